@@ -1,0 +1,1 @@
+"""What pyinfra lacks to know about a host: facts that read and change nothing."""

@@ -1,0 +1,244 @@
+"""Block devices, what they carry and where they are mounted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pyinfra.api.command import QuoteString, StringCommand
+from pyinfra.api.facts import FactBase
+
+_LSBLK_COLUMNS = "NAME,PATH,TYPE,SIZE,FSTYPE,PTTYPE,MOUNTPOINTS,UUID,PARTLABEL,PARTTYPE,RO"
+# RAM disks, floppies and CD drives hold nothing of ours, and probing an empty drive can hang.
+_LSBLK = "lsblk --exclude 1,2,11"
+
+
+@dataclass(frozen=True)
+class BlockDevice:
+    """One block device and what lies on it (partitions, LVs); ``size`` in bytes.
+
+    ``type`` is lsblk's: disk, part, lvm, loop, crypt, raid1 ... Empty strings where there is
+    nothing. ``mountpoints`` has ``[SWAP]`` for swap in use.
+    """
+
+    path: str
+    type: str
+    size: int
+    fstype: str = ""
+    pttype: str = ""
+    mountpoints: tuple[str, ...] = ()
+    uuid: str = ""
+    partlabel: str = ""
+    parttype: str = ""
+    ro: bool = False
+    children: tuple[BlockDevice, ...] = ()
+
+    def walk(self) -> Iterator[BlockDevice]:
+        """This device, then all that lies on it, parents first."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+@dataclass(frozen=True)
+class BlockTree:
+    """All block devices of a host, whole disks at the top."""
+
+    disks: tuple[BlockDevice, ...] = ()
+
+    def find(self, path: str) -> BlockDevice | None:
+        return next((d for disk in self.disks for d in disk.walk() if d.path == path), None)
+
+    def disks_under(self, path: str) -> tuple[BlockDevice, ...]:
+        """The whole disks on which the device at ``path`` lies: several for an LV that spans."""
+        return tuple(disk for disk in self.disks if any(d.path == path for d in disk.walk()))
+
+    def stack(self, path: str) -> tuple[BlockDevice, ...]:
+        """The device at ``path`` and every device it lies on."""
+        every = (device for disk in self.disks for device in disk.walk())
+        return tuple(device for device in every if any(d.path == path for d in device.walk()))
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One mounted filesystem; sizes in bytes."""
+
+    target: str
+    source: str
+    fstype: str
+    size: int = 0
+    used: int = 0
+    avail: int = 0
+
+
+class BlockDevices(FactBase[BlockTree]):
+    """The host's block devices as a ``BlockTree``: lsblk's tree, blkid's reading of each.
+
+    lsblk repeats what udev last noted; blkid --probe reads the disk, so it also holds right
+    after a change and where no udev runs.
+    """
+
+    def requires_command(self) -> str:
+        return "lsblk"
+
+    def command(self) -> str:
+        # blkid exits 2 when one of the devices carries nothing
+        return (
+            f"{_LSBLK} --json --bytes --tree --output {_LSBLK_COLUMNS} | tr -d '\\n'; echo; "
+            f"blkid --probe --output export $({_LSBLK} --noheadings --raw --output PATH | sort -u)"
+            " || true"
+        )
+
+    @staticmethod
+    def default() -> BlockTree:
+        return BlockTree()
+
+    def process(self, output: list[str]) -> BlockTree:
+        probed = _probed(output[1:])
+        tree = json.loads(output[0])["blockdevices"]
+        return BlockTree(tuple(_device(node, probed) for node in tree))
+
+
+class Filesystems(FactBase[tuple[Mount, ...]]):
+    """What is mounted from block devices, with its usage."""
+
+    def command(self) -> str:
+        columns = "TARGET,SOURCE,FSTYPE,SIZE,USED,AVAIL"
+        return f"findmnt --json --bytes --real --list --output {columns}"
+
+    @staticmethod
+    def default() -> tuple[Mount, ...]:
+        return ()
+
+    def process(self, output: list[str]) -> tuple[Mount, ...]:
+        return tuple(
+            Mount(
+                target=row["target"],
+                source=row["source"],
+                fstype=row["fstype"],
+                # null for a filesystem that cannot be asked
+                size=int(row["size"] or 0),
+                used=int(row["used"] or 0),
+                avail=int(row["avail"] or 0),
+            )
+            for row in json.loads("\n".join(output))["filesystems"]
+        )
+
+
+class Firmware(FactBase[Literal["bios", "uefi"]]):
+    """How the machine was started: ``bios`` or ``uefi``."""
+
+    def command(self) -> str:
+        return "test -d /sys/firmware/efi && echo uefi || echo bios"
+
+    @staticmethod
+    def default() -> Literal["bios", "uefi"]:
+        return "bios"
+
+    def process(self, output: list[str]) -> Literal["bios", "uefi"]:
+        return "uefi" if output == ["uefi"] else "bios"
+
+
+class RealPath(FactBase[str]):
+    """Where a path such as ``/dev/disk/by-id/...`` leads; empty if nothing is there."""
+
+    def command(self, path: str) -> StringCommand:
+        return StringCommand("readlink", "-e", "--", QuoteString(path), "|| true")
+
+    @staticmethod
+    def default() -> str:
+        return ""
+
+
+class Signatures(FactBase[tuple[str, ...]]):
+    """Every signature on a device (``gpt``, ``ext4``, ``LVM2_member`` ...), as wipefs sees them.
+
+    blkid names none when it finds two that exclude each other; wipefs names both.
+    """
+
+    def command(self, device: str) -> StringCommand:
+        return StringCommand(
+            "wipefs", "--noheadings", "--output", "TYPE", "--", QuoteString(device), "|| true"
+        )
+
+    @staticmethod
+    def default() -> tuple[str, ...]:
+        return ()
+
+    def process(self, output: list[str]) -> tuple[str, ...]:
+        # GPT is found twice (primary and backup), and its protective MBR beside it
+        found = tuple(dict.fromkeys(line.strip() for line in output if line.strip()))
+        return tuple(name for name in found if not (name == "PMBR" and "gpt" in found))
+
+
+class KernelSize(FactBase[int]):
+    """Bytes of the largest kernel and the largest initrd in ``/boot``, together; 0 if none."""
+
+    def command(self) -> str:
+        return (
+            "find /boot -maxdepth 1 -type f '(' -name 'vmlinuz-*' -o -name 'initrd.img-*' ')'"
+            " -printf '%f %s\\n'"
+        )
+
+    @staticmethod
+    def default() -> int:
+        return 0
+
+    def process(self, output: list[str]) -> int:
+        sizes = {"vmlinuz": 0, "initrd.img": 0}
+        for line in output:
+            name, size = line.rsplit(" ", 1)
+            kind = name.partition("-")[0]
+            sizes[kind] = max(sizes[kind], int(size))
+        return sum(sizes.values())
+
+
+class Fstab(FactBase[tuple[str, ...]]):
+    """The lines of ``/etc/fstab``."""
+
+    def command(self) -> str:
+        return "cat /etc/fstab 2>/dev/null || true"
+
+    @staticmethod
+    def default() -> tuple[str, ...]:
+        return ()
+
+    def process(self, output: list[str]) -> tuple[str, ...]:
+        return tuple(output)
+
+
+def _probed(lines: list[str]) -> dict[str, dict[str, str]]:
+    """blkid's export format: KEY=value lines, each device opening with DEVNAME."""
+    devices: dict[str, dict[str, str]] = {}
+    current: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition("=")
+        if key == "DEVNAME":
+            current = devices.setdefault(value, {})
+        elif value:
+            current[key] = value.replace("\\", "")
+    return devices
+
+
+def _device(node: Mapping[str, Any], probed: Mapping[str, Mapping[str, str]]) -> BlockDevice:
+    seen = probed.get(node["path"], {})
+
+    def read(column: str, tag: str) -> str:
+        return seen.get(tag) or node.get(column) or ""
+
+    return BlockDevice(
+        path=node["path"],
+        type=node["type"],
+        size=int(node["size"]),
+        fstype=read("fstype", "TYPE"),
+        # lsblk gives a partition the PTTYPE of its disk: only what lies on itself counts
+        pttype="" if node["type"] == "part" else read("pttype", "PTTYPE"),
+        mountpoints=tuple(point for point in node["mountpoints"] if point),
+        uuid=read("uuid", "UUID"),
+        partlabel=read("partlabel", "PART_ENTRY_NAME"),
+        parttype=read("parttype", "PART_ENTRY_TYPE"),
+        ro=bool(node["ro"]),
+        children=tuple(_device(child, probed) for child in node.get("children", ())),
+    )

@@ -1,0 +1,1 @@
+"""What pyinfra lacks to change on a host: operations that yield commands."""

@@ -1,0 +1,104 @@
+"""Have a root boot as a box: its initrds and GRUB's entries, in place or in a mounted copy."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator, Sequence
+
+from pyinfra.api.command import StringCommand
+from pyinfra.api.facts import FactBase
+from pyinfra.api.operation import operation
+from pyinfra.context import host
+
+from deploys.facts.mapper import mapper_path
+from deploys.facts.onbox import FileStates
+
+Commands = Generator[StringCommand, None, None]
+
+COPY = "/run/pipeline-golden"
+"""Where the copied root is mounted while it is made bootable."""
+
+# Debian's and Ubuntu's makers of entries that boot the root update-grub happens to run on.
+_OTHER_ENTRIES = ("10_linux", "10_linux_zfs", "20_linux_xen", "20_memtest86+", "30_os-prober")
+
+_MOUNT = """
+set -eu
+golden=$1 boot=$2 copy=$3
+mkdir -p "$copy"
+mountpoint -q "$copy" || mount "$golden" "$copy"
+mountpoint -q "$copy/boot" || mount "$boot" "$copy/boot"
+for of_the_kernel in dev proc sys; do
+    mountpoint -q "$copy/$of_the_kernel" && continue
+    mount --rbind "/$of_the_kernel" "$copy/$of_the_kernel"
+    mount --make-rslave "$copy/$of_the_kernel"
+done
+"""
+
+
+class InitrdsAreCurrent(FactBase[bool]):
+    """Whether makeinitrd has run since what it builds from last changed."""
+
+    def command(self, root: str) -> str:
+        return f"{_in(root)}/usr/sbin/makeinitrd --check 2>/dev/null && echo current || true"
+
+    @staticmethod
+    def default() -> bool:
+        return False
+
+    def process(self, output: list[str]) -> bool:
+        return "current" in output
+
+
+@operation()
+def made_initrds(root: str = "") -> Commands:
+    """Have initrds and GRUB's entries made from the reset's present files."""
+    if not host.get_fact(InitrdsAreCurrent, root=root):
+        yield StringCommand(f"{_in(root)}/usr/sbin/makeinitrd")
+
+
+@operation()
+def no_other_entries(root: str = "") -> Commands:
+    """Have GRUB's menu hold no entry that would boot a root without the reset.
+
+    An executable script of /etc/grub.d makes entries; dpkg keeps the mode of these conffiles.
+    """
+    paths = [f"{root}/etc/grub.d/{name}" for name in _OTHER_ENTRIES]
+    states = host.get_fact(FileStates, paths=paths)
+    executable = [path for path, state in states.items() if state.mode & 0o111]
+    if executable:
+        yield StringCommand("chmod", "a-x", "--", *map(shlex.quote, executable))
+
+
+@operation()
+def mounted_copy(group: str, volume: str, boot: str) -> Commands:
+    """Mount the copied root at :data:`COPY`, with its /boot and the kernel's filesystems."""
+    words = ("sh", "-c", _MOUNT, "mount-copy", mapper_path(group, volume), boot, COPY)
+    yield StringCommand(shlex.join(words))
+
+
+@operation()
+def unmounted_copy() -> Commands:
+    """Undo :func:`mounted_copy`."""
+    yield StringCommand(f"sync && umount --recursive {COPY} && rmdir {COPY}")
+
+
+@operation()
+def grub_installed(disks: Sequence[str], root: str) -> Commands:
+    """Install GRUB for BIOS on whole disks, those that the machine boots from now last.
+
+    Args:
+        disks: paths of whole disks.
+        root: where the root with the ``/boot`` it is to read is mounted.
+    """
+    for disk in disks:
+        yield StringCommand(f"{_in(root)}grub-install --target=i386-pc {shlex.quote(disk)}")
+
+
+@operation()
+def next_boot(entry: str, root: str = "") -> Commands:
+    """Have the next boot, and that one alone, take one of GRUB's entries by its id."""
+    yield StringCommand(f"{_in(root)}/usr/lib/resnap/next-boot {shlex.quote(entry)}")
+
+
+def _in(root: str) -> str:
+    return f"chroot {shlex.quote(root)} " if root else ""

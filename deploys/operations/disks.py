@@ -1,0 +1,123 @@
+"""Partition disks, make filesystems on them, mount what fstab names."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+from pyinfra.api.command import QuoteString, StringCommand
+from pyinfra.api.exceptions import OperationError
+from pyinfra.api.operation import operation
+from pyinfra.context import host
+
+from deploys.facts.disks import BlockDevice, BlockDevices, Filesystems
+
+Commands = Generator[StringCommand, None, None]
+
+BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649"
+LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4"
+LINUX_LVM = "e6d6d379-f507-44c2-a23c-238f2a3df928"
+# While a tool holds the disk's lock, udev does not open it, so nothing finds it busy.
+_LOCK = "--lock=yes"
+_MAKE = {
+    "ext4": ("mkfs.ext4", "-q"),
+    "swap": ("mkswap",),
+}
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One GPT partition: its label, its type (a GUID) and its bytes; None is all that is left."""
+
+    label: str
+    type: str
+    size: int | None = None
+
+    def line(self) -> str:
+        """How sfdisk(8) reads it."""
+        size = "" if self.size is None else f"size={self.size // 1024}KiB, "
+        return f'{size}type={self.type}, name="{self.label}"'
+
+
+def partition_path(disk: str, number: int) -> str:
+    """``/dev/vdb3`` or ``/dev/nvme0n1p3``: the kernel sets a p after a digit."""
+    return f"{disk}{'p' if disk[-1].isdigit() else ''}{number}"
+
+
+def has_layout(disk: BlockDevice, layout: Sequence[Partition]) -> bool:
+    """Whether the disk's partitions are these, by label and size."""
+    parts = [child for child in disk.children if child.type == "part"]
+    return len(parts) == len(layout) and all(
+        part.partlabel == wanted.label and wanted.size in (None, part.size)
+        for part, wanted in zip(parts, layout, strict=True)
+    )
+
+
+@operation()
+def partition(device: str, layout: Sequence[Partition], wipe: bool = False) -> Commands:
+    """Give a whole disk these partitions, and wait for their device nodes.
+
+    Args:
+        device: the disk.
+        layout: its partitions, in order.
+        wipe: erase whatever it carries first; wipefs prints each signature it erased.
+
+    Raises:
+        OperationError: no such disk, something on it is in use, or it is not empty.
+    """
+    disk = host.get_fact(BlockDevices).find(device)
+    if disk is None:
+        raise OperationError(f"{device} is not a block device")
+    if has_layout(disk, layout):
+        host.noop(f"{device} is already partitioned")
+        return
+    used = [d.path for d in disk.walk() if d.mountpoints or d.type not in (disk.type, "part")]
+    if used:
+        raise OperationError(f"{used[0]} on {device} is in use")
+    if disk.fstype or disk.pttype or disk.children:
+        if not wipe:
+            raise OperationError(f"{device} is not empty")
+        # the disk last: its partitions are gone with its table
+        for part in reversed(list(disk.walk())):
+            yield StringCommand("wipefs --all", _LOCK, QuoteString(part.path))
+        yield StringCommand("udevadm settle")
+    script = " ".join(shlex.quote(line) for line in ("label: gpt", *(p.line() for p in layout)))
+    yield StringCommand(
+        f"printf '%s\\n' {script} |",
+        f"sfdisk --quiet {_LOCK} --wipe always --wipe-partitions always",
+        QuoteString(device),
+    )
+    last = partition_path(device, len(layout))
+    yield StringCommand("udevadm settle && test -b", QuoteString(last))
+
+
+@operation()
+def filesystem(device: str, fstype: str, label: str = "") -> Commands:
+    """Make a filesystem, or swap, on an empty block device.
+
+    Args:
+        device: where; it may be made by an earlier operation.
+        fstype: ``ext4`` or ``swap``.
+        label: its label, at most 16 bytes.
+
+    Raises:
+        OperationError: the device carries something else.
+    """
+    found = host.get_fact(BlockDevices).find(device)
+    if found and found.fstype == fstype:
+        host.noop(f"{device} already carries {fstype}")
+        return
+    if found and (found.fstype or found.pttype):
+        raise OperationError(f"{device} carries {found.fstype or found.pttype}, not {fstype}")
+    options = ("-L", QuoteString(label)) if label else ()
+    yield StringCommand(*_MAKE[fstype], *options, QuoteString(device))
+
+
+@operation()
+def mounted(target: str) -> Commands:
+    """Mount what fstab names for this directory."""
+    if any(mount.target == target for mount in host.get_fact(Filesystems)):
+        host.noop(f"{target} is already mounted")
+        return
+    yield StringCommand("mount", QuoteString(target))

@@ -1,0 +1,68 @@
+"""Write on a box what it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Generator
+
+from pyinfra.api.command import FileUploadCommand, StringCommand
+from pyinfra.api.operation import operation
+from pyinfra.context import host
+
+from deploys.facts.manifest import System, SystemState
+from deploys.operations import onbox
+
+MANIFEST = "/etc/pipeline/manifest.json"
+SETTINGS = "/etc/pipeline/settings.json"
+RELEASE = "/etc/pipeline-release"
+
+
+@operation()
+def manifest(
+    commit: str, digest: str, settings: str, python: str
+) -> Generator[StringCommand | FileUploadCommand, None, None]:
+    """Have manifest, settings and release file on the box say what it is now.
+
+    The packages are read when this runs: those that an operation before it installed are in.
+
+    Args:
+        commit: of this project.
+        digest: of this project's files.
+        settings: of the box, as JSON.
+        python: where the Python libraries' link lies on the box.
+    """
+    system = host.get_fact(SystemState, python=python)
+    content = canonical(commit, digest, settings, system)
+    release = {
+        "NAME": '"OpenKIM pipeline box"',
+        "MANIFEST": hashlib.sha256(content).hexdigest(),
+        "COMMIT": commit,
+        "PROJECT": digest,
+    }
+    lines = "".join(f"{key}={value}\n" for key, value in release.items())
+    yield from onbox.files._inner(
+        sources={
+            MANIFEST: onbox.OnboxFile(content),
+            SETTINGS: onbox.OnboxFile(f"{settings}\n".encode()),
+            RELEASE: onbox.OnboxFile(lines.encode()),
+        }
+    )
+
+
+def canonical(commit: str, digest: str, settings: str, system: System) -> bytes:
+    """The manifest's one form: the same box gives the same bytes, so ``sha256sum`` is its hash.
+
+    ``settings`` that are of the virtual machine around a box are not the box's.
+    """
+    parsed = json.loads(settings)
+    parsed.pop("guest", None)
+    body = {
+        "kernels": system.kernels,
+        "os": system.os,
+        "packages": system.packages,
+        "project": {"commit": commit, "digest": digest},
+        "python": system.python,
+        "settings": parsed,
+    }
+    return (json.dumps(body, sort_keys=True, indent=1) + "\n").encode()

@@ -1,0 +1,98 @@
+"""Copy the running root to a logical volume."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator, Sequence
+
+from pyinfra.api.command import StringCommand
+from pyinfra.api.operation import operation
+from pyinfra.context import host
+
+from deploys.facts.disks import Fstab
+from deploys.facts.lvm import Lvm
+from deploys.facts.mapper import mapper_path
+
+COPIED = "resnap.copied"  # the LVM tag of a golden root whose copy is complete
+
+# In a mount namespace of its own: however this ends, its mounts end with it. /boot of the copy
+# is mounted first, so that one cp -x, which stays on the running root, fills both. A file that
+# goes away under cp makes it fail: it is tried again, over what it left.
+_SCRIPT = """
+set -eu
+golden=$1 bootdev=$2 fstab=$3 vg=$4 lv=$5 tag=$6
+work=/run/pipeline-copy
+mkdir -p "$work/from" "$work/to"
+mkfs.ext4 -q -F -L golden "$golden"
+mount "$golden" "$work/to"
+mkdir "$work/to/boot"
+mount "$bootdev" "$work/to/boot"
+mount --bind / "$work/from"
+copy() {
+    for _ in 1 2 3; do
+        cp -ax --sparse=auto --remove-destination "$1/." "$2" && return
+    done
+    return 1
+}
+copy "$work/from" "$work/to"
+if mountpoint -q /boot; then copy /boot "$work/to/boot"; fi
+while read -r swap kind _; do
+    case $kind in file) rm -f "$work/to$swap" ;; esac
+done </proc/swaps
+mkdir -p "$work/to/persistent"
+{
+    printf 'UUID=%s / ext4 errors=remount-ro 0 1\\n' "$(blkid -s UUID -o value "$golden")"
+    printf 'UUID=%s /boot ext4 defaults 0 2\\n' "$(blkid -s UUID -o value "$bootdev")"
+    printf '%s\\n' "$fstab"
+} >"$work/to/etc/fstab"
+sync
+umount "$work/to/boot" "$work/to" "$work/from"
+lvchange --addtag "$tag" "$vg/$lv"
+"""
+
+
+def copied_fstab(lines: Sequence[str], vg: str) -> str:
+    """The copy's fstab but for / and /boot: the host's own entries, then persistent and swap."""
+    kept = [line for line in lines if _is_kept(line)]
+    own = (
+        f"{mapper_path(vg, 'persistent')} /persistent ext4 defaults,nofail 0 2",
+        f"{mapper_path(vg, 'swap')} none swap sw,nofail 0 0",
+    )
+    return "\n".join((*kept, *own))
+
+
+def _is_kept(line: str) -> bool:
+    fields = line.split()
+    if len(fields) < 3 or fields[0].startswith("#"):
+        return False  # comments speak of the lines that went
+    return fields[1] not in ("/", "/boot", "/boot/efi", "/persistent") and fields[2] != "swap"
+
+
+@operation()
+def copy_root(group: str, volume: str, boot: str) -> Generator[StringCommand, None, None]:
+    """Copy the running root and ``/boot`` to an LV and a partition, with an fstab of their own.
+
+    Nothing on the running root changes. The LV is tagged when all of it is on the disk; without
+    the tag a copy counts as broken off, and is made again from an empty filesystem.
+
+    Args:
+        group: the VG.
+        volume: the LV, which may be made by an earlier operation.
+        boot: the partition, with a filesystem, that becomes ``/boot``.
+    """
+    existing = host.get_fact(Lvm).group(group)
+    golden = existing.lv(volume) if existing else None
+    if golden and COPIED in golden.tags:
+        host.noop(f"{group}/{volume} already holds the root")
+        return
+    fstab = host.get_fact(Fstab)
+    arguments = (
+        mapper_path(group, volume),
+        boot,
+        copied_fstab(fstab, group),
+        group,
+        volume,
+        COPIED,
+    )
+    words = ("unshare", "--mount", "sh", "-c", _SCRIPT, "copy-root", *arguments)
+    yield StringCommand(shlex.join(words))

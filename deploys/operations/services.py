@@ -1,0 +1,22 @@
+"""Have a unit start at boot, on a host that may not be running systemd now."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator
+
+from pyinfra.api.command import StringCommand
+from pyinfra.api.operation import operation
+from pyinfra.context import host
+
+from deploys.facts.onbox import LinkTarget
+
+
+@operation()
+def enabled(unit: str, target: str = "multi-user.target") -> Generator[StringCommand, None, None]:
+    """Have ``unit``, which ``target`` wants, start at boot; nothing is started now.
+
+    Works in a chroot as well: only links are read and made.
+    """
+    if not host.get_fact(LinkTarget, path=f"/etc/systemd/system/{target}.wants/{unit}"):
+        yield StringCommand("systemctl", "enable", "--quiet", shlex.quote(unit))

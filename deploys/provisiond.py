@@ -1,0 +1,42 @@
+"""provisiond: what sets a box up anew after each reset."""
+
+from __future__ import annotations
+
+from pyinfra.api.deploy import deploy
+
+from deploys import onbox as box
+from deploys.operations import onbox, services
+from deploys.settings import Settings
+
+UNIT = "provisiond.service"
+REMEMBERED = "/persistent/settings/runsetup"
+"""The arguments runsetup remembers: hostname and branch, a line each."""
+
+
+@deploy("provisiond")
+def provisiond() -> None:
+    """The service and its two scripts; ``/persistent`` must be mounted."""
+    onbox.files(
+        name="Install provisiond",
+        sources=box.tree(
+            "usr/sbin/provisiond",
+            f"etc/systemd/system/{UNIT}",
+            "persistent/runsetup",
+            "persistent/runsecure",
+        ),
+    )
+    services.enabled(name=f"Enable {UNIT}", unit=UNIT)
+
+
+@deploy("Setup source")
+def source(settings: Settings) -> None:
+    """Where runsetup is to take the project from, when the settings say so.
+
+    Not applied by the box to itself: what its operator told runsetup would be undone.
+    """
+    if settings.setup.hostname:
+        lines = f"{settings.setup.hostname}\n{settings.setup.branch}\n"
+        onbox.files(
+            name="Remember runsetup's arguments",
+            sources={REMEMBERED: onbox.OnboxFile(lines.encode())},
+        )

@@ -1,0 +1,183 @@
+"""What a box is to be: typed, frozen settings, parsed once."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+)
+
+from deploys.errors import SettingsError
+
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+_UNITS = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": 2**40}
+
+
+def parse_size(value: object) -> int:
+    """Bytes from a number or from LVM's notation: ``512M``, ``8G``, ``1.5G``; powers of 1024.
+
+    Raises:
+        ValueError: the text is not a size.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
+    if not match:
+        raise ValueError(f"{value!r} is not a size such as 512M or 8G")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def format_size(size: int) -> str:
+    """A size in bytes as LVM would write it, as ``8G``; ``parse_size`` undoes it exactly."""
+    for unit in "TGMK":
+        if size and size % _UNITS[unit] == 0:
+            return f"{size // _UNITS[unit]}{unit}"
+    return str(size)
+
+
+def _check_lvsize(value: str) -> str:
+    if re.fullmatch(r"[1-9]\d*%ORIGIN", value):
+        return value
+    return format_size(parse_size(value))
+
+
+Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size)]
+LvSize = Annotated[str, AfterValidator(_check_lvsize)]
+# lvm(8), "VALID NAMES": what LVM takes; a hyphen first would read as an option.
+LvmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$", max_length=100)]
+PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Volumes(Section):
+    """The volume group and its logical volumes."""
+
+    volgroup: LvmName = "vagrant-pipeline"
+    lvroot: LvmName = "root"
+    lvsnap: LvmName = "root_snap"
+    lvsize: LvSize = Field(
+        "100%ORIGIN", description="size of the snapshot; 100%ORIGIN is one that cannot fill"
+    )
+    chunksize: Size = Field(64 * KIB, ge=4 * KIB, le=512 * KIB)
+    root_size: Size | None = Field(
+        None, ge=2 * GIB, description="of the golden root; not given: what leaves room to snapshot"
+    )
+    persistent_size: Size = Field(2 * GIB, ge=256 * MIB)
+    swap_size: Size = Field(GIB, ge=64 * MIB)
+    boot_size: Size = Field(512 * MIB, ge=256 * MIB)
+
+
+class Boot(Section):
+    """The kernel's arguments and the reset's deadlines."""
+
+    disk_deadline: int = Field(
+        120, ge=5, le=3600, description="seconds the initramfs waits for the volume group"
+    )
+    busy_deadline: int = Field(
+        30, ge=1, le=600, description="seconds a busy snapshot is tried again"
+    )
+    reboot_deadline: int = Field(
+        600, ge=30, le=7200, description="seconds until a host must answer again after a reboot"
+    )
+
+
+class Setup(Section):
+    """Where provisiond takes the setup project from, and which branch of it."""
+
+    hostname: str = Field("", pattern=r"^[^\s'\"`$\\]*$", description="git URL prefix")
+    branch: str = Field("stable", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
+
+
+class Stack(Section):
+    """The software that computes."""
+
+    packages: tuple[PackageName, ...] = ("libkim-api2", "openkim-models", "lammps")
+
+
+class Guest(Section):
+    """The local virtual machine of ``inv up``."""
+
+    memory: Size = Field(2 * GIB, ge=512 * MIB)
+    cpus: int = Field(2, ge=1, le=64)
+    disk_size: Size = Field(8 * GIB, ge=3 * GIB)
+    spare_size: Size = Field(24 * GIB, ge=4 * GIB)
+
+
+class Settings(Section):
+    """All settings of a box."""
+
+    volumes: Volumes = Volumes()
+    boot: Boot = Boot()
+    setup: Setup = Setup()
+    stack: Stack = Stack()
+    guest: Guest = Guest()
+
+
+def load(file: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
+    """Settings from a TOML file, then from overrides such as ``volumes.lvsize=4G``.
+
+    Raises:
+        SettingsError: the file cannot be read, or a setting is unknown or out of range; an
+            unknown one is answered with the nearest that exists.
+    """
+    tree: dict[str, Any] = {}
+    if file is not None:
+        try:
+            tree = tomllib.loads(file.read_text())
+        except OSError as error:
+            raise SettingsError(f"settings file {file}: {error.strerror}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"settings file {file}: {error}") from error
+    for override in overrides:
+        _set(tree, override)
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise SettingsError(_one_line(error)) from error
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    path, equals, value = override.partition("=")
+    section, dot, name = path.partition(".")
+    if not (equals and dot and section and name):
+        raise SettingsError(f"--set {override!r}: write SECTION.NAME=VALUE, as volumes.lvsize=4G")
+    field = _fields().get(path)
+    is_list = field is not None and str(field).startswith("tuple")
+    parsed = tuple(value.replace(",", " ").split()) if is_list else value
+    tree.setdefault(section, {})[name] = parsed
+
+
+def _fields() -> Mapping[str, Any]:
+    return dict(_walk(Settings, ""))
+
+
+def _walk(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, field in section.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield prefix + name, annotation
+            yield from _walk(annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, annotation
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(path, _fields(), n=1, cutoff=0)[0]
+        return f"unknown setting {path!r}; did you mean {nearest!r}?"
+    return f"setting {path}: {first['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,98 @@
+"""What a host's disks and volumes are before anything is changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from pyinfra.api.facts import FactBase
+
+from deploys.errors import PreflightError
+from deploys.facts.disks import (
+    BlockDevice,
+    BlockDevices,
+    BlockTree,
+    Filesystems,
+    Firmware,
+    KernelSize,
+    Mount,
+    RealPath,
+    Signatures,
+)
+from deploys.facts.lvm import LogicalVolume, Lvm, LvmReport
+
+T = TypeVar("T")
+
+
+class ReadFact(Protocol):
+    """How a fact is read from a host: ``Session.fact``."""
+
+    def __call__(self, fact: type[FactBase[T]], **arguments: Any) -> T: ...
+
+
+@dataclass(frozen=True)
+class Device:
+    """The disk a user named: as typed, where that leads (empty: nowhere), what it carries."""
+
+    asked: str
+    path: str
+    signatures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All that the plan of the volumes is made from; ``kernel`` is bytes of kernel and initrd."""
+
+    blocks: BlockTree
+    mounts: tuple[Mount, ...]
+    lvm: LvmReport = field(default_factory=LvmReport)
+    firmware: str = "bios"
+    kernel: int = 0
+    device: Device | None = None
+
+    def mount(self, target: str) -> Mount | None:
+        return next((mount for mount in self.mounts if mount.target == target), None)
+
+    @property
+    def root(self) -> Mount:
+        """The mount of ``/``.
+
+        Raises:
+            PreflightError: it is no filesystem on a block device.
+        """
+        root = self.mount("/")
+        if root is None or self.blocks.find(root.source) is None:
+            raise PreflightError(
+                f"the root filesystem ({root.source if root else 'unknown'}) is not on a disk"
+            )
+        return root
+
+    @property
+    def root_lv(self) -> LogicalVolume | None:
+        return self.lvm.lv_at(self.root.source)
+
+    @property
+    def disk(self) -> BlockDevice | None:
+        """The block device that the user named."""
+        return self.blocks.find(self.device.path) if self.device else None
+
+
+def read_survey(fact: ReadFact, device: str | None = None) -> Survey:
+    """Read a connected host; nothing is changed. ``device`` is the disk a user named."""
+    named = None
+    if device is not None:
+        path = fact(RealPath, path=device)
+        # not everything at a path can be read for signatures
+        named = Device(device, path, fact(Signatures, device=path) if _is_node(path) else ())
+    return Survey(
+        blocks=fact(BlockDevices),
+        mounts=fact(Filesystems),
+        lvm=fact(Lvm),
+        firmware=fact(Firmware),
+        kernel=fact(KernelSize),
+        device=named,
+    )
+
+
+def _is_node(path: str) -> bool:
+    return path.startswith("/dev/")

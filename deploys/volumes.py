@@ -1,0 +1,92 @@
+"""Carry out the plan of a host's volumes."""
+
+from __future__ import annotations
+
+from pyinfra.api.deploy import deploy
+from pyinfra.operations import apt, files
+
+from deploys.facts.mapper import mapper_path
+from deploys.operations import disks, lvm
+from deploys.operations.root import copy_root
+from deploys.volume_plan import Kind, VolumePlan
+
+# LVM reads any section from lvmlocal.conf, after lvm.conf: no edit of the package's long file.
+# The initramfs copies both, and it is there that a reset gives the space back.
+_LVMLOCAL = "devices {\n\tissue_discards = 1\n}"
+
+
+@deploy("Volumes")
+def volumes(plan: VolumePlan) -> None:
+    """Make the volume group, its logical volumes and, on a plain host, the copy of the root.
+
+    Every step is left out where it is done already, so a run that broke off is made again. The
+    plan has refused, before this, all that must not be overwritten.
+    """
+    apt.packages(
+        name="LVM and initramfs tools",
+        # without zstd an initrd takes gzip, several times as long to make and to unpack
+        packages=["lvm2", "fdisk", "zstd"],
+        # where the root is on LVM they are there, and a refreshed list would count as a change
+        update=plan.kind is Kind.SPARE,
+        cache_time=86400,
+    )
+    files.block(
+        name="LVM gives freed space back",
+        path="/etc/lvm/lvmlocal.conf",
+        content=_LVMLOCAL,
+    )
+    if plan.layout:
+        _disk(plan)
+    for volume in plan.volumes:
+        lvm.logical_volume(
+            name=f"Logical volume {volume.name}",
+            group=plan.volgroup,
+            volume=volume.name,
+            size=volume.size,
+        )
+        if volume.fstype:
+            disks.filesystem(
+                name=f"Filesystem of {volume.name}",
+                device=mapper_path(plan.volgroup, volume.name),
+                fstype=volume.fstype,
+                label=volume.name,
+            )
+    if plan.kind is Kind.SPARE:
+        if not plan.copied:
+            copy_root(
+                name="Copy the root",
+                group=plan.volgroup,
+                volume=plan.lvroot,
+                boot=plan.boot_partition,
+            )
+    elif plan.kind is not Kind.BOX:
+        _persistent(plan)
+
+
+def _disk(plan: VolumePlan) -> None:
+    disks.partition(
+        name=f"Partition {plan.device}",
+        device=plan.device,
+        layout=plan.layout,
+        wipe=bool(plan.wipe),
+    )
+    if plan.kind is Kind.SPARE:
+        disks.filesystem(
+            name="Filesystem of /boot", device=plan.boot_partition, fstype="ext4", label="boot"
+        )
+    device = plan.physical_volume
+    lvm.physical_volume(name=f"Physical volume {device}", device=device)
+    join = lvm.volume_group if plan.kind is Kind.SPARE else lvm.extend_volume_group
+    join(name=f"Volume group {plan.volgroup}", group=plan.volgroup, devices=[device])
+
+
+def _persistent(plan: VolumePlan) -> None:
+    source = mapper_path(plan.volgroup, "persistent")
+    files.directory(name="Mount point of persistent", path="/persistent")
+    files.line(
+        name="fstab entry of persistent",
+        path="/etc/fstab",
+        line=r"^\S+\s+/persistent\s.*$",
+        replace=f"{source} /persistent ext4 defaults,nofail 0 2",
+    )
+    disks.mounted(name="Mount persistent", target="/persistent")

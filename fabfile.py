@@ -1,0 +1,5 @@
+"""What `fab -H HOST` offers."""
+
+from tasks import ns
+
+__all__ = ["ns"]

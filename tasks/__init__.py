@@ -1,0 +1,31 @@
+"""What a person types: `fab -H HOST TASK` for hosts, `inv TASK` for the local guest."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# inv puts this folder itself on the path, not the project's root.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from invoke.collection import Collection
+
+from tasks import box, dev, host
+
+ns = Collection()
+for _task in (
+    host.provision,
+    host.status,
+    host.resnap,
+    host.keep,
+    host.maintain,
+    host.shrink,
+    box.up,
+    box.ssh,
+    box.halt,
+    box.destroy,
+    dev.run_tests,
+    dev.lint,
+    dev.lock,
+):
+    ns.add_task(_task)  # type: ignore[arg-type]

@@ -1,0 +1,117 @@
+"""What a developer of this project runs: the tests, the linters, the lock files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from tasks.machines import shell
+
+ROOT = Path(__file__).resolve().parents[1]
+# Two guests at a time: what two emulated cores carry.
+GUESTS = 2
+_NO_TESTS = 5  # pytest's exit code when nothing was selected
+
+
+def phases(
+    *, quick: bool = False, long: bool = False, k: str = "", paths: Sequence[str] = ()
+) -> list[list[str]]:
+    """The runs of pytest that make up the suite, as argument lists, the quick one first.
+
+    Args:
+        quick: leave out what boots guests.
+        long: do not leave out the tests marked ``long``.
+        k: pytest's ``-k`` expression.
+        paths: files, folders or test ids; none: the whole suite.
+    """
+    length = "" if long else " and not long"
+    chosen = [*(["-k", k] if k else []), *paths]
+    runs = [["-m", f"not boot{length}", *chosen]]
+    if not quick:
+        # A guest's tests stay with one worker (xdist_group), and no worker hoards tests.
+        spread = ["-n", str(GUESTS), "--dist", "loadgroup", "--maxschedchunk", "1"]
+        runs.append(["-m", f"boot{length}", *spread, *chosen])
+    return runs
+
+
+def verdict(codes: Sequence[int], *, narrowed: bool) -> int:
+    """One exit code for the runs: pytest's own, of the first that failed.
+
+    A run that selected no test is a fault, except where the user asked for a part of the
+    suite (``narrowed``) and another run had that part.
+    """
+    excused = (0, _NO_TESTS) if narrowed and set(codes) != {_NO_TESTS} else (0,)
+    return next((code for code in codes if code not in excused), 0)
+
+
+@task(
+    name="test",
+    positional=[],
+    iterable=["path"],  # a default of its own would undo this
+    help={
+        "quick": "Leave out what boots guests: under 2 minutes.",
+        "long": "Also run the tests marked long.",
+        "k": "Only tests whose names match this pytest expression.",
+        "path": "Only this file, folder or test id; may be given more than once.",
+    },
+)
+def run_tests(
+    _c: Context, path: Sequence[str], quick: bool = False, long: bool = False, k: str = ""
+) -> None:
+    """Run the tests: first all that boot nothing, then, if those passed, the boots."""
+    narrowed = bool(k or path)
+    codes: list[int] = []
+    # Paths are the caller's, pytest's rootdir is the project's.
+    paths = [_absolute(each) for each in path or ()]
+    for arguments in phases(quick=quick, long=long, k=k, paths=paths):
+        codes.append(_pytest(arguments))
+        if codes[-1] and not (narrowed and codes[-1] == _NO_TESTS):
+            break
+    raise Exit(code=verdict(codes, narrowed=narrowed))
+
+
+@task
+def lint(_c: Context) -> None:
+    """Check the sources: ruff, mypy, shellcheck and the house's own rules."""
+    raise Exit(code=_pytest([str(ROOT / "tests" / "lint")]))
+
+
+@task(help={"upgrade": "Take the newest versions that requirements.in allows."})
+def lock(_c: Context, upgrade: bool = False) -> None:
+    """Make requirements.txt and requirements-box.txt again, with hashes and no address."""
+    for arguments in lock_commands(upgrade=upgrade):
+        print(f"making {arguments[-2]} from {arguments[-1]}")
+        shell.run([sys.executable, "-m", "uv", *arguments], cwd=ROOT)
+
+
+def lock_commands(*, upgrade: bool) -> list[list[str]]:
+    """uv's arguments for the two lock files; the box's takes its versions from the first.
+
+    Both are for Python 3.10 on (Ubuntu 22.04's, on a box) and for every platform.
+    """
+    common = ["pip", "compile", "--quiet", "--no-config", "--universal", "--python-version", "3.10"]
+    common += ["--generate-hashes", "--no-annotate", "--custom-compile-command", "bin/inv lock"]
+    newest = ["--upgrade"] if upgrade else []
+    same = ["--upgrade", "--constraints", "requirements.txt"]
+    return [
+        [*common, *newest, "--output-file", "requirements.txt", "requirements.in"],
+        [*common, *same, "--output-file", "requirements-box.txt", "requirements-box.in"],
+    ]
+
+
+def _absolute(path: str) -> str:
+    name, separator, test_id = path.partition("::")
+    return f"{Path(name).absolute()}{separator}{test_id}"
+
+
+def _pytest(arguments: Sequence[str]) -> int:
+    # Not through shell.run: the test runner has the terminal for itself.
+    command = [sys.executable, "-m", "pytest", *arguments]
+    sys.stdout.flush()
+    return subprocess.call(command, cwd=ROOT)  # noqa: S603

@@ -1,0 +1,151 @@
+"""One task over all the hosts of a command line: side by side, one that fails stops no other.
+
+Fabric calls a task once for each host of ``-H``, and would end at the first that fails. So a
+host task only enlists its host here, and its post task, which Fabric calls once, after the
+last, does the work and says how each went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any
+
+import fabric
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from deploys.errors import BoxError
+from tasks.machines.qemu import Guest
+from tasks.places import GUEST
+from tasks.progress import HostProgress, bars, console
+from tasks.remote import Host
+
+# pyinfra's own rule of thumb is twenty connections a core.
+_AT_ONCE = 20
+
+Work = Callable[[Host, HostProgress], Any]
+Report = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass
+class _Enlisted:
+    hosts: list[Host]
+    work: Work
+    report: Report
+
+
+# Between a command line's calls of a task and its post task; Fabric hands nothing over itself.
+_enlisted: list[_Enlisted] = []
+
+
+def enlist(c: Context, work: Work, report: Report) -> None:
+    """Have ``finish`` do ``work`` on the host of ``c``, and then ``report`` on all hosts.
+
+    Args:
+        c: Fabric's connection, or under ``inv`` the context of the local guest.
+        work: is called with the host; what it returns is its result.
+        report: is called with the results by the hosts' names, without those that failed.
+
+    Raises:
+        Exit: there is no host.
+    """
+    with one_line():
+        host = host_of(c)
+    if not _enlisted:
+        _enlisted.append(_Enlisted([], work, report))
+    _enlisted[0].hosts.append(host)
+
+
+def host_of(c: Context) -> Host:
+    """The host that a task is about.
+
+    Raises:
+        BoxError: none was named, or there is no local guest that runs.
+    """
+    if isinstance(c, fabric.Connection):
+        return Host(c)
+    if isinstance(c.config, fabric.Config):
+        raise BoxError("no host was named: say fab -H HOST TASK")
+    return guest_host()
+
+
+def guest_host() -> Host:
+    """The local guest as a host.
+
+    Raises:
+        BoxError: it does not run.
+    """
+    guest = Guest.load(GUEST) if GUEST.exists() else None
+    if guest is None or not guest.alive:
+        raise BoxError("no guest runs here: start one with inv up, or name a host: fab -H HOST")
+    return connected(guest)
+
+
+def connected(guest: Guest) -> Host:
+    """A guest of this machine as a host, with its key known from its image."""
+    login = guest.login
+    connection = fabric.Connection(
+        login.host,
+        user=login.user,
+        port=login.port,
+        connect_kwargs={"key_filename": str(login.key), "look_for_keys": False},
+    )
+    return Host(connection, login.known_hosts)
+
+
+class one_line:  # noqa: N801 - a context manager, used like one of contextlib's
+    """Turns a BoxError into Invoke's Exit: its line on standard error, exit code 1."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, BoxError):
+            raise Exit(f"error: {error}", code=1) from error
+
+
+@task
+def finish(_c: Context) -> None:
+    """Do what the task before enlisted."""
+    enlisted = _enlisted.pop()
+    results: dict[str, Any] = {}
+    errors: dict[str, BoxError] = {}
+    with bars() as frame, ThreadPoolExecutor(_AT_ONCE) as pool:
+        futures: dict[Future[Any], tuple[Host, HostProgress]] = {}
+        for host in enlisted.hosts:
+            progress = HostProgress(host.name, frame)
+            futures[pool.submit(enlisted.work, host, progress)] = host, progress
+        try:
+            for future in as_completed(futures):
+                host, progress = futures[future]
+                try:
+                    results[host.name] = future.result()
+                    progress.done("done")
+                except BoxError as failure:
+                    errors[host.name] = failure
+                    progress.done("failed")
+        except KeyboardInterrupt as interrupt:
+            # Their threads end with the connections; what a host was doing it finishes.
+            for host in enlisted.hosts:
+                host.close()
+            raise Exit(
+                "interrupted: the hosts boot as they are; run the task again to go on", code=130
+            ) from interrupt
+        finally:
+            for host in enlisted.hosts:
+                host.close()
+    enlisted.report(
+        {host.name: results[host.name] for host in enlisted.hosts if host.name in results}
+    )
+    for name, error in errors.items():
+        line = str(error)
+        console.print(
+            f"[red]error:[/] {line if line.startswith(name) else f'{name}: {line}'}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if errors:
+        raise Exit(code=1)

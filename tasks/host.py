@@ -1,0 +1,130 @@
+"""The tasks on a host: with ``fab -H HOST`` on that, with ``inv`` on the local guest."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from deploys import settings as settings_module
+from deploys.errors import PreflightError
+from deploys.facts.box import HostState
+from deploys.settings import Settings
+from tasks import show
+from tasks.fleet import enlist, finish, one_line
+from tasks.progress import HostProgress
+from tasks.provisioning import Provision, Provisioned, Request, expect
+from tasks.remote import Host
+
+SETTINGS_HELP = {
+    "set": "A setting, as volumes.lvsize=4G; may be given more than once.",
+    "settings": "A TOML file with settings.",
+}
+
+
+def load_settings(file: str, overrides: Sequence[str] | None) -> Settings:
+    """The settings of a task's flags; Exit with one line where they are wrong."""
+    with one_line():
+        return settings_module.load(Path(file) if file else None, overrides or ())
+
+
+@task(
+    post=[finish],
+    iterable=["set"],
+    help={
+        **SETTINGS_HELP,
+        "device": "The disk to use, as /dev/vdb; needed where the root is not on LVM.",
+        "force": "Wipe what --device carries; reclaim without asking.",
+        "reclaim": "Give the old root's partition to the volume group.",
+        "dry-run": "Show what would be done; change nothing.",
+    },
+)
+def provision(
+    c: Context,
+    device: str = "",
+    force: bool = False,
+    reclaim: bool = False,
+    dry_run: bool = False,
+    set: Sequence[str] | None = None,  # noqa: A002 - the flag is --set
+    settings: str = "",
+) -> None:
+    """Make a host a box that resets its root at boot, or bring a box up to date."""
+    chosen = load_settings(settings, set)
+    if reclaim and not (force or dry_run):
+        _confirm("The system as it was before the box will be erased.")
+    request = Request(device or None, force, reclaim)
+
+    def work(host: Host, progress: HostProgress) -> Provisioned | list[tuple[str, str, str]]:
+        provision = Provision(host, chosen, request, progress)
+        return provision.plan() if dry_run else provision.run()
+
+    enlist(c, work, show.plans if dry_run else show.provisioned)
+
+
+@task(post=[finish], help={"json": "As JSON, for programs."})
+def status(c: Context, json: bool = False) -> None:
+    """Show what a box runs on: its last reset's verdict, the snapshot's fill, kernel, manifest."""
+
+    def work(host: Host, progress: HostProgress) -> HostState:
+        progress.step("asking")
+        return host.state()
+
+    enlist(c, work, show.states_json if json else show.states)
+
+
+@task(post=[finish])
+def resnap(c: Context) -> None:
+    """Reboot into a fresh snapshot, wait, and check that it is one."""
+    enlist(c, partial(_reboot, entry="resnap", verdict="fresh"), show.reboots)
+
+
+@task(post=[finish])
+def keep(c: Context) -> None:
+    """Reboot into the snapshot as it is, with all that was changed in it."""
+    enlist(c, partial(_reboot, entry="keep", verdict="kept"), show.reboots)
+
+
+@task(post=[finish], help={"back": "Leave maintenance, into a fresh snapshot."})
+def maintain(c: Context, back: bool = False) -> None:
+    """Reboot into the golden root, to change what every fresh snapshot starts from."""
+    entry, verdict = ("resnap", "fresh") if back else ("maintenance", "golden")
+    enlist(c, partial(_reboot, entry=entry, verdict=verdict), show.reboots)
+
+
+@task(post=[finish])
+def shrink(c: Context) -> None:
+    """Give the space of deleted files back to the disk."""
+
+    def work(host: Host, progress: HostProgress) -> list[str]:
+        progress.step("trimming")
+        host.connect()
+        return host.run("/usr/lib/pipeline/shrink").splitlines()
+
+    enlist(c, work, show.shrunk)
+
+
+def _reboot(host: Host, progress: HostProgress, *, entry: str, verdict: str) -> HostState:
+    progress.step("looking at the host")
+    expect_box(host)
+    progress.step(f"rebooting: {entry}")
+    state = host.reboot(entry, Settings().boot.reboot_deadline)
+    expect(host, state, verdict)
+    return state
+
+
+def expect_box(host: Host) -> None:
+    """Require that a host was provisioned; raises PreflightError."""
+    if not host.state().is_box:
+        raise PreflightError(f"{host.name} is no box yet: provision it first")
+
+
+def _confirm(what: str) -> None:
+    if not sys.stdin.isatty():
+        raise Exit(f"error: {what} Say --force if that is meant.", code=1)
+    if input(f"{what} Go on? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise Exit("nothing was changed", code=1)

@@ -1,0 +1,39 @@
+"""A guest's serial console: the only honest witness of an early boot."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+# Colours, cursor moves, and whatever else is not plain text.
+_NOISE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|[^\x20-\x7e\n]")
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """The file that QEMU writes a serial port to; it grows over all boots of a guest."""
+
+    file: Path
+
+    @property
+    def size(self) -> int:
+        """Bytes said so far; a mark for ``says``."""
+        return self.file.stat().st_size if self.file.exists() else 0
+
+    def text(self, since: int = 0) -> str:
+        """What was said after the first ``since`` bytes, without colours."""
+        if not self.file.exists():
+            return ""
+        with self.file.open("rb") as stream:
+            stream.seek(since)
+            return _NOISE.sub(b"", stream.read()).decode("ascii")
+
+    def says(self, text: str, since: int = 0) -> bool:
+        """Whether ``text`` was said after the first ``since`` bytes."""
+        return text in self.text(since)
+
+    def tail(self, length: int = 400) -> str:
+        """The end of it in one line of about ``length`` characters."""
+        lines = (line.strip() for line in self.text(max(0, self.size - 4 * length)).splitlines())
+        return " | ".join(line for line in lines if line)[-length:] or "(nothing)"

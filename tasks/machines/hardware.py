@@ -1,0 +1,66 @@
+"""A guest's hardware, and the QEMU command line that makes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from tasks.machines import accelerator
+
+HOST = "127.0.0.1"
+MIB = 2**20
+_HOT_PORTS = 4  # PCIe ports kept free: q35's root bus takes no disk while it runs
+
+
+class Machine(BaseModel):
+    """A guest's hardware, as asked for; disks are qcow2 files, in order /dev/vda, /dev/vdb, ...
+
+    ``memory`` in bytes. ``cache`` is QEMU's word: ``unsafe`` makes the guest's flushes free, but
+    what was flushed can be lost when QEMU is killed: not for a guest whose power is cut and that
+    must boot again. An ``isolated`` guest reaches nothing; it can still be logged in to.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = "box"
+    disks: tuple[Path, ...]
+    memory: int = 2048 * MIB
+    cpus: int = 2
+    cache: Literal["writeback", "none", "writethrough", "unsafe"] = "writeback"
+    isolated: bool = False
+
+
+def argv(directory: Path, machine: Machine, accel: accelerator.Accelerator, port: int) -> list[str]:
+    """QEMU's command line, to be started in the guest's own folder.
+
+    ``port`` on this host leads to the guest's port 22; 0 lets QEMU take a free one.
+    """
+    words = [accelerator.QEMU, "-name", machine.name, "-nodefaults", "-display", "none"]
+    words += ["-machine", "q35,vmport=off", *accel.argv()]
+    words += ["-smp", str(machine.cpus), "-m", f"{machine.memory // MIB}M"]
+    words += [
+        "-daemonize",
+        "-pidfile",
+        str(directory / "pid"),
+        "-qmp",
+        "unix:qmp.sock,server=on,wait=off",
+    ]
+    words += ["-chardev", "file,id=serial,path=serial.log,append=on", "-serial", "chardev:serial"]
+    net = f"user,id=net,hostfwd=tcp:{HOST}:{port}-:22"
+    words += ["-netdev", net + (",restrict=on" if machine.isolated else "")]
+    words += ["-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"]
+    for number, disk in enumerate(machine.disks):
+        node = f"disk{number}"
+        words += ["-drive", f"id={node},if=none," + _drive(disk, machine.cache)]
+        words += ["-device", f"virtio-blk-pci,drive={node},id={node}-device"]
+    for number in range(_HOT_PORTS):
+        words += ["-device", f"pcie-root-port,id=hot{number},chassis={number + 1}"]
+    return words
+
+
+def _drive(disk: Path, cache: str) -> str:
+    # A comma ends QEMU's option; doubled it is one.
+    file = str(disk.resolve()).replace(",", ",,")
+    return f"file={file},format=qcow2,cache={cache},discard=unmap,detect-zeroes=unmap"

@@ -1,0 +1,174 @@
+"""Base images of bare Debian hosts: made once, natively, then only read."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+from filelock import FileLock
+
+from tasks.machines import bootstrap, keys, layout, loop, shell, tree
+
+GIB = 2**30
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a bare host's disk looks like.
+
+    ``plain`` is one ext4 root and no LVM installed; ``lvm`` is a /boot partition and a volume
+    group ``volgroup`` with the LV ``root`` of ``root_size`` bytes (None: it takes every extent).
+    Sizes are in bytes.
+    """
+
+    kind: Literal["plain", "lvm"] = "plain"
+    disk_size: int = 8 * GIB
+    boot_size: int = 512 * layout.MIB
+    volgroup: str = "debian-vg"
+    root_size: int | None = 3 * GIB
+
+
+@dataclass(frozen=True, slots=True)
+class BaseImage:
+    """A raw disk image to put overlays on, and how its host is reached.
+
+    ``kernel`` is a copy of its Linux image.
+    """
+
+    path: Path
+    kernel: Path
+    identity: keys.Identity
+
+
+def build(recipe: Recipe, state: Path, progress: Progress = lambda _: None) -> BaseImage:
+    """The base image of a recipe: from the cache in ``state``, or made there.
+
+    It is made anew when the recipe, this code or the calendar week changed. Two processes
+    that ask at once make it once.
+
+    Raises:
+        BoxError: not root, or a tool is missing or failed.
+    """
+    folder = state / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    user_key = state / "id_ed25519"
+    public = keys.make_key(user_key)
+    mirror, relaxed = bootstrap.sources(), bootstrap.relaxations()
+    tree_key = _key((bootstrap,), mirror, relaxed)
+    code = (sys.modules[__name__], layout, loop, tree)
+    image = folder / f"{recipe.kind}-{_key(code, tree_key, asdict(recipe), public)}.raw"
+    note, kernel = image.with_suffix(".json"), image.with_suffix(".vmlinuz")
+    with FileLock(image.with_suffix(".lock")):
+        if not (image.exists() and note.exists()):
+            loop.require_root("making a disk image")
+            tar = _tree(folder / f"tree-{tree_key}.tar", mirror, relaxed, progress)
+            progress(f"laying out the {recipe.kind} disk")
+            with _temporary(image) as disk:
+                host_key = _fill(disk, kernel, recipe, tar, public, relaxed, progress)
+                identity = keys.Identity(user=tree.USER, user_key=user_key, host_key=host_key)
+                note.write_text(identity.model_dump_json())
+    return BaseImage(image, kernel, keys.Identity.model_validate_json(note.read_text()))
+
+
+def overlay(base: Path, file: Path, size: int | None = None) -> Path:
+    """Make ``file`` a qcow2 disk on top of a raw base image that is never written to.
+
+    ``size`` in bytes; None: the base's own.
+    """
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(base.resolve())]
+    shell.run([*argv, file, *([] if size is None else [str(size)])])
+    return file
+
+
+def empty_disk(file: Path, size: int) -> Path:
+    """Make ``file`` an empty qcow2 disk of ``size`` bytes."""
+    shell.run(["qemu-img", "create", "-q", "-f", "qcow2", file, str(size)])
+    return file
+
+
+def _tree(tar: Path, mirror: tuple[str, ...], relaxed: tuple[str, ...], progress: Progress) -> Path:
+    with FileLock(tar.with_suffix(".lock")):
+        if not tar.exists():
+            progress(f"installing Debian {bootstrap.SUITE} into a tree")
+            for old in tar.parent.glob("tree-*.tar"):  # only the newest is of use
+                old.unlink()
+            bootstrap.make_tree(tar, mirror, relaxed)
+    return tar
+
+
+def _fill(
+    disk: Path,
+    kernel: Path,
+    recipe: Recipe,
+    tar: Path,
+    public: str,
+    relaxed: tuple[str, ...],
+    progress: Progress,
+) -> str:
+    """Put the tree on the disk and make it boot; the host's public key."""
+    is_lvm = recipe.kind == "lvm"
+    with disk.open("wb") as file:
+        file.truncate(recipe.disk_size)
+    parts = layout.partition(disk, recipe.boot_size if is_lvm else None)
+    with ExitStack() as stack:
+        work = stack.enter_context(loop.temporary_folder(disk.parent))
+        whole = stack.enter_context(loop.attached(disk))
+        last = parts[-1]
+        if is_lvm:
+            with loop.attached(disk, offset=last.offset, size=last.size) as pv:
+                lv = layout.make_volume(pv, recipe.volgroup, "root", recipe.root_size)
+            last = layout.Extent(last.offset + lv.offset, lv.size)
+        device = stack.enter_context(loop.attached(disk, offset=last.offset, size=last.size))
+        identity = layout.make_ext4(device, "root")
+        root = stack.enter_context(loop.mounted(device, work))
+        nodes = {whole.name: whole, device.name: device}
+        mapped = f"/dev/mapper/{recipe.volgroup.replace('-', '--')}-root"
+        name = mapped if is_lvm else f"UUID={identity}"
+        fstab = [f"{name} / ext4 errors=remount-ro 0 1"]
+        if is_lvm:
+            first = parts[0]
+            (root / "boot").mkdir()
+            boot = stack.enter_context(loop.attached(disk, offset=first.offset, size=first.size))
+            fstab.append(f"UUID={layout.make_ext4(boot, 'boot')} /boot ext4 defaults 0 2")
+            stack.enter_context(loop.mounted(boot, root / "boot"))
+            nodes[boot.name] = boot
+        progress("unpacking the tree")
+        shell.run(["tar", "--extract", "--numeric-owner", "--xattrs", "-C", root, "-f", tar])
+        stack.enter_context(loop.chroot(root, nodes))
+        host_key = tree.furnish(root, fstab, public, relaxed)
+        if is_lvm:
+            progress("installing lvm2")
+            tree.install(root, "lvm2")
+        progress("making it bootable")
+        tree.make_bootable(root, whole.name, mapped if is_lvm else identity)
+        shutil.copy(next((root / "boot").glob("vmlinuz-*")), kernel)
+    return host_key
+
+
+@contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    """A file that takes the target's name only when the block ends well."""
+    temporary = target.with_suffix(".partial")
+    try:
+        yield temporary
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _key(code: Sequence[ModuleType], *parts: object) -> str:
+    """A name for what these modules make of these parts in this calendar week."""
+    source = b"".join(Path(module.__file__ or "").read_bytes() for module in code)
+    week = datetime.date.today().isocalendar()[:2]
+    text = json.dumps([*parts, week], sort_keys=True).encode()
+    return hashlib.sha256(source + text).hexdigest()[:16]

@@ -1,0 +1,97 @@
+"""Loop devices, mounts and chroots that are given back whatever happens."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from deploys.errors import BoxError
+from tasks.machines import shell
+
+
+def require_root(purpose: str) -> None:
+    """Raises BoxError in one line when this process is not root."""
+    if os.geteuid() != 0:
+        raise BoxError(f"{purpose} needs root (loop devices, mounts): run it as root or with sudo")
+
+
+@contextmanager
+def attached(file: Path, *, offset: int = 0, size: int | None = None) -> Iterator[Path]:
+    """The loop device of a file, or of the part of it from ``offset`` on, ``size`` bytes long.
+
+    Each partition gets a loop device of its own, by offset: a kernel without partition
+    scanning makes no nodes for ``losetup --partscan``.
+    """
+    argv = ["losetup", "--find", "--show", "--offset", str(offset)]
+    if size is not None:
+        argv += ["--sizelimit", str(size)]
+    device = Path(shell.run([*argv, file]).stdout.strip())
+    try:
+        yield device
+    finally:
+        _release("losetup", "--detach", str(device))
+
+
+@contextmanager
+def mounted(source: Path | str, target: Path, *options: str) -> Iterator[Path]:
+    """``source`` mounted on the folder ``target``."""
+    shell.run(["mount", *options, str(source), target])
+    try:
+        yield target
+    finally:
+        _release("umount", str(target))
+
+
+@retry(
+    retry=retry_if_exception_type(shell.CommandError),
+    stop=stop_after_delay(15),
+    wait=wait_fixed(0.2),
+    reraise=True,
+)
+def _release(*argv: str) -> None:
+    # Something the chroot started may hold the folder for an instant longer.
+    shell.run(argv)
+
+
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """A new folder to mount on."""
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix="mount-"))
+    try:
+        yield folder
+    finally:
+        folder.rmdir()  # never rmtree: what could not be unmounted stays whole
+
+
+@contextmanager
+def chroot(root: Path, devices: Mapping[str, Path] | None = None) -> Iterator[Path]:
+    """``root`` with /proc, /sys and a /dev of its own, ready for commands in it.
+
+    The /dev is private: an image builder must see its own disks and nothing of the host's,
+    or GRUB's tools would describe the host. ``devices`` are further nodes in it, each a name
+    (such as ``loop0``) and the host's device.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(mounted("proc", root / "proc", "-t", "proc"))
+        stack.enter_context(mounted("sys", root / "sys", "-t", "sysfs", "-o", "ro"))
+        dev = stack.enter_context(mounted("dev", root / "dev", "-t", "tmpfs", "-o", "mode=755"))
+        stack.enter_context(mounted("run", root / "run", "-t", "tmpfs", "-o", "mode=755"))
+        nodes = {
+            name: Path("/dev") / name for name in ("null", "zero", "full", "random", "urandom")
+        }
+        for name, source in {**nodes, **(devices or {})}.items():
+            status = source.stat()
+            _node(dev / name, stat.S_IFMT(status.st_mode), status.st_rdev)
+        (dev / "fd").symlink_to("/proc/self/fd")
+        yield root
+
+
+def _node(path: Path, kind: int, device: int) -> None:
+    os.mknod(path, kind, device)
+    path.chmod(0o660 if kind == stat.S_IFBLK else 0o666)

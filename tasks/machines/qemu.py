@@ -1,0 +1,247 @@
+"""Guests in QEMU: start, find again, plug a disk in, cut the power."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from deploys.errors import BoxError, UnreachableError
+from tasks.machines import accelerator, hardware, keys, qmp, shell
+from tasks.machines.console import Console
+
+_NOTE = "guest.json"
+
+
+class _Record(BaseModel):
+    """What another process needs to find a guest again."""
+
+    machine: hardware.Machine
+    identity: keys.Identity
+    accelerator: str
+    pid: int
+    port: int
+
+
+class Guest:
+    """A QEMU process and the folder that belongs to it.
+
+    The guest outlives this process. In a ``with`` block its power is cut at the end.
+    """
+
+    def __init__(self, directory: Path, record: _Record) -> None:
+        self.directory = directory
+        self._record = record
+
+    @classmethod
+    def start(
+        cls,
+        directory: Path,
+        machine: hardware.Machine,
+        identity: keys.Identity,
+        accel: accelerator.Accelerator,
+    ) -> Self:
+        """Power a machine on, in a folder of its own; returns as soon as QEMU runs.
+
+        Raises:
+            BoxError: the folder's guest runs already, or QEMU is missing, too old or failed.
+        """
+        accelerator.qemu_version()
+        directory = directory.resolve()
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(directory / "guest.lock", timeout=0):
+                before = cls._read(directory)
+                if before is not None and cls(directory, before).alive:
+                    raise BoxError(f"the guest in {directory} runs already, as {before.pid}")
+                record = _launch(directory, machine, identity, accel, before)
+                known_hosts = directory / "known_hosts"
+                keys.write_known_hosts(known_hosts, hardware.HOST, record.port, identity.host_key)
+                (directory / _NOTE).write_text(record.model_dump_json(indent=1))
+        except Timeout as error:
+            raise BoxError(f"the guest in {directory} is being started already") from error
+        return cls(directory, record)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """The guest that some process started in a folder; it may be off.
+
+        Raises:
+            BoxError: there is none.
+        """
+        record = cls._read(directory.resolve())
+        if record is None:
+            raise BoxError(f"there is no guest in {directory}")
+        return cls(directory.resolve(), record)
+
+    @staticmethod
+    def _read(directory: Path) -> _Record | None:
+        try:
+            return _Record.model_validate_json((directory / _NOTE).read_text())
+        except (OSError, ValidationError):
+            return None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.cut_power()
+
+    @property
+    def machine(self) -> hardware.Machine:
+        """The hardware it was started with."""
+        return self._record.machine
+
+    @property
+    def pid(self) -> int:
+        """The process that was started; it may be gone, see ``alive``."""
+        return self._record.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the QEMU of this very folder runs: a pid alone may be someone else's by now."""
+        return _is_ours(self.pid, self.directory)
+
+    @property
+    def console(self) -> Console:
+        """The serial console of all its boots."""
+        return Console(self.directory / "serial.log")
+
+    @property
+    def login(self) -> keys.Login:
+        """How to log in; the port may change when the guest is started anew."""
+        who = self._record.identity
+        known_hosts = self.directory / "known_hosts"
+        return keys.Login(hardware.HOST, self._record.port, who.user, who.user_key, known_hosts)
+
+    def qmp(self, name: str, **arguments: object) -> object:
+        """Run a command of QEMU's machine protocol. Raises QmpError."""
+        return qmp.command(self.directory / "qmp.sock", name, **arguments)
+
+    def add_disk(self, disk: Path) -> None:
+        """Plug a qcow2 disk in, now, whatever the guest is doing; it lasts until power-off."""
+        name = f"late{len(self._late())}"
+        node = {"driver": "file", "filename": str(disk.resolve()), "discard": "unmap"}
+        self.qmp("blockdev-add", driver="qcow2", discard="unmap", file=node, **{"node-name": name})
+        port = name.replace("late", "hot")
+        self.qmp("device_add", driver="virtio-blk-pci", drive=name, bus=port, id=f"{name}-device")
+
+    def _late(self) -> list[str]:
+        nodes = self.qmp("query-named-block-nodes", flat=True)
+        assert isinstance(nodes, list)
+        return [row["node-name"] for row in nodes if str(row["node-name"]).startswith("late")]
+
+    def reset(self) -> None:
+        """Press the reset button."""
+        self.qmp("system_reset")
+
+    def halt(self, deadline: float = 120) -> None:
+        """Press the power button and wait, at most ``deadline`` seconds, until it is off.
+
+        Raises:
+            UnreachableError: it did not go off.
+        """
+        if self.alive:
+            self.qmp("system_powerdown")
+            self._wait(lambda: not self.alive, deadline, "is not off")
+
+    def cut_power(self) -> None:
+        """Pull the plug. A guest that is off stays off."""
+        if not self.alive:
+            return
+        # Nothing of the guest's is written after this; what QEMU had taken is in its file.
+        os.kill(self.pid, signal.SIGKILL)
+        self._wait(lambda: not self.alive, 30, "does not die")
+
+    def destroy(self) -> None:
+        """Cut the power and remove the guest's folder with all in it."""
+        self.cut_power()
+        shutil.rmtree(self.directory)
+
+    def wait_for_serial(self, text: str, deadline: float, since: int = 0) -> None:
+        """Wait until ``text`` is on the serial console, after its first ``since`` bytes.
+
+        Raises:
+            UnreachableError: not within ``deadline`` seconds, or the guest went off; with the
+                console's last lines.
+        """
+
+        def is_there() -> bool:
+            return self.console.says(text, since)
+
+        self._wait(lambda: is_there() or not self.alive, deadline, f"did not say {text!r}")
+        if not is_there():
+            raise UnreachableError(f"{self.machine.name} went off, saying: {self.console.tail()}")
+
+    def _wait(self, condition: Callable[[], bool], deadline: float, fault: str) -> None:
+        tries = Retrying(
+            retry=retry_if_result(lambda done: not done),
+            stop=stop_after_delay(deadline),
+            wait=wait_fixed(0.2),
+        )
+        try:
+            tries(condition)
+        except RetryError as error:
+            raise UnreachableError(
+                f"{self.machine.name} {fault} after {deadline:g} s; "
+                f"its console ends: {self.console.tail()}"
+            ) from error
+
+
+def _is_ours(pid: int, directory: Path) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return os.fsencode(directory / "pid") in words  # a zombie has no words
+
+
+def _launch(
+    directory: Path,
+    machine: hardware.Machine,
+    identity: keys.Identity,
+    accel: accelerator.Accelerator,
+    before: _Record | None,
+) -> _Record:
+    """Start QEMU, on the port it had before if that is free still."""
+    pidfile = directory / "pid"
+    pidfile.unlink(missing_ok=True)
+    try:
+        _run_qemu(directory, machine, accel, before.port if before else 0)
+        port = _forwarded_port(directory)
+    except BaseException:  # Ctrl-C too: nothing may run that no note tells of
+        pid = int(pidfile.read_text()) if pidfile.exists() else 0
+        if _is_ours(pid, directory):
+            os.kill(pid, signal.SIGKILL)
+        raise
+    pid = int(pidfile.read_text())
+    return _Record(machine=machine, identity=identity, accelerator=accel.name, pid=pid, port=port)
+
+
+def _run_qemu(
+    directory: Path, machine: hardware.Machine, accel: accelerator.Accelerator, port: int
+) -> None:
+    try:
+        shell.run(hardware.argv(directory, machine, accel, port), cwd=directory, timeout=60)
+    except shell.CommandError as error:
+        if not port or "host forwarding" not in error.stderr:
+            raise
+        shell.run(hardware.argv(directory, machine, accel, 0), cwd=directory, timeout=60)
+
+
+def _forwarded_port(directory: Path) -> int:
+    """The port that leads to the guest; QEMU took it itself, so nobody can have come between."""
+    monitor = {"command-line": "info usernet"}
+    table = qmp.command(directory / "qmp.sock", "human-monitor-command", **monitor)
+    match = re.search(r"TCP\[HOST_FORWARD\]\s+\S+\s+\S+\s+(\d+)\s+\S+\s+22\b", str(table))
+    if match is None:
+        raise BoxError("QEMU did not say which port leads to the guest")
+    return int(match[1])

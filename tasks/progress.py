@@ -1,0 +1,64 @@
+"""What a person sees while hosts are worked on: a bar a host, or plain lines without a terminal."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+# Standard output is for results: tables, JSON.
+console = Console(stderr=True)
+
+
+def bars() -> Progress:
+    """The frame that the hosts' bars are drawn in; use it in a ``with``."""
+    return Progress(
+        TextColumn("[bold]{task.fields[host]}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+class HostProgress:
+    """One host's line: the step it is in, and the operation of that step."""
+
+    def __init__(self, name: str, frame: Progress) -> None:
+        self._name = name
+        self._frame = frame
+        self._began = time.monotonic()
+        self._step = ""
+        self._task: TaskID = frame.add_task("waiting", host=name, total=None)
+
+    def step(self, name: str) -> None:
+        """The host enters a step, as ``booting into maintenance``."""
+        self._step = name
+        self._frame.update(self._task, description=name, total=None, completed=0)
+        self._log(name)
+
+    def operation(self, name: str, number: int, total: int) -> None:
+        """Operation ``number`` of ``total`` of this step starts."""
+        description = f"{self._step}: {name}"
+        self._frame.update(self._task, description=description, total=total, completed=number - 1)
+        self._log(f"{self._step} ({number}/{total}): {name}")
+
+    def done(self, word: str) -> None:
+        """The host's work is over."""
+        self._frame.update(self._task, description=word, total=1, completed=1)
+        self._log(word)
+
+    def _log(self, text: str) -> None:
+        if not console.is_terminal:
+            seconds = time.monotonic() - self._began
+            console.print(f"{self._name} {seconds:6.1f} s  {text}", highlight=False, soft_wrap=True)

@@ -1,0 +1,197 @@
+"""From a bare host, or a box, to a box in a fresh snapshot: the passes and boots in between."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from deploys import preflight
+from deploys.apply import Deploy
+from deploys.boot import boot_copy
+from deploys.errors import BoxError, DeployError, PreflightError
+from deploys.facts.box import HostState
+from deploys.golden import golden
+from deploys.operations.reclaim import reclaimed
+from deploys.preflight import Preflight
+from deploys.safety import drop_safety, take_safety
+from deploys.settings import Settings
+from deploys.volume_plan import Kind
+from deploys.volumes import volumes
+from tasks import bundle
+from tasks.places import BUNDLES
+from tasks.progress import HostProgress
+from tasks.remote import Host
+
+REFERENCE = "/usr/lib/pipeline/reference"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked of a provision, beside the settings.
+
+    ``device`` is the disk to be used, ``force`` allows what it carries to be wiped, ``reclaim``
+    gives the old root's partition to the volume group.
+    """
+
+    device: str | None = None
+    force: bool = False
+    reclaim: bool = False
+
+
+@dataclass(frozen=True)
+class Provisioned:
+    """How a provision ended well: whether anything was changed, and the box as it stands."""
+
+    changed: bool
+    state: HostState
+
+    @property
+    def manifest(self) -> str:
+        return self.state.release.get("MANIFEST", "")
+
+
+class Provision:
+    """Provisions one host; its steps are told to ``progress``."""
+
+    def __init__(
+        self, host: Host, settings: Settings, request: Request, progress: HostProgress
+    ) -> None:
+        self._host = host
+        self._settings = settings
+        self._request = request
+        self._progress = progress
+
+    def plan(self) -> list[tuple[str, str, str]]:
+        """What ``run`` would do, as rows of operation, object and detail; changes nothing.
+
+        Raises:
+            BoxError: the host is not fit.
+        """
+        found = self._preflight()
+        rows = [] if found.plan.kind is Kind.BOX else found.plan.rows()
+        rows += [("change", name, "") for name in self._pending(found)]
+        return rows
+
+    def run(self) -> Provisioned:
+        """Make the host a box in a fresh snapshot, or find that it is what it should be.
+
+        Raises:
+            BoxError: the host is not fit, or something failed; a golden root that was being
+                changed is merged back by then, or will be at the next boot.
+        """
+        found = self._preflight()
+        if found.plan.kind is Kind.BOX and found.state.verdict is not None:
+            return self._update(found)
+        deploys: list[Deploy] = [partial(volumes, plan=found.plan)]
+        if found.plan.kind is Kind.SPARE:
+            deploys.append(partial(boot_copy, plan=found.plan, settings=self._settings))
+        self._apply("building the volumes", deploys)
+        if found.plan.kind is Kind.SPARE:
+            self._progress.step("booting the new root")
+            expect(self._host, self._host.reboot(None, self._deadline), "golden")
+            with self._host.session() as session:
+                found = preflight.check(session, self._settings)
+        self._change(found)
+        return self._fresh()
+
+    @property
+    def _deadline(self) -> float:
+        return self._settings.boot.reboot_deadline
+
+    def _preflight(self) -> Preflight:
+        self._progress.step("looking at the host")
+        with self._host.session() as session:
+            found = preflight.check(
+                session, self._settings, self._request.device, force=self._request.force
+            )
+        if self._request.reclaim and not (found.plan.old_root_uuid and found.state.is_box):
+            raise PreflightError("there is no old root to reclaim on this host")
+        if self._request.reclaim:
+            found = replace(found, plan=replace(found.plan, old_root_uuid=""))
+        return found
+
+    def _pending(self, found: Preflight) -> list[str]:
+        """The operations on the golden root that would change the host as it is now."""
+        self._progress.step("comparing")
+        with self._host.session() as session:
+            operations = session.prepare(self._golden(found))
+        return [operation.name for operation in operations if operation.changes]
+
+    def _update(self, found: Preflight) -> Provisioned:
+        verdict = found.state.verdict
+        assert verdict is not None
+        if verdict.name != "golden":
+            if verdict.name != "failed" and not self._pending(found):
+                return Provisioned(False, found.state)
+            self._progress.step("booting into maintenance")
+            expect(self._host, self._host.reboot("maintenance", self._deadline), "golden")
+        try:
+            self._apply("securing the golden root", [partial(take_safety, plan=found.plan)])
+            self._change(found)
+            self._apply("keeping the change", [partial(drop_safety, plan=found.plan)])
+        except (BoxError, KeyboardInterrupt) as error:
+            self._merge_back(error)
+            raise
+        if self._request.reclaim:
+            uuid = found.state.defaults["OLD_ROOT_UUID"]
+            reclaim = partial(
+                reclaimed, name="Reclaim the old root", uuid=uuid, group=found.plan.volgroup
+            )
+            self._apply("reclaiming the old root", [reclaim])
+        return self._fresh()
+
+    def _change(self, found: Preflight) -> None:
+        self._apply("changing the golden root", self._golden(found))
+        self._check_health()
+
+    def _golden(self, found: Preflight) -> Sequence[Deploy]:
+        return golden(
+            found.plan,
+            self._settings,
+            bundle.python_bundle(found.python, BUNDLES),
+            bundle.project_copy(BUNDLES),
+            bundle.project_version(),
+        )
+
+    def _check_health(self) -> None:
+        self._progress.step("checking the golden root")
+        self._host.run("sh -c 'test -z \"$(dpkg --audit)\"'")
+        self._host.run("/usr/sbin/makeinitrd --check")
+        if "lammps" in self._settings.stack.packages:
+            self._host.run(REFERENCE)
+
+    def _merge_back(self, error: BaseException) -> None:
+        """Boot into a fresh snapshot: on its way there the boot merges the golden root back."""
+        if isinstance(error, KeyboardInterrupt):
+            return  # the next boot does it, whenever that is
+        self._progress.step("merging the golden root back")
+        with contextlib.suppress(BoxError):
+            self._host.reboot("resnap", self._deadline)
+
+    def _fresh(self) -> Provisioned:
+        self._progress.step("booting a fresh snapshot")
+        state = self._host.reboot("resnap", self._deadline)
+        expect(self._host, state, "fresh")
+        return Provisioned(True, state)
+
+    def _apply(self, step: str, deploys: Sequence[Deploy]) -> None:
+        self._progress.step(step)
+        with self._host.session(self._progress) as session:
+            session.prepare(deploys)
+            session.run()
+
+
+def expect(host: Host, state: HostState, name: str) -> None:
+    """Require that the last boot came to this verdict.
+
+    Raises:
+        DeployError: it came to another; the line says which, and the initramfs's reason.
+    """
+    verdict = state.verdict
+    if verdict is None:
+        raise DeployError(f"{host.name}: booted without the reset: its default entry is not ours")
+    if verdict.name != name:
+        because = f": {verdict.reason}" if verdict.reason else ""
+        raise DeployError(f"{host.name}: the boot came out {verdict.name}, not {name}{because}")

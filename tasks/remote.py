@@ -1,0 +1,198 @@
+"""A host over SSH: connect with its key checked, run commands as root, reboot and come back."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fabric import Connection
+from invoke.exceptions import AuthFailure, Failure, UnexpectedExit
+from paramiko import (
+    AuthenticationException,
+    BadHostKeyException,
+    RejectPolicy,
+    SSHException,
+)
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from deploys.apply import Observer, Session, Target
+from deploys.errors import DeployError, PreflightError, UnreachableError
+from deploys.facts.box import HostState, State
+
+# paramiko waits for ever by default; an emulated guest under load needs some seconds.
+_CONNECT_SECONDS = 15
+
+# It logs, with a traceback, what it also raises.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+logging.getLogger("paramiko").propagate = False
+
+
+class Host:
+    """One host that Fabric is connected to, or will be at first use.
+
+    ``known_hosts`` is the file its key is checked against, on top of the system's and user's.
+    """
+
+    def __init__(self, connection: Connection, known_hosts: Path | None = None) -> None:
+        self._connection = connection
+        self._known_hosts = known_hosts
+        self._sudo = False
+
+    @property
+    def name(self) -> str:
+        port = "" if self._connection.port == 22 else f":{self._connection.port}"
+        return f"{self._connection.host}{port}"
+
+    def connect(self) -> None:
+        """Open the connection and find out how to be root there.
+
+        Raises:
+            UnreachableError: no answer, an unknown or changed host key, or a refused login.
+            PreflightError: the user is neither root nor may become it with sudo.
+        """
+        if not self._connection.is_connected:
+            self._open()
+            self._become_root()
+
+    def _open(self) -> None:
+        client = self._connection.client
+        client.load_system_host_keys()
+        if self._known_hosts is not None:
+            client.load_host_keys(str(self._known_hosts))
+        client.set_missing_host_key_policy(RejectPolicy())
+        self._connection.connect_timeout = self._connection.connect_timeout or _CONNECT_SECONDS
+        self._connection.connect_kwargs.setdefault("banner_timeout", _CONNECT_SECONDS)
+        with self._one_line():
+            self._connection.open()
+        # Small packets back and forth are all that facts are: waiting to fill them is the cost.
+        sock = self._connection.transport.sock
+        if isinstance(sock, socket.socket):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _become_root(self) -> None:
+        with self._one_line():
+            self._sudo = self._connection.run("id -u", hide=True, in_stream=False).stdout != "0\n"
+            if not self._sudo:
+                return
+            if self._connection.run("sudo -n true", hide=True, warn=True, in_stream=False).ok:
+                return
+        if not self._password:
+            raise PreflightError(
+                f"{self.name}: sudo asks {self._connection.user} for a password: give it with "
+                "fab --prompt-for-sudo-password"
+            )
+        self.run("true")
+
+    @property
+    def _password(self) -> str | None:
+        password: str | None = self._connection.config.sudo.password
+        return password
+
+    def run(self, command: str) -> str:
+        """Run a command as root; what it printed.
+
+        Raises:
+            DeployError: its exit code is not 0.
+            UnreachableError: the connection broke.
+        """
+        run = self._connection.sudo if self._sudo else self._connection.run
+        with self._one_line():
+            try:
+                return str(run(command, hide=True, in_stream=False).stdout)
+            except AuthFailure as error:
+                raise PreflightError(f"{self.name}: sudo refuses the password given") from error
+            except UnexpectedExit as error:
+                words = (error.result.stderr.strip() or "it said nothing").splitlines()[-1]
+                code = error.result.exited
+                raise DeployError(f"{self.name}: {command}: exit code {code}: {words}") from error
+
+    def session(self, observer: Observer | None = None) -> Session:
+        """A pass of deploys over this connection."""
+        self.connect()
+        password = self._password if self._sudo else None
+        return Session(Target(self.name, self._connection.client, self._sudo, password), observer)
+
+    def state(self) -> HostState:
+        """What the host says of itself now."""
+        with self.session() as session:
+            return session.fact(State)
+
+    def reboot(self, entry: str | None, deadline: float) -> HostState:
+        """Reboot, into one of GRUB's entries if given, and wait for it to be back.
+
+        Args:
+            entry: an id of GRUB's menu, for this one boot; None: what comes by default.
+            deadline: seconds.
+
+        Raises:
+            UnreachableError: it does not answer, with a new boot id, by then.
+        """
+        before = self.run("cat /proc/sys/kernel/random/boot_id")
+        if entry is not None:
+            self.run(f"/usr/lib/resnap/next-boot {entry}")
+        # The answer may be cut off by what was asked for.
+        with contextlib.suppress(DeployError, UnreachableError):
+            self.run("systemctl reboot")
+        self.close()
+        self._wait(lambda: self._boot_id() not in (None, before), deadline, "did not come back")
+        return self.state()
+
+    def wait(self, deadline: float) -> None:
+        """Wait until a machine that was just powered on lets us in.
+
+        Raises:
+            UnreachableError: not within ``deadline`` seconds.
+        """
+        self._wait(lambda: self._boot_id() is not None, deadline, "did not come up")
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError, EOFError, SSHException):
+            self._connection.close()
+
+    def _boot_id(self) -> str | None:
+        try:
+            self.connect()
+            return self.run("cat /proc/sys/kernel/random/boot_id")
+        except (UnreachableError, DeployError):
+            self.close()
+            return None
+
+    def _wait(self, condition: Callable[[], bool], deadline: float, fault: str) -> None:
+        tries = Retrying(
+            retry=retry_if_result(lambda done: not done),
+            stop=stop_after_delay(deadline),
+            wait=wait_fixed(1),
+        )
+        try:
+            tries(condition)
+        except RetryError as error:
+            raise UnreachableError(
+                f"{self.name} {fault} within {deadline:g} s; look at its console"
+            ) from error
+
+    @contextlib.contextmanager
+    def _one_line(self) -> Iterator[None]:
+        name = self.name
+        try:
+            yield
+        except BadHostKeyException as error:
+            raise UnreachableError(
+                f"{name}: its host key is not the one that is known; if it was reinstalled, "
+                f"remove the old one with ssh-keygen -R {self._connection.host}"
+            ) from error
+        except AuthenticationException as error:
+            raise UnreachableError(
+                f"{name}: {self._connection.user} is not let in: try ssh, or name a key with -i"
+            ) from error
+        except SSHException as error:
+            if "not found in known_hosts" in str(error):
+                raise UnreachableError(
+                    f"{name}: its host key is unknown: log in once with ssh to confirm it"
+                ) from error
+            raise UnreachableError(f"{name}: {error}") from error
+        except (OSError, EOFError, Failure) as error:
+            why = getattr(error, "strerror", None) or str(error) or "the connection broke"
+            raise UnreachableError(f"{name}: {why}") from error

@@ -1,0 +1,133 @@
+"""Results as a person reads them: tables on standard output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.table import Table
+
+from deploys.facts.box import HostState
+from deploys.sizes import human
+from tasks.provisioning import Provisioned
+
+_COLOURS = {"fresh": "green", "kept": "yellow", "golden": "yellow", "failed": "bold red"}
+_MODES = {"fresh": "snapshot", "kept": "snapshot", "golden": "maintenance", "failed": "failed"}
+
+Row = tuple[str, str, str]
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+def plans(results: Mapping[str, list[Row]]) -> None:
+    """What a provision would do to each host."""
+    for name, rows in results.items():
+        if not rows:
+            _console().print(f"{name}: nothing would change")
+            continue
+        table = Table("operation", "object", "detail", title=name, title_justify="left")
+        for row in rows:
+            table.add_row(*row)
+        _console().print(table)
+
+
+def provisioned(results: Mapping[str, Provisioned]) -> None:
+    """How a provision ended on each host."""
+    if not results:
+        return
+    table = Table("host", "provision", "verdict", "manifest")
+    for name, result in results.items():
+        word = "changed" if result.changed else "nothing to change, not rebooted"
+        table.add_row(name, word, verdict(result.state), result.manifest[:16])
+    _console().print(table)
+
+
+def reboots(results: Mapping[str, HostState]) -> None:
+    """What each host came up on."""
+    for name, state in results.items():
+        seconds = state.verdict.reset_seconds if state.verdict else None
+        took = f", the reset took {seconds:.1f} s" if seconds else ""
+        _console().print(f"{name}: {verdict(state)}{took}")
+
+
+def shrunk(results: Mapping[str, list[str]]) -> None:
+    """What each filesystem gave back."""
+    table = Table("host", "filesystem", "how", "given back")
+    words = {"trim": "trimmed", "zero": "filled with zeros", "reset": "left to the next reset"}
+    for name, lines in results.items():
+        for line in lines:
+            target, how, size = line.rsplit(" ", 2)
+            table.add_row(name, target, words[how], human(int(size)) if int(size) else "")
+    if table.rows:
+        _console().print(table)
+
+
+def states(results: Mapping[str, HostState]) -> None:
+    """Each host's status, a column a host."""
+    if not results:
+        return
+    table = Table("", *results)
+    columns = [_fields(state) for state in results.values()]
+    for name in columns[0]:
+        table.add_row(name, *(column[name] for column in columns))
+    _console().print(table)
+
+
+def states_json(results: Mapping[str, HostState]) -> None:
+    """Each host's status, by its name."""
+    print(json.dumps({name: status(state) for name, state in results.items()}, indent=1))
+
+
+def status(state: HostState) -> dict[str, object]:
+    """The status as plain values; sizes in bytes, times in seconds."""
+    return {
+        "mode": _MODES[state.verdict.name] if state.verdict else "not a box",
+        "verdict": asdict(state.verdict) if state.verdict else None,
+        "reset_seconds": state.verdict.reset_seconds if state.verdict else None,
+        "snapshot_percent": state.snapshot_percent,
+        "kernel": state.kernel,
+        "initrd_matches": state.initrd_matches,
+        "manifest": state.release.get("MANIFEST"),
+        "commit": state.release.get("COMMIT"),
+        "provisiond": dict(state.provisiond),
+        "versions": dict(state.versions),
+        "free": dict(state.free),
+        "system": f"{state.os_id} {state.os_version}",
+        "boot_id": state.boot_id,
+        "uptime": state.uptime,
+    }
+
+
+def verdict(state: HostState) -> str:
+    """The verdict in its colour, with the reason if it failed."""
+    if state.verdict is None:
+        return "not a box"
+    name = state.verdict.name
+    reason = f": {state.verdict.reason}" if state.verdict.reason else ""
+    return f"[{_COLOURS[name]}]{name}[/]{reason}"
+
+
+def _fields(state: HostState) -> dict[str, str]:
+    percent = state.snapshot_percent
+    seconds = state.verdict.reset_seconds if state.verdict else None
+    match = "[green]match[/]" if state.initrd_matches else "[red]do not match[/]"
+    provisiond = state.provisiond.get("state", "not run")
+    if reason := state.provisiond.get("reason"):
+        provisiond = f"{provisiond}: {reason}"
+    return {
+        "mode": _MODES[state.verdict.name] if state.verdict else "not a box",
+        "last reset": verdict(state) + (f" in {seconds:.1f} s" if seconds else ""),
+        "snapshot": "" if percent is None else f"{percent} % full",
+        "kernel": state.kernel,
+        "kernel and initrd": match if state.is_box else "",
+        "manifest": state.release.get("MANIFEST", "")[:16],
+        "versions": "\n".join(f"{name} {version}" for name, version in state.versions.items()),
+        "provisiond": provisiond,
+        "free": "\n".join(f"{target} {human(size)}" for target, size in state.free.items()),
+        "system": f"{state.os_id} {state.os_version}",
+        "uptime": f"{state.uptime / 3600:.1f} h",
+    }

@@ -1,0 +1,53 @@
+"""Loop devices and an LVM that sees nothing else, for a kernel without device-mapper and udev."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.storage.commands import run
+
+LVM_CONF = """\
+global {{ activation = 0 }}
+devices {{
+    filter = ["a|^{loop}(p[0-9]+)?$|", "r|.*|"]
+    use_devicesfile = 0
+    obtain_device_list_from_udev = 0
+    external_device_info_source = "none"
+}}
+backup {{ backup = 0 archive = 0 }}
+"""
+# Here no udev makes the nodes of new partitions: the kernel does when partx asks it to.
+UDEVADM = """\
+#!/bin/sh
+partx --update {loop} 2>/dev/null || true  # it fails when there is no table any more
+"""
+
+
+@pytest.fixture
+def loop_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An empty disk of 1 GiB at a loop device, the only one that LVM sees."""
+    if os.geteuid() != 0:
+        pytest.skip("loop devices need root")
+    image = tmp_path / "disk.img"
+    with image.open("wb") as file:
+        file.truncate(2**30)
+    loop = run("losetup", "--find", "--show", image).strip()
+    try:
+        lvm, stubs = tmp_path / "lvm", tmp_path / "bin"
+        lvm.mkdir()
+        (lvm / "lvm.conf").write_text(LVM_CONF.format(loop=loop))
+        stubs.mkdir()
+        (stubs / "udevadm").write_text(UDEVADM.format(loop=loop))
+        (stubs / "udevadm").chmod(0o755)
+        monkeypatch.setenv("LVM_SYSTEM_DIR", str(lvm))
+        monkeypatch.setenv("LVM_SUPPRESS_FD_WARNINGS", "1")
+        monkeypatch.setenv("PATH", f"{stubs}:{os.environ['PATH']}")
+        yield loop
+    finally:
+        subprocess.run(["partx", "--delete", loop], capture_output=True, check=False)
+        run("losetup", "--detach", loop)

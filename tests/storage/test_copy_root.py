@@ -1,0 +1,108 @@
+"""The copy of a root, made by the very script, of a small root on a filesystem of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploys.operations.root import _SCRIPT, copied_fstab
+from tests.storage.commands import run
+
+FSTAB = copied_fstab(["UUID=old / ext4 defaults 0 1", "tmpfs /tmp tmpfs size=1G 0 0"], "test-box")
+# A root of its own needs the tools: /usr of this machine is mounted below it, which also shows
+# that the copy stays on the one filesystem. All mounts end with the namespace.
+IN_SMALL_ROOT = """
+set -eu
+root=$1 tools=$2; shift 2
+mount --bind "$root" "$root"
+mount --bind /usr "$root/usr"
+mount --bind /dev "$root/dev"
+mount -t proc proc "$root/proc"
+mount -t tmpfs tmpfs "$root/run"
+mkdir "$root/run/tools"
+cp "$tools/lvchange" "$root/run/tools/"
+PATH="/run/tools:/usr/sbin:/usr/bin" chroot "$root" sh -c "$@"
+cp "$root/run/tag" "$tools/" 2>/dev/null || true
+"""
+LVCHANGE = '#!/bin/sh\necho "$*" >/run/tag\n'
+
+
+@pytest.fixture
+def devices(loop_disk: str) -> tuple[str, str]:
+    """A partition for the root and one for /boot."""
+    table = r"printf 'label: gpt\nsize=700MiB\nsize=200MiB\n' | sfdisk --quiet "
+    run("sh", "-c", table + loop_disk)
+    run("partx", "--update", loop_disk)
+    run("mkfs.ext4", "-q", f"{loop_disk}p2")
+    return f"{loop_disk}p1", f"{loop_disk}p2"
+
+
+@pytest.fixture
+def small_root(tmp_path: Path) -> Iterator[Path]:
+    """A root with what a copy can get wrong."""
+    root = tmp_path / "root"
+    for name in ("usr", "dev", "proc", "run", "etc", "boot", "persistent"):
+        (root / name).mkdir(parents=True)
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (root / name).symlink_to(f"usr/{name}")
+    (root / "etc/fstab").write_text("UUID=old / ext4 defaults 0 1\n")
+    (root / "boot/vmlinuz-6.1").write_text("kernel")
+    (root / "etc/one").write_text("linked")
+    (root / "etc/two").hardlink_to(root / "etc/one")
+    (root / "etc/secret").write_text("s")
+    (root / "etc/secret").chmod(0o4600)
+    with (root / "sparse").open("wb") as file:
+        file.truncate(2**32)
+    yield root
+    assert not list((root / "run").iterdir()), "a mount was left behind"
+
+
+def copy(root: Path, tools: Path, golden: str, boot: str, script: str = _SCRIPT) -> None:
+    tools.mkdir(exist_ok=True)
+    (tools / "lvchange").write_text(LVCHANGE)
+    (tools / "lvchange").chmod(0o755)
+    arguments = (golden, boot, FSTAB, "test-box", "root", "resnap.copied")
+    outer = ("unshare", "--mount", "sh", "-c", IN_SMALL_ROOT, "outer", root, tools)
+    run(*outer, script, "copy-root", *arguments)
+
+
+def look(device: str, command: str) -> str:
+    mounted = 'mount -o ro "$1" /mnt && cd /mnt && ' + command
+    return run("unshare", "--mount", "sh", "-c", mounted, "look", device).strip()
+
+
+def test_the_copy_is_whole_and_has_boot_and_an_fstab_of_its_own(
+    devices: tuple[str, str], small_root: Path, tmp_path: Path
+) -> None:
+    golden, boot = devices
+    copy(small_root, tmp_path / "tools", golden, boot)
+    assert look(golden, "stat -c '%a %h' etc/secret") == "4600 1"
+    assert look(golden, "stat -c %h etc/one etc/two") == "2\n2"
+    assert look(golden, "stat -c %s sparse") == str(2**32)  # and it fits in 700 MiB
+    assert look(golden, "ls usr boot proc run") == "boot:\n\nproc:\n\nrun:\n\nusr:"
+    assert look(boot, "cat vmlinuz-6.1") == "kernel"
+    uuid = run("blkid", "-p", "-s", "UUID", "-o", "value", golden).strip()
+    assert look(golden, "cat etc/fstab").splitlines() == [
+        f"UUID={uuid} / ext4 errors=remount-ro 0 1",
+        "tmpfs /tmp tmpfs size=1G 0 0",
+        "/dev/mapper/test--box-persistent /persistent ext4 defaults,nofail 0 2",
+        "/dev/mapper/test--box-swap none swap sw,nofail 0 0",
+    ]
+    assert (tmp_path / "tools/tag").read_text() == "--addtag resnap.copied test-box/root\n"
+    assert (small_root / "etc/fstab").read_text() == "UUID=old / ext4 defaults 0 1\n"
+
+
+def test_a_copy_that_broke_off_has_no_tag_and_is_made_again(
+    devices: tuple[str, str], small_root: Path, tmp_path: Path
+) -> None:
+    golden, boot = devices
+    broken = _SCRIPT.replace("while read -r swap", "exit 7\nwhile read -r swap")
+    with pytest.raises(AssertionError):
+        copy(small_root, tmp_path / "tools", golden, boot, broken)
+    assert not (tmp_path / "tools/tag").exists()
+    (small_root / "etc/secret").unlink()
+    copy(small_root, tmp_path / "tools", golden, boot)
+    assert (tmp_path / "tools/tag").exists()
+    assert look(golden, "ls etc") == "fstab\none\ntwo"

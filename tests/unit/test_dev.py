@@ -1,0 +1,112 @@
+"""inv test and inv lock: which runs they make, and what comes of their exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.program import Program
+
+from tasks import dev
+
+NONE = 5  # pytest's exit code when nothing was selected
+
+
+def test_the_quick_runs_come_first() -> None:
+    """Then the boots, two guests at a time."""
+    first, second = dev.phases()
+    assert first == ["-m", "not boot and not long"]
+    assert second[:4] == ["-m", "boot and not long", "-n", "2"]
+
+
+def test_quick_boots_nothing_and_long_leaves_nothing_out() -> None:
+    """The flags are about what is selected; -k and paths go to each run."""
+    assert dev.phases(quick=True) == [["-m", "not boot and not long"]]
+    first, second = dev.phases(long=True, k="a or b", paths=["/t"])
+    assert first == ["-m", "not boot", "-k", "a or b", "/t"]
+    assert second[:2] == ["-m", "boot"]
+    assert second[-3:] == ["-k", "a or b", "/t"]
+
+
+@pytest.mark.parametrize(
+    ("codes", "narrowed", "expected"),
+    [
+        ([0, 0], False, 0),
+        ([1], False, 1),
+        ([0, 1], False, 1),
+        ([0, NONE], False, NONE),
+        ([0, NONE], True, 0),
+        ([NONE, 0], True, 0),
+        ([NONE, NONE], True, NONE),
+        ([NONE, 2], True, 2),
+        ([2], True, 2),
+    ],
+)
+def test_the_exit_code(codes: list[int], narrowed: bool, expected: int) -> None:
+    """Silence is failure, unless a part of the suite was asked for and ran."""
+    assert dev.verdict(codes, narrowed=narrowed) == expected
+
+
+@pytest.mark.parametrize(
+    ("results", "given", "runs", "code"),
+    [
+        ([0, 0], {}, 2, 0),
+        ([1, 0], {}, 1, 1),
+        ([0], {"quick": True}, 1, 0),
+        ([NONE, 0], {"k": "resnap"}, 2, 0),
+        ([NONE], {}, 1, NONE),
+    ],
+)
+def test_a_failure_saves_the_boots(
+    results: list[int],
+    given: dict[str, object],
+    runs: int,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The task ends with pytest's code and no word after pytest's own."""
+    made: list[Sequence[str]] = []
+
+    def pytest_(arguments: Sequence[str]) -> int:
+        made.append(arguments)
+        return results[len(made) - 1]
+
+    monkeypatch.setattr(dev, "_pytest", pytest_)
+    with pytest.raises(Exit) as caught:
+        dev.run_tests(Context(), path=[], **given)
+    assert (len(made), caught.value.code, caught.value.message) == (runs, code, None)
+
+
+def test_the_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Flags arrive as meant; paths are looked up from where the user stands, test ids too."""
+    monkeypatch.chdir(tmp_path)
+    made: list[str] = []
+
+    def pytest_(arguments: Sequence[str]) -> int:
+        made.extend(arguments)
+        return 0
+
+    monkeypatch.setattr(dev, "_pytest", pytest_)
+    program = Program(namespace=Collection(dev.run_tests), name="inv", binary="inv")
+    with pytest.raises(SystemExit) as caught:
+        program.run(
+            ["inv", "test", "--quick", "-k", "a", "-p", "a/test_b.py::test_c[1]", "--path", "/d"]
+        )
+    assert caught.value.code == 0
+    paths = [f"{tmp_path}/a/test_b.py::test_c[1]", "/d"]
+    assert made == ["-m", "not boot and not long", "-k", "a", *paths]
+
+
+@pytest.mark.parametrize("upgrade", [False, True])
+def test_the_box_is_locked_to_the_tool(upgrade: bool) -> None:
+    """The second lock file takes its versions from the first, and neither names an address."""
+    tool, box = dev.lock_commands(upgrade=upgrade)
+    assert ("--upgrade" in tool) is upgrade
+    assert box[box.index("--constraints") + 1] == tool[tool.index("--output-file") + 1]
+    for arguments in (tool, box):
+        assert "--generate-hashes" in arguments
+        assert not [word for word in arguments if word.startswith("--emit")]

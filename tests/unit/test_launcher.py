@@ -1,0 +1,355 @@
+"""bin/inv and bin/fab, run for real in a copy, with made-up programs for all that they install.
+
+The copy's PATH holds those and the plain tools that the launcher may use; nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.commands
+
+_BIN = Path(__file__).parents[2] / "bin"
+_REAL = (
+    *("cat", "date", "env", "flock", "grep", "head", "mkdir", "readlink", "rm", "sed", "sh"),
+    *("sha256sum", "sleep", "tail", "touch", "tr", "true"),
+)
+_LOG = 'echo "${0##*/} $*" >>"$CALLS"\n'
+# What each made-up program does; $STATE is a folder whose files are the state of the system.
+_FAKES = {
+    "id": 'cat "$STATE/uid"',
+    "dpkg-query": "sed 's/^/|/' \"$STATE/packages\"",
+    "dpkg": """
+        [ "$1" = --compare-versions ] || exit 0
+        [ "${2%%.*}" -ge "${4%%.*}" ]""",
+    "apt-cache": 'echo "$2:"; echo "  Candidate: $(cat "$STATE/candidate")"',
+    "apt-get": """
+        case "$*" in
+        indextargets*) cat "$STATE/targets"; exit ;;
+        *update) exit ;;
+        esac
+        [ ! -e "$STATE/apt-fails" ] || { echo "E: no route to the mirror"; exit 100; }
+        printf 'installed git 1.0 \\ninstalled qemu 10.0 \\n' >"$STATE/packages" """,
+    "sudo": """
+        [ "$1" != -n ] || [ -e "$STATE/may-sudo" ] || exit 1
+        [ "$1" != -n ] || shift
+        exec "$@" """,
+    "tee": 'cat >"$STATE/source"',
+    "python3": """
+        if [ "$1" = -c ]; then [ ! -e "$STATE/old-python" ]; exit; fi
+        [ "$1 $2 $3" = "-m venv --clear" ] || exit 2
+        rm -rf "$4"
+        mkdir -p "$4/bin"
+        cat >"$4/bin/python3" <<'EOF'
+#!/bin/sh
+echo "pip $*" >>"$CALLS"
+[ ! -e "$STATE/pip-hangs" ] || { touch "$STATE/hanging"; exec sleep 60; }
+[ ! -e "$STATE/pip-fails" ] || { echo "ERROR: hashes do not match"; exit 1; }
+for tool in inv fab; do
+    printf '#!/bin/sh\\nprintf "%%s|" "${0##*/}" "$PWD" "$@"\\n' >"${0%/*}/$tool"
+    chmod +x "${0%/*}/$tool"
+done
+EOF
+        chmod +x "$4/bin/python3" """,
+}
+
+
+@dataclass
+class Machine:
+    """A checkout, and a made-up system around it."""
+
+    folder: Path
+    root: Path = field(init=False)
+    state: Path = field(init=False)
+    path: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.root = self.folder / "a checkout"
+        self.state = self.folder / "state"
+        self.path = self.folder / "path"
+        for each in (self.root, self.state, self.path):
+            each.mkdir()
+        shutil.copytree(_BIN, self.root / "bin", symlinks=True)
+        (self.root / "bin/packages").write_text("# why\ngit  # g\nqemu >= 8.0  # q\n")
+        (self.root / "requirements.txt").write_text("one==1\n")
+        for name in (*_REAL, "chmod"):
+            found = shutil.which(name)
+            assert found
+            (self.path / name).symlink_to(found)
+        for name, body in _FAKES.items():
+            self.fake(name, body)
+        self.set("uid", "0")
+        self.set("packages", "installed git 1.0 \ninstalled qemu 10.0 \n")
+        self.set("candidate", "10.0")
+        self.set("targets", "")
+
+    def fake(self, name: str, body: str) -> None:
+        """Put a made-up program on PATH that notes how it was called."""
+        file = self.path / name
+        file.write_text(f"#!/bin/sh\n{_LOG}{body}\n")
+        file.chmod(0o755)
+
+    def set(self, name: str, text: str = "") -> None:
+        """Set one fact of the made-up system."""
+        (self.state / name).write_text(text)
+
+    def unset(self, name: str) -> None:
+        """Take one fact of the made-up system back."""
+        (self.state / name).unlink()
+
+    def start(self, *arguments: str, tool: str = "inv") -> subprocess.Popen[str]:
+        """Start bin/inv or bin/fab from another folder, in a session of its own."""
+        env = {"PATH": str(self.path), "STATE": str(self.state), "CALLS": str(self.state / "calls")}
+        return subprocess.Popen(
+            [self.root / "bin" / tool, *arguments],
+            env=env,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str, tool: str = "inv") -> tuple[int, str, str]:
+        """The exit code, standard output and standard error of a start."""
+        process = self.start(*arguments, tool=tool)
+        out, err = process.communicate(timeout=30)
+        return process.returncode, out, err
+
+    def calls(self, start: str) -> list[str]:
+        """What was called since the last look, of the lines that begin with this word."""
+        file = self.state / "calls"
+        lines = file.read_text().splitlines() if file.exists() else []
+        file.unlink(missing_ok=True)
+        return [line for line in lines if line.startswith(start)]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """A machine with the packages and without an environment."""
+    return Machine(tmp_path)
+
+
+@pytest.mark.parametrize("tool", ["inv", "fab"])
+def test_it_installs_and_runs_the_tool_of_its_name(machine: Machine, tool: str) -> None:
+    """Arguments and the caller's folder arrive as they were; only the project is added."""
+    code, out, err = machine.run("up", "a b", "*", tool=tool)
+    assert code == 0
+    words = [tool, str(machine.folder), "--search-root", str(machine.root), "up", "a b", "*"]
+    assert out == "|".join([*words, ""])
+    assert err.splitlines()[0] == f"{tool}: making .venv from requirements.txt"
+    (pip,) = machine.calls("pip")
+    assert "--require-hashes" in pip
+    assert "://" not in pip
+
+
+def test_a_second_start_does_nothing_more(machine: Machine) -> None:
+    """No word and no call of apt, dpkg or pip."""
+    machine.run()
+    machine.calls("")
+    assert machine.run("x")[2] == ""
+    assert machine.calls("") == []
+
+
+@pytest.mark.parametrize("changed", ["requirements.txt", "bin/packages"])
+def test_a_changed_list_is_installed_again(machine: Machine, changed: str) -> None:
+    """The environment belongs to what the two files said."""
+    machine.run()
+    machine.calls("")
+    with (machine.root / changed).open("a") as stream:
+        stream.write("# more\n")
+    assert machine.run()[0] == 0
+    assert len(machine.calls("pip")) == 1
+
+
+def test_a_moved_checkout_is_installed_again(machine: Machine) -> None:
+    """The environment's own scripts name the folder they were made in."""
+    machine.run()
+    machine.calls("")
+    moved = machine.folder / "moved"
+    machine.root.rename(moved)
+    machine.root = moved
+    assert machine.run()[0] == 0
+    assert len(machine.calls("pip")) == 1
+
+
+def test_it_works_through_a_link_from_elsewhere(machine: Machine) -> None:
+    """As with ~/bin/inv."""
+    link = machine.folder / "inv"
+    link.symlink_to(machine.root / "bin/inv")
+    machine.run()
+    done = subprocess.run([link, "x"], env={"PATH": str(machine.path)}, capture_output=True)
+    assert f"--search-root|{machine.root}|x|".encode() in done.stdout
+
+
+def test_missing_packages_are_installed_as_root(machine: Machine) -> None:
+    """Only those that are missing, after whatever a cut install left."""
+    machine.set("packages", "installed qemu 10.0 \nhalf-installed git 1.0 \n")
+    code, _, err = machine.run()
+    assert code == 0
+    assert err.splitlines()[0] == "inv: installing git"
+    calls = machine.calls("")
+    assert "dpkg --configure -a" in calls
+    assert [call for call in calls if call.endswith(" install git")]
+    assert not [call for call in calls if call.startswith("sudo")]
+
+
+def test_sudo_without_a_password_is_used(machine: Machine) -> None:
+    """As on a cloud's fresh machine."""
+    machine.set("uid", "1000")
+    machine.set("may-sudo")
+    machine.set("packages", "installed qemu 10.0 \n")
+    assert machine.run()[0] == 0
+    assert [call for call in machine.calls("sudo") if call.endswith(" install git")]
+
+
+@pytest.mark.parametrize("sudo", [True, False])
+def test_without_root_the_missing_packages_are_named(machine: Machine, sudo: bool) -> None:
+    """In one line; nothing is installed, and no environment is made."""
+    machine.set("uid", "1000")
+    machine.set("packages")
+    if not sudo:
+        (machine.path / "sudo").unlink()
+    code, out, err = machine.run()
+    assert (code, out) == (1, "")
+    line = "inv: missing packages, to be installed as root: git, qemu (>= 8.0)\n"
+    assert err == line
+    assert machine.calls("apt-get") == []
+    assert not (machine.root / ".venv").exists()
+
+
+def test_without_root_nothing_is_asked_when_nothing_is_missing(machine: Machine) -> None:
+    """A user of a machine that has the packages needs no sudo."""
+    machine.set("uid", "1000")
+    assert machine.run()[0] == 0
+    assert machine.calls("sudo") == []
+
+
+def _on_debian() -> str | None:
+    release = platform.freedesktop_os_release()
+    return release.get("VERSION_CODENAME") if release.get("ID") == "debian" else None
+
+
+@pytest.mark.skipif(_on_debian() is None, reason="backports are Debian's")
+@pytest.mark.parametrize("known", [False, True])
+def test_what_is_too_old_comes_from_backports(machine: Machine, known: bool) -> None:
+    """From the mirror in use, and with no second source where there is one."""
+    name = _on_debian()
+    targets = f"{name} main http://mirror.test/debian\n"
+    if known:
+        targets += f"{name}-backports main http://mirror.test/debian\n"
+    machine.set("targets", targets)
+    machine.set("candidate", "7.2")
+    machine.set("packages", "installed git 1.0 \ninstalled qemu 7.2 \n")
+    code, _, err = machine.run()
+    assert code == 0, err
+    assert [c for c in machine.calls("apt-get") if c.endswith(f" install -t {name}-backports qemu")]
+    source = machine.state / "source"
+    assert source.exists() is not known
+    if not known:
+        lines = source.read_text().splitlines()
+        assert "URIs: http://mirror.test/debian" in lines
+        assert f"Suites: {name}-backports" in lines
+        assert "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg" in lines
+
+
+def test_a_system_without_apt_is_told_so(machine: Machine) -> None:
+    """In one line, before anything is written."""
+    (machine.path / "apt-get").unlink()
+    code, _, err = machine.run()
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "has no apt" in err
+    assert not (machine.root / ".box").exists()
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [("apt-fails", "E: no route to the mirror"), ("pip-fails", "ERROR: hashes do not match")],
+)
+def test_a_fault_is_one_line_and_mends_itself(machine: Machine, fault: str, says: str) -> None:
+    """The reason, and where the rest is; the next start begins again."""
+    machine.set("packages")
+    machine.set(fault)
+    code, out, err = machine.run()
+    assert (code, out) == (1, "")
+    assert says in err.splitlines()[-1]
+    assert "/.box/install.log" in err.splitlines()[-1]
+    machine.unset(fault)
+    assert machine.run("x")[0] == 0
+
+
+def test_an_interrupted_start_mends_itself(machine: Machine) -> None:
+    """Ctrl-C while pip is at work leaves no lock, no process, and no stamp."""
+    machine.set("pip-hangs")
+    process = machine.start()
+    _wait_for(machine.state / "hanging")
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode != 0
+    assert not (machine.root / ".venv/installed").exists()
+    machine.unset("pip-hangs")
+    code, _, err = machine.run("x")
+    assert code == 0
+    assert "waiting" not in err
+
+
+def test_two_starts_at_once_install_once(machine: Machine) -> None:
+    """The second waits, and then has nothing left to do."""
+    gate = machine.state / "go"
+    os.mkfifo(gate)
+    body = _FAKES["python3"].replace("rm -rf", 'touch "$STATE/making"; cat "$STATE/go"; rm -rf')
+    machine.fake("python3", body)
+    first = machine.start("first")
+    _wait_for(machine.state / "making")
+    second = machine.start("second")
+    assert second.stderr
+    assert second.stderr.readline() == "inv: waiting for another start, which is installing\n"
+    gate.write_text("")
+    outs = [each.communicate(timeout=30)[0] for each in (first, second)]
+    assert [each.returncode for each in (first, second)] == [0, 0]
+    assert ["first" in outs[0], "second" in outs[1]] == [True, True]
+    assert len(machine.calls("pip")) == 1
+
+
+def test_an_old_python_is_refused(machine: Machine, tmp_path: Path) -> None:
+    """Neither the one on PATH nor the system's will do."""
+    machine.set("old-python")
+    launcher = machine.root / "bin/inv"
+    launcher.write_text(launcher.read_text().replace("/usr/bin/python3", str(tmp_path / "none")))
+    code, _, err = machine.run()
+    assert code == 1
+    assert err == "inv: python3 is missing or older than 3.11\n"
+
+
+def test_another_name_is_refused(machine: Machine) -> None:
+    """It runs inv or fab, and guesses at nothing else."""
+    (machine.root / "bin/invoke").symlink_to("inv")
+    code, _, err = machine.run(tool="invoke")
+    assert code == 1
+    assert "inv or fab" in err
+
+
+def test_every_package_says_why() -> None:
+    """One a line, with a reason; the launcher reads the rest."""
+    for line in (_BIN / "packages").read_text().splitlines():
+        wanted, _, why = line.partition("#")
+        assert why.strip()
+        assert len(wanted.split()) in (0, 1, 3)
+
+
+def _wait_for(file: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not file.exists():
+        assert time.monotonic() < deadline, f"{file.name} did not come"
+        time.sleep(0.01)

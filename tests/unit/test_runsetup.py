@@ -1,0 +1,300 @@
+"""runsetup, run for real: git repositories by path, a stand-in for the deploys, power cuts."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+RUNSETUP = Path(__file__).parents[2] / "static/onbox/persistent/runsetup"
+# What a version of the project does when it is applied: say which it is, then fail or not.
+MAIN = """
+import pathlib, sys
+version = pathlib.Path("deploys/version").read_text()
+with open(sys.path[1] + "/applied", "a") as file:
+    file.write(version + "\\n")
+sys.exit("broken set-up" if "broken" in version else 0)
+"""
+
+pytestmark = pytest.mark.commands
+
+
+def _run(*argv: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        argv, cwd=cwd, check=check, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+
+
+def _project(folder: Path, version: str) -> None:
+    (folder / "deploys").mkdir(parents=True, exist_ok=True)
+    (folder / "deploys/__init__.py").write_text("")
+    (folder / "deploys/__main__.py").write_text(MAIN)
+    (folder / "deploys/version").write_text(version)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box below a directory, and the server its set-up comes from."""
+
+    root: Path
+    server: Path
+
+    @property
+    def repository(self) -> Path:
+        return self.server / "openkim-pipeline-setup"
+
+    @property
+    def setup(self) -> Path:
+        return self.root / "persistent/setup"
+
+    @property
+    def mirror(self) -> Path:
+        return self.setup / "openkim-pipeline-setup.git"
+
+    @property
+    def good(self) -> str:
+        return (self.setup / "good").readlink().name
+
+    @property
+    def applied(self) -> list[str]:
+        """The versions that were applied, in order."""
+        log = self.root / "opt/pipeline/python/applied"
+        return log.read_text().split() if log.exists() else []
+
+    def publish(self, version: str, branch: str = "stable") -> str:
+        """The commit of a new version on ``branch``."""
+        self.repository.mkdir(parents=True, exist_ok=True)
+        if not (self.repository / ".git").exists():
+            _run("git", "init", "-q", "-b", "stable", cwd=self.repository)
+        _run("git", "checkout", "-q", "-B", branch, cwd=self.repository)
+        _project(self.repository, version)
+        _run("git", "add", "-A", cwd=self.repository)
+        identity = ("-c", "user.name=t", "-c", "user.email=t@t")
+        _run("git", *identity, "commit", "-qm", version, cwd=self.repository)
+        return _run("git", "rev-parse", "HEAD", cwd=self.repository).stdout.strip()
+
+    def runsetup(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", RUNSETUP, *arguments],
+            env={**os.environ, "PIPELINE_ROOT": str(self.root)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+            cwd=self.root,
+        )
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    box = Box(tmp_path / "box", tmp_path / "server")
+    (box.root / "persistent").mkdir(parents=True)
+    (box.root / "opt/pipeline/python").mkdir(parents=True)
+    _project(box.root / "opt/pipeline/setup", "bundled")
+    return box
+
+
+def test_applies_the_branch_and_remembers(box: Box) -> None:
+    commit = box.publish("one")
+    first = box.runsetup(str(box.server))
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.splitlines()[-1].startswith(f"runsetup: applied {commit}")
+    assert box.good == commit
+    assert (box.setup / commit / ".commit").read_text().strip() == commit
+    second = box.publish("two")
+    assert box.runsetup().returncode == 0
+    assert box.applied == ["one", "two"]
+    assert sorted(path.name for path in box.setup.iterdir()) == sorted(
+        [second, "good", "openkim-pipeline-setup.git"]
+    )
+
+
+def test_takes_another_branch(box: Box) -> None:
+    box.publish("one")
+    box.publish("new", branch="feature/x")
+    assert box.runsetup(str(box.server), "feature/x").returncode == 0
+    assert box.runsetup().returncode == 0
+    assert box.applied == ["new", "new"]
+
+
+def test_bare_repository_named_git(box: Box) -> None:
+    box.publish("one")
+    _run("git", "clone", "-q", "--bare", "openkim-pipeline-setup", "x.git", cwd=box.server)
+    (box.root / "srv").mkdir()
+    (box.server / "x.git").rename(box.root / "srv/openkim-pipeline-setup.git")
+    assert box.runsetup(str(box.root / "srv")).returncode == 0
+    assert box.applied == ["one"]
+
+
+def test_never_called_has_nothing_to_do(box: Box) -> None:
+    done = box.runsetup()
+    assert done.returncode == 0
+    assert done.stdout == "runsetup: never called with a hostname: nothing to do\n"
+    assert box.applied == []
+
+
+def test_no_network_applies_the_copy_that_worked(box: Box) -> None:
+    box.publish("one")
+    box.runsetup(str(box.server))
+    box.server.rename(box.server.with_name("away"))
+    done = box.runsetup()
+    assert done.returncode == 0
+    assert "cannot reach" in done.stderr
+    assert box.applied == ["one", "one"]
+
+
+def test_no_network_ever_applies_the_bundled_copy_and_tries_again_later(box: Box) -> None:
+    done = box.runsetup(str(box.server))
+    assert done.returncode == 0
+    assert "applied /opt/pipeline/setup in its stead" in done.stderr
+    box.publish("one")
+    assert box.runsetup().returncode == 0
+    assert box.applied == ["bundled", "one"]
+
+
+def test_nothing_at_all_to_apply(box: Box) -> None:
+    (box.root / "opt/pipeline/setup").rename(box.root / "gone")
+    done = box.runsetup(str(box.server))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("no copy could be applied")
+
+
+def test_a_broken_version_falls_back(box: Box) -> None:
+    good = box.publish("one")
+    box.runsetup(str(box.server))
+    broken = box.publish("broken")
+    done = box.runsetup()
+    assert done.returncode == 3
+    assert f"{broken}, stable of" in done.stderr.splitlines()[-1]
+    assert box.applied == ["one", "broken", "one"]
+    assert box.good == good
+    box.publish("three")
+    assert box.runsetup().returncode == 0
+    assert not (box.setup / broken).exists()
+
+
+def test_a_broken_first_version_falls_back_to_the_bundled_one(box: Box) -> None:
+    box.publish("broken")
+    assert box.runsetup(str(box.server)).returncode == 3
+    assert box.applied == ["broken", "bundled"]
+    assert not (box.setup / "good").is_symlink()
+
+
+def test_a_branch_that_is_not_there(box: Box) -> None:
+    box.publish("one")
+    box.publish("trap", branch="x/refs/heads/missing")
+    done = box.runsetup(str(box.server), "missing")
+    assert done.returncode == 3
+    assert "missing" in done.stderr.splitlines()[-1]
+    assert box.applied == ["bundled"]
+
+
+@pytest.mark.parametrize(
+    "hostname",
+    [
+        "",
+        "-u/x",
+        "--upload-pack=touch pwned",
+        "ext::sh -c touch% pwned",
+        "ext::touch",
+        "fd::3",
+        "$(touch pwned)",
+        "`touch pwned`",
+        "https://a b",
+        "https://a\nhttps://b",
+        "https://a;touch pwned",
+        "ssh://-oProxyCommand=touch",
+        "ssh://git@-oProxyCommand=touch",
+        "host",
+        "../relative",
+        "file://host/x",
+    ],
+)
+def test_hostile_hostnames_are_refused_in_one_line(box: Box, hostname: str) -> None:
+    done = box.runsetup(hostname, "stable")
+    if hostname == "":
+        assert "git URL prefix" in done.stderr
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+    assert sorted(path.name for path in box.root.rglob("*") if path.name == "pwned") == []
+    assert list((box.root / "persistent").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "branch",
+    ["", "-d", "a b", "a\nb", "$(id)", "a..b", "a//b", "a/", "/a", "a.lock", "a/.b", "a:b", "@{u}"],
+)
+def test_hostile_branches_are_refused_in_one_line(box: Box, branch: str) -> None:
+    done = box.runsetup(str(box.server), branch)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert list((box.root / "persistent").iterdir()) == []
+
+
+def test_a_hostile_settings_file_is_refused(box: Box) -> None:
+    settings = box.root / "persistent/settings"
+    settings.mkdir()
+    (settings / "runsetup").write_text("ext::sh -c id\nstable\n")
+    assert box.runsetup().returncode == 2
+
+
+def test_too_many_arguments_and_help(box: Box) -> None:
+    assert box.runsetup("/a", "b", "c").returncode == 2
+    assert box.runsetup("--help").stdout.startswith("usage: runsetup")
+
+
+@pytest.mark.parametrize("remnant", ["locks", "part", "empty mirror", "corrupt", "settings"])
+def test_a_power_cut_is_healed_by_the_next_run(box: Box, remnant: str) -> None:
+    box.publish("one")
+    box.runsetup(str(box.server))
+    commit = box.publish("two")
+    if remnant == "locks":
+        for name in ("HEAD.lock", "packed-refs.lock", "refs/heads/stable.lock", "shallow.lock"):
+            (box.mirror / name).write_text("")
+    elif remnant == "part":
+        (box.setup / f"{commit}.part/deploys").mkdir(parents=True)
+        (box.setup / f"{commit}.part.index").write_text("half")
+        (box.setup / f"{commit}.part.index.lock").write_text("")
+        (box.setup / "good.new").symlink_to("nowhere")
+        (box.setup / "openkim-pipeline-setup.git.part").mkdir()
+    elif remnant == "empty mirror":
+        (box.mirror / "HEAD").write_text("")
+        (box.mirror / "config").write_text("")
+    elif remnant == "corrupt":
+        for file in (box.mirror / "objects").rglob("*"):
+            if file.is_file():
+                file.chmod(0o644)
+                file.write_bytes(b"")
+    else:
+        (box.root / "persistent/settings/runsetup.new").write_text("half")
+    done = box.runsetup()
+    assert done.returncode == 0, done.stderr
+    assert box.applied == ["one", "two"]
+    assert box.good == commit
+
+
+def test_never_twice_at_once(box: Box) -> None:
+    box.publish("one")
+    (box.root / "run/provisiond").mkdir(parents=True)
+    with (box.root / "run/provisiond/runsetup.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = box.runsetup(str(box.server))
+    assert done.returncode == 4
+    assert done.stderr == "runsetup: another runsetup is running\n"
+    assert box.applied == []
+
+
+def test_a_persistent_that_cannot_be_written_applies_the_copy(box: Box) -> None:
+    """Root writes to a read-only directory: a file in the place of each stands for the fault."""
+    box.publish("one")
+    (box.root / "persistent/settings").write_text("")
+    (box.root / "persistent/setup").write_text("")
+    done = box.runsetup(str(box.server))
+    assert done.returncode == 3
+    assert "cannot remember" in done.stderr
+    assert box.applied == ["bundled"]
