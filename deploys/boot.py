@@ -31,8 +31,7 @@ def defaults(plan: VolumePlan, settings: Settings) -> OnboxFile:
         "LVSNAP": plan.lvsnap,
         "LVSIZE": plan.lvsize,
         "CHUNKSIZE": format_size(settings.volumes.chunksize),
-        "DISK_DEADLINE": str(settings.boot.disk_deadline),
-        "BUSY_DEADLINE": str(settings.boot.busy_deadline),
+        "DEADLINE": str(settings.boot.deadline),
         "OLD_ROOT_UUID": plan.old_root_uuid,
     }
     lines = "".join(f"{name}={value}\n" for name, value in values.items())

@@ -81,13 +81,10 @@ class Volumes(Section):
 
 
 class Boot(Section):
-    """The kernel's arguments and the reset's deadlines."""
+    """How long a boot may try."""
 
-    disk_deadline: int = Field(
-        120, ge=5, le=3600, description="seconds the initramfs waits for the volume group"
-    )
-    busy_deadline: int = Field(
-        30, ge=1, le=600, description="seconds a busy snapshot is tried again"
+    deadline: int = Field(
+        120, ge=5, le=3600, description="seconds the initramfs tries: late disks, busy volumes"
     )
     reboot_deadline: int = Field(
         600, ge=30, le=7200, description="seconds until a host must answer again after a reboot"
@@ -136,10 +133,10 @@ def load(file: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
     tree: dict[str, Any] = {}
     if file is not None:
         try:
-            tree = tomllib.loads(file.read_text())
+            tree = tomllib.loads(file.read_text("utf-8"))
         except OSError as error:
             raise SettingsError(f"settings file {file}: {error.strerror}") from error
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"settings file {file}: {error}") from error
     for override in overrides:
         _set(tree, override)
@@ -157,7 +154,9 @@ def _set(tree: dict[str, Any], override: str) -> None:
     field = _fields().get(path)
     is_list = field is not None and str(field).startswith("tuple")
     parsed = tuple(value.replace(",", " ").split()) if is_list else value
-    tree.setdefault(section, {})[name] = parsed
+    table = tree.setdefault(section, {})
+    if isinstance(table, dict):  # else the file is wrong, as the validation will say
+        table[name] = parsed
 
 
 def _fields() -> Mapping[str, Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pyinfra.api.deploy import deploy
-from pyinfra.operations import apt, files
+from pyinfra.operations import files
 
 from deploys.facts.mapper import mapper_path
-from deploys.operations import disks, lvm
+from deploys.operations import disks, lvm, packages
 from deploys.operations.root import copy_root
 from deploys.volume_plan import Kind, VolumePlan
 
@@ -22,13 +22,12 @@ def volumes(plan: VolumePlan) -> None:
     Every step is left out where it is done already, so a run that broke off is made again. The
     plan has refused, before this, all that must not be overwritten.
     """
-    apt.packages(
+    packages.present(
         name="LVM and initramfs tools",
         # without zstd an initrd takes gzip, several times as long to make and to unpack
         packages=["lvm2", "fdisk", "zstd"],
-        # where the root is on LVM they are there, and a refreshed list would count as a change
-        update=plan.kind is Kind.SPARE,
-        cache_time=86400,
+        # the old root stays as it was; the copy's initrds are made when its boot files are there
+        keep_initrds=plan.kind is Kind.SPARE,
     )
     files.block(
         name="LVM gives freed space back",

@@ -1,10 +1,14 @@
-"""Where this checkout keeps what it makes; all of it can be made again."""
+"""Where this checkout keeps what it makes; all of it can be made again.
+
+``OPENKIM_BOX_STATE`` names another folder than ``.box`` in the checkout.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-STATE = ROOT / ".box"
+STATE = Path(os.environ.get("OPENKIM_BOX_STATE") or ROOT / ".box").absolute()
 GUEST = STATE / "guest"
 BUNDLES = STATE / "bundles"

@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Generator, Sequence
 
 from pyinfra.api.command import StringCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 from pyinfra.facts.deb import DebPackages
-from pyinfra.operations import apt
 
-# Seconds to wait for another apt, as the daily update that a fresh host runs at its first boot.
-_BUSY = 300
+# Waits for another apt, as the daily update that a fresh host runs at its first boot.
 # --fix-broken: an installation that a power cut ended must not stop this one.
-_INSTALL = f"--fix-broken -o DPkg::Lock::Timeout={_BUSY}"
+_SCRIPT = """
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+dpkg --configure -a --force-confdef --force-confold
+apt-get -q -o DPkg::Lock::Timeout=300 update
+apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef \
+    -o Dpkg::Options::=--force-confold --fix-broken --no-install-recommends install "$@"
+"""
+
+# update-initramfs reads this as shell: the last word wins.
+_KEEP_INITRDS = """
+conf=/etc/initramfs-tools/update-initramfs.conf
+if [ -e "$conf" ]; then
+    [ -e "$conf.before" ] || cp -a "$conf" "$conf.before"
+    trap 'mv "$conf.before" "$conf"' EXIT
+    echo update_initramfs=no >>"$conf"
+fi
+"""
 
 
 @operation()
-def present(packages: Sequence[str]) -> Generator[str | StringCommand, None, None]:
+def present(
+    packages: Sequence[str], keep_initrds: bool = False
+) -> Generator[StringCommand, None, None]:
     """Have ``packages`` installed, of whatever version, without what they merely recommend.
 
-    With nothing missing no network is needed, and none is asked.
+    With nothing missing no network is needed, and none is asked. With ``keep_initrds`` the
+    host's initrds stay as they are, whatever a package would have in them.
     """
-    installed = host.get_fact(DebPackages)
-    missing = sorted(set(packages) - set(installed))
-    if not missing:
-        return
-    yield "DEBIAN_FRONTEND=noninteractive dpkg --configure -a --force-confdef --force-confold"
-    yield f"apt-get -q -o DPkg::Lock::Timeout={_BUSY} update"
-    yield from apt.packages._inner(
-        packages=missing, no_recommends=True, extra_install_args=_INSTALL
-    )
+    missing = sorted(set(packages) - set(host.get_fact(DebPackages)))
+    if missing:
+        script = (_KEEP_INITRDS if keep_initrds else "") + _SCRIPT
+        yield StringCommand(shlex.join(("sh", "-c", script, "install", *missing)))

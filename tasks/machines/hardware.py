@@ -14,6 +14,16 @@ MIB = 2**20
 _HOT_PORTS = 4  # PCIe ports kept free: q35's root bus takes no disk while it runs
 
 
+class Kernel(BaseModel):
+    """A kernel that QEMU itself boots, with its initrd and its command line; no disk is read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    image: Path
+    initrd: Path
+    arguments: str
+
+
 class Machine(BaseModel):
     """A guest's hardware, as asked for; disks are qcow2 files, in order /dev/vda, /dev/vdb, ...
 
@@ -26,6 +36,7 @@ class Machine(BaseModel):
 
     name: str = "box"
     disks: tuple[Path, ...]
+    kernel: Kernel | None = None
     memory: int = 2048 * MIB
     cpus: int = 2
     cache: Literal["writeback", "none", "writethrough", "unsafe"] = "writeback"
@@ -55,6 +66,9 @@ def argv(directory: Path, machine: Machine, accel: accelerator.Accelerator, port
         node = f"disk{number}"
         words += ["-drive", f"id={node},if=none," + _drive(disk, machine.cache)]
         words += ["-device", f"virtio-blk-pci,drive={node},id={node}-device"]
+    if machine.kernel is not None:
+        words += ["-kernel", str(machine.kernel.image), "-initrd", str(machine.kernel.initrd)]
+        words += ["-append", machine.kernel.arguments]
     for number in range(_HOT_PORTS):
         words += ["-device", f"pcie-root-port,id=hot{number},chassis={number + 1}"]
     return words

@@ -80,12 +80,14 @@ def build(recipe: Recipe, state: Path, progress: Progress = lambda _: None) -> B
     return BaseImage(image, kernel, keys.Identity.model_validate_json(note.read_text()))
 
 
-def overlay(base: Path, file: Path, size: int | None = None) -> Path:
-    """Make ``file`` a qcow2 disk on top of a raw base image that is never written to.
+def overlay(
+    base: Path, file: Path, size: int | None = None, backing: Literal["raw", "qcow2"] = "raw"
+) -> Path:
+    """Make ``file`` a qcow2 disk on top of a base image that is never written to.
 
-    ``size`` in bytes; None: the base's own.
+    ``size`` in bytes; None: the base's own. ``backing`` is the base's format.
     """
-    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(base.resolve())]
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", backing, "-b", str(base.resolve())]
     shell.run([*argv, file, *([] if size is None else [str(size)])])
     return file
 

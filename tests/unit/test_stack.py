@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
+
 import pytest
 from pyinfra.context import ctx_host
 
@@ -29,12 +33,21 @@ def test_nothing_missing_touches_nothing() -> None:
     assert _commands("git", "lammps", "other") == []
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("installed", [(), ("git",)])
-def test_what_is_missing_is_installed_without_questions(installed: tuple[str, ...]) -> None:
-    mend, update, install = _commands(*installed)
-    assert "dpkg --configure -a" in mend
+def test_what_is_missing_is_installed_without_questions(
+    installed: tuple[str, ...], tmp_path: Path
+) -> None:
+    (command,) = _commands(*installed)
+    for name in ("dpkg", "apt-get"):
+        fake = tmp_path / name
+        fake.write_text(f'#!/bin/sh\necho "{name} $DEBIAN_FRONTEND $*" >>"{tmp_path}/asked"\n')
+        fake.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    subprocess.run(["sh", "-c", command], env={"PATH": path}, check=True)
+    mend, update, install = (tmp_path / "asked").read_text().splitlines()
+    assert mend.startswith("dpkg noninteractive --configure -a")
     assert update.endswith("update")
-    assert "DEBIAN_FRONTEND=noninteractive" in install
     assert "--no-install-recommends" in install
     wanted = sorted({"git", "lammps"} - set(installed))
     assert install.split()[-len(wanted) :] == wanted

@@ -20,6 +20,8 @@ from pyinfra.context import ctx_host
 from deploys.operations.disks import Partition
 
 CASES = Path(__file__).parent / "cases"
+# Operations that only one deploy has are kept beside it.
+ELSEWHERE = {"safety": "deploys.safety"}
 
 
 class FakeHost:
@@ -27,7 +29,7 @@ class FakeHost:
         self.facts = facts
         self.noops: list[str] = []
 
-    def get_fact(self, fact: type[FactBase[Any]]) -> Any:
+    def get_fact(self, fact: type[FactBase[Any]], **_: object) -> Any:
         if fact.__name__ not in self.facts:
             return fact.default()
         raw = self.facts[fact.__name__]
@@ -47,7 +49,9 @@ def _cases() -> Iterator[Any]:
 
 def _run(where: str, case: dict[str, Any], host: FakeHost) -> list[str]:
     module, _, operation = where.partition(".")
-    function = getattr(importlib.import_module(f"deploys.operations.{module}"), operation)
+    function = getattr(
+        importlib.import_module(ELSEWHERE.get(module, f"deploys.operations.{module}")), operation
+    )
     args = dict(case["args"])
     if "layout" in args:
         args["layout"] = [Partition(**partition) for partition in args["layout"]]

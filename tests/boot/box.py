@@ -1,0 +1,119 @@
+"""A guest as the tests speak of it: succeed, fail, reboot, cut the power."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.progress import Progress
+
+from deploys.errors import DeployError
+from deploys.facts.box import HostState, Verdict
+from deploys.settings import load
+from tasks.fleet import connected
+from tasks.machines import accelerator, image
+from tasks.machines.hardware import Machine
+from tasks.machines.qemu import Guest
+from tasks.places import ROOT
+from tasks.progress import HostProgress
+from tasks.provisioning import Provision, Provisioned, Request
+from tasks.remote import Host
+
+# A boot takes a minute; two guests at a time on a busy machine take several.
+DEADLINE = 600
+# Nothing to install but what a box cannot do without: the stack has its own test.
+LEAN = ("boot.deadline=60", "stack.packages=")
+
+
+@dataclass(frozen=True)
+class Box:
+    """A running guest and the host it is, over SSH."""
+
+    guest: Guest
+    host: Host
+
+    def succeed(self, command: str) -> str:
+        """What a command printed that must have exit code 0, run as root."""
+        return self.host.run(command)
+
+    def fail(self, command: str) -> None:
+        """A command that must not have exit code 0."""
+        try:
+            printed = self.host.run(command)
+        except DeployError:
+            return
+        raise AssertionError(f"{command} succeeded: {printed}")
+
+    @property
+    def state(self) -> HostState:
+        return self.host.state()
+
+    @property
+    def verdict(self) -> Verdict:
+        verdict = self.state.verdict
+        assert verdict is not None, "the boot left no verdict"
+        return verdict
+
+    def reboot(self, entry: str | None = None) -> HostState:
+        return self.host.reboot(entry, DEADLINE)
+
+    def provision(
+        self, *overrides: str, device: str | None = None, reclaim: bool = False
+    ) -> Provisioned:
+        settings = load(overrides=overrides or LEAN)
+        progress = HostProgress("box", Progress(disable=True))
+        return Provision(self.host, settings, Request(device, reclaim=reclaim), progress).run()
+
+
+@contextlib.contextmanager
+def running(
+    folder: Path, base: image.BaseImage, machine: Machine, accel: accelerator.Accelerator
+) -> Iterator[Box]:
+    """A guest that is on and lets us in; its power is cut at the end."""
+    with Guest.start(folder, machine, base.identity, accel) as guest:
+        host = connected(guest)
+        try:
+            host.wait(DEADLINE)
+            yield Box(guest, host)
+        finally:
+            host.close()
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command line of ours that ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def command(tool: str, *arguments: str, state: Path) -> Ran:
+    """Run ``inv`` or ``fab`` as a user would, with its guests and images below ``state``."""
+    program = Path(sys.executable).with_name(tool)
+    done = subprocess.run(
+        [program, "--search-root", ROOT, *arguments],
+        env={**os.environ, "OPENKIM_BOX_STATE": str(state)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=3000,
+        check=False,
+    )
+    print(done.stdout, done.stderr, sep="\n")  # pytest shows it when a test fails
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def status(state: Path, words: Sequence[str] = ("status", "--json")) -> dict[str, object]:
+    """The local guest's status, from the program's own mouth."""
+    ran = command("inv", *words, state=state)
+    assert ran.code == 0, ran.stderr
+    (values,) = json.loads(ran.stdout).values()
+    assert isinstance(values, dict)
+    return values

@@ -1,0 +1,78 @@
+"""A host whose root is on LVM already (kind b) becomes a box, in the volume group it has."""
+
+import pytest
+
+from tests.boot.box import Box
+
+pytestmark = pytest.mark.xdist_group("lvm")
+
+
+def test_boots_into_a_fresh_snapshot_of_the_hosts_own_volume_group(box: Box) -> None:
+    assert box.verdict.name == "fresh"
+    assert box.state.defaults["VOLGROUP"] == "debian-vg"
+    root = box.succeed("findmnt --noheadings --output SOURCE /").strip()
+    assert root == "/dev/mapper/debian--vg-root_snap"
+    assert box.state.initrd_matches
+
+
+def test_snapshot_cannot_fill(box: Box) -> None:
+    origin, cow = (
+        int(box.succeed(f"blockdev --getsize64 /dev/mapper/debian--vg-{name}"))
+        for name in ("root", "root_snap-cow")
+    )
+    chunk = 64 * 1024
+    chunks = origin // chunk
+    # One chunk of header, then a chunk of 16-byte exceptions before every 4096 chunks of data.
+    assert cow >= (1 + chunks + -(-chunks // (chunk // 16))) * chunk
+
+
+def test_boot_partition_is_out_of_the_snapshots_reach(box: Box) -> None:
+    box.fail("mountpoint -q /boot")
+    box.succeed("mountpoint -q /persistent")
+
+
+def test_nothing_to_change_does_not_reboot(box: Box) -> None:
+    before = box.state
+    assert not box.provision().changed
+    assert box.state.boot_id == before.boot_id
+
+
+def test_kernel_is_not_installed_into_a_snapshot(box: Box) -> None:
+    box.fail("run-parts --exit-on-error /etc/kernel/preinst.d")
+
+
+def test_maintenance_keep_and_second_kernel(box: Box) -> None:
+    """One walk, as each boot is a minute: golden root, another kernel, a snapshot gone."""
+    state = box.reboot("maintenance")
+    assert state.verdict is not None
+    assert state.verdict.name == "golden"
+    box.succeed("mountpoint -q /boot")
+    running = state.kernel
+    box.succeed("lvremove --yes debian-vg/root_snap")
+    box.succeed("apt-get -q update")
+    box.succeed(
+        "env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "
+        "linux-image-amd64"
+    )
+
+    # There is no snapshot to keep: one is made, and no one is told that it was kept.
+    state = box.reboot("keep")
+    assert state.verdict is not None
+    assert (state.verdict.name, state.verdict.reason) == (
+        "fresh",
+        "there was no good snapshot to keep",
+    )
+    assert state.kernel != running
+    assert state.initrd_matches
+
+    box.succeed("touch /etc/of-this-snapshot")
+    state = box.reboot("keep")
+    assert state.verdict is not None
+    assert state.verdict.name == "kept"
+    box.succeed("test -e /etc/of-this-snapshot")
+
+    state = box.reboot()
+    assert state.verdict is not None
+    assert state.verdict.name == "fresh"
+    box.fail("test -e /etc/of-this-snapshot")
+    assert state.initrd_matches

@@ -1,0 +1,123 @@
+"""`inv up`, as a new user types it, and what can be done with the box that it makes.
+
+The guest is a plain host with a spare disk (kind a). The tests are one walk, in order.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tasks.fleet import connected
+from tasks.machines.qemu import Guest
+from tests.boot.box import Box, Ran, command, status
+
+pytestmark = pytest.mark.xdist_group("up")
+
+
+@pytest.fixture(scope="module")
+def up(shared: Path) -> Ran:
+    return command("inv", "up", state=shared)
+
+
+@pytest.fixture(scope="module")
+def box(up: Ran, shared: Path) -> Box:
+    assert up.code == 0, up.stderr
+    guest = Guest.load(shared / "guest")
+    return Box(guest, connected(guest))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _destroyed(shared: Path) -> object:
+    yield
+    command("inv", "destroy", "--force", state=shared)
+
+
+def test_up_calculates_silicon_on_a_fresh_box(up: Ran) -> None:
+    assert up.code == 0, up.stderr
+    assert "a = 5.430950 A, E = -4.336400 eV/atom" in up.stdout
+    assert re.search(r"^manifest +[0-9a-f]{64}$", up.stdout, re.MULTILINE)
+    assert re.search(r"^verdict +fresh$", up.stdout, re.MULTILINE)
+
+
+def test_manifest_is_the_hash_of_what_the_box_says_it_is(up: Ran, box: Box) -> None:
+    digest = box.succeed("sha256sum /etc/pipeline/manifest.json").split()[0]
+    assert f"manifest    {digest}" in up.stdout
+    manifest = json.loads(box.succeed("cat /etc/pipeline/manifest.json"))
+    assert manifest["packages"]["lammps"].startswith("20")
+
+
+def test_second_provision_changes_nothing_and_does_not_reboot(box: Box, shared: Path) -> None:
+    before = box.state.boot_id
+    ran = command("inv", "provision", state=shared)
+    assert ran.code == 0
+    assert "nothing to change" in ran.stdout
+    assert box.state.boot_id == before
+
+
+def test_several_hosts_one_that_fails_stops_no_other(box: Box, shared: Path) -> None:
+    login = box.guest.login
+    ran = command(
+        "fab",
+        *("-i", str(login.key)),
+        *("-H", f"vagrant@127.0.0.1:1,{login.user}@{login.host}:{login.port}"),
+        "status",
+        state=shared,
+    )
+    assert ran.code == 1
+    assert "error: 127.0.0.1:1:" in ran.stderr
+    # This user has never confirmed the guest's key: it is not trusted blindly.
+    assert "its host key is unknown" in ran.stderr
+
+
+def test_keep_keeps_and_resnap_forgets(box: Box, shared: Path) -> None:
+    box.succeed("touch /etc/of-this-snapshot /persistent/stays")
+    assert command("inv", "keep", state=shared).code == 0
+    box.host.close()
+    box.succeed("test -e /etc/of-this-snapshot")
+    assert command("inv", "resnap", state=shared).code == 0
+    box.host.close()
+    box.fail("test -e /etc/of-this-snapshot")
+    box.succeed("test -e /persistent/stays")
+    values = status(shared)
+    assert values["mode"] == "snapshot"
+    assert values["initrd_matches"] is True
+
+
+def test_reset_gives_the_space_back(box: Box, shared: Path) -> None:
+    disk = box.guest.machine.disks[1]
+    before = disk.stat().st_blocks
+    box.succeed("dd if=/dev/urandom of=/junk bs=1M count=300 conv=fsync")
+    box.succeed("dd if=/dev/urandom of=/persistent/junk bs=1M count=100 conv=fsync")
+    filled = disk.stat().st_blocks
+    assert (filled - before) * 512 >= 350 * 2**20
+    box.succeed("rm /junk /persistent/junk")
+    assert command("inv", "shrink", state=shared).code == 0
+    assert command("inv", "resnap", state=shared).code == 0
+    box.host.close()
+    assert (disk.stat().st_blocks - before) * 512 < 60 * 2**20
+
+
+def test_old_root_is_a_way_back_until_it_is_reclaimed(box: Box, shared: Path) -> None:
+    box.reboot("old-root")
+    assert box.succeed("findmnt --noheadings --output SOURCE /").strip() == "/dev/vda1"
+    assert box.state.verdict is None
+    assert box.reboot().verdict is not None
+    refused = command("inv", "provision", "--reclaim", state=shared)
+    assert refused.code == 1
+    assert "--force" in refused.stderr
+    box.host.close()
+    ran = command("inv", "provision", "--reclaim", "--force", state=shared)
+    assert ran.code == 0, ran.stderr
+    volumes = box.succeed("pvs --noheadings --options pv_name,vg_name").split()
+    assert volumes.count("vagrant-pipeline") == 2
+    box.fail("/usr/lib/resnap/next-boot old-root && false")
+
+
+def test_halt_and_up_again(box: Box, shared: Path) -> None:
+    assert command("inv", "halt", state=shared).code == 0
+    assert not box.guest.alive
+    missing = command("inv", "status", state=shared)
+    assert missing.code == 1
+    assert "inv up" in missing.stderr

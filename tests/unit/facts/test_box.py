@@ -1,0 +1,166 @@
+"""What a host says of itself, read from output as hosts give it."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from deploys.facts.box import HostState, State, Verdict
+
+DIGEST = "5f" * 32
+BASE = """@os
+PRETTY_NAME="Debian GNU/Linux 13 (trixie)"
+NAME="Debian GNU/Linux"
+VERSION_ID="13"
+ID=debian
+HOME_URL="https://example.org/?a=b"
+@uid
+0
+@boot_id
+6f1c2f0e-7d0b-4f7e-9a43-3b0f8a4b5a11
+@kernel
+6.12.9-amd64
+@uptime
+1234.56 2000.00
+@modules
+/lib/modules/6.12.9-amd64
+"""
+REST = f"""@sources
+{DIGEST}
+@release
+COMMIT=0123abcd-dirty
+MANIFEST=deadbeef
+@provisiond
+state=done
+version=abc
+@filesystems
+Mounted on           Used      Avail
+/              1523425280 2400000000
+/persistent      10485760 2000000000
+@versions
+lammps=20240829+dfsg-1
+libkim-api2=2.3.0+dfsg-3
+"""
+DEFAULTS = """@defaults
+# Written by provision; makeinitrd turns it into boots.
+VOLGROUP=vagrant-pipeline
+LVROOT=root
+LVSNAP=root_snap
+LVSIZE=100%ORIGIN
+CHUNKSIZE=64K
+OLD_ROOT_UUID=
+"""
+TIMES = "mode=resnap\nstarted=2.50\ndisk=4.25\nfinished=6.75\n"
+SNAPSHOT = "@snapshot\nvagrant--pipeline-root_snap: 0 8388608 snapshot 84544/845440 256\n"
+
+
+def read(text: str) -> HostState:
+    return State().process(text.splitlines())
+
+
+def box(verdict: str, snapshot: str = SNAPSHOT) -> HostState:
+    return read(f"{BASE}{DEFAULTS}@verdict\n{verdict}{snapshot}{REST}")
+
+
+def test_a_fresh_box() -> None:
+    state = box(f"verdict=fresh\n{TIMES}mounted=x\ninitrd={DIGEST}\nverdict_at=7.5\n")
+    assert state.verdict == Verdict("fresh", 2.5, 4.25, 6.75, "", DIGEST)
+    assert state.verdict.reset_seconds == 2.5
+    assert (state.is_box, state.in_snapshot, state.initrd_matches) == (True, True, True)
+    assert (state.os_id, state.os_version, state.uid) == ("debian", "13", 0)
+    assert (state.kernel, state.uptime, state.has_modules) == ("6.12.9-amd64", 1234.56, True)
+    assert state.boot_id.startswith("6f1c2f0e")
+    assert state.snapshot_percent == 10.0
+    assert state.sources == DIGEST
+    assert state.release == {"COMMIT": "0123abcd-dirty", "MANIFEST": "deadbeef"}
+    assert state.provisiond == {"state": "done", "version": "abc"}
+    assert state.free == {"/": 2400000000, "/persistent": 2000000000}
+    assert state.versions == {"lammps": "20240829+dfsg-1", "libkim-api2": "2.3.0+dfsg-3"}
+    assert state.defaults["LVSIZE"] == "100%ORIGIN"
+
+
+def test_a_bare_host() -> None:
+    parts = ("defaults", "verdict", "snapshot", "sources", "release", "provisiond", "versions")
+    state = read(BASE + "".join(f"@{part}\n" for part in parts))
+    assert (state.is_box, state.verdict, state.in_snapshot) == (False, None, False)
+    assert (state.snapshot_percent, state.initrd_matches) == (None, False)
+    assert (state.release, state.versions, state.free) == ({}, {}, {})
+    assert state.os_id == "debian"
+
+
+def test_a_bare_host_whose_own_snapshot_is_none_of_ours() -> None:
+    state = read(BASE + "@snapshot\nvg-snap: 0 8 snapshot 4/8 2\n")
+    assert state.snapshot_percent is None
+
+
+def test_a_host_that_says_nothing_at_all() -> None:
+    assert read("") == HostState()
+    assert State.default() == HostState()
+
+
+def test_a_reset_that_failed_has_its_reason() -> None:
+    reason = 'Volume group "vagrant-pipeline" has insufficient free space (0 extents): 1 = needed'
+    state = box(f"verdict=failed\n{TIMES}reason={reason}\ninitrd={DIGEST}\n", "@snapshot\n")
+    assert state.verdict is not None
+    assert (state.verdict.name, state.verdict.reason) == ("failed", reason)
+    assert (state.in_snapshot, state.snapshot_percent) == (False, None)
+
+
+def test_of_two_reasons_the_last_counts() -> None:
+    state = box("verdict=failed\nreason=first\nreason=second\n")
+    assert state.verdict is not None
+    assert state.verdict.reason == "second"
+
+
+def test_a_verdict_of_a_disk_that_never_came_has_no_times() -> None:
+    state = box("verdict=failed\nmode=resnap\nstarted=2.50\n")
+    assert state.verdict is not None
+    assert (state.verdict.disk, state.verdict.reset_seconds) == (None, None)
+
+
+@pytest.mark.parametrize("word", ["Overflow", "Invalid", "Merge failed"])
+def test_a_full_snapshot_has_no_percentage(word: str) -> None:
+    line = f"@snapshot\nvagrant--pipeline-root_snap: 0 8388608 snapshot {word}\n"
+    assert box("verdict=kept\n", line).snapshot_percent is None
+
+
+def test_another_snapshot_is_not_taken_for_the_boxs() -> None:
+    lines = "@snapshot\nvagrant--pipeline-root_snap2: 0 8 snapshot 4/8 2\nx-y: 0 8 snapshot 1/8 2\n"
+    assert box("verdict=fresh\n", lines).snapshot_percent is None
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"), [("fresh", True), ("kept", True), ("golden", False), ("failed", False)]
+)
+def test_in_a_snapshot(name: str, inside: bool) -> None:
+    assert box(f"verdict={name}\n").in_snapshot is inside
+
+
+def test_an_unknown_verdict_is_none() -> None:
+    assert box("verdict=splendid\n").verdict is None
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        HostState(has_modules=True, sources="a"),
+        HostState(has_modules=True, sources="a", verdict=Verdict("fresh", initrd="b")),
+        HostState(has_modules=False, sources="a", verdict=Verdict("fresh", initrd="a")),
+        HostState(has_modules=True, sources="", verdict=Verdict("fresh", initrd="")),
+    ],
+)
+def test_kernel_and_initrd_do_not_match(state: HostState) -> None:
+    assert not state.initrd_matches
+
+
+@pytest.mark.commands
+def test_the_command_runs_in_any_shell() -> None:
+    """On this machine, box or not: every part is announced, and its fault is no fault of all."""
+    done = subprocess.run(
+        ["sh", "-c", State().command()], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    state = read(done.stdout)
+    assert state.uptime > 0
+    assert state.boot_id

@@ -1,0 +1,99 @@
+"""The scripts that provision runs as one command on a host, run for real with stand-ins."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from deploys.operations.boot import mounted_copy
+from deploys.operations.reclaim import reclaimed
+
+pytestmark = pytest.mark.commands
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The log of the stand-ins; each is first on PATH."""
+    log = tmp_path / "calls"
+    fakes = tmp_path / "bin"
+    fakes.mkdir()
+    for name in ("blkid", "wipefs", "pvcreate", "vgextend", "mount", "mountpoint", "mkdir"):
+        fake = fakes / name
+        fake.write_text(
+            f'#!/bin/sh\necho "{name} $*" >>{shlex.quote(str(log))}\n'
+            f'f={shlex.quote(str(tmp_path))}/{name}\n[ ! -e "$f" ] || . "$f"\n'
+        )
+        fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fakes}:{os.environ['PATH']}")
+    return log
+
+
+def _run(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+
+
+def _reclaim() -> str:
+    [command] = reclaimed._inner(uuid="0a-1b", group="vagrant-pipeline")
+    return str(command.get_raw_value())
+
+
+def test_the_old_root_is_found_by_its_uuid(calls: Path, tmp_path: Path) -> None:
+    (tmp_path / "blkid").write_text("echo /dev/vda1\n")
+    assert _run(_reclaim()).returncode == 0
+    assert calls.read_text().splitlines() == [
+        "blkid -U 0a-1b",
+        "wipefs --all /dev/vda1",
+        "pvcreate --yes /dev/vda1",
+        "vgextend vagrant-pipeline /dev/vda1",
+    ]
+
+
+def test_an_old_root_that_is_gone_is_an_error_and_nothing_is_wiped(
+    calls: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "blkid").write_text("exit 2\n")
+    done = _run(_reclaim())
+    assert done.returncode == 1
+    assert done.stderr == "no partition has the filesystem 0a-1b\n"
+    assert calls.read_text() == "blkid -U 0a-1b\n"
+
+
+def test_an_old_root_in_use_stays_as_it_is(calls: Path, tmp_path: Path) -> None:
+    (tmp_path / "blkid").write_text("echo /dev/vda1\n")
+    (tmp_path / "wipefs").write_text("echo 'wipefs: /dev/vda1: busy' >&2; exit 1\n")
+    assert _run(_reclaim()).returncode == 1
+    assert calls.read_text().splitlines()[-1] == "wipefs --all /dev/vda1"
+
+
+def _mount() -> str:
+    [command] = mounted_copy._inner(group="a-b", volume="root", boot="/dev/vdb2")
+    return str(command.get_raw_value())
+
+
+def test_the_copy_is_mounted_with_what_a_chroot_needs(calls: Path, tmp_path: Path) -> None:
+    (tmp_path / "mountpoint").write_text("exit 1\n")
+    assert _run(_mount()).returncode == 0
+    mounts = [line for line in calls.read_text().splitlines() if line.startswith("mount ")]
+    at = "/run/pipeline-golden"
+    bound = [
+        line
+        for name in ("dev", "proc", "sys")
+        for line in (f"mount --rbind /{name} {at}/{name}", f"mount --make-rslave {at}/{name}")
+    ]
+    assert mounts == [f"mount /dev/mapper/a--b-root {at}", f"mount /dev/vdb2 {at}/boot", *bound]
+
+
+def test_what_is_mounted_already_is_not_mounted_again(calls: Path) -> None:
+    assert _run(_mount()).returncode == 0
+    assert "\nmount " not in calls.read_text()
+
+
+def test_a_copy_that_cannot_be_mounted_is_an_error(calls: Path, tmp_path: Path) -> None:
+    (tmp_path / "mountpoint").write_text("exit 1\n")
+    (tmp_path / "mount").write_text("exit 32\n")
+    assert _run(_mount()).returncode != 0
+    assert calls.read_text().count("mount /dev") == 1

@@ -1,0 +1,404 @@
+"""makeinitrd, GRUB's script, next-boot and the kernel's hooks, run for real in a small root.
+
+What they call of the boot loader and of initramfs-tools are stand-ins; an initrd is a text file
+that lists what is in it. update-grub's runs the project's own /etc/grub.d/09_resnap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.unit.initramfs import install, unshare
+
+pytestmark = pytest.mark.commands
+
+STATIC = Path(__file__).parents[2] / "static"
+REAL = ("id", "cat", "sha256sum", "cut", "grep", "sed", "mkdir", "mv", "sync", "sort")
+DEFAULTS = """VOLGROUP=vagrant-pipeline
+LVROOT=root
+LVSNAP=root_snap
+LVSIZE=100%ORIGIN
+OLD_ROOT_UUID=
+"""
+# What makeinitrd builds from, in the order in which it reads them.
+SOURCES = (
+    "etc/default/resnap",
+    "usr/lib/resnap/resnap",
+    "etc/initramfs-tools/hooks/resnap",
+    "etc/initramfs-tools/scripts/local-block/resnap",
+    "etc/initramfs-tools/scripts/local-bottom/resnap",
+    "etc/initramfs-tools/scripts/local-premount/resnap",
+    "etc/grub.d/09_resnap",
+    "etc/default/grub.d/resnap.cfg",
+)
+NEW, OLD = "6.12.9-amd64", "6.1.0-10-amd64"
+FAKES = {
+    "mountpoint": '[ -e "/fake/mounted$2" ]',
+    "mount": 'log mount "$@"; [ ! -e /fake/no_mount ] || { echo "mount: no $1" >&2; exit 32; }\n'
+    '>"/fake/mounted$1"',
+    "unshare": 'log unshare "$1"; shift; "$@"; code=$?; /fake/rm -f /fake/mounted/boot; exit $code',
+    "linux-version": "case $1 in\nlist) cat /fake/kernels ;;\n"
+    "sort) [ $2 = --reverse ] && sort --reverse --version-sort ;;\nesac",
+    "update-initramfs": 'log update-initramfs "$@"\n'
+    'if [ ! -e /fake/forgetful ]; then echo scripts/local-premount/resnap; fi '
+    '>"/boot/initrd.img-$3"',
+    "lsinitramfs": 'echo scripts/local-top; cat "$1"; echo usr/lib/resnap/resnap',
+    "update-grub": "log update-grub; . /etc/default/grub.d/resnap.cfg\n"
+    "export GRUB_CMDLINE_LINUX='net.ifnames=0 console=ttyS0' GRUB_CMDLINE_LINUX_DEFAULT=quiet\n"
+    "/etc/grub.d/09_resnap >/boot/grub/grub.cfg",
+    "grub-script-check": 'log grub-script-check "$@"; [ ! -e /fake/bad_menu ]',
+    "grub-probe": "echo /dev/vda2",
+    "grub-editenv": 'log grub-editenv "$@"',
+}
+LIB = """
+make_system_path_relative_to_its_root() { [ -e /fake/boot_on_root ] && echo "$1" || echo /; }
+prepare_grub_to_access_device() { echo "search --no-floppy --fs-uuid --set=root 1234-$1"; }
+"""
+
+
+@dataclass
+class Box:
+    root: Path
+    chroot: list[str]
+
+    def write(self, path: str, text: str = "") -> None:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self.chroot, self.root, *argv],
+            env={"PATH": "/usr/sbin:/sbin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+
+    def makeinitrd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run("/usr/sbin/makeinitrd", *arguments)
+
+    def refuses(self, *arguments: str) -> str:
+        """The one line with which makeinitrd refuses, having called nothing."""
+        done = self.makeinitrd(*arguments)
+        assert done.returncode == 1
+        assert self.calls == []
+        [line] = done.stderr.splitlines()
+        return line
+
+    @property
+    def calls(self) -> list[str]:
+        log = self.root / "fake/calls"
+        return log.read_text().splitlines() if log.exists() else []
+
+    def kernels(self, *versions: str, initrd: bool = True) -> None:
+        self.write("fake/kernels", "".join(f"{version}\n" for version in versions))
+        for version in versions:
+            self.write(f"boot/vmlinuz-{version}")
+            if initrd:
+                self.write(f"boot/initrd.img-{version}", "scripts/local-premount/lvm2\n")
+
+    @property
+    def menu(self) -> str:
+        return (self.root / "boot/grub/grub.cfg").read_text()
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("golden")
+    for name in ("sh", "rm", *REAL):
+        install(Path(shutil.which(name) or name), root, f"bin/{name}")
+    for folder in ("fake", "dev"):
+        (root / folder).mkdir()
+    (root / "bin/rm").rename(root / "fake/rm")
+    for name, text in FAKES.items():
+        fake = root / "sbin" / name
+        fake.parent.mkdir(exist_ok=True)
+        fake.write_text(f'#!/bin/sh\nlog() {{ echo "$*" >>/fake/calls; }}\n{text}\n')
+        fake.chmod(0o755)
+    return root
+
+
+@pytest.fixture
+def box(parts: Path, tmp_path: Path) -> Box:
+    """A golden root in maintenance, with two kernels whose initrds lack the reset."""
+    chroot = unshare()
+    if chroot is None:
+        pytest.skip("chroot needs root, or user namespaces")
+    box = Box(tmp_path / "root", chroot)
+    shutil.copytree(parts, box.root, copy_function=os.link)
+    shutil.copytree(STATIC / "onbox", box.root, dirs_exist_ok=True)
+    (box.root / "usr/sbin").mkdir(exist_ok=True)
+    shutil.copy(STATIC / "makeinitrd/makeinitrd", box.root / "usr/sbin/makeinitrd")
+    box.write("etc/default/resnap", DEFAULTS)
+    box.write("usr/share/grub/grub-mkconfig_lib", LIB)
+    box.write("fake/mounted/boot")
+    box.write("boot/grub/grub.cfg", "# of the distribution\n")
+    box.write("run/resnap/golden")
+    box.kernels(NEW, OLD)
+    return box
+
+
+def test_all_initrds_and_the_menu_are_made(box: Box) -> None:
+    done = box.makeinitrd()
+    assert done.returncode == 0, done.stderr
+    assert box.calls == [
+        f"update-initramfs -u -k {NEW}",
+        f"update-initramfs -u -k {OLD}",
+        "update-grub",
+        "grub-script-check /boot/grub/grub.cfg",
+    ]
+    assert box.makeinitrd("--check").returncode == 0
+
+
+def test_only_the_kernels_named_are_made(box: Box) -> None:
+    assert box.makeinitrd(OLD).returncode == 0
+    assert box.calls[0] == f"update-initramfs -u -k {OLD}"
+    assert box.calls[1] == "update-grub"
+
+
+def test_a_kernel_without_an_initrd_gets_its_first(box: Box) -> None:
+    (box.root / f"boot/initrd.img-{OLD}").unlink()
+    assert box.makeinitrd().returncode == 0
+    assert f"update-initramfs -c -k {OLD}" in box.calls
+
+
+def test_missing_makes_what_is_missing_and_the_second_time_nothing(box: Box) -> None:
+    assert box.makeinitrd("--missing", NEW).returncode == 0
+    assert box.calls[:2] == [f"update-initramfs -u -k {NEW}", "update-grub"]
+    before = box.calls
+    assert box.makeinitrd("--missing", NEW).returncode == 0
+    assert box.calls == before
+    # An initrd alone is not all that is made, so the check stays false.
+    assert box.makeinitrd("--check").returncode == 1
+
+
+def test_missing_makes_the_menu_that_lacks_a_kernel(box: Box) -> None:
+    assert box.makeinitrd().returncode == 0
+    box.write("boot/grub/grub.cfg", f"menuentry 'x' --id resnap {{\nlinux /vmlinuz-{OLD} ro\n}}\n")
+    before = len(box.calls)
+    assert box.makeinitrd("--missing").returncode == 0
+    assert f"update-initramfs -u -k {NEW}" in box.calls[before:]
+    assert f"update-initramfs -u -k {OLD}" not in box.calls[before:]
+
+
+@pytest.mark.parametrize("path", SOURCES)
+def test_a_changed_source_is_noticed(box: Box, path: str) -> None:
+    assert box.makeinitrd("--check").returncode == 1  # never made
+    assert box.makeinitrd().returncode == 0
+    assert box.makeinitrd("--check").returncode == 0
+    with (box.root / path).open("a") as file:
+        file.write("# changed\n")
+    assert box.makeinitrd("--check").returncode == 1
+    assert box.makeinitrd().returncode == 0
+    assert box.makeinitrd("--check").returncode == 0
+
+
+def test_the_digest_is_over_the_sources(box: Box) -> None:
+    content = b"".join((box.root / path).read_bytes() for path in SOURCES)
+    assert box.makeinitrd("--digest").stdout == f"{hashlib.sha256(content).hexdigest()}\n"
+
+
+def test_check_and_digest_change_nothing_even_in_a_snapshot(box: Box) -> None:
+    box.write("run/resnap/fresh")
+    before = sorted(path for path in box.root.rglob("*"))
+    assert box.makeinitrd("--check").returncode == 1
+    assert box.makeinitrd("--digest").returncode == 0
+    assert sorted(path for path in box.root.rglob("*")) == before
+
+
+@pytest.mark.parametrize("verdict", ["fresh", "kept", "failed"])
+def test_in_a_snapshot_it_is_refused(box: Box, verdict: str) -> None:
+    box.write(f"run/resnap/{verdict}")
+    line = "makeinitrd: this root is a snapshot; boot into maintenance first"
+    assert box.refuses() == line
+    assert box.refuses("--missing") == line
+
+
+def test_without_root_it_is_refused(box: Box) -> None:
+    (box.root / "bin/id").unlink()
+    box.write("bin/id", "#!/bin/sh\necho 1000\n")
+    (box.root / "bin/id").chmod(0o755)
+    assert box.refuses() == "makeinitrd: run it as root"
+
+
+def test_without_boot_it_is_refused(box: Box) -> None:
+    (box.root / "fake/mounted/boot").unlink()
+    assert box.refuses() == "makeinitrd: /boot is not mounted"
+
+
+@pytest.mark.parametrize("option", ["--chekc", "-x", "-"])
+def test_an_unknown_option_is_refused(box: Box, option: str) -> None:
+    assert box.refuses(option) == f"makeinitrd: unknown option {option}; see makeinitrd --help"
+
+
+def test_an_unknown_kernel_is_refused(box: Box) -> None:
+    assert box.refuses("9.9") == "makeinitrd: there is no kernel 9.9 in /boot"
+
+
+def test_without_any_kernel_it_is_refused(box: Box) -> None:
+    box.kernels()
+    assert box.refuses() == "makeinitrd: no kernel is installed"
+
+
+def test_help_shows_every_option(box: Box) -> None:
+    done = box.makeinitrd("--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Regenerates the initrds")
+    assert all(option in done.stdout for option in ("--missing", "--check", "--digest"))
+    assert "set -eu" not in done.stdout
+
+
+def test_an_initrd_that_came_out_without_the_reset_is_an_error(box: Box) -> None:
+    box.write("fake/forgetful")
+    done = box.makeinitrd()
+    assert done.returncode == 1
+    assert done.stderr == f"makeinitrd: the initrd of {NEW} came out without the reset\n"
+    assert box.makeinitrd("--check").returncode == 1
+
+
+def test_a_menu_with_a_fault_is_an_error(box: Box) -> None:
+    box.write("fake/bad_menu")
+    assert box.makeinitrd().returncode == 1
+    assert box.makeinitrd("--check").returncode == 1
+
+
+def test_a_kernel_that_the_menu_left_out_is_an_error(box: Box) -> None:
+    (box.root / "etc/grub.d/09_resnap").write_text("#!/bin/sh\necho '--id resnap '\n")
+    done = box.makeinitrd()
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"makeinitrd: update-grub made no entry for {NEW}\n",
+    )
+
+
+def _entries(menu: str) -> dict[str, str]:
+    """Each entry's ``linux`` line by its id."""
+    return dict(re.findall(r"--id (\S+).*\n(?:.*\n)*?linux (.*)", menu))
+
+
+def test_the_menu_has_the_boxs_entries(box: Box) -> None:
+    box.kernels("6.9.0-1", "6.12.9-1", "6.12.10-1", "5.15.0-99-x")
+    assert box.makeinitrd().returncode == 0
+    entries = _entries(box.menu)
+    common = "ro volgroup=vagrant-pipeline lvroot=root lvsnap=root_snap lvsize=100%ORIGIN"
+    snapshot = "/dev/mapper/vagrant--pipeline-root_snap"
+    golden = "/dev/mapper/vagrant--pipeline-root"
+    more = "net.ifnames=0 console=ttyS0 quiet"
+    assert entries == {
+        "resnap": f"/vmlinuz-6.12.10-1 root={snapshot} {common} resnap {more}",
+        "keep": f"/vmlinuz-6.12.10-1 root={snapshot} {common} {more}",
+        "maintenance": f"/vmlinuz-6.12.10-1 root={golden} {common} {more}",
+        "maintenance-6.12.9-1": f"/vmlinuz-6.12.9-1 root={golden} {common} {more}",
+        "maintenance-6.9.0-1": f"/vmlinuz-6.9.0-1 root={golden} {common} {more}",
+        "maintenance-5.15.0-99-x": f"/vmlinuz-5.15.0-99-x root={golden} {common} {more}",
+    }
+    assert box.menu.count("search --no-floppy --fs-uuid --set=root 1234-/dev/vda2") == 6
+    assert "initrd /initrd.img-6.12.10-1\n" in box.menu
+
+
+def test_the_menu_finds_boot_below_the_root(box: Box) -> None:
+    box.write("fake/boot_on_root")
+    box.run("/sbin/update-grub")
+    assert f"linux /boot/vmlinuz-{NEW} " in box.menu
+    assert f"initrd /boot/initrd.img-{NEW}\n" in box.menu
+
+
+def test_a_kernel_without_an_initrd_has_no_entry(box: Box) -> None:
+    (box.root / f"boot/initrd.img-{NEW}").unlink()
+    box.run("/sbin/update-grub")
+    assert list(_entries(box.menu)) == ["resnap", "keep", "maintenance"]
+    assert NEW not in box.menu
+
+
+def test_no_kernel_at_all_is_an_error(box: Box) -> None:
+    box.kernels()
+    done = box.run("/sbin/update-grub")
+    assert done.returncode == 1
+    assert done.stderr == "09_resnap: no kernel with an initrd in /boot\n"
+
+
+def test_the_old_system_is_a_way_back(box: Box) -> None:
+    box.run("/sbin/update-grub")
+    assert "old-root" not in box.menu
+    box.write("etc/default/resnap", DEFAULTS.replace("UUID=", "UUID=0a1b-2c"))
+    box.run("/sbin/update-grub")
+    _, _, entry = box.menu.partition("--id old-root")
+    assert "search --no-floppy --fs-uuid --set=root 0a1b-2c\n" in entry
+    assert "set prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n" in entry
+
+
+@pytest.mark.skipif(not shutil.which("grub-script-check"), reason="needs grub-common")
+def test_grub_itself_takes_the_menu(box: Box) -> None:
+    box.write("etc/default/resnap", DEFAULTS.replace("UUID=", "UUID=0a1b-2c"))
+    box.run("/sbin/update-grub")
+    check = subprocess.run(
+        ["grub-script-check"], input=box.menu, capture_output=True, text=True, check=False
+    )
+    assert (check.returncode, check.stderr) == (0, "")
+
+
+def test_the_default_entry_is_the_reset(box: Box) -> None:
+    done = box.run("sh", "-c", ". /etc/default/grub.d/resnap.cfg; echo $GRUB_DEFAULT")
+    assert done.stdout == "resnap\n"
+    box.run("/sbin/update-grub")
+    assert "resnap" in _entries(box.menu)
+
+
+@pytest.mark.parametrize("entry", ["resnap", "keep", "maintenance", "old-root"])
+def test_the_next_boot_takes_an_entry_once(box: Box, entry: str) -> None:
+    done = box.run("/usr/lib/resnap/next-boot", entry)
+    assert done.returncode == 0, done.stderr
+    assert box.calls == [f"grub-editenv /boot/grub/grubenv set next_entry={entry}"]
+
+
+def test_in_a_snapshot_boot_is_mounted_for_that_command_alone(box: Box) -> None:
+    (box.root / "fake/mounted/boot").unlink()
+    done = box.run("/usr/lib/resnap/next-boot", "maintenance")
+    assert done.returncode == 0, done.stderr
+    assert box.calls == [
+        "unshare --mount",
+        "mount /boot",
+        "grub-editenv /boot/grub/grubenv set next_entry=maintenance",
+    ]
+
+
+def test_a_boot_that_cannot_be_mounted_is_an_error(box: Box) -> None:
+    (box.root / "fake/mounted/boot").unlink()
+    box.write("fake/no_mount")
+    done = box.run("/usr/lib/resnap/next-boot", "maintenance")
+    assert (done.returncode, done.stderr) == (32, "mount: no /boot\n")
+    assert not [call for call in box.calls if call.startswith("grub-editenv")]
+
+
+@pytest.mark.parametrize("words", [[], [""], ["evil; rm"], ["maintenance-6.1"]])
+def test_the_next_boot_is_no_other_entry(box: Box, words: list[str]) -> None:
+    done = box.run("/usr/lib/resnap/next-boot", *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: next-boot ")
+    assert box.calls == []
+
+
+@pytest.mark.parametrize("verdict", ["fresh", "kept", "failed", "golden"])
+def test_a_kernel_is_not_installed_in_a_snapshot(box: Box, verdict: str) -> None:
+    box.write(f"run/resnap/{verdict}")
+    done = box.run("/etc/kernel/preinst.d/resnap", NEW)
+    assert done.returncode == (0 if verdict == "golden" else 1)
+    assert ("this root is a snapshot" in done.stderr) is (verdict != "golden")
+
+
+def test_a_new_kernel_gets_its_initrd_with_the_reset(box: Box) -> None:
+    done = box.run("/etc/kernel/postinst.d/zzz-makeinitrd", NEW, f"/boot/vmlinuz-{NEW}")
+    assert done.returncode == 0, done.stderr
+    assert box.calls[0] == f"update-initramfs -u -k {NEW}"
+    (box.root / "usr/sbin/makeinitrd").unlink()
+    assert box.run("/etc/kernel/postinst.d/zzz-makeinitrd", NEW).returncode == 0
