@@ -23,3 +23,7 @@ class DeployError(BoxError):
 
 class UnreachableError(BoxError):
     """A host cannot be reached, does not know us, or did not come back in time."""
+
+
+class Interrupted(BoxError):  # noqa: N818 - what Ctrl-C is called; not a fault
+    """The user ended the work on a host; it is left as it is."""

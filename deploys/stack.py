@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pyinfra.api.deploy import deploy
 
-from deploys.operations import packages
+from deploys.onbox import tree
+from deploys.operations import onbox, packages
 from deploys.settings import Settings
 
 # runsetup fetches with git over whichever transport, and applies with Python.
@@ -13,5 +14,6 @@ _OWN = ("python3", "git", "ca-certificates", "openssh-client")
 
 @deploy("Stack")
 def stack(settings: Settings) -> None:
-    """The packages of ``settings.stack.packages``, with Python and git."""
+    """The packages of ``settings.stack.packages``, with Python, git and the box's own helpers."""
     packages.present(name="Install packages", packages=sorted({*_OWN, *settings.stack.packages}))
+    onbox.files(name="Helpers", sources=tree("usr/lib/pipeline"))

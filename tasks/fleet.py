@@ -16,6 +16,7 @@ import fabric
 from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
+from rich.markup import escape
 
 from deploys.errors import BoxError
 from tasks.machines.qemu import Guest
@@ -78,7 +79,7 @@ def guest_host() -> Host:
     Raises:
         BoxError: it does not run.
     """
-    guest = Guest.load(GUEST) if GUEST.exists() else None
+    guest = Guest.load(GUEST) if (GUEST / "guest.json").exists() else None
     if guest is None or not guest.alive:
         raise BoxError("no guest runs here: start one with inv up, or name a host: fab -H HOST")
     return connected(guest)
@@ -130,7 +131,7 @@ def finish(_c: Context) -> None:
         except KeyboardInterrupt as interrupt:
             # Their threads end with the connections; what a host was doing it finishes.
             for host in enlisted.hosts:
-                host.close()
+                host.abandon()
             raise Exit(
                 "interrupted: the hosts boot as they are; run the task again to go on", code=130
             ) from interrupt
@@ -140,10 +141,11 @@ def finish(_c: Context) -> None:
     enlisted.report(
         {host.name: results[host.name] for host in enlisted.hosts if host.name in results}
     )
-    for name, error in errors.items():
-        line = str(error)
+    for name in (host.name for host in enlisted.hosts if host.name in errors):
+        line = str(errors[name])
+        named = line.startswith((f"{name}:", f"{name} "))
         console.print(
-            f"[red]error:[/] {line if line.startswith(name) else f'{name}: {line}'}",
+            f"[red]error:[/] {escape(line if named else f'{name}: {line}')}",
             highlight=False,
             soft_wrap=True,
         )

@@ -71,6 +71,8 @@ class Provision:
         """
         found = self._preflight()
         rows = [] if found.plan.kind is Kind.BOX else found.plan.rows()
+        if self._request.reclaim:
+            rows.append(("reclaim", found.state.defaults["OLD_ROOT_UUID"], "erased"))
         rows += [("change", name, "") for name in self._pending(found)]
         return rows
 
@@ -123,24 +125,31 @@ class Provision:
         verdict = found.state.verdict
         assert verdict is not None
         if verdict.name != "golden":
-            if verdict.name != "failed" and not self._pending(found):
+            wanted = self._request.reclaim or verdict.name == "failed"
+            if not wanted and not self._pending(found):
                 return Provisioned(False, found.state)
             self._progress.step("booting into maintenance")
             expect(self._host, self._host.reboot("maintenance", self._deadline), "golden")
         try:
             self._apply("securing the golden root", [partial(take_safety, plan=found.plan)])
+            if self._request.reclaim:
+                self._reclaim(found)
             self._change(found)
             self._apply("keeping the change", [partial(drop_safety, plan=found.plan)])
-        except (BoxError, KeyboardInterrupt) as error:
-            self._merge_back(error)
+        except BoxError:
+            self._merge_back()
             raise
-        if self._request.reclaim:
-            uuid = found.state.defaults["OLD_ROOT_UUID"]
-            reclaim = partial(
-                reclaimed, name="Reclaim the old root", uuid=uuid, group=found.plan.volgroup
-            )
-            self._apply("reclaiming the old root", [reclaim])
         return self._fresh()
+
+    def _reclaim(self, found: Preflight) -> None:
+        """Before the golden root forgets the old one, so that a failure can be tried again."""
+        reclaim = partial(
+            reclaimed,
+            name="Reclaim the old root",
+            uuid=found.state.defaults["OLD_ROOT_UUID"],
+            group=found.plan.volgroup,
+        )
+        self._apply("reclaiming the old root", [reclaim])
 
     def _change(self, found: Preflight) -> None:
         self._apply("changing the golden root", self._golden(found))
@@ -162,10 +171,11 @@ class Provision:
         if "lammps" in self._settings.stack.packages:
             self._host.run(REFERENCE)
 
-    def _merge_back(self, error: BaseException) -> None:
-        """Boot into a fresh snapshot: on its way there the boot merges the golden root back."""
-        if isinstance(error, KeyboardInterrupt):
-            return  # the next boot does it, whenever that is
+    def _merge_back(self) -> None:
+        """Boot into a fresh snapshot: on its way there the boot merges the golden root back.
+
+        Not on a host that was interrupted: its next boot does it, whenever that is.
+        """
         self._progress.step("merging the golden root back")
         with contextlib.suppress(BoxError):
             self._host.reboot("resnap", self._deadline)

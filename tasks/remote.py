@@ -19,7 +19,7 @@ from paramiko import (
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from deploys.apply import Observer, Session, Target
-from deploys.errors import DeployError, PreflightError, UnreachableError
+from deploys.errors import DeployError, Interrupted, PreflightError, UnreachableError
 from deploys.facts.box import HostState, State
 
 # paramiko waits for ever by default; an emulated guest under load needs some seconds.
@@ -40,6 +40,7 @@ class Host:
         self._connection = connection
         self._known_hosts = known_hosts
         self._sudo = False
+        self._abandoned = False
 
     @property
     def name(self) -> str:
@@ -52,7 +53,9 @@ class Host:
         Raises:
             UnreachableError: no answer, an unknown or changed host key, or a refused login.
             PreflightError: the user is neither root nor may become it with sudo.
+            Interrupted: it was abandoned.
         """
+        self._check_abandoned()
         if not self._connection.is_connected:
             self._open()
             self._become_root()
@@ -97,7 +100,9 @@ class Host:
         Raises:
             DeployError: its exit code is not 0.
             UnreachableError: the connection broke.
+            Interrupted: it was abandoned.
         """
+        self._check_abandoned()
         run = self._connection.sudo if self._sudo else self._connection.run
         with self._one_line():
             try:
@@ -151,6 +156,15 @@ class Host:
     def close(self) -> None:
         with contextlib.suppress(OSError, EOFError, SSHException):
             self._connection.close()
+
+    def abandon(self) -> None:
+        """End what another thread is doing with this host: nothing more is asked of it."""
+        self._abandoned = True
+        self.close()
+
+    def _check_abandoned(self) -> None:
+        if self._abandoned:
+            raise Interrupted(f"{self.name}: interrupted")
 
     def _boot_id(self) -> str | None:
         try:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from deploys.facts.box import HostState
@@ -31,7 +32,7 @@ def plans(results: Mapping[str, list[Row]]) -> None:
             continue
         table = Table("operation", "object", "detail", title=name, title_justify="left")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         _console().print(table)
 
 
@@ -107,7 +108,7 @@ def verdict(state: HostState) -> str:
     if state.verdict is None:
         return "not a box"
     name = state.verdict.name
-    reason = f": {state.verdict.reason}" if state.verdict.reason else ""
+    reason = f": {escape(state.verdict.reason)}" if state.verdict.reason else ""
     return f"[{_COLOURS[name]}]{name}[/]{reason}"
 
 
@@ -117,7 +118,7 @@ def _fields(state: HostState) -> dict[str, str]:
     match = "[green]match[/]" if state.initrd_matches else "[red]do not match[/]"
     provisiond = state.provisiond.get("state", "not run")
     if reason := state.provisiond.get("reason"):
-        provisiond = f"{provisiond}: {reason}"
+        provisiond = f"{provisiond}: {escape(reason)}"
     return {
         "mode": _MODES[state.verdict.name] if state.verdict else "not a box",
         "last reset": verdict(state) + (f" in {seconds:.1f} s" if seconds else ""),

@@ -9,14 +9,13 @@ from pyinfra.api.command import StringCommand
 from pyinfra.api.operation import operation
 
 # By UUID and not by name: disks change their names, and this erases one. A partition that is
-# mounted is refused by wipefs itself, which opens it for itself alone.
+# mounted is refused by wipefs itself. One that is not there was erased before.
 _SCRIPT = """
 set -eu
 uuid=$1 group=$2
-partition=$(blkid -U "$uuid") || { echo "no partition has the filesystem $uuid" >&2; exit 1; }
+partition=$(blkid -U "$uuid") || exit 0
 wipefs --all "$partition"
-pvcreate --yes "$partition"
-vgextend "$group" "$partition"
+vgextend --yes "$group" "$partition"
 """
 
 

@@ -97,10 +97,14 @@ _SLEEP = """#!/bin/sh
 read -r up idle </proc/uptime
 echo "$((${up%.*} + $1)).${up#*.} $idle" >/proc/uptime
 echo "sleep $1" >>/fake/calls
+if [ -e /fake/lingers ] && [ ! -e "/fake/table/$origin" ]; then
+    /fake/rm -f "/dev/mapper/${origin}_safety"
+fi
 [ -e "/fake/table/$origin" ] || exit 0
 read -r left </fake/merge
 echo $((left - 1)) >/fake/merge
-[ "$left" -gt 1 ] || /fake/rm -f "/fake/table/$origin" "/dev/mapper/${origin}_safety"
+[ "$left" -gt 1 ] || /fake/rm -f "/fake/table/$origin"
+[ "$left" -gt 1 ] || [ -e /fake/lingers ] || /fake/rm -f "/dev/mapper/${origin}_safety"
 """
 
 

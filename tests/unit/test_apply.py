@@ -198,12 +198,10 @@ def test_the_password_is_in_no_representation(client: Client) -> None:
 
 
 def test_a_fault_at_the_end_of_the_line_removes_the_password_too(client: Client) -> None:
-    with (
-        pytest.raises(DeployError, match="^far: Break it: two$"),
-        Session(_target(client)) as session,
-    ):
+    with Session(_target(client)) as session:
         session.prepare([lambda: failing(name="Break it")])
-        session.run()
+        with pytest.raises(DeployError, match=r"^far: Break it: two$"):
+            session.run()
     [path] = client.modes
     assert not Path(path).exists()
 
@@ -222,7 +220,7 @@ def test_no_room_for_the_password_is_one_line(
     nothing = subprocess.CompletedProcess([], 1, "", "")
     monkeypatch.setattr(client, "exec_command", lambda *_, **__: (None, _Out(nothing), iter(())))
     with (
-        pytest.raises(DeployError, match="^far: no place for sudo's password in /dev/shm$"),
+        pytest.raises(DeployError, match=r"^far: no place for sudo's password in /dev/shm$"),
         Session(_target(client)),
     ):
         pass

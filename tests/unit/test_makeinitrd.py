@@ -48,7 +48,7 @@ FAKES = {
     "linux-version": "case $1 in\nlist) cat /fake/kernels ;;\n"
     "sort) [ $2 = --reverse ] && sort --reverse --version-sort ;;\nesac",
     "update-initramfs": 'log update-initramfs "$@"\n'
-    'if [ ! -e /fake/forgetful ]; then echo scripts/local-premount/resnap; fi '
+    "if [ ! -e /fake/forgetful ]; then echo scripts/local-premount/resnap; fi "
     '>"/boot/initrd.img-$3"',
     "lsinitramfs": 'echo scripts/local-top; cat "$1"; echo usr/lib/resnap/resnap',
     "update-grub": "log update-grub; . /etc/default/grub.d/resnap.cfg\n"

@@ -1,0 +1,207 @@
+"""The tasks on a host: which flags mean what, and what is refused before a host is asked."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fabric
+import pytest
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from deploys.facts.box import HostState, Verdict
+from tasks import fleet, host, ns
+from tasks.provisioning import Provisioned, Request
+from tasks.remote import Host
+
+
+def state(verdict: str | None) -> HostState:
+    return HostState(
+        defaults={"VOLGROUP": "vg"} if verdict else {},
+        verdict=Verdict(verdict) if verdict else None,
+    )
+
+
+@pytest.fixture(autouse=True)
+def boots(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str | None]]:
+    """The entries that hosts were booted into; a host is fresh but for the one named bare."""
+    entries: list[str | None] = []
+    comes_up = {"resnap": "fresh", "keep": "kept", "maintenance": "golden"}
+
+    def reboot(_host: Host, entry: str, _deadline: float) -> HostState:
+        entries.append(entry)
+        return state(comes_up[entry])
+
+    monkeypatch.setattr(Host, "reboot", reboot)
+    monkeypatch.setattr(Host, "state", lambda self: state(None if self.name == "bare" else "fresh"))
+    monkeypatch.setattr(Host, "connect", lambda _: None)
+    monkeypatch.setattr(Host, "close", lambda _: None)
+    monkeypatch.setenv("COLUMNS", "120")
+    yield entries
+    fleet._enlisted.clear()
+
+
+def call(task: Any, *names: str, **flags: Any) -> None:
+    """As Fabric calls it: once for each host, then the post task."""
+    for name in names or ("box",):
+        task(fabric.Connection(name), **flags)
+    fleet.finish(Context())
+
+
+@pytest.mark.parametrize(
+    ("task", "flags", "entry", "line"),
+    [
+        (host.resnap, {}, "resnap", "box: fresh"),
+        (host.keep, {}, "keep", "box: kept"),
+        (host.maintain, {}, "maintenance", "box: golden"),
+        (host.maintain, {"back": True}, "resnap", "box: fresh"),
+    ],
+)
+def test_a_box_is_booted(
+    task: Any,
+    flags: dict[str, bool],
+    entry: str,
+    line: str,
+    boots: list[str | None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    call(task, **flags)
+    assert boots == [entry]
+    assert capsys.readouterr().out.strip() == line
+
+
+@pytest.mark.parametrize("task", [host.resnap, host.keep, host.maintain])
+def test_what_is_no_box_is_not_booted(
+    task: Any, boots: list[str | None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Exit) as caught:
+        call(task, "bare")
+    assert caught.value.code == 1
+    assert boots == []
+    assert "error: bare is no box yet: provision it first" in capsys.readouterr().err
+
+
+def test_another_verdict_than_asked_for_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Host, "reboot", lambda *_: state("failed"))
+    with pytest.raises(Exit):
+        call(host.resnap)
+    assert "error: box: the boot came out failed, not fresh" in capsys.readouterr().err
+
+
+def test_status_is_json_alone_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    call(host.status, "a", "bare", json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert [one["mode"] for one in told.values()] == ["snapshot", "not a box"]
+
+
+def test_status_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    call(host.status, "a", "bare")
+    out = capsys.readouterr().out
+    assert "bare" in out
+    assert "snapshot" in out
+
+
+@pytest.fixture
+def provisions(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, Request]]:
+    """What Provision was asked: run or plan, the size of the snapshot, the request."""
+    asked: list[tuple[str, str, Request]] = []
+
+    class Provision:
+        def __init__(self, _host: Host, settings: Any, request: Request, _: object) -> None:
+            self._asked = settings.volumes.lvsize, request
+
+        def run(self) -> Provisioned:
+            asked.append(("run", *self._asked))
+            return Provisioned(True, state("fresh"))
+
+        def plan(self) -> list[tuple[str, str, str]]:
+            asked.append(("plan", *self._asked))
+            return [("change", "Boot files", "")]
+
+    monkeypatch.setattr(host, "Provision", Provision)
+    return asked
+
+
+def test_a_provision_gets_its_flags(
+    provisions: list[tuple[str, str, Request]], tmp_path: Path
+) -> None:
+    file = tmp_path / "box.toml"
+    file.write_text('[volumes]\nlvsize = "2G"\n')
+    call(host.provision, device="/dev/vdb", force=True, settings=str(file))
+    call(host.provision, set=["volumes.lvsize=4G"])
+    assert provisions == [
+        ("run", "2G", Request("/dev/vdb", force=True)),
+        ("run", "4G", Request(None)),
+    ]
+
+
+def test_a_dry_run_only_plans(
+    provisions: list[tuple[str, str, Request]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(host.provision, dry_run=True, reclaim=True)  # asks nothing: it erases nothing
+    assert provisions == [("plan", "100%ORIGIN", Request(None, reclaim=True))]
+    assert "Boot files" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        ({"set": ["volumes.lvsiz=4G"]}, "error: unknown setting 'volumes.lvsiz'"),
+        ({"settings": "/nowhere.toml"}, "error: settings file /nowhere.toml: No such file"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_before_any_host_is_asked(
+    flags: dict[str, Any], line: str, provisions: list[tuple[str, str, Request]]
+) -> None:
+    with pytest.raises(Exit) as caught:
+        host.provision(fabric.Connection("box"), **flags)
+    assert str(caught.value).startswith(line)
+    assert (fleet._enlisted, provisions) == ([], [])
+
+
+def _answering(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def answer(text: str) -> None:
+        monkeypatch.setattr("sys.stdin", Terminal(text))
+
+    return answer
+
+
+def test_reclaim_asks_first(
+    provisions: list[tuple[str, str, Request]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = _answering(monkeypatch)
+    for text in ("n\n", "\n", "maybe\n"):
+        answer(text)
+        with pytest.raises(Exit, match=r"^nothing was changed$"):
+            call(host.provision, reclaim=True)
+    assert provisions == []
+    answer("YES\n")
+    call(host.provision, reclaim=True)
+    assert provisions[0][2].reclaim
+
+
+def test_reclaim_without_a_terminal_wants_force(
+    provisions: list[tuple[str, str, Request]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(Exit, match="Say --force") as caught:
+        call(host.provision, reclaim=True)
+    assert caught.value.code == 1
+    call(host.provision, reclaim=True, force=True)
+    assert len(provisions) == 1
+
+
+def test_every_task_on_a_host_ends_with_the_fleet() -> None:
+    for task in (host.provision, host.status, host.resnap, host.keep, host.maintain, host.shrink):
+        assert task.post == [fleet.finish]
+        assert task.name.replace("_", "-") in ns.task_names

@@ -1,0 +1,123 @@
+"""What a person, or a program, reads of results."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from deploys.facts.box import HostState, Verdict
+from tasks import show
+from tasks.provisioning import Provisioned
+
+DIGEST = "ab" * 32
+FRESH = HostState(
+    os_id="debian",
+    os_version="13",
+    boot_id="6f1c2f0e",
+    kernel="6.12.9-amd64",
+    uptime=5400.0,
+    has_modules=True,
+    defaults={"VOLGROUP": "vagrant-pipeline"},
+    verdict=Verdict("fresh", 2.5, 4.0, 6.3, "", DIGEST),
+    snapshot_percent=12.5,
+    sources=DIGEST,
+    release={"MANIFEST": DIGEST, "COMMIT": "0123"},
+    provisiond={"state": "failed", "reason": "no network"},
+    free={"/": 3 * 2**30},
+    versions={"lammps": "20240829"},
+)
+REASON = "Volume group [vagrant-pipeline] has insufficient free space"
+FAILED = HostState(
+    verdict=Verdict("failed", reason=REASON), defaults={"VOLGROUP": "vagrant-pipeline"}
+)
+BARE = HostState(os_id="debian", os_version="12")
+STATES = {"a.example": FRESH, "b.example:2222": FAILED, "c": BARE}
+
+
+@pytest.fixture(autouse=True, params=[80, 200])
+def columns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setenv("COLUMNS", str(request.param))
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    width: int = request.param
+    return width
+
+
+def test_a_status_fits_the_console(capsys: pytest.CaptureFixture[str], columns: int) -> None:
+    show.states(STATES)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= columns
+    words = out.split()
+    for word in ("fresh", "snapshot", "12.5", "maintenance", "6.12.9-amd64", "lammps", "match"):
+        assert (word in words) is (word != "maintenance"), word
+    assert "\x1b" not in out
+
+
+def test_a_reason_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    show.states({"box": FAILED})
+    assert "[vagrant-pipeline]" in capsys.readouterr().out
+    show.reboots({"box": FAILED})
+    assert REASON in " ".join(capsys.readouterr().out.split())
+
+
+def test_status_as_json_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    show.states_json(STATES)
+    told = json.loads(capsys.readouterr().out)
+    assert list(told) == list(STATES)
+    fresh, failed, bare = told.values()
+    assert (fresh["mode"], fresh["reset_seconds"], fresh["initrd_matches"]) == (
+        "snapshot",
+        2.3,
+        True,
+    )
+    assert (fresh["snapshot_percent"], fresh["manifest"], fresh["commit"]) == (12.5, DIGEST, "0123")
+    assert fresh["verdict"]["name"] == "fresh"
+    assert (failed["mode"], failed["verdict"]["reason"]) == ("failed", REASON)
+    assert (bare["mode"], bare["verdict"], bare["manifest"]) == ("not a box", None, None)
+
+
+def test_of_no_host_there_is_valid_json(capsys: pytest.CaptureFixture[str]) -> None:
+    show.states_json({})
+    assert json.loads(capsys.readouterr().out) == {}
+
+
+def test_of_no_host_there_is_no_table(capsys: pytest.CaptureFixture[str]) -> None:
+    show.states({})
+    show.provisioned({})
+    show.reboots({})
+    show.plans({})
+    show.shrunk({})
+    assert capsys.readouterr().out == ""
+
+
+def test_a_provision_says_what_became_of_it(
+    capsys: pytest.CaptureFixture[str], columns: int
+) -> None:
+    show.provisioned({"a": Provisioned(True, FRESH), "b": Provisioned(False, FRESH)})
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= columns
+    assert "changed" in out
+    assert "nothing to change" in out
+    assert DIGEST[:16] in out
+
+
+def test_a_plan_is_a_table_a_host(capsys: pytest.CaptureFixture[str], columns: int) -> None:
+    rows = [("partition", "/dev/vdb", "boot 512 MiB, rest"), ("change", "Boot | Files [etc]", "")]
+    show.plans({"bare": rows, "box": []})
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= columns
+    assert "/dev/vdb" in out
+    assert "[etc]" in out
+    assert out.endswith("box: nothing would change\n")
+
+
+def test_a_reboot_says_what_the_reset_took(capsys: pytest.CaptureFixture[str]) -> None:
+    show.reboots({"box": FRESH, "bare": BARE})
+    assert capsys.readouterr().out == "box: fresh, the reset took 2.3 s\nbare: not a box\n"
+
+
+def test_what_was_given_back_is_readable(capsys: pytest.CaptureFixture[str]) -> None:
+    show.shrunk({"box": ["/persistent trim 3221225472", "/ reset 0", "/a b zero 1024"]})
+    out = capsys.readouterr().out
+    for words in ("trimmed", "3.0 GiB", "left to the next reset", "/a b", "filled with zeros"):
+        assert words in out
