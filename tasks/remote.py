@@ -6,6 +6,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from fabric import Connection
@@ -24,6 +25,8 @@ from deploys.facts.box import HostState, State
 
 # paramiko waits for ever by default; an emulated guest under load needs some seconds.
 _CONNECT_SECONDS = 15
+_KEEPALIVE_SECONDS = 5
+_SILENCE_SECONDS = 60
 
 # It logs, with a traceback, what it also raises.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -70,10 +73,14 @@ class Host:
         self._connection.connect_kwargs.setdefault("banner_timeout", _CONNECT_SECONDS)
         with self._one_line():
             self._connection.open()
-        # Small packets back and forth are all that facts are: waiting to fill them is the cost.
-        sock = self._connection.transport.sock
-        if isinstance(sock, socket.socket):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        transport = self._connection.transport
+        # A host that reboots does not always say goodbye: without traffic nobody would notice.
+        transport.set_keepalive(_KEEPALIVE_SECONDS)
+        if isinstance(transport.sock, socket.socket):
+            tcp = partial(transport.sock.setsockopt, socket.IPPROTO_TCP)
+            # Small packets back and forth are all that facts are: waiting to fill them costs.
+            tcp(socket.TCP_NODELAY, 1)
+            tcp(socket.TCP_USER_TIMEOUT, _SILENCE_SECONDS * 1000)
 
     def _become_root(self) -> None:
         with self._one_line():

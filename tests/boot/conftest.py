@@ -20,6 +20,8 @@ from tasks.machines.hardware import Machine
 from tests.boot.box import LEAN, Box, running
 
 GIB = 2**30
+# Of two guests at a time on two cores: with two each, they spin on each other's locks.
+CPUS = 1
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,7 +68,7 @@ def start(accel: accelerator.Accelerator, tmp_path_factory: pytest.TempPathFacto
         disks = [overlay(base, disk, folder / "root.qcow2")]
         if spare:
             disks.append(image.empty_disk(folder / "spare.qcow2", spare))
-        return running(folder, base, Machine(disks=tuple(disks)), accel)
+        return running(folder, base, Machine(disks=tuple(disks), cpus=CPUS), accel)
 
     return start
 
@@ -88,7 +90,7 @@ def box_disk(shared: Path, lvm_image: image.BaseImage, accel: accelerator.Accele
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             root = image.overlay(lvm_image.path, folder / "root.qcow2")
-            with running(folder, lvm_image, Machine(disks=(root,)), accel) as bare:
+            with running(folder, lvm_image, Machine(disks=(root,), cpus=CPUS), accel) as bare:
                 assert bare.state.verdict is None, "a bare host left a verdict"
                 assert bare.provision(*LEAN).changed
                 bare.guest.halt()

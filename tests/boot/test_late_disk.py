@@ -15,7 +15,7 @@ from tasks.machines import accelerator, image
 from tasks.machines.hardware import Kernel, Machine
 from tasks.machines.qemu import Guest
 from tests.boot.box import DEADLINE, Box
-from tests.boot.conftest import Start, overlay
+from tests.boot.conftest import CPUS, Start, overlay
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_disk_that_comes_late_is_reset(
     tmp_path: Path,
 ) -> None:
     disk, kernel = left_dirty
-    machine = Machine(disks=(), kernel=kernel)
+    machine = Machine(disks=(), kernel=kernel, cpus=CPUS)
     with Guest.start(tmp_path, machine, lvm_image.identity, accel) as guest:
         guest.wait_for_serial("resnap: waiting for debian-vg/root", 200)
         time.sleep(seconds)  # the lateness under test, not a wait for something

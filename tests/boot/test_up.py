@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("up")
 
 @pytest.fixture(scope="module")
 def up(shared: Path) -> Ran:
-    return command("inv", "up", state=shared)
+    return command("inv", "up", "--set", "guest.cpus=1", state=shared)
 
 
 @pytest.fixture(scope="module")
