@@ -34,8 +34,8 @@ def phases(
     chosen = [*(["-k", k] if k else []), *paths]
     runs = [["-m", f"not boot{length}", *chosen]]
     if not quick:
-        # A guest's tests stay with one worker (xdist_group), and no worker hoards tests.
-        spread = ["-n", str(GUESTS), "--dist", "loadgroup", "--maxschedchunk", "1"]
+        # The tests of a file share a guest, so a file stays with one worker.
+        spread = ["-n", str(GUESTS), "--dist", "loadfile"]
         runs.append(["-m", f"boot{length}", *spread, *chosen])
     return runs
 

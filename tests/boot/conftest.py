@@ -42,7 +42,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 @pytest.fixture(scope="session")
 def lvm_image(shared: Path) -> image.BaseImage:
     """A host whose root is on LVM, in a VG of another name, with room to spare."""
-    return image.build(image.Recipe("lvm"), shared)
+    return image.build(image.Recipe("lvm", disk_size=10 * GIB), shared)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,6 @@ from tasks.machines import image
 from tests.boot.box import LEAN, Box
 from tests.boot.conftest import GIB, Start
 
-pytestmark = pytest.mark.xdist_group("full")
-
 
 @pytest.fixture(scope="module")
 def host(start: Start, full_image: image.BaseImage) -> Iterator[Box]:

@@ -1,10 +1,6 @@
 """A host whose root is on LVM already (kind b) becomes a box, in the volume group it has."""
 
-import pytest
-
 from tests.boot.box import Box
-
-pytestmark = pytest.mark.xdist_group("lvm")
 
 
 def test_boots_into_a_fresh_snapshot_of_the_hosts_own_volume_group(box: Box) -> None:

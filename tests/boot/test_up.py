@@ -13,8 +13,6 @@ from tasks.fleet import connected
 from tasks.machines.qemu import Guest
 from tests.boot.box import Box, Ran, command, status
 
-pytestmark = pytest.mark.xdist_group("up")
-
 
 @pytest.fixture(scope="module")
 def up(shared: Path) -> Ran:

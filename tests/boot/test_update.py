@@ -5,8 +5,6 @@ import pytest
 from deploys.errors import DeployError
 from tests.boot.box import LEAN, Box
 
-pytestmark = pytest.mark.xdist_group("update")
-
 
 def test_update_that_fails_is_merged_back(box: Box) -> None:
     manifest = box.state.release["MANIFEST"]

@@ -1,0 +1,46 @@
+"""The local guest as the benches use it."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Iterator
+
+from tasks.fleet import guest_host
+from tasks.machines.qemu import Guest
+from tasks.places import GUEST
+from tasks.remote import Host
+
+
+@contextlib.contextmanager
+def running_host() -> Iterator[Host]:
+    """The guest of ``inv up`` over a connection of its own.
+
+    Raises:
+        BoxError: none runs.
+    """
+    host = guest_host()
+    try:
+        host.connect()
+        yield host
+    finally:
+        host.close()
+
+
+def running_guest() -> Guest:
+    """The QEMU of ``inv up``.
+
+    Raises:
+        BoxError: none runs.
+    """
+    guest_host()  # the one line that says so
+    return Guest.load(GUEST)
+
+
+def script(host: Host, text: str, *arguments: str) -> str:
+    """Run a shell script as root, ended by its first failure; what it printed.
+
+    Raises:
+        DeployError: it failed.
+    """
+    return host.run(shlex.join(("sh", "-c", f"set -eu\n{text}", "bench", *arguments)))

@@ -1,0 +1,192 @@
+"""An Ansible playbook with the operations of a provision pass, for the host as it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploys.boot import defaults
+from deploys.bundle import PROJECT_PATH, PYTHON_PATH
+from deploys.errors import BoxError
+from deploys.facts.manifest import SystemState
+from deploys.manifest import MANIFEST, RELEASE, SETTINGS
+from deploys.onbox import ONBOX, tree
+from deploys.operations.boot import _OTHER_ENTRIES
+from deploys.operations.onbox import OnboxFile
+from deploys.preflight import Preflight
+from deploys.settings import Settings
+from deploys.survey import read_survey
+
+Task = dict[str, Any]
+
+# Ansible's apt module needs this library, and would install it: unpacked beside the system
+# instead, no package is on the box that the manifest does not know.
+APT_LIBRARY = "/run/bench/usr/lib/python3/dist-packages"
+_OWN = ("python3", "git", "ca-certificates", "openssh-client")
+_BOOT = ("etc/default/grub.d", "etc/grub.d", "etc/initramfs-tools", "etc/kernel")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the playbook is made from, beside this checkout.
+
+    ``facts`` are the commands that our pass reads the host with, ``links`` the targets of
+    links by their paths, ``contents`` the files that our pass computes.
+    """
+
+    found: Preflight
+    settings: Settings
+    facts: Sequence[str]
+    links: Mapping[str, str]
+    contents: Mapping[str, str]
+
+
+def fact_commands() -> list[str]:
+    """The commands of the survey and of the manifest, as our pass sends them."""
+    commands: list[str] = []
+
+    def note(fact: type[Any], **arguments: Any) -> Any:
+        commands.append(str(fact().command(**arguments)))
+        return fact.default()
+
+    read_survey(note)
+    note(SystemState, python=PYTHON_PATH)
+    return commands
+
+
+def playbook(operations: Sequence[str], known: Known, folder: Path) -> list[dict[str, Any]]:
+    """The playbook: one task for each of our operations, with the facts read first.
+
+    Args:
+        operations: the names of our pass's operations.
+        known: see there.
+        folder: where the files to be copied are put.
+
+    Raises:
+        BoxError: our pass has an operation that this does not know: the two would differ.
+    """
+    tasks: list[Task] = [_command("Facts", command) for command in known.facts]
+    for name in operations:
+        build = _TASKS.get(name)
+        if build is None:
+            raise BoxError(f"the playbook has nothing like the operation {name!r}: add it")
+        tasks.append({"name": name, **build(known, folder)})
+    play = {
+        "hosts": "all",
+        "become": True,
+        # Ours reads the distribution as well; the rest of Ansible's facts nobody asked for.
+        "gather_facts": True,
+        "gather_subset": ["!all", "min"],
+        "environment": {"PYTHONPATH": APT_LIBRARY},
+        "tasks": tasks,
+    }
+    return [play]
+
+
+def _command(name: str, command: str) -> Task:
+    return {"name": name, "ansible.builtin.shell": command, "changed_when": False}
+
+
+def _packages(*names: str) -> Task:
+    return {
+        "ansible.builtin.apt": {
+            "name": sorted(set(names)),
+            "state": "present",
+            "install_recommends": False,
+        }
+    }
+
+
+def _copies(sources: Mapping[str, OnboxFile], folder: Path) -> Task:
+    items = []
+    for path, file in sources.items():
+        local = folder / path.strip("/").replace("/", "%")
+        local.write_bytes(file.content)
+        items.append({"src": str(local), "dest": path, "mode": f"{file.mode:04o}"})
+    copy = {"src": "{{ item.src }}", "dest": "{{ item.dest }}", "mode": "{{ item.mode }}"}
+    return {
+        "ansible.builtin.copy": {**copy, "owner": "root", "group": "root"},
+        "loop": items,
+        "loop_control": {"label": "{{ item.dest }}"},
+    }
+
+
+def _link(path: str) -> Callable[[Known, Path], Task]:
+    def build(known: Known, _folder: Path) -> Task:
+        return {"ansible.builtin.file": {"path": path, "src": known.links[path], "state": "link"}}
+
+    return build
+
+
+def _lvmlocal(_known: Known, _folder: Path) -> Task:
+    block = "devices {\n\tissue_discards = 1\n}"
+    # The markers that pyinfra's files.block wrote.
+    marker = {
+        "marker": "# {mark} PYINFRA BLOCK",
+        "marker_begin": "BEGIN",
+        "marker_end": "END",
+    }
+    return {
+        "ansible.builtin.blockinfile": {"path": "/etc/lvm/lvmlocal.conf", "block": block, **marker}
+    }
+
+
+def _boot_files(known: Known, folder: Path) -> Task:
+    unit = "etc/systemd/system/boot.mount.d"
+    sources = tree(*_BOOT, unit, "usr/lib/resnap")
+    makeinitrd = ONBOX.parent / "makeinitrd" / "makeinitrd"
+    sources["/usr/sbin/makeinitrd"] = OnboxFile(makeinitrd.read_bytes(), 0o755)
+    sources["/etc/default/resnap"] = defaults(known.found.plan, known.settings)
+    return _copies(sources, folder)
+
+
+def _entries(_known: Known, _folder: Path) -> Task:
+    # Those that a host lacks are passed over, as ours passes them over.
+    return {
+        "ansible.builtin.file": {"path": "/etc/grub.d/{{ item }}", "mode": "a-x"},
+        "loop": list(_OTHER_ENTRIES),
+        "register": "entries",
+        "failed_when": "entries is failed and entries.state | default('') != 'absent'",
+    }
+
+
+def _provisiond(_known: Known, folder: Path) -> Task:
+    unit = "etc/systemd/system/provisiond.service"
+    scripts = ("usr/sbin/provisiond", "persistent/runsetup", "persistent/runsecure")
+    return _copies(tree(unit, *scripts), folder)
+
+
+def _manifest(known: Known, folder: Path) -> Task:
+    files = {path: OnboxFile(text.encode()) for path, text in known.contents.items()}
+    return _copies(files, folder)
+
+
+COMPUTED = (MANIFEST, SETTINGS, RELEASE)
+LINKS = (PYTHON_PATH, PROJECT_PATH)
+
+_TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
+    "Volumes | LVM and initramfs tools": lambda _known, _folder: _packages("lvm2", "fdisk", "zstd"),
+    "Volumes | LVM gives freed space back": _lvmlocal,
+    "Stack | Install packages": lambda known, _folder: _packages(
+        *_OWN, *known.settings.stack.packages
+    ),
+    "Stack | Helpers": lambda _known, folder: _copies(tree("usr/lib/pipeline"), folder),
+    "Bundle | Python libraries": _link(PYTHON_PATH),
+    "Bundle | Copy of the project": _link(PROJECT_PATH),
+    "Boot | Boot files": _boot_files,
+    "Boot | Leave GRUB's entries to the box": _entries,
+    "Boot | Initrds and GRUB entries": lambda _known, _folder: {
+        "ansible.builtin.command": "/usr/sbin/makeinitrd --check",
+        "changed_when": False,
+    },
+    "provisiond | Install provisiond": _provisiond,
+    "provisiond | Enable provisiond.service": lambda _known, _folder: {
+        "ansible.builtin.systemd_service": {
+            "name": "provisiond.service",
+            "enabled": True,
+        }
+    },
+    "Manifest | Write manifest.json": _manifest,
+}

@@ -1,0 +1,73 @@
+"""What a reset adds to a boot, after nothing and after 1 GB was written since the last one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deploys.errors import BoxError
+from deploys.settings import Settings
+from tasks.provisioning import expect
+from tasks.remote import Host
+from tests.bench.guest import running_host, script
+from tests.bench.rows import Row, Step, Target
+
+_SHARE = Target(high=0.05)
+_ALIKE = Target(low=0.8, high=1.2)
+_WRITE = """
+file=/var/tmp/bench
+dd if=/dev/urandom of=$file bs=1M count=1000 conv=fsync status=none
+stat -c %s $file
+"""
+_GIGABYTE = 10**9
+_BOOT_END = "systemctl show --property=FinishTimestampMonotonic --value"
+
+
+@dataclass(frozen=True)
+class Boot:
+    """A boot in seconds of the kernel's own clock: the reset in it, and all of it."""
+
+    reset: float
+    whole: float
+
+
+def resnap(step: Step) -> list[Row]:
+    """The reset's share of a boot, and how it depends on what was written.
+
+    Raises:
+        BoxError: no guest runs, or it did not come back fresh.
+    """
+    with running_host() as host:
+        step("resetting, for a snapshot that nothing was written to")
+        _boot(host)
+        step("resetting after nothing was written")
+        idle = _boot(host)
+        step("writing 1 GB")
+        written = int(script(host, _WRITE))
+        if written < _GIGABYTE:
+            raise BoxError(f"{host.name}: {written} bytes were written, not 1 GB")
+        step("resetting after 1 GB was written")
+        busy = _boot(host)
+    return rows(idle, busy)
+
+
+def rows(idle: Boot, busy: Boot) -> list[Row]:
+    """The two boots as they are judged."""
+    return [
+        Row("reset in a boot, nothing written", "s", idle.reset, idle.whole, _SHARE),
+        Row("reset in a boot, 1 GB written", "s", busy.reset, busy.whole, _SHARE),
+        Row("reset, 1 GB written beside nothing", "s", busy.reset, idle.reset, _ALIKE),
+    ]
+
+
+def _boot(host: Host) -> Boot:
+    state = host.reboot("resnap", Settings().boot.reboot_deadline)
+    expect(host, state, "fresh")
+    verdict = state.verdict
+    if verdict is None or verdict.started is None or verdict.finished is None:
+        raise BoxError(f"{host.name}: the verdict of the boot has no times")
+    # Ends when all that the boot starts was started; a unit that failed is not our subject.
+    host.run("sh -c 'timeout 300 systemctl is-system-running --wait || test $? -ne 124'")
+    whole = int(host.run(_BOOT_END)) / 1e6
+    if not whole:
+        raise BoxError(f"{host.name}: the boot did not end")
+    return Boot(verdict.finished - verdict.started, whole)

@@ -1,0 +1,165 @@
+"""The speed of a snapshot against a plain volume, with overlayfs beside it.
+
+On a disk plugged in for it, in a volume group of its own: nothing of the box's is touched, and
+a box whose volume group is full can be measured too. All three are ext4 with the same files,
+read and written past the guest's cache; ``data`` was there before the snapshot was taken, so
+the snapshot's random writes pay for the copy. Under overlayfs a write to it would first copy it
+whole, once: there the random writes go to the file written just before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from deploys.errors import BoxError
+from deploys.settings import GIB, format_size
+from tasks.machines import image
+from tasks.machines.qemu import Guest
+from tasks.machines.qmp import QmpError
+from tasks.remote import Host
+from tests.bench.guest import running_guest, running_host, script
+from tests.bench.rows import Row, Step, Target
+
+_ROUNDS = 3
+_DISK = 4 * GIB
+_TARGET = Target(low=0.9)
+_PREPARE = """
+disk=$1
+export DEBIAN_FRONTEND=noninteractive
+command -v fio >/dev/null || { apt-get -q update; apt-get -q -y --no-install-recommends install fio; }
+vgcreate -q -y bench "$disk"
+for volume in plain origin; do
+    lvcreate -q -y -Wy -L 1G -n $volume bench
+    mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 /dev/bench/$volume
+    mkdir -p /run/bench/$volume
+    mount /dev/bench/$volume /run/bench/$volume
+    dd if=/dev/urandom of=/run/bench/$volume/data bs=1M count=192 conv=fsync status=none
+done
+umount /run/bench/origin
+cd /run/bench && mkdir -p plain/lower plain/upper plain/work overlay snap
+ln plain/data plain/lower/data
+mount -t overlay -o lowerdir=plain/lower,upperdir=plain/upper,workdir=plain/work overlay overlay
+"""  # noqa: E501
+_FRESH = """
+! mountpoint -q /run/bench/snap || umount /run/bench/snap
+[ ! -e /dev/bench/snap ] || lvremove -q -y bench/snap
+lvcreate -q -y -s -c "$1" -L 1200M -n snap bench/origin
+mount /dev/bench/snap /run/bench/snap
+rm -f /run/bench/plain/new /run/bench/overlay/new
+sync
+"""
+_CLEAN = """
+cd /
+for mount in overlay snap plain origin; do
+    ! mountpoint -q /run/bench/$mount || umount /run/bench/$mount
+done
+! vgs bench >/dev/null 2>&1 || vgremove -q -y -f bench
+! pvs "$1" >/dev/null 2>&1 || pvremove -q -y -f "$1"
+"""
+_FIO = "fio --name=bench --direct=1 --ioengine=psync --fallocate=none --output-format=json"
+# fio's arguments by what is measured; each ends by itself after so many bytes or seconds.
+_JOBS = {
+    "sequential read": "--rw=read --bs=1M --time_based --runtime=3 --filename={data}",
+    "sequential write": "--rw=write --bs=1M --size=192M --filename={new}",
+    "random 4k write": "--rw=randwrite --bs=4k --size=192M --io_size=12M --filename={random}",
+}
+_STORES = ("plain", "snap", "overlay")
+
+Speeds = dict[tuple[str, str], list[float]]
+
+
+def root(step: Step) -> list[Row]:
+    """The median speeds in MB/s: the snapshot's with targets, overlayfs's to compare.
+
+    Raises:
+        BoxError: no guest runs, or it has no snapshot whose chunk size could be taken.
+    """
+    speeds: Speeds = {}
+    with running_host() as host:
+        chunk = format_size(_chunk_size(host))
+        with _disk(host, running_guest()) as disk:
+            try:
+                step("making volumes")
+                script(host, _PREPARE, disk)
+                for number in range(1, _ROUNDS + 1):
+                    step(f"round {number} of {_ROUNDS}")
+                    script(host, _FRESH, chunk)
+                    for store in _STORES:
+                        _measure(host, store, speeds)
+            finally:
+                step("removing volumes")
+                script(host, _CLEAN, disk)
+    return _rows(chunk, speeds)
+
+
+def _rows(chunk: str, speeds: Speeds) -> list[Row]:
+    rows = []
+    for job in _JOBS:
+        plain, snap, overlay = (median(speeds[store, job]) for store in _STORES)
+        what = f"{job}, snapshot with {chunk} chunks beside a plain volume"
+        rows.append(Row(what, "MB/s", snap, plain, _TARGET))
+        rows.append(Row(f"{job}, overlayfs beside a plain volume", "MB/s", overlay, plain))
+    return rows
+
+
+def _measure(host: Host, store: str, speeds: Speeds) -> None:
+    folder = f"/run/bench/{store}"
+    files = {"data": f"{folder}/data", "new": f"{folder}/new"}
+    files["random"] = files["new" if store == "overlay" else "data"]
+    for job, arguments in _JOBS.items():
+        report = json.loads(script(host, f"{_FIO} {arguments.format(**files)}"))
+        [result] = report["jobs"]
+        side = "read" if "read" in job else "write"
+        speeds.setdefault((store, job), []).append(result[side]["bw_bytes"] / 1e6)
+
+
+def _chunk_size(host: Host) -> int:
+    """The bytes of a chunk of the box's own snapshot."""
+    state = host.state()
+    if not state.in_snapshot:
+        raise BoxError(f"{host.name} runs in no snapshot: run inv resnap first")
+    volume = f"{state.defaults['VOLGROUP']}/{state.defaults['LVSNAP']}"
+    words = host.run(f"lvs --noheadings --nosuffix --units b -o chunk_size {volume}")
+    return int(words)
+
+
+@contextlib.contextmanager
+def _disk(host: Host, guest: Guest) -> Iterator[str]:
+    """A disk of its own in the guest, by its path there, gone afterwards."""
+    before = _disks(host)
+    with tempfile.TemporaryDirectory(dir=guest.directory, prefix="bench-") as folder:
+        guest.add_disk(image.empty_disk(Path(folder) / "disk.qcow2", _DISK))
+        name = "late0"
+        try:
+            found: set[str] = set()
+            for attempt in _tries():
+                with attempt:
+                    found = _disks(host) - before
+                    if not found:
+                        raise BoxError("the disk for the bench does not appear in the guest")
+            yield f"/dev/{found.pop()}"
+        finally:
+            guest.qmp("device_del", id=f"{name}-device")
+            for attempt in _tries():
+                with attempt:  # in use until the guest has let it go
+                    guest.qmp("blockdev-del", **{"node-name": name})
+
+
+def _tries() -> Retrying:
+    return Retrying(
+        retry=retry_if_exception_type((BoxError, QmpError)),
+        stop=stop_after_delay(30),
+        wait=wait_fixed(0.5),
+        reraise=True,
+    )
+
+
+def _disks(host: Host) -> set[str]:
+    return set(host.run("lsblk --nodeps --noheadings --output NAME").split())

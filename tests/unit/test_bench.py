@@ -1,0 +1,157 @@
+"""The benches' judgement: ratios, targets, what is shown, and what ends with which exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from deploys.errors import BoxError
+from deploys.onbox import tree
+from deploys.operations.onbox import OnboxFile
+from tasks import bench
+from tasks.bench import Outcome
+from tests.bench import playbook
+from tests.bench import resnap as resnap_bench
+from tests.bench.rows import Row, Target
+from tests.bench.up import peak
+
+HIGH = Target(high=0.2)
+
+
+@pytest.mark.parametrize(
+    ("row", "ratio", "met"),
+    [
+        (Row("pass", "s", 1, 10, HIGH), 0.1, True),
+        (Row("pass", "s", 2, 10, HIGH), 0.2, True),
+        (Row("pass", "s", 3, 10, HIGH), 0.3, False),
+        (Row("pass", "s", 3, 0, HIGH), None, False),  # nothing to compare with is no success
+        (Row("alike", "s", 7, 10, Target(0.8, 1.2)), 0.7, False),
+        (Row("alike", "s", 13, 10, Target(0.8, 1.2)), 1.3, False),
+        (Row("alike", "s", 11, 10, Target(0.8, 1.2)), 1.1, True),
+        (Row("memory", "MB", 299, target=Target(high=300)), None, True),
+        (Row("memory", "MB", 301, target=Target(high=300)), None, False),
+        (Row("beside", "MB/s", 5, 10), 0.5, None),
+    ],
+)
+def test_a_row_is_judged_by_its_ratio_or_by_itself(
+    row: Row, ratio: float | None, met: bool | None
+) -> None:
+    """A ratio where there is a peer; no word where nothing was promised."""
+    assert row.ratio == (ratio if ratio is None else pytest.approx(ratio))
+    assert row.met is met
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [(HIGH, "<= 0.2"), (Target(low=0.9), ">= 0.9"), (Target(0.8, 1.2), ">= 0.8 and <= 1.2")],
+)
+def test_a_target_in_words(target: Target, text: str) -> None:
+    assert str(target) == text
+
+
+def test_a_reset_that_depends_on_what_was_written_is_seen() -> None:
+    """Each boot is held to 5 %, and the two resets to each other."""
+    idle, busy = resnap_bench.Boot(1.0, 40.0), resnap_bench.Boot(2.1, 41.0)
+    assert [row.met for row in resnap_bench.rows(idle, busy)] == [True, False, False]
+
+
+def test_the_peak_is_read_from_proc() -> None:
+    """Kibibytes there, megabytes here."""
+    assert peak("VmPeak:\t999 kB\nVmHWM:\t  100000 kB\nVmRSS:\t 1 kB\n") == pytest.approx(102.4)
+
+
+@pytest.fixture
+def benches(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Benches and a machine that measure nothing."""
+    found: dict[str, Any] = {
+        "good": lambda step: step("measuring") or [Row("g", "s", 1, 10, HIGH)],
+        "slow": lambda _step: [Row("s", "s", 9, 10, HIGH)],
+    }
+
+    def broken(_step: Any) -> list[Row]:
+        raise BoxError("no guest runs here")
+
+    found["broken"] = broken
+    monkeypatch.setattr(bench, "BENCHES", found)
+    monkeypatch.setattr(bench, "machine", lambda: {"cpus": 2})
+    return found
+
+
+@pytest.mark.usefixtures("benches")
+def test_all_are_run_whatever_becomes_of_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A missed target and an error are in the table and the JSON, and in the exit code."""
+    file = tmp_path / "out.json"
+    with pytest.raises(Exit) as ended:
+        bench.bench(Context(), json=str(file))
+    assert ended.value.code == 1
+    said = json.loads(file.read_text())
+    assert said["machine"] == {"cpus": 2}
+    assert said["benches"]["good"]["rows"][0]["met"] is True
+    assert said["benches"]["slow"]["rows"][0]["met"] is False
+    assert said["benches"]["broken"] == {"rows": [], "error": "no guest runs here"}
+    table, errors = capsys.readouterr()
+    assert "0.900" in table
+    assert "not measured" in table
+    assert "error: broken: no guest runs here" in errors
+
+
+@pytest.mark.usefixtures("benches")
+def test_one_by_its_name_that_meets_its_target(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing else is run, and the exit code is 0."""
+    bench.bench(Context(), name="good")
+    table = capsys.readouterr().out
+    assert "yes" in table
+    assert "slow" not in table
+
+
+@pytest.mark.usefixtures("benches")
+def test_a_mistyped_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(Exit, match="no bench 'god'; did you mean 'good'"):
+        bench.bench(Context(), name="god")
+
+
+@pytest.mark.usefixtures("benches")
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(Exit, match="No such file"):
+        bench.bench(Context(), name="good", json=str(tmp_path / "none" / "out.json"))
+
+
+def test_every_bench_of_the_promises_is_there() -> None:
+    assert list(bench.BENCHES) == ["provision", "root", "resnap", "up"]
+
+
+def test_the_bench_that_failed_is_not_good() -> None:
+    assert not Outcome("up", error="it failed").good
+    assert Outcome("up", [Row("beside", "MB/s", 5, 10)]).good
+
+
+def test_an_operation_the_playbook_lacks_is_refused(tmp_path: Path) -> None:
+    """Else Ansible would be measured doing less."""
+    known: Any = type("Known", (), {"facts": ()})
+    with pytest.raises(BoxError, match="nothing like the operation"):
+        playbook.playbook(["Stack | New"], known, tmp_path)
+
+
+def test_files_are_copied_with_content_and_mode(tmp_path: Path) -> None:
+    """One item a file, from a local copy with the very content."""
+    sources = {**tree("usr/lib/pipeline"), "/etc/one": OnboxFile(b"1\n", 0o600)}
+    task = playbook._copies(sources, tmp_path)
+    modes = {item["dest"]: item["mode"] for item in task["loop"]}
+    assert modes["/etc/one"] == "0600"
+    assert modes.keys() == sources.keys()
+    for item in task["loop"]:
+        assert Path(item["src"]).read_bytes() == sources[item["dest"]].content
+
+
+def test_the_playbook_reads_what_our_pass_reads() -> None:
+    """LVM's report, the disks and the packages are among its facts."""
+    commands = playbook.fact_commands()
+    for words in ("lvm fullreport", "lsblk", "findmnt", "dpkg-query"):
+        assert any(words in command for command in commands)
