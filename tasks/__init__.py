@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from invoke.collection import Collection
 
-from tasks import box, dev, host
+from tasks import bench, box, dev, host
 
 ns = Collection()
 for _task in (
@@ -27,5 +27,6 @@ for _task in (
     dev.run_tests,
     dev.lint,
     dev.lock,
+    bench.bench,
 ):
     ns.add_task(_task)  # type: ignore[arg-type]

@@ -77,9 +77,7 @@ def start(settings: Settings, progress: HostProgress) -> Guest:
     return Guest.start(GUEST, machine, base.identity, accel)
 
 
-@task(
-    positional=["command"], optional=["command"], help={"command": "Run this instead of a shell."}
-)
+@task(help={"command": "Run this instead of a shell."})
 def ssh(_c: Context, command: str = "") -> None:
     """Log in to the local guest."""
     with one_line():

@@ -35,7 +35,7 @@ def phases(
     runs = [["-m", f"not boot{length}", *chosen]]
     if not quick:
         # The tests of a file share a guest, so a file stays with one worker.
-        spread = ["-n", str(GUESTS), "--dist", "loadfile"]
+        spread = ["-n", str(GUESTS), "--dist", "loadfile", "--no-loadscope-reorder"]
         runs.append(["-m", f"boot{length}", *spread, *chosen])
     return runs
 

@@ -19,6 +19,8 @@ from filelock import FileLock
 from tasks.machines import bootstrap, keys, layout, loop, shell, tree
 
 GIB = 2**30
+# A host with its root on LVM was set up as a server: Debian's installer puts these there.
+_SERVER = ("lvm2", "zstd", "python3", "ca-certificates", "git")
 Progress = Callable[[str], None]
 
 
@@ -150,7 +152,7 @@ def _fill(
         host_key = tree.furnish(root, fstab, public, relaxed)
         if is_lvm:
             progress("installing lvm2")
-            tree.install(root, "lvm2")
+            tree.install(root, *_SERVER)
         progress("making it bootable")
         tree.make_bootable(root, whole.name, mapped if is_lvm else identity)
         shutil.copy(next((root / "boot").glob("vmlinuz-*")), kernel)

@@ -31,11 +31,12 @@ _FILES = {
     ),
     "etc/dpkg/dpkg.cfg.d/unsafe-io": "force-unsafe-io\n",
 }
-# Timers that take apt's lock at a moment of their own, and waits that only cost time.
+# Timers that take apt's lock at a moment of their own, and work that only costs time.
 _MASKED = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
-    "systemd-networkd-wait-online.service",
+    "e2scrub_reap.service",
+    "grub-common.service",
 )
 
 

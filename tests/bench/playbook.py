@@ -21,9 +21,10 @@ from deploys.survey import read_survey
 
 Task = dict[str, Any]
 
+# Not below /run, where no library can be loaded from: noexec.
 # Ansible's apt module needs this library, and would install it: unpacked beside the system
 # instead, no package is on the box that the manifest does not know.
-APT_LIBRARY = "/run/bench/usr/lib/python3/dist-packages"
+APT_LIBRARY = "/var/tmp/bench-apt/usr/lib/python3/dist-packages"
 _OWN = ("python3", "git", "ca-certificates", "openssh-client")
 _BOOT = ("etc/default/grub.d", "etc/grub.d", "etc/initramfs-tools", "etc/kernel")
 
@@ -95,6 +96,7 @@ def _packages(*names: str) -> Task:
             "name": sorted(set(names)),
             "state": "present",
             "install_recommends": False,
+            "auto_install_module_deps": False,
         }
     }
 

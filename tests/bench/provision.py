@@ -31,7 +31,7 @@ _ANSIBLE = "ansible-core==2.19.14"
 _PASSES = 3
 _TARGET = Target(high=0.2)
 _APT_LIBRARY = """
-mkdir -p /run/bench && cd /run/bench
+mkdir -p /var/tmp/bench-apt && cd /var/tmp/bench-apt
 [ ! -d usr/lib/python3/dist-packages/apt ] || exit 0
 apt-get -q update && apt-get -q download python3-apt python-apt-common
 for package in ./*.deb; do dpkg-deb -x "$package" .; done

@@ -24,6 +24,11 @@ GIB = 2**30
 CPUS = 1
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """First the files that need no box made before: two workers would wait for the same one."""
+    items.sort(key=lambda item: "box_disk" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _needs_root() -> None:
     if os.geteuid() != 0:

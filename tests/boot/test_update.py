@@ -31,11 +31,3 @@ def test_power_cut_in_maintenance_is_merged_back(box: Box) -> None:
     box.host.wait(600)
     assert box.verdict.name == "fresh"
     box.fail("test -e /etc/half-done")
-
-
-def test_update_that_works_is_kept(box: Box) -> None:
-    result = box.provision(*LEAN[:1], "stack.packages=tree")
-    assert result.changed
-    assert box.verdict.name == "fresh"
-    box.succeed("tree --version")
-    assert result.manifest == box.state.release["MANIFEST"]

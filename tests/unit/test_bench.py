@@ -155,3 +155,21 @@ def test_the_playbook_reads_what_our_pass_reads() -> None:
     commands = playbook.fact_commands()
     for words in ("lvm fullreport", "lsblk", "findmnt", "dpkg-query"):
         assert any(words in command for command in commands)
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("inv bench", False),
+        ("inv bench --json out.json", False),
+        ("inv bench --name=root", False),
+        ("inv bench resnap", True),
+        ("inv bench nope", True),
+        ("inv bench --json out.json resnap", True),
+        ("inv status", False),
+        ("fab -H resnap status", False),
+    ],
+)
+def test_a_name_on_the_command_line_is_seen(line: str, named: bool) -> None:
+    """With the words of Invoke's parser it would be a task of its own, or nothing at all."""
+    assert bench.names_one(line.split()) is named
