@@ -84,11 +84,11 @@ class Host:
 
     def _become_root(self) -> None:
         with self._one_line():
-            self._sudo = self._connection.run("id -u", hide=True, in_stream=False).stdout != "0\n"
-            if not self._sudo:
-                return
-            if self._connection.run("sudo -n true", hide=True, warn=True, in_stream=False).ok:
-                return
+            asked = "id -u; sudo -n true 2>/dev/null && echo sudo; true"
+            answer = self._connection.run(asked, hide=True, in_stream=False).stdout.split()
+        self._sudo = answer[0] != "0"
+        if not self._sudo or "sudo" in answer:
+            return
         if not self._password:
             raise PreflightError(
                 f"{self.name}: sudo asks {self._connection.user} for a password: give it with "

@@ -94,12 +94,16 @@ class Ran:
     stderr: str
 
 
-def command(tool: str, *arguments: str, state: Path) -> Ran:
-    """Run ``inv`` or ``fab`` as a user would, with its guests and images below ``state``."""
+def command(tool: str, *arguments: str, state: Path, home: Path | None = None) -> Ran:
+    """Run ``inv`` or ``fab`` as a user would, with its guests and images below ``state``.
+
+    ``home`` is the user's home, where the host keys that were confirmed are.
+    """
+    extra = {"OPENKIM_BOX_STATE": str(state), **({"HOME": str(home)} if home else {})}
     program = Path(sys.executable).with_name(tool)
     done = subprocess.run(
         [program, "--search-root", ROOT, *arguments],
-        env={**os.environ, "OPENKIM_BOX_STATE": str(state)},
+        env={**os.environ, **extra},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
