@@ -54,8 +54,9 @@ class Host:
         """Open the connection and find out how to be root there.
 
         Raises:
-            UnreachableError: no answer, an unknown or changed host key, or a refused login.
-            PreflightError: the user is neither root nor may become it with sudo.
+            UnreachableError: no answer, or a refused login.
+            PreflightError: its host key is unknown or changed, or the user is neither root nor
+                may become it with sudo.
             Interrupted: it was abandoned.
         """
         self._check_abandoned()
@@ -200,7 +201,7 @@ class Host:
         try:
             yield
         except BadHostKeyException as error:
-            raise UnreachableError(
+            raise PreflightError(
                 f"{name}: its host key is not the one that is known; if it was reinstalled, "
                 f"remove the old one with ssh-keygen -R {self._connection.host}"
             ) from error
@@ -210,7 +211,7 @@ class Host:
             ) from error
         except SSHException as error:
             if "not found in known_hosts" in str(error):
-                raise UnreachableError(
+                raise PreflightError(
                     f"{name}: its host key is unknown: log in once with ssh to confirm it"
                 ) from error
             raise UnreachableError(f"{name}: {error}") from error

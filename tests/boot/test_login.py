@@ -43,7 +43,7 @@ def host(
 
 
 def test_unknown_host_key_is_refused(box: Box) -> None:
-    with pytest.raises(UnreachableError, match="its host key is unknown: log in once"):
+    with pytest.raises(PreflightError, match="its host key is unknown: log in once"):
         host(box, "vagrant", known=False).state()
 
 
@@ -52,7 +52,7 @@ def test_changed_host_key_is_refused(box: Box, tmp_path: Path) -> None:
     other = keys.make_key(tmp_path / "other")
     keys.write_known_hosts(tmp_path / "known_hosts", login.host, login.port, other)
     connection = host(box, "vagrant")._connection
-    with pytest.raises(UnreachableError, match="not the one that is known"):
+    with pytest.raises(PreflightError, match="not the one that is known"):
         Host(connection, tmp_path / "known_hosts").state()
 
 
