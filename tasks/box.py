@@ -67,14 +67,16 @@ def start(settings: Settings, progress: HostProgress) -> Guest:
         guest = Guest.load(GUEST)
         if guest.alive:
             return guest
-        disks = guest.machine.disks
+        # its disks are of the image that was the newest then
+        disks, identity = guest.machine.disks, guest.identity
     else:
         GUEST.mkdir(parents=True, exist_ok=True)
         root = image.overlay(base.path, GUEST / "root.qcow2")
-        disks = (root, image.empty_disk(GUEST / "spare.qcow2", settings.guest.spare_size))
+        spare = image.empty_disk(GUEST / "spare.qcow2", settings.guest.spare_size)
+        disks, identity = (root, spare), base.identity
     progress.step(f"starting the guest on {accel.name}: {accel.reason}")
     machine = Machine(disks=disks, memory=settings.guest.memory, cpus=settings.guest.cpus)
-    return Guest.start(GUEST, machine, base.identity, accel)
+    return Guest.start(GUEST, machine, identity, accel)
 
 
 @task(help={"command": "Run this instead of a shell."})

@@ -101,6 +101,11 @@ class Guest:
         return self._record.machine
 
     @property
+    def identity(self) -> keys.Identity:
+        """Who logs in, and the host key of the image its disks were made from."""
+        return self._record.identity
+
+    @property
     def pid(self) -> int:
         """The process that was started; it may be gone, see ``alive``."""
         return self._record.pid
