@@ -83,9 +83,12 @@ def test_the_copy_is_whole_and_has_boot_and_an_fstab_of_its_own(
     assert look(golden, "stat -c %s sparse") == str(2**32)  # and it fits in 700 MiB
     assert look(golden, "ls usr boot proc run") == "boot:\n\nproc:\n\nrun:\n\nusr:"
     assert look(boot, "cat vmlinuz-6.1") == "kernel"
-    uuid = run("blkid", "-p", "-s", "UUID", "-o", "value", golden).strip()
+    uuids = [
+        run("blkid", "-p", "-s", "UUID", "-o", "value", device).strip() for device in (golden, boot)
+    ]
     assert look(golden, "cat etc/fstab").splitlines() == [
-        f"UUID={uuid} / ext4 errors=remount-ro 0 1",
+        f"UUID={uuids[0]} / ext4 errors=remount-ro 0 1",
+        f"UUID={uuids[1]} /boot ext4 defaults 0 2",
         "tmpfs /tmp tmpfs size=1G 0 0",
         "/dev/mapper/test--box-persistent /persistent ext4 defaults,nofail 0 2",
         "/dev/mapper/test--box-swap none swap sw,nofail 0 0",

@@ -151,4 +151,4 @@ def test_the_deploy_on_a_box_touches_no_volume() -> None:
     plan = VolumePlan(Kind.BOX, "test-box", "root", "root_snap", "100%ORIGIN")
     with Session(HERE) as session:
         names = [op.name for op in session.prepare([lambda: volumes(plan=plan)])]
-    assert names == ["Volumes | LVM tools", "Volumes | LVM gives freed space back"]
+    assert names == ["Volumes | LVM and initramfs tools", "Volumes | LVM gives freed space back"]
