@@ -21,6 +21,6 @@ def manifest(settings: Settings, project: Project) -> None:
         name=f"Write {PurePosixPath(MANIFEST).name}",
         commit=project.commit,
         digest=project.digest,
-        settings=settings.model_dump_json(indent=1),
+        settings=settings.of_box(),
         python=PYTHON_PATH,
     )

@@ -122,6 +122,10 @@ class Settings(Section):
     stack: Stack = Stack()
     guest: Guest = Guest()
 
+    def of_box(self) -> str:
+        """What lands on the box, as JSON: all but what the virtual machine around it is given."""
+        return self.model_dump_json(indent=1, exclude={"guest"})
+
 
 def load(file: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
     """Settings from a TOML file, then from overrides such as ``volumes.lvsize=4G``.

@@ -51,18 +51,13 @@ def manifest(
 
 
 def canonical(commit: str, digest: str, settings: str, system: System) -> bytes:
-    """The manifest's one form: the same box gives the same bytes, so ``sha256sum`` is its hash.
-
-    ``settings`` that are of the virtual machine around a box are not the box's.
-    """
-    parsed = json.loads(settings)
-    parsed.pop("guest", None)
+    """The manifest's one form: the same box gives the same bytes, so ``sha256sum`` is its hash."""
     body = {
         "kernels": system.kernels,
         "os": system.os,
         "packages": system.packages,
         "project": {"commit": commit, "digest": digest},
         "python": system.python,
-        "settings": parsed,
+        "settings": json.loads(settings),
     }
     return (json.dumps(body, sort_keys=True, indent=1) + "\n").encode()
