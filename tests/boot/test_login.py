@@ -16,15 +16,15 @@ PASSWORD = 'it\'s a "secret" $(of) ours'
 
 
 @pytest.fixture(scope="module")
-def operator(box: Box) -> str:
+def curator(box: Box) -> str:
     """A user who must give a password to sudo."""
-    box.succeed("useradd --create-home --shell /bin/sh operator")
-    box.succeed("cp -r /home/vagrant/.ssh /home/operator/")
-    box.succeed("chown -R operator: /home/operator")
-    box.succeed("sh -c 'echo operator ALL=ALL >/etc/sudoers.d/operator'")
-    words = shlex.quote(f"operator:{PASSWORD}")
+    box.succeed("useradd --create-home --shell /bin/sh curator")
+    box.succeed("cp -r /home/vagrant/.ssh /home/curator/")
+    box.succeed("chown -R curator: /home/curator")
+    box.succeed("sh -c 'echo curator ALL=ALL >/etc/sudoers.d/curator'")
+    words = shlex.quote(f"curator:{PASSWORD}")
     box.succeed(f"sh -c {shlex.quote(f'printf %s {words} | chpasswd')}")
-    return "operator"
+    return "curator"
 
 
 def host(
@@ -62,18 +62,18 @@ def test_wrong_key_is_one_line(box: Box, tmp_path: Path) -> None:
         host(box, "vagrant", key=tmp_path / "other").state()
 
 
-def test_sudo_that_asks_is_told_how(box: Box, operator: str) -> None:
+def test_sudo_that_asks_is_told_how(box: Box, curator: str) -> None:
     with pytest.raises(PreflightError, match="--prompt-for-sudo-password"):
-        host(box, operator).state()
+        host(box, curator).state()
 
 
-def test_wrong_sudo_password_is_one_line(box: Box, operator: str) -> None:
+def test_wrong_sudo_password_is_one_line(box: Box, curator: str) -> None:
     with pytest.raises(PreflightError, match="sudo refuses the password given"):
-        host(box, operator, "wrong").state()
+        host(box, curator, "wrong").state()
 
 
-def test_sudo_password_is_never_in_a_command(box: Box, operator: str) -> None:
-    asked = host(box, operator, PASSWORD)
+def test_sudo_password_is_never_in_a_command(box: Box, curator: str) -> None:
+    asked = host(box, curator, PASSWORD)
     with asked.session() as session:
         assert session.fact(State).uid == 0
         listed = asked.run("sh -c 'cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ; true'")
