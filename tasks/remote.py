@@ -107,10 +107,10 @@ class Host:
 
         Raises:
             DeployError: its exit code is not 0.
-            UnreachableError: the connection broke.
+            UnreachableError, PreflightError: as ``connect``, or the connection broke.
             Interrupted: it was abandoned.
         """
-        self._check_abandoned()
+        self.connect()
         run = self._connection.sudo if self._sudo else self._connection.run
         with self._one_line():
             try:

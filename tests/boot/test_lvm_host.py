@@ -1,5 +1,7 @@
 """A host whose root is on LVM already (kind b) becomes a box, in the volume group it has."""
 
+import pytest
+
 from tests.boot.box import Box
 
 
@@ -37,6 +39,7 @@ def test_kernel_is_not_installed_into_a_snapshot(box: Box) -> None:
     box.fail("run-parts --exit-on-error /etc/kernel/preinst.d")
 
 
+@pytest.mark.long
 def test_second_kernel_and_a_snapshot_that_is_gone(box: Box) -> None:
     """One walk, as each boot is a minute: golden root, another kernel, a snapshot gone."""
     state = box.reboot("maintenance")

@@ -74,6 +74,7 @@ def test_several_hosts_one_that_fails_stops_no_other(
     assert values["verdict"]["name"] == "fresh"
 
 
+@pytest.mark.long
 def test_keep_keeps_and_resnap_forgets(box: Box, shared: Path) -> None:
     box.succeed("touch /etc/of-this-snapshot /persistent/stays")
     assert command("inv", "keep", state=shared).code == 0
@@ -88,6 +89,7 @@ def test_keep_keeps_and_resnap_forgets(box: Box, shared: Path) -> None:
     assert values["initrd_matches"] is True
 
 
+@pytest.mark.long
 def test_reset_gives_the_space_back(box: Box, shared: Path) -> None:
     disk = box.guest.machine.disks[1]
     before = disk.stat().st_blocks
@@ -102,6 +104,7 @@ def test_reset_gives_the_space_back(box: Box, shared: Path) -> None:
     assert (disk.stat().st_blocks - before) * 512 < 60 * 2**20
 
 
+@pytest.mark.long
 def test_old_root_is_a_way_back_until_it_is_reclaimed(box: Box, shared: Path) -> None:
     box.reboot("old-root")
     assert box.succeed("findmnt --noheadings --output SOURCE /").strip() == "/dev/vda1"
