@@ -79,5 +79,4 @@ def test_sudo_password_is_never_in_a_command(box: Box, curator: str) -> None:
         listed = asked.run("sh -c 'cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ; true'")
     assert "secret" not in listed
     assert box.succeed("find /dev/shm -name 'askpass-*'") == ""
-    box.fail("journalctl --quiet --grep secret")
     asked.close()
