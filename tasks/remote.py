@@ -59,7 +59,8 @@ class Host:
                 may become it with sudo.
             Interrupted: it was abandoned.
         """
-        self._check_abandoned()
+        if self._abandoned:
+            raise Interrupted(f"{self.name}: interrupted")
         if not self._connection.is_connected:
             self._open()
             self._become_root()
@@ -169,10 +170,6 @@ class Host:
         """End what another thread is doing with this host: nothing more is asked of it."""
         self._abandoned = True
         self.close()
-
-    def _check_abandoned(self) -> None:
-        if self._abandoned:
-            raise Interrupted(f"{self.name}: interrupted")
 
     def _boot_id(self) -> str | None:
         try:
