@@ -10,10 +10,9 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, cast
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
-from paramiko import SSHClient
 from pyinfra.api.config import Config
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.facts import FactBase
@@ -21,30 +20,22 @@ from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
 from pyinfra.api.operations import run_ops
 from pyinfra.api.state import BaseStateCallback, State, StateStage
-from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.context import ctx_config, ctx_host, ctx_inventory, ctx_state
 
+from deploys.connector import RootShellConnector
 from deploys.errors import DeployError
+from deploys.rootshell import RootShell
 
 T = TypeVar("T")
 Deploy = Callable[[], Any]
 
-# Replaces the password in pyinfra's environment; see FabricConnector.
-_PASSWORD_IS_IN_ASKPASS = "askpass"  # noqa: S105 - the one word that is not the password
-
 
 @dataclass(frozen=True)
 class Target:
-    """Where deploys are applied.
-
-    ``client`` is a connected SSH client, or None for this machine itself. With ``sudo`` every
-    command is run through it; ``sudo_password`` is None where it needs none.
-    """
+    """Where deploys are applied: in a root shell on a host, or without one on this machine."""
 
     name: str
-    client: SSHClient | None = field(default=None, repr=False)
-    sudo: bool = False
-    sudo_password: str | None = field(default=None, repr=False)
+    shell: RootShell | None = None
 
 
 @dataclass(frozen=True)
@@ -59,37 +50,6 @@ class Observer(Protocol):
     """Is told of each operation as it starts, and of how many there are in this pass."""
 
     def operation(self, name: str, number: int, total: int) -> None: ...
-
-
-class FabricConnector(SSHConnector):
-    """pyinfra over the SSH connection that Fabric has already made.
-
-    Host keys, gateways and login are Fabric's to check, once. pyinfra would put sudo's password
-    into the environment of a remote command line, for all to see in ``ps``: here it is in the
-    askpass script itself, in memory, mode 0700, removed by pyinfra when it disconnects.
-    """
-
-    def connect(self) -> None:
-        target: Target = self.host.data.target
-        # pyinfra's own client adds to paramiko's only how it connects.
-        self.client = cast(Any, target.client)
-        if target.sudo_password is not None:
-            path = self._write_askpass(target.sudo_password)
-            # The key under which pyinfra's connectors/util.py looks for a script made before.
-            key = f"sudo_askpass_path__{self.host.get_temp_dir_config()}"
-            self.host.connector_data[key] = path
-
-    def _write_askpass(self, password: str) -> str:
-        assert self.client is not None
-        _, stdout, _ = self.client.exec_command("umask 077 && mktemp /dev/shm/askpass-XXXXXXXXXXXX")
-        path = stdout.read().decode().strip()
-        if not path:
-            raise DeployError(f"{self.host.name}: no place for sudo's password in /dev/shm")
-        with self.client.open_sftp() as sftp:
-            sftp.chmod(path, 0o700)
-            with sftp.open(path, "w") as script:
-                script.write("#!/bin/sh\ncat <<'askpass-end'\n" + password + "\naskpass-end\n")
-        return path
 
 
 class Session:
@@ -107,14 +67,12 @@ class Session:
     def __enter__(self) -> Session:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._words.captured())
-            name = self._target.name if self._target.client else "@local"
-            inventory = Inventory(([(name, {"target": self._target})], {}))
+            name = self._target.name if self._target.shell else "@local"
+            inventory = Inventory(([(name, {"shell": self._target.shell})], {}))
             self._host: Host = inventory.get_host(name)
-            if self._target.client:
-                self._host.connector_cls = FabricConnector
-            config = Config(SUDO=self._target.sudo)
-            if self._target.sudo_password is not None:
-                config.SUDO_PASSWORD = _PASSWORD_IS_IN_ASKPASS
+            if self._target.shell:
+                self._host.connector_cls = RootShellConnector
+            config = Config()
             self._state = State(inventory, config)
             self._state.set_stage(StateStage.Connect)
             self._host.connect(raise_exceptions=True)

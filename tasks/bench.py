@@ -22,6 +22,7 @@ from deploys.errors import BoxError
 from tasks.fleet import one_line
 from tasks.machines import shell
 from tasks.machines.accelerator import qemu_version
+from tasks.machines.qemu import Guest
 from tasks.places import GUEST, ROOT
 from tasks.progress import console
 from tests.bench.provision import provision
@@ -114,14 +115,14 @@ def machine() -> dict[str, object]:
     Raises:
         BoxError: QEMU or git is missing.
     """
-    note = GUEST / "guest.json"
+    guest = Guest.find(GUEST)
     commit = shell.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=False).stdout.strip()
     changed = shell.run(["git", "status", "--porcelain"], cwd=ROOT, check=False).stdout.strip()
     return {
         "cpus": os.cpu_count(),
         "kernel": platform.release(),
         "qemu": qemu_version(),
-        "accelerator": json_module.loads(note.read_text())["accelerator"] if note.exists() else "",
+        "accelerator": guest.accelerator if guest else "",
         "commit": f"{commit or 'unknown'}{'-dirty' if changed else ''}",
     }
 

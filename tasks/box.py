@@ -63,10 +63,10 @@ def start(settings: Settings, progress: HostProgress) -> Guest:
     recipe = image.Recipe("plain", disk_size=settings.guest.disk_size)
     base = image.build(recipe, STATE, progress.step)
     accel = accelerator.choose(base.kernel, STATE, progress.step)
-    if (GUEST / "guest.json").exists():
-        guest = Guest.load(GUEST)
-        if guest.alive:
-            return guest
+    guest = Guest.find(GUEST)
+    if guest is not None and guest.alive:
+        return guest
+    if guest is not None:
         # its disks are of the image that was the newest then
         disks, identity = guest.machine.disks, guest.identity
     else:
@@ -83,7 +83,10 @@ def start(settings: Settings, progress: HostProgress) -> Guest:
 def ssh(_c: Context, command: str = "") -> None:
     """Log in to the local guest."""
     with one_line():
-        argv = _guest(running=True).login.ssh_argv(*([command] if command else []))
+        guest = Guest.load(GUEST)
+        if not guest.alive:
+            raise BoxError("the guest is off: start it with inv up")
+        argv = guest.login.ssh_argv(*([command] if command else []))
     sys.stdout.flush()
     os.execvp(argv[0], argv)  # noqa: S606 - the terminal is ssh's from here on
 
@@ -92,7 +95,7 @@ def ssh(_c: Context, command: str = "") -> None:
 def halt(_c: Context) -> None:
     """Power the local guest off in order."""
     with one_line():
-        guest = _guest()
+        guest = Guest.load(GUEST)
         if not guest.alive:
             print("the guest is off")
             return
@@ -104,7 +107,7 @@ def halt(_c: Context) -> None:
 def destroy(_c: Context, force: bool = False) -> None:
     """Remove the local guest with all its data."""
     with one_line():
-        guest = _guest()
+        guest = Guest.load(GUEST)
     if not force:
         if not sys.stdin.isatty():
             raise Exit("error: the guest and its data would be lost: say --force", code=1)
@@ -112,12 +115,3 @@ def destroy(_c: Context, force: bool = False) -> None:
             raise Exit("nothing was changed", code=1)
     guest.destroy()
     print("the guest is gone")
-
-
-def _guest(*, running: bool = False) -> Guest:
-    if not (GUEST / "guest.json").exists():
-        raise BoxError("there is no guest here: make one with inv up")
-    guest = Guest.load(GUEST)
-    if running and not guest.alive:
-        raise BoxError("the guest is off: start it with inv up")
-    return guest

@@ -79,7 +79,7 @@ def guest_host() -> Host:
     Raises:
         BoxError: it does not run.
     """
-    guest = Guest.load(GUEST) if (GUEST / "guest.json").exists() else None
+    guest = Guest.find(GUEST)
     if guest is None or not guest.alive:
         raise BoxError("no guest runs here: start one with inv up, or name a host: fab -H HOST")
     return connected(guest)

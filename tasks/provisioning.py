@@ -166,7 +166,7 @@ class Provision:
 
     def _check_health(self) -> None:
         self._progress.step("checking the golden root")
-        self._host.run("sh -c 'test -z \"$(dpkg --audit)\"'")
+        self._host.run('test -z "$(dpkg --audit)"')
         self._host.run("/usr/sbin/makeinitrd --check")
         if "lammps" in self._settings.stack.packages:
             self._host.run(REFERENCE)

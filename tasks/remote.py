@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 from fabric import Connection
-from invoke.exceptions import AuthFailure, Failure, UnexpectedExit
 from paramiko import (
     AuthenticationException,
     BadHostKeyException,
@@ -22,6 +21,7 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 from deploys.apply import Observer, Session, Target
 from deploys.errors import DeployError, Interrupted, PreflightError, UnreachableError
 from deploys.facts.box import HostState, State
+from deploys.rootshell import RootShell
 
 # paramiko waits for ever by default; an emulated guest under load needs some seconds.
 _CONNECT_SECONDS = 15
@@ -42,7 +42,7 @@ class Host:
     def __init__(self, connection: Connection, known_hosts: Path | None = None) -> None:
         self._connection = connection
         self._known_hosts = known_hosts
-        self._sudo = False
+        self._shell: RootShell | None = None
         self._abandoned = False
 
     @property
@@ -51,7 +51,7 @@ class Host:
         return f"{self._connection.host}{port}"
 
     def connect(self) -> None:
-        """Open the connection and find out how to be root there.
+        """Open the connection, and a root shell over it.
 
         Raises:
             UnreachableError: no answer, or a refused login.
@@ -59,11 +59,15 @@ class Host:
                 may become it with sudo.
             Interrupted: it was abandoned.
         """
+        self._root_shell()
+
+    def _root_shell(self) -> RootShell:
         if self._abandoned:
             raise Interrupted(f"{self.name}: interrupted")
-        if not self._connection.is_connected:
+        if self._shell is None or not self._shell.alive:
             self._open()
-            self._become_root()
+        assert self._shell is not None
+        return self._shell
 
     def _open(self) -> None:
         client = self._connection.client
@@ -75,59 +79,35 @@ class Host:
         self._connection.connect_kwargs.setdefault("banner_timeout", _CONNECT_SECONDS)
         with self._one_line():
             self._connection.open()
-        transport = self._connection.transport
-        # A host that reboots does not always say goodbye: without traffic nobody would notice.
-        transport.set_keepalive(_KEEPALIVE_SECONDS)
-        if isinstance(transport.sock, socket.socket):
-            tcp = partial(transport.sock.setsockopt, socket.IPPROTO_TCP)
-            # Small packets back and forth are all that facts are: waiting to fill them costs.
-            tcp(socket.TCP_NODELAY, 1)
-            tcp(socket.TCP_USER_TIMEOUT, _SILENCE_SECONDS * 1000)
-
-    def _become_root(self) -> None:
-        with self._one_line():
-            asked = "id -u; sudo -n true 2>/dev/null && echo sudo; true"
-            answer = self._connection.run(asked, hide=True, in_stream=False).stdout.split()
-        self._sudo = answer[0] != "0"
-        if not self._sudo or "sudo" in answer:
-            return
-        if not self._password:
-            raise PreflightError(
-                f"{self.name}: sudo asks {self._connection.user} for a password: give it with "
-                "fab --prompt-for-sudo-password"
-            )
-        self.run("true")
-
-    @property
-    def _password(self) -> str | None:
-        password: str | None = self._connection.config.sudo.password
-        return password
+            transport = self._connection.transport
+            # A host that reboots does not always say goodbye: else nobody would notice.
+            transport.set_keepalive(_KEEPALIVE_SECONDS)
+            if isinstance(transport.sock, socket.socket):
+                tcp = partial(transport.sock.setsockopt, socket.IPPROTO_TCP)
+                # Small packets back and forth are all that facts are: to fill them costs.
+                tcp(socket.TCP_NODELAY, 1)
+                tcp(socket.TCP_USER_TIMEOUT, _SILENCE_SECONDS * 1000)
+            self._shell = RootShell(client, self._connection.config.sudo.password)
 
     def run(self, command: str) -> str:
-        """Run a command as root; what it printed.
+        """Run a shell command line as root; what it printed.
 
         Raises:
             DeployError: its exit code is not 0.
             UnreachableError, PreflightError: as ``connect``, or the connection broke.
             Interrupted: it was abandoned.
         """
-        self.connect()
-        run = self._connection.sudo if self._sudo else self._connection.run
+        shell = self._root_shell()
         with self._one_line():
-            try:
-                return str(run(command, hide=True, in_stream=False).stdout)
-            except AuthFailure as error:
-                raise PreflightError(f"{self.name}: sudo refuses the password given") from error
-            except UnexpectedExit as error:
-                words = (error.result.stderr.strip() or "it said nothing").splitlines()[-1]
-                code = error.result.exited
-                raise DeployError(f"{self.name}: {command}: exit code {code}: {words}") from error
+            answer = shell.run(command)
+        if answer.code != 0:
+            words = (answer.stderr.strip() or "it said nothing").splitlines()[-1]
+            raise DeployError(f"{self.name}: {command}: exit code {answer.code}: {words}")
+        return answer.stdout
 
     def session(self, observer: Observer | None = None) -> Session:
         """A pass of deploys over this connection."""
-        self.connect()
-        password = self._password if self._sudo else None
-        return Session(Target(self.name, self._connection.client, self._sudo, password), observer)
+        return Session(Target(self.name, self._root_shell()), observer)
 
     def state(self) -> HostState:
         """What the host says of itself now."""
@@ -163,6 +143,7 @@ class Host:
         self._wait(lambda: self._boot_id() is not None, deadline, "did not come up")
 
     def close(self) -> None:
+        self._shell = None
         with contextlib.suppress(OSError, EOFError, SSHException):
             self._connection.close()
 
@@ -197,6 +178,8 @@ class Host:
         name = self.name
         try:
             yield
+        except PreflightError as error:
+            raise PreflightError(f"{name}: {error}") from error
         except BadHostKeyException as error:
             raise PreflightError(
                 f"{name}: its host key is not the one that is known; if it was reinstalled, "
@@ -212,6 +195,6 @@ class Host:
                     f"{name}: its host key is unknown: log in once with ssh to confirm it"
                 ) from error
             raise UnreachableError(f"{name}: {error}") from error
-        except (OSError, EOFError, Failure) as error:
+        except (OSError, EOFError) as error:
             why = getattr(error, "strerror", None) or str(error) or "the connection broke"
             raise UnreachableError(f"{name}: {why}") from error

@@ -59,8 +59,8 @@ class Guest:
         directory.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(directory / "guest.lock", timeout=0):
-                before = cls._read(directory)
-                if before is not None and cls(directory, before).alive:
+                before = cls.find(directory)
+                if before is not None and before.alive:
                     raise BoxError(f"the guest in {directory} runs already, as {before.pid}")
                 record = _launch(directory, machine, identity, accel, before)
                 known_hosts = directory / "known_hosts"
@@ -75,19 +75,28 @@ class Guest:
         """The guest that some process started in a folder; it may be off.
 
         Raises:
-            BoxError: there is none.
+            BoxError: there is none, or its note cannot be read.
         """
-        record = cls._read(directory.resolve())
-        if record is None:
-            raise BoxError(f"there is no guest in {directory}")
-        return cls(directory.resolve(), record)
+        guest = cls.find(directory)
+        if guest is None:
+            raise BoxError(f"there is no guest in {directory}: make one with inv up")
+        return guest
 
-    @staticmethod
-    def _read(directory: Path) -> _Record | None:
+    @classmethod
+    def find(cls, directory: Path) -> Self | None:
+        """As ``load``, but None where there is no guest.
+
+        Raises:
+            BoxError: its note cannot be read.
+        """
+        note = directory.resolve() / _NOTE
         try:
-            return _Record.model_validate_json((directory / _NOTE).read_text())
-        except (OSError, ValidationError):
+            return cls(note.parent, _Record.model_validate_json(note.read_text()))
+        except FileNotFoundError:
             return None
+        except (OSError, ValidationError) as error:
+            # its disks may be good: nothing may be made in their place
+            raise BoxError(f"{note} does not say what guest this is; move {note.parent}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -104,6 +113,11 @@ class Guest:
     def identity(self) -> keys.Identity:
         """Who logs in, and the host key of the image its disks were made from."""
         return self._record.identity
+
+    @property
+    def accelerator(self) -> str:
+        """QEMU's name of what it was started on: kvm or tcg."""
+        return self._record.accelerator
 
     @property
     def pid(self) -> int:
@@ -214,13 +228,13 @@ def _launch(
     machine: hardware.Machine,
     identity: keys.Identity,
     accel: accelerator.Accelerator,
-    before: _Record | None,
+    before: Guest | None,
 ) -> _Record:
     """Start QEMU, on the port it had before if that is free still."""
     pidfile = directory / "pid"
     pidfile.unlink(missing_ok=True)
     try:
-        _run_qemu(directory, machine, accel, before.port if before else 0)
+        _run_qemu(directory, machine, accel, before.login.port if before else 0)
         port = _forwarded_port(directory)
     except BaseException:  # Ctrl-C too: nothing may run that no note tells of
         pid = int(pidfile.read_text()) if pidfile.exists() else 0

@@ -1,31 +1,25 @@
-"""A pass of deploys on this machine, and over a stand-in for an SSH client."""
+"""A pass of deploys on this machine, directly and over SSH."""
 
 from __future__ import annotations
 
-import os
-import re
+import io
 import shlex
-import subprocess
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import IO, Any, cast
 
 import pytest
-from paramiko import SSHClient
-from pyinfra.api.command import StringCommand
+from pyinfra.api.command import FileUploadCommand, StringCommand
 from pyinfra.api.deploy import deploy
 from pyinfra.api.exceptions import OperationError
 from pyinfra.api.operation import operation
 
 from deploys.apply import PlannedOperation, Session, Target
 from deploys.errors import BoxError, DeployError
-from deploys.facts.onbox import LinkTarget
+from deploys.facts.onbox import FileStates, LinkTarget
+from deploys.rootshell import RootShell
+from tests.unit.ssh_server import served
 
 pytestmark = pytest.mark.commands
-
-PASSWORD = "s3cret 'pa$$\" word"
 
 
 @operation()
@@ -43,6 +37,11 @@ def failing() -> Generator[StringCommand, None, None]:
 def refusing() -> Generator[StringCommand, None, None]:
     raise OperationError("/dev/vdb carries ext4")
     yield StringCommand("true")
+
+
+@operation()
+def sent(content: str, path: str) -> Generator[FileUploadCommand, None, None]:
+    yield FileUploadCommand(io.BytesIO(content.encode()), path)
 
 
 @deploy("Two files")
@@ -117,110 +116,55 @@ def test_a_fact_is_read(tmp_path: Path) -> None:
         assert session.fact(LinkTarget, path=f"{tmp_path}/link") == "/etc/hostname"
 
 
-class _Out:
-    """What paramiko gives for standard output: lines, and the channel with the exit code."""
-
-    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
-        self._text = done.stdout
-        self.channel = SimpleNamespace(recv_exit_status=lambda: done.returncode)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._text.splitlines(keepends=True))
-
-    def read(self) -> bytes:
-        return self._text.encode()
-
-
-class Client:
-    """An SSH client whose host is this machine; its sudo wants the password from askpass."""
-
-    def __init__(self, folder: Path) -> None:
-        self.commands: list[str] = []
-        self.modes: dict[str, int] = {}
-        self.written: dict[str, str] = {}
-        sudo = folder / "sudo"
-        sudo.write_text(
-            "#!/bin/sh\n"
-            f'[ "$("$SUDO_ASKPASS")" = {shlex.quote(PASSWORD)} ] || {{ echo wrong >&2; exit 1; }}\n'
-            'while case $1 in -*) true ;; *) false ;; esac; do shift; done\nexec "$@"\n'
-        )
-        sudo.chmod(0o755)
-        self._env = {"PATH": f"{folder}:{os.environ['PATH']}"}
-
-    def exec_command(self, command: str, **_: object) -> tuple[Any, Any, Any]:
-        self.commands.append(command)
-        done = subprocess.run(
-            ["sh", "-c", command], capture_output=True, text=True, check=False, env=self._env
-        )
-        stdin = SimpleNamespace(close=lambda: None)
-        return stdin, _Out(done), iter(done.stderr.splitlines(keepends=True))
-
-    @contextmanager
-    def open_sftp(self) -> Iterator[Client]:
-        yield self
-
-    def chmod(self, path: str, mode: int) -> None:
-        Path(path).chmod(mode)
-
-    def open(self, path: str, mode: str) -> IO[str]:
-        self.modes[path] = Path(path).stat().st_mode & 0o777
-        return Path(path).open(mode)
-
-
 @pytest.fixture
-def client(tmp_path: Path) -> Client:
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    return Client(folder)
+def far() -> Iterator[Target]:
+    """This machine as a host over SSH."""
+    with served() as (client, _):
+        yield Target("far", RootShell(client))
 
 
-def _target(client: Client, *, password: str | None = PASSWORD) -> Target:
-    return Target("far", cast(SSHClient, client), sudo=password is not None, sudo_password=password)
-
-
-def test_sudos_password_is_in_no_command(client: Client, tmp_path: Path) -> None:
-    with Session(_target(client)) as session:
+def test_a_host_over_ssh_is_changed(far: Target, tmp_path: Path) -> None:
+    with Session(far) as session:
         session.prepare([lambda: two_files(folder=tmp_path)])
-        [path] = client.modes
-        content = Path(path).read_text()
-        assert client.modes[path] == 0o700  # before the password was written
-        assert re.fullmatch(r"/dev/shm/askpass-\w{12}", path)
-        assert PASSWORD in content
         assert len(session.run()) == 2
-    assert not Path(path).exists()
-    assert len(client.commands) >= 3
-    assert not [command for command in client.commands if "s3cret" in command]
-    assert [command for command in client.commands if f"SUDO_ASKPASS={path}" in command]
+    assert (tmp_path / "second").exists()
 
 
-def test_the_password_is_in_no_representation(client: Client) -> None:
-    assert "s3cret" not in repr(_target(client))
-
-
-def test_a_fault_at_the_end_of_the_line_removes_the_password_too(client: Client) -> None:
-    with Session(_target(client)) as session:
+def test_a_fault_at_the_end_of_the_line_is_one_line(far: Target) -> None:
+    with Session(far) as session:
         session.prepare([lambda: failing(name="Break it")])
         with pytest.raises(DeployError, match=r"^far: Break it: two$"):
             session.run()
-    [path] = client.modes
-    assert not Path(path).exists()
 
 
-def test_without_sudo_there_is_no_script(client: Client, tmp_path: Path) -> None:
-    with Session(_target(client, password=None)) as session:
+def test_a_fact_of_several_lines_is_read(far: Target, tmp_path: Path) -> None:
+    paths = [f"{tmp_path}/{number}" for number in range(3)]
+    for path in paths:
+        Path(path).write_text(path)
+    with Session(far) as session:
+        states = session.fact(FileStates, paths=paths)
+    assert sorted(states) == paths
+
+
+def test_a_file_is_sent(far: Target, tmp_path: Path) -> None:
+    path = tmp_path / "sent"
+    with Session(far) as session:
+        session.prepare([lambda: sent(name="Send", content="of the test", path=str(path))])
+        assert session.run() == ("Send",)
+    assert path.read_text() == "of the test"
+
+
+def test_a_file_that_cannot_be_written_is_one_line(far: Target, tmp_path: Path) -> None:
+    with Session(far) as session:
+        session.prepare([lambda: sent(name="Send", content="x", path=f"{tmp_path}/no/file")])
+        with pytest.raises(DeployError, match=r"^far: Send: .*no/file"):
+            session.run()
+
+
+def test_a_host_that_went_away_is_one_line(far: Target, tmp_path: Path) -> None:
+    with Session(far) as session:
         session.prepare([lambda: two_files(folder=tmp_path)])
-        assert len(session.run()) == 2
-    assert client.modes == {}
-    assert not [command for command in client.commands if "sudo -" in command]
-
-
-def test_no_room_for_the_password_is_one_line(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    nothing = subprocess.CompletedProcess([], 1, "", "")
-    monkeypatch.setattr(client, "exec_command", lambda *_, **__: (None, _Out(nothing), iter(())))
-    with (
-        pytest.raises(DeployError, match=r"^far: no place for sudo's password in /dev/shm$"),
-        Session(_target(client)),
-    ):
-        pass
+        assert far.shell is not None
+        far.shell.close()
+        with pytest.raises(DeployError, match=r"^far: Two files \| First file: "):
+            session.run()

@@ -162,6 +162,13 @@ def test_a_pid_that_is_someone_elses_by_now_is_not_a_guest(
 def test_a_folder_without_a_guest_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(BoxError, match=f"no guest in {tmp_path}"):
         qemu.Guest.load(tmp_path)
+    assert qemu.Guest.find(tmp_path) is None
+
+
+def test_a_damaged_note_hides_no_disks(tmp_path: Path) -> None:
+    (tmp_path / "guest.json").write_text("{")
+    with pytest.raises(BoxError, match=f"does not say what guest this is; move {tmp_path}"):
+        qemu.Guest.find(tmp_path)
 
 
 @pytest.mark.commands
