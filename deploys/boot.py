@@ -45,11 +45,13 @@ def boot(plan: VolumePlan, settings: Settings, root: str = "") -> None:
     makeinitrd = ONBOX.parent / "makeinitrd" / "makeinitrd"
     sources["/usr/sbin/makeinitrd"] = OnboxFile(makeinitrd.read_bytes(), 0o755)
     sources[DEFAULTS] = defaults(plan, settings)
-    onbox.files(
+    files = onbox.files(
         name="Boot files", sources={f"{root}{path}": file for path, file in sources.items()}
     )
     operations.no_other_entries(name="Leave GRUB's entries to the box", root=root)
-    operations.made_initrds(name="Initrds and GRUB entries", root=root)
+    operations.made_initrds(
+        name="Initrds and GRUB entries", root=root, stale=bool(files.will_change)
+    )
 
 
 @deploy("Boot of the copied root")

@@ -50,9 +50,12 @@ class InitrdsAreCurrent(FactBase[bool]):
 
 
 @operation()
-def made_initrds(root: str = "") -> Commands:
-    """Have initrds and GRUB's entries made from the reset's present files."""
-    if not host.get_fact(InitrdsAreCurrent, root=root):
+def made_initrds(root: str = "", stale: bool = False) -> Commands:
+    """Have initrds and GRUB's entries made from the reset's present files.
+
+    ``stale`` says that those files are about to change, by an operation before this one.
+    """
+    if stale or not host.get_fact(InitrdsAreCurrent, root=root):
         yield StringCommand(f"{_in(root)}/usr/sbin/makeinitrd")
 
 
