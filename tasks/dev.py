@@ -36,7 +36,7 @@ def phases(
     if not quick:
         # The tests of a file share a guest, so a file stays with one worker.
         spread = ["-n", str(GUESTS), "--dist", "loadfile", "--no-loadscope-reorder"]
-        runs.append(["-m", f"boot{length}", *spread, *chosen])
+        runs.append(["-m", f"boot{length}", *spread, "--durations=10", *chosen])
     return runs
 
 
