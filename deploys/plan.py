@@ -238,11 +238,21 @@ def _plan_box(
         raise PreflightError(
             f"the host is a box already, and {survey.device.asked} is not part of it"
         )
+    golden = group.lv(root.origin or root.name)
+    assert golden is not None
+    # The next reset takes the snapshot's room anew.
+    room = group.free + sum(lv.size for lv in group.lvs if lv.origin == golden.name)
+    wanted = round_up(snapshot_size(golden.size, volumes), group.extent_size)
+    if wanted > room:
+        raise PreflightError(
+            f"volumes.lvsize {volumes.lvsize} is larger than the {human(room)} that volume "
+            f"group {group.name} has for the snapshot"
+        )
     boot = survey.mount("/boot")
     return VolumePlan(
         kind=Kind.BOX,
         volgroup=group.name,
-        lvroot=root.origin or root.name,
+        lvroot=golden.name,
         lvsnap=volumes.lvsnap,
         lvsize=volumes.lvsize,
         boot_partition=boot.source if boot else "",

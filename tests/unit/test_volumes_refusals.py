@@ -187,6 +187,17 @@ CASES: dict[str, tuple[Survey, dict[str, object], str]] = {
         {},
         "a box already, and /dev/vdb is not part of it",
     ),
+    "a snapshot larger than a box has room for": (
+        lvm_host(
+            LogicalVolume("root", "host-vg", 4 * GIB),
+            LogicalVolume("persistent", "host-vg", GIB),
+            LogicalVolume("root_snap", "host-vg", 2 * GIB, origin="root"),
+            free=GIB,
+            mounted="root_snap",
+        ),
+        {"lvsize": "3076M"},
+        "lvsize 3076M is larger than the 3.0 GiB that volume group host-vg has for the snapshot",
+    ),
 }
 
 
