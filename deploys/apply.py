@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 from paramiko import SSHClient
@@ -37,14 +38,25 @@ _PASSWORD_IS_IN_ASKPASS = "askpass"  # noqa: S105 - the one word that is not the
 class Target:
     """Where deploys are applied.
 
-    ``client`` is a connected SSH client, or None for this machine itself. With ``sudo`` every
-    command is run through it; ``sudo_password`` is None where it needs none.
+    ``client`` is a connected SSH client; ``chroot`` is the root of an image that is being made,
+    ready for commands in it; neither: this machine itself. ``environment`` is given to every
+    command. With ``sudo`` every command is run through it; ``sudo_password`` is None where it
+    needs none.
     """
 
     name: str
     client: SSHClient | None = field(default=None, repr=False)
     sudo: bool = False
     sudo_password: str | None = field(default=None, repr=False)
+    chroot: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def inventory_name(self) -> str:
+        """What pyinfra is to call it: the name chooses the connector."""
+        if self.chroot is not None:
+            return f"@chroot/{self.chroot}"
+        return self.name if self.client else "@local"
 
 
 @dataclass(frozen=True)
@@ -107,12 +119,12 @@ class Session:
     def __enter__(self) -> Session:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._words.captured())
-            name = self._target.name if self._target.client else "@local"
+            name = self._target.inventory_name
             inventory = Inventory(([(name, {"target": self._target})], {}))
             self._host: Host = inventory.get_host(name)
             if self._target.client:
                 self._host.connector_cls = FabricConnector
-            config = Config(SUDO=self._target.sudo)
+            config = Config(SUDO=self._target.sudo, ENV=dict(self._target.environment))
             if self._target.sudo_password is not None:
                 config.SUDO_PASSWORD = _PASSWORD_IS_IN_ASKPASS
             self._state = State(inventory, config)
