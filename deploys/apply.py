@@ -129,7 +129,8 @@ class Session:
                 config.SUDO_PASSWORD = _PASSWORD_IS_IN_ASKPASS
             self._state = State(inventory, config)
             self._state.set_stage(StateStage.Connect)
-            self._host.connect(raise_exceptions=True)
+            with self._one_line("connecting"):
+                self._host.connect(raise_exceptions=True)
             stack.callback(self._host.disconnect)
             self._state.activate_host(self._host)
             self._state.set_stage(StateStage.Prepare)
@@ -249,7 +250,7 @@ class _LastWords(logging.Handler):
         for line in reversed(self._lines):
             text = line.partition("] ")[2] if line.startswith("[") else line
             if text and not text.startswith(("Error: executed", "Error executing")):
-                return text.strip()
+                return text.strip().splitlines()[-1]
         return None
 
     @contextlib.contextmanager

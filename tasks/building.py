@@ -140,6 +140,7 @@ class Build:
 
     def _apply(self, tree: _Tree, boot_uuid: str, epoch: int) -> HostState:
         """The deploys of every box, and before them those of a machine of our making."""
+        self._progress.step("applying the deploys")
         settings = self._settings
         target = Target("the image", chroot=tree.root, environment=environment(epoch))
         with Session(target) as session:
@@ -158,7 +159,6 @@ class Build:
             ),
             bound(sealed, name="Seal the root"),
         )
-        self._progress.step("applying the deploys")
         with Session(target, self._progress) as session:
             session.prepare(deploys)
             session.run()

@@ -14,7 +14,7 @@ _UEFI_MODULES = (
     *("part_gpt", "part_msdos", "ext2", "fat", "search", "search_fs_uuid", "search_label"),
     *("normal", "configfile", "linux", "boot", "loadenv", "test", "echo", "true", "sleep"),
     *("ls", "cat", "minicmd", "help", "halt", "reboot", "all_video", "gfxterm", "efi_gop"),
-    *("terminal", "serial", "regexp", "keystatus", "chain", "probe"),
+    *("terminal", "serial", "regexp", "keystatus", "chain", "probe", "bli", "efifwsetup"),
 )
 UEFI_PATH = "EFI/BOOT/BOOTX64.EFI"
 """Where firmware looks on a disk of which it was told nothing (UEFI specification, 3.5.1.1)."""
