@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from invoke.context import Context
+from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from deploys.sizes import human
@@ -33,7 +34,10 @@ def build(
     with one_line(), bars() as frame:
         progress = HostProgress("box", frame)
         BOX.parent.mkdir(parents=True, exist_ok=True)
-        built = Build(chosen, Path(out) if out else BOX, progress).run()
+        try:
+            built = Build(chosen, Path(out) if out else BOX, progress).run()
+        except KeyboardInterrupt as interrupt:
+            raise Exit("interrupted: no image was made or changed", code=130) from interrupt
         progress.done("built")
     print(f"image       {built.path}")
     print(f"size        {human(built.path.stat().st_size)}, of which {human(built.used)} are used")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial as bound
@@ -81,6 +82,8 @@ class Build:
                 return self._build(plan, asked)
         except Timeout as error:
             raise BoxError("a box is being built here already") from error
+        except OSError as error:
+            raise BoxError(f"{error.filename or self._out}: {error.strerror}") from error
 
     def _build(self, plan: DiskPlan, asked: int | None) -> Built:
         suite = self._settings.image.suite
@@ -94,6 +97,7 @@ class Build:
         layer = archive.layer(
             found, suite, tuple(sorted(set(packages))), IMAGES, self._progress.step
         )
+        self._check_disk(layer)
         # Not before what is in the packages: Python's compiled modules would be older than they.
         epoch = max(bundle.project_time(), layer.date) if asked is None else asked
         fixed = Identifiers(_seed(self._settings, epoch))
@@ -103,6 +107,7 @@ class Build:
                 file.truncate(plan.size)
             tree = self._unpacked(stack, plan, layer, fixed)
             state = self._apply(tree, fixed.uuid("boot"), epoch)
+            loop.flush(tree.work)
             self._check_room(tree, plan)
             self._write(disk, plan, tree, fixed, epoch)
             used = disk.stat().st_blocks * 512
@@ -130,6 +135,7 @@ class Build:
         stack.enter_context(loop.mounted(boot, root / "boot"))
         stack.enter_context(loop.mounted(work / "persistent", root / "persistent", "--bind"))
         unpack(layer.tar, root)
+        loop.flush(work)
         # update-grub knows /dev/loop0 by its name, and would look for the file it stands for.
         nodes = {"image-root": device, "image-boot": boot}
         stack.enter_context(loop.chroot(root, nodes))
@@ -163,6 +169,18 @@ class Build:
             session.prepare(deploys)
             session.run()
             return session.fact(State)
+
+    def _check_disk(self, layer: archive.Layer) -> None:
+        """The tree is unpacked beside the layer, and written once more to the image."""
+        size = layer.tar.stat().st_size
+        places = {folder.stat().st_dev: folder for folder in (IMAGES, self._out.parent)}
+        for place in places.values():
+            free = shutil.disk_usage(place).free
+            needed = size * 5 // 4 * (2 if len(places) == 1 else 1)
+            if free < needed:
+                raise PreflightError(
+                    f"{place} has {human(free)} free, a build needs {human(needed)}"
+                )
 
     def _check_room(self, tree: _Tree, plan: DiskPlan) -> None:
         status = os.statvfs(tree.work)

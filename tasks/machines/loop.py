@@ -124,6 +124,18 @@ def scratch(folder: Path, size: int, identity: str = "") -> Iterator[Path]:
             yield device
 
 
+def flush(folder: Path) -> None:
+    """Have all that was written to the filesystem at ``folder`` in its file.
+
+    Raises:
+        BoxError: not all of it is; what lies there now is not what was written.
+    """
+    try:
+        shell.run(["sync", "--file-system", folder])
+    except shell.CommandError as error:
+        raise BoxError(f"{folder.parent}: the disk is full or failing") from error
+
+
 def _node(path: Path, source: Path) -> None:
     status = source.stat()
     kind = stat.S_IFMT(status.st_mode)

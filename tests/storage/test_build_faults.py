@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,11 +10,11 @@ import pytest
 from filelock import FileLock
 from rich.progress import Progress
 
-from deploys.errors import BoxError
+from deploys.errors import BoxError, PreflightError
 from deploys.settings import Settings
 from tasks import building
 from tasks.building import Build
-from tasks.machines import archive
+from tasks.machines import archive, loop
 from tasks.progress import HostProgress
 from tests.storage.commands import run
 
@@ -68,6 +69,24 @@ def test_ctrl_c_leaves_nothing(out: Path, step: str) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         Build(Settings(), out, Steps(step, interrupt)).run()
+
+
+def test_a_full_disk_leaves_nothing(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even an image with holes where the files that were lost should be."""
+    junk = tmp_path / "tree/junk"
+    junk.write_bytes(os.urandom(40 * 2**20))
+    run("tar", "-rf", tmp_path / "layer.tar", "-C", tmp_path / "tree", "junk")
+    small = tmp_path / "images"
+    before = held()
+    with loop.mounted("small", small, "-t", "tmpfs", "-o", "size=30M"):
+        with pytest.raises(PreflightError, match=r"images has .* free, a build needs"):
+            Build(Settings(), out, Steps("", lambda: None)).run()
+        monkeypatch.setattr(Build, "_check_disk", lambda *_: None)
+        with pytest.raises(BoxError, match="images: the disk is full or failing"):
+            Build(Settings(), out, Steps("", lambda: None)).run()
+    assert held() == before
 
 
 def test_a_root_that_runs_nothing_is_one_line(out: Path) -> None:
