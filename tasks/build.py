@@ -20,11 +20,16 @@ from tasks.progress import HostProgress, bars
 
 @task(
     iterable=["set"],
-    help={**SETTINGS_HELP, "out": f"The image's file; not given: {BOX.name} in the state folder."},
+    help={
+        **SETTINGS_HELP,
+        "out": f"The image's file; not given: {BOX.name} in the state folder.",
+        "manifest": "A box's manifest.json: take exactly its versions, or say which are gone.",
+    },
 )
 def build(
     _c: Context,
     out: str = "",
+    manifest: str = "",
     set: Sequence[str] | None = None,  # noqa: A002 - the flag is --set
     settings: str = "",
 ) -> None:
@@ -35,7 +40,9 @@ def build(
         progress = HostProgress("box", frame)
         BOX.parent.mkdir(parents=True, exist_ok=True)
         try:
-            built = Build(chosen, Path(out) if out else BOX, progress).run()
+            built = Build(
+                chosen, Path(out) if out else BOX, progress, Path(manifest) if manifest else None
+            ).run()
         except KeyboardInterrupt as interrupt:
             raise Exit("interrupted: no image was made or changed", code=130) from interrupt
         progress.done("built")

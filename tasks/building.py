@@ -14,9 +14,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from deploys.apply import Deploy, Session, Target
+from deploys.bundle import PYTHON_PATH
 from deploys.disk_plan import DiskPlan, box_plan, fstab, plan_disk
 from deploys.errors import BoxError, PreflightError
 from deploys.facts.box import HostState, State
+from deploys.facts.manifest import SystemState
 from deploys.golden import golden
 from deploys.machine import machine
 from deploys.operations.root import COPIED
@@ -27,7 +29,7 @@ from deploys.sizes import human
 from deploys.stack import stack_packages
 from deploys.volumes import PACKAGES as VOLUME_PACKAGES
 from tasks import bundle
-from tasks.machines import archive, filesystems, grub, layout, loop, partial, volumes
+from tasks.machines import archive, filesystems, grub, layout, loop, partial, pins, volumes
 from tasks.machines.identifiers import Identifiers
 from tasks.machines.layout import Extent
 from tasks.machines.tree import environment, unpack
@@ -58,10 +60,13 @@ class _Tree:
 class Build:
     """Builds one image; its steps are told to ``progress``."""
 
-    def __init__(self, settings: Settings, out: Path, progress: HostProgress) -> None:
+    def __init__(
+        self, settings: Settings, out: Path, progress: HostProgress, manifest: Path | None = None
+    ) -> None:
         self._settings = settings
         self._out = out.absolute()
         self._progress = progress
+        self._manifest = manifest
 
     def run(self) -> Built:
         """Make the image; it takes its name when it is whole.
@@ -73,19 +78,20 @@ class Build:
         loop.require_root("making a box's disk image")
         plan = plan_disk(self._settings)
         asked = _asked_epoch()
+        wanted = pins.read(self._manifest) if self._manifest else None
         if not self._out.parent.is_dir():
             raise PreflightError(f"{self._out.parent} is no folder")
         partial.require_unused(self._out)
         IMAGES.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(IMAGES / "build.lock", timeout=0):
-                return self._build(plan, asked)
+                return self._build(plan, asked, wanted)
         except Timeout as error:
             raise BoxError("a box is being built here already") from error
         except OSError as error:
             raise BoxError(f"{error.filename or self._out}: {error.strerror}") from error
 
-    def _build(self, plan: DiskPlan, asked: int | None) -> Built:
+    def _build(self, plan: DiskPlan, asked: int | None, wanted: pins.Pins | None) -> Built:
         suite = self._settings.image.suite
         self._progress.step("asking the mirror what it has")
         found = archive.read(suite, IMAGES)
@@ -94,8 +100,11 @@ class Build:
             *VOLUME_PACKAGES,
             *stack_packages(self._settings),
         )
+        if wanted is not None:
+            self._progress.step("looking for the manifest's versions")
+            pins.require_had(wanted, found, IMAGES)
         layer = archive.layer(
-            found, suite, tuple(sorted(set(packages))), IMAGES, self._progress.step
+            found, suite, tuple(sorted(set(packages))), IMAGES, self._progress.step, wanted
         )
         self._check_disk(layer)
         # Not before what is in the packages: Python's compiled modules would be older than they.
@@ -106,7 +115,7 @@ class Build:
             with disk.open("wb") as file:
                 file.truncate(plan.size)
             tree = self._unpacked(stack, plan, layer, fixed)
-            state = self._apply(tree, fixed.uuid("boot"), epoch)
+            state = self._apply(tree, fixed.uuid("boot"), epoch, wanted)
             loop.flush(tree.work)
             self._check_room(tree, plan)
             self._write(disk, plan, tree, fixed, epoch)
@@ -144,13 +153,18 @@ class Build:
         stack.enter_context(loop.mounted(work, root / _SOURCE[1:], "--bind"))
         return _Tree(root, work)
 
-    def _apply(self, tree: _Tree, boot_uuid: str, epoch: int) -> HostState:
+    def _apply(
+        self, tree: _Tree, boot_uuid: str, epoch: int, wanted: pins.Pins | None
+    ) -> HostState:
         """The deploys of every box, and before them those of a machine of our making."""
         self._progress.step("applying the deploys")
         settings = self._settings
         target = Target("the image", chroot=tree.root, environment=environment(epoch))
         with Session(target) as session:
             state = session.fact(State)
+            if wanted is not None:
+                system = session.fact(SystemState, python=PYTHON_PATH)
+                pins.require_same(wanted, system.packages)
         python = SYSTEMS.get((state.os_id, state.os_version))
         if python is None:
             raise PreflightError(f"no box can be made of {state.os_id} {state.os_version}")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -76,8 +76,11 @@ def layer(
     packages: tuple[str, ...],
     folder: Path,
     progress: Callable[[str], None],
+    pins: Mapping[str, str] | None = None,
 ) -> Layer:
     """The packages installed in a tree, made once for what the archive is now.
+
+    ``pins`` are versions that packages are to have if the archive has them.
 
     Raises:
         BoxError: a package does not exist, or the installation failed.
@@ -89,6 +92,7 @@ def layer(
         apt_options=archive.options,
         epoch=archive.date,
         lists=False,
+        pins=tuple(sorted((pins or {}).items())),
     )
     source = Path(bootstrap.__file__).read_text() + archive.digest + json.dumps(asdict(tree))
     tar = folder / f"layer-{hashlib.sha256(source.encode()).hexdigest()[:16]}.tar"

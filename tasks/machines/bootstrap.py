@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,8 @@ class Tree:
 
     ``mirror`` are the lines of its sources.list, ``apt_options`` lines of its apt.conf.
     ``epoch`` (seconds since 1970) replaces the present time in it. ``lists`` keeps apt's lists:
-    an emulated guest, which fetches and unpacks them slowly, starts with these.
+    an emulated guest, which fetches and unpacks them slowly, starts with these. ``pins`` are
+    packages with the version that they are to have if the mirror has it.
     """
 
     suite: str
@@ -44,6 +46,7 @@ class Tree:
     apt_options: tuple[str, ...]
     epoch: int | None = None
     lists: bool = True
+    pins: tuple[tuple[str, str], ...] = ()
 
 
 def sources(suite: str = SUITE) -> tuple[str, ...]:
@@ -93,12 +96,25 @@ def make_tree(tar: Path, tree: Tree) -> None:
         if tree.epoch is not None:
             environment["SOURCE_DATE_EPOCH"] = str(tree.epoch)
         made = Path(folder) / "root.tar"
+        argv += _pin_hooks(tree.pins, Path(folder) / "pins") if tree.pins else []
         try:
             words: list[str | Path] = [*_CONTAINED, *argv, tree.suite, made, *tree.mirror]
             shell.run(words, env=environment, timeout=3600)
         except shell.CommandError as error:
             raise BoxError(f"installing Debian {tree.suite}: {_reason(error)}") from error
         made.replace(tar)
+
+
+def _pin_hooks(pins: tuple[tuple[str, str], ...], file: Path) -> list[str]:
+    """mmdebstrap's arguments that have apt in the tree prefer these versions, while it is made."""
+    # More than 1000 lets apt take an older version than another suite has.
+    stanza = "Package: {}\nPin: version {}\nPin-Priority: 1001\n"
+    file.write_text("\n".join(stanza.format(*pin) for pin in pins))
+    folder = '"$1"/etc/apt/preferences.d'
+    return [
+        f"--setup-hook=mkdir -p {folder} && cp {shlex.quote(str(file))} {folder}/pins",
+        f"--customize-hook=rm {folder}/pins",
+    ]
 
 
 def _reason(error: shell.CommandError) -> str:
