@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial as bound
 from pathlib import Path
@@ -21,7 +20,6 @@ from deploys.facts.box import HostState, State
 from deploys.facts.manifest import SystemState
 from deploys.golden import golden
 from deploys.machine import machine
-from deploys.operations.root import COPIED
 from deploys.operations.seal import sealed
 from deploys.preflight import SYSTEMS
 from deploys.settings import Settings
@@ -29,15 +27,12 @@ from deploys.sizes import human
 from deploys.stack import stack_packages
 from deploys.volumes import PACKAGES as VOLUME_PACKAGES
 from tasks import bundle
-from tasks.machines import archive, filesystems, grub, layout, loop, partial, pins, volumes
-from tasks.machines.identifiers import Identifiers
-from tasks.machines.layout import Extent
-from tasks.machines.tree import environment, unpack
+from tasks.machines import archive, boxdisk, loop, partial, pins, worktree
+from tasks.machines.identifiers import Fixed, Identifiers
+from tasks.machines.tree import environment
+from tasks.machines.worktree import Worktree
 from tasks.places import BUNDLES, IMAGES
 from tasks.progress import HostProgress
-
-_DISK = "/run/disk"
-_SOURCE = "/run/source"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +42,6 @@ class Built:
     path: Path
     used: int
     state: HostState
-
-
-@dataclass(frozen=True, slots=True)
-class _Tree:
-    """The trees of an image in the making: a chroot, and the folder that ``/`` is made from."""
-
-    root: Path
-    work: Path
 
 
 class Build:
@@ -109,52 +96,26 @@ class Build:
         self._check_disk(layer)
         # Not before what is in the packages: Python's compiled modules would be older than they.
         epoch = max(bundle.project_time(), layer.date) if asked is None else asked
-        fixed = Identifiers(_seed(self._settings, epoch))
-        with ExitStack() as stack:
-            disk = stack.enter_context(partial.replaced(self._out))
-            with disk.open("wb") as file:
-                file.truncate(plan.size)
-            tree = self._unpacked(stack, plan, layer, fixed)
-            state = self._apply(tree, fixed.uuid("boot"), epoch, wanted)
-            loop.flush(tree.work)
+        fixed = Fixed(Identifiers(_seed(self._settings, epoch)), epoch)
+        boot_uuid = fixed.identifiers.uuid("boot")
+        self._progress.step("unpacking the packages")
+        room, boot_room = 2 * plan.root.size, plan.boot.size or 0
+        with (
+            partial.replaced(self._out) as disk,
+            worktree.unpacked(layer.tar, IMAGES, room, boot_room, boot_uuid) as tree,
+        ):
+            state = self._apply(tree, boot_uuid, epoch, wanted)
+            for written in (tree.scratch, tree.root / "boot"):
+                loop.flush(written, IMAGES)
             self._check_room(tree, plan)
-            self._write(disk, plan, tree, fixed, epoch)
+            volgroup = self._settings.volumes.volgroup
+            boxdisk.write(disk, plan, volgroup, tree, fixed, self._progress.step)
+            self._progress.step("flushing it to the disk")
             used = disk.stat().st_blocks * 512
-            self._progress.step("writing it to the disk")
         return Built(self._out, used, state)
 
-    def _unpacked(
-        self, stack: ExitStack, plan: DiskPlan, layer: archive.Layer, fixed: Identifiers
-    ) -> _Tree:
-        """The system in a chroot, with a /boot and a /persistent of their own."""
-        self._progress.step("unpacking the packages")
-        room = loop.scratch(IMAGES, 2 * plan.root.size)
-        device = stack.enter_context(room)
-        work = stack.enter_context(loop.temporary_folder(IMAGES))
-        stack.enter_context(loop.mounted(device, work))
-        root = stack.enter_context(loop.temporary_folder(IMAGES))
-        for name in ("root", "persistent"):
-            (work / name).mkdir(mode=0o755)
-        stack.enter_context(loop.mounted(work / "root", root, "--bind"))
-        # GRUB's entries name the UUID of the /boot that they were made on.
-        boot_room = loop.scratch(IMAGES, plan.boot.size or 0, fixed.uuid("boot"))
-        boot = stack.enter_context(boot_room)
-        for name in ("boot", "persistent"):
-            (root / name).mkdir()
-        stack.enter_context(loop.mounted(boot, root / "boot"))
-        stack.enter_context(loop.mounted(work / "persistent", root / "persistent", "--bind"))
-        unpack(layer.tar, root)
-        loop.flush(work)
-        # update-grub knows /dev/loop0 by its name, and would look for the file it stands for.
-        nodes = {"image-root": device, "image-boot": boot}
-        stack.enter_context(loop.chroot(root, nodes))
-        (root / _SOURCE[1:]).mkdir()
-        # Without what is mounted below it.
-        stack.enter_context(loop.mounted(work, root / _SOURCE[1:], "--bind"))
-        return _Tree(root, work)
-
     def _apply(
-        self, tree: _Tree, boot_uuid: str, epoch: int, wanted: pins.Pins | None
+        self, tree: Worktree, boot_uuid: str, epoch: int, wanted: pins.Pins | None
     ) -> HostState:
         """The deploys of every box, and before them those of a machine of our making."""
         self._progress.step("applying the deploys")
@@ -196,43 +157,14 @@ class Build:
                     f"{place} has {human(free)} free, a build needs {human(needed)}"
                 )
 
-    def _check_room(self, tree: _Tree, plan: DiskPlan) -> None:
-        status = os.statvfs(tree.work)
+    def _check_room(self, tree: Worktree, plan: DiskPlan) -> None:
+        status = os.statvfs(tree.scratch)
         used = (status.f_blocks - status.f_bfree) * status.f_frsize
         if used > plan.root.size * 0.9:
             raise PreflightError(
                 f"a root of {human(plan.root.size)} is too small for {human(used)} of files: "
                 "raise volumes.root_size or image.disk_size"
             )
-
-    def _write(
-        self, disk: Path, plan: DiskPlan, tree: _Tree, fixed: Identifiers, epoch: int
-    ) -> None:
-        """Lay the disk out and write everything on it, each part by one tool, once."""
-        self._progress.step("laying out the disk")
-        volgroup = self._settings.volumes.volgroup
-        extents = layout.partition(disk, layout.gpt(plan.partitions, fixed))
-        _, esp, boot, lvm = extents
-        wanted = [
-            volumes.Volume(each.name, each.size, (COPIED,) if each is plan.root else ())
-            for each in plan.volumes
-        ]
-        lvs = volumes.make(disk, lvm, volgroup, wanted, volumes.Fixed(fixed, epoch))
-        self._progress.step("installing GRUB")
-        grub.install_bios(tree.root, disk, epoch)
-        image = grub.uefi_image(tree.root, fixed.uuid("boot"), epoch)
-        filesystems.write_esp(disk, esp, grub.UEFI_PATH, image, fixed, epoch)
-        filesystems.write_swap(disk, lvs["swap"], fixed)
-        (tree.root / _DISK[1:]).touch()
-        with loop.mounted(disk, tree.root / _DISK[1:], "--bind"):
-            sources: tuple[tuple[str, str, Extent], ...] = (
-                ("boot", "/boot", boot),
-                ("persistent", f"{_SOURCE}/persistent", lvs["persistent"]),
-                ("root", f"{_SOURCE}/root", lvs[plan.root.name]),
-            )
-            for label, source, extent in sources:
-                self._progress.step(f"writing {label}")
-                filesystems.write_ext4(tree.root, source, _DISK, extent, label, fixed, epoch)
 
 
 def _seed(settings: Settings, epoch: int) -> str:

@@ -1,4 +1,4 @@
-"""The identifiers of an image: random to look at, the same for the same image."""
+"""What would differ from one making of an image to the next, and here does not."""
 
 from __future__ import annotations
 
@@ -35,3 +35,11 @@ class Identifiers:
 
     def _bytes(self, name: str) -> bytes:
         return hashlib.sha256(f"{self.seed}\0{name}".encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """What random identifiers and the present time (seconds since 1970) are replaced by."""
+
+    identifiers: Identifiers
+    time: int

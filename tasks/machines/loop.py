@@ -124,16 +124,16 @@ def scratch(folder: Path, size: int, identity: str = "") -> Iterator[Path]:
             yield device
 
 
-def flush(folder: Path) -> None:
-    """Have all that was written to the filesystem at ``folder`` in its file.
+def flush(mounted_at: Path, place: Path) -> None:
+    """Have all that was written to a scratch filesystem in its file, which lies in ``place``.
 
     Raises:
         BoxError: not all of it is; what lies there now is not what was written.
     """
     try:
-        shell.run(["sync", "--file-system", folder])
+        shell.run(["sync", "--file-system", mounted_at])
     except shell.CommandError as error:
-        raise BoxError(f"{folder.parent}: the disk is full or failing") from error
+        raise BoxError(f"{place}: the disk is full or failing") from error
 
 
 def _node(path: Path, source: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from deploys.errors import BoxError
-from tasks.machines.identifiers import Identifiers
+from tasks.machines.identifiers import Fixed
 
 _SECTOR = 512
 _LABEL = struct.Struct("<8sQII8s")  # id, sector, crc, offset of what follows, type
@@ -33,11 +33,10 @@ _SECTION = re.compile(r"(\S+) \{$")
 _ASSIGNMENT = re.compile(r"(\w+) = (.*)$")
 
 
-def settle(disk: Path, offset: int, identifiers: Identifiers, time: int) -> None:
+def settle(disk: Path, offset: int, fixed: Fixed) -> None:
     """Rewrite the metadata of the physical volume that starts at a disk image's byte ``offset``.
 
-    The PV keeps its own UUID. No loop device may have the image open. ``time`` is in seconds
-    since 1970.
+    The PV keeps its own UUID. No loop device may have the image open.
 
     Raises:
         BoxError: there is no PV with one intact metadata area.
@@ -48,7 +47,7 @@ def settle(disk: Path, offset: int, identifiers: Identifiers, time: int) -> None
         _, magic, _, _, size = _MDA_HEADER.unpack_from(header)
         if magic != _MAGIC:
             raise BoxError(f"{disk}: no LVM metadata at byte {start}")
-        text = settled(_text(file, start, bytes(header), size), identifiers, time)
+        text = settled(_text(file, start, bytes(header), size), fixed)
         _TEXT.pack_into(header, _MDA_HEADER.size, _SECTOR, len(text), _crc(text), 0)
         struct.pack_into("<I", header, 0, _crc(bytes(header[4:])))
         area = bytes(header) + text
@@ -56,13 +55,13 @@ def settle(disk: Path, offset: int, identifiers: Identifiers, time: int) -> None
         file.write(area.ljust(size, b"\0"))
 
 
-def settled(text: bytes, identifiers: Identifiers, time: int) -> bytes:
+def settled(text: bytes, fixed: Fixed) -> bytes:
     """Metadata text with fixed identifiers, times, host and device, and without comments."""
-    lines = _lines(text.rstrip(b"\0").decode(), identifiers, time)
+    lines = _lines(text.rstrip(b"\0").decode(), fixed)
     return "".join(f"{line}\n" for line in lines).encode() + b"\0"
 
 
-def _lines(text: str, identifiers: Identifiers, time: int) -> Iterator[str]:
+def _lines(text: str, fixed: Fixed) -> Iterator[str]:
     sections: list[str] = []
     for raw in text.splitlines():
         line = _COMMENT.sub("", raw).strip()
@@ -74,19 +73,19 @@ def _lines(text: str, identifiers: Identifiers, time: int) -> Iterator[str]:
             name, value = assignment.groups()
             if name in _DROPPED:
                 continue
-            line = f"{name} = {_value(name, value, sections, identifiers, time)}"
+            line = f"{name} = {_value(name, value, sections, fixed)}"
         if line:
             yield line
 
 
-def _value(name: str, value: str, sections: list[str], identifiers: Identifiers, time: int) -> str:
+def _value(name: str, value: str, sections: list[str], fixed: Fixed) -> str:
     if name == "creation_time":
-        return str(time)
+        return str(fixed.time)
     if name == "creation_host":
         return '"localhost"'
     if "physical_volumes" in sections:
         return '"[unknown]"' if name == "device" else value
-    return f'"{identifiers.lvm("/".join(sections))}"' if name == "id" else value
+    return f'"{fixed.identifiers.lvm("/".join(sections))}"' if name == "id" else value
 
 
 def _area(file: BinaryIO, offset: int) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.machines import loop, lvm_metadata, shell
-from tasks.machines.identifiers import Identifiers
+from tasks.machines.identifiers import Fixed
 from tasks.machines.layout import Extent
 
 Lvm = Callable[..., str]
@@ -27,14 +27,6 @@ class Volume:
     name: str
     size: int | None
     tags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Fixed:
-    """What random identifiers and the present time (seconds since 1970) are replaced by."""
-
-    identifiers: Identifiers
-    time: int
 
 
 def make(
@@ -56,7 +48,7 @@ def make(
             words = ("-qq", "-y", "-an", "-Zn", "-Wn", "-n", volume.name, *tags, *amount)
             lvm("lvcreate", *words, volgroup)
     if fixed is not None:
-        lvm_metadata.settle(disk, part.offset, fixed.identifiers, fixed.time)
+        lvm_metadata.settle(disk, part.offset, fixed)
     with _lvm(disk, part) as (lvm, device):
         extents = _extents(lvm, device, volgroup)
     return {

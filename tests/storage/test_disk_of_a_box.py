@@ -14,11 +14,11 @@ from deploys.operations.root import COPIED
 from deploys.settings import MIB, load
 from deploys.volume_plan import Volume
 from tasks.machines import filesystems, layout, loop, volumes
-from tasks.machines.identifiers import Identifiers
+from tasks.machines.identifiers import Fixed, Identifiers
 from tests.storage.commands import run
 
-EPOCH = 1_790_000_000
-FIXED = Identifiers("a test")
+NAMES = Identifiers("a test")
+FIXED = Fixed(NAMES, 1_790_000_000)
 
 
 @pytest.fixture
@@ -41,10 +41,10 @@ def make(folder: Path, plan: DiskPlan) -> Path:
     loader.write_bytes(b"a loader" * 1000)
     with disk.open("wb") as file:
         file.truncate(plan.size)
-    _, esp, _, lvm = layout.partition(disk, layout.gpt(plan.partitions, FIXED))
+    _, esp, _, lvm = layout.partition(disk, layout.gpt(plan.partitions, NAMES))
     wanted = [volumes.Volume(each.name, each.size, (COPIED,)) for each in plan.volumes]
-    lvs = volumes.make(disk, lvm, "test-box", wanted, volumes.Fixed(FIXED, EPOCH))
-    filesystems.write_esp(disk, esp, "EFI/BOOT/BOOTX64.EFI", loader, FIXED, EPOCH)
+    lvs = volumes.make(disk, lvm, "test-box", wanted, FIXED)
+    filesystems.write_esp(disk, esp, "EFI/BOOT/BOOTX64.EFI", loader, FIXED)
     filesystems.write_swap(disk, lvs["swap"], FIXED)
     return disk
 
@@ -89,7 +89,7 @@ def test_volumes_that_do_not_fit_are_refused(plan: DiskPlan, tmp_path: Path) -> 
     disk = tmp_path / "small.raw"
     with disk.open("wb") as file:
         file.truncate(plan.size // 2)
-    extents = layout.partition(disk, layout.gpt(plan.partitions, FIXED))
+    extents = layout.partition(disk, layout.gpt(plan.partitions, NAMES))
     before = run("losetup", "--list", "--noheadings")
     wanted = [volumes.Volume("root", plan.size)]
     with pytest.raises(Exception, match="insufficient free space"):

@@ -9,7 +9,7 @@ import pytest
 
 from deploys.errors import BoxError
 from tasks.machines import lvm_metadata
-from tasks.machines.identifiers import Identifiers
+from tasks.machines.identifiers import Fixed, Identifiers
 
 TEXT = b"""\
 box {
@@ -45,11 +45,12 @@ creation_host = "builder"\t# Linux builder 6.18.44 #1 SMP
 creation_time = 1790000000\t# Sun Nov 22 22:00:00 2026
 
 \0"""
-FIXED = Identifiers("seed")
+NAMES = Identifiers("seed")
+FIXED = Fixed(NAMES, 17)
 
 
 def test_nothing_says_when_or_where() -> None:
-    text = lvm_metadata.settled(TEXT, FIXED, 17).decode()
+    text = lvm_metadata.settled(TEXT, FIXED).decode()
     for trace in ("builder", "loop5", "1790000000", "2026", "disk.raw", "hVo3sZ", "4KXbDL"):
         assert trace not in text
     assert text.count("creation_time = 17\n") == 2
@@ -57,29 +58,29 @@ def test_nothing_says_when_or_where() -> None:
 
 
 def test_what_the_volumes_are_stays() -> None:
-    text = lvm_metadata.settled(TEXT, FIXED, 17).decode()
+    text = lvm_metadata.settled(TEXT, FIXED).decode()
     for kept in ("seqno = 2", "dev_size = 2091008", 'tags = ["a#tag"]', "90LPNS-IZQU-Fed6"):
         assert kept in text
     assert text.count("{") == text.count("}") == TEXT.count(b"{")
 
 
 def test_it_settles_once() -> None:
-    once = lvm_metadata.settled(TEXT, FIXED, 17)
-    assert lvm_metadata.settled(once, FIXED, 17) == once
+    once = lvm_metadata.settled(TEXT, FIXED)
+    assert lvm_metadata.settled(once, FIXED) == once
 
 
 def test_a_file_without_a_volume_is_left_alone(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(b"x" * 8192)
     with pytest.raises(BoxError, match="no LVM physical volume"):
-        lvm_metadata.settle(disk, 0, FIXED, 17)
+        lvm_metadata.settle(disk, 0, FIXED)
     assert disk.read_bytes() == b"x" * 8192
 
 
 def test_identifiers_follow_from_seed_and_name() -> None:
-    assert FIXED.uuid("root") == Identifiers("seed").uuid("root")
-    others = {FIXED.uuid("root"), FIXED.uuid("boot"), Identifiers("other").uuid("root")}
+    assert NAMES.uuid("root") == Identifiers("seed").uuid("root")
+    others = {NAMES.uuid("root"), NAMES.uuid("boot"), Identifiers("other").uuid("root")}
     assert len(others) == 3
-    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab].*", FIXED.uuid("root"))
-    assert re.fullmatch(r"\w{6}(-\w{4}){5}-\w{6}", FIXED.lvm("pv"))
-    assert re.fullmatch(r"[0-9a-f]{8}", FIXED.serial("esp"))
+    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab].*", NAMES.uuid("root"))
+    assert re.fullmatch(r"\w{6}(-\w{4}){5}-\w{6}", NAMES.lvm("pv"))
+    assert re.fullmatch(r"[0-9a-f]{8}", NAMES.serial("esp"))
