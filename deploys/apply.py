@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pyinfra.api.config import Config
@@ -32,10 +33,24 @@ Deploy = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Target:
-    """Where deploys are applied: in a root shell on a host, or without one on this machine."""
+    """Where deploys are applied.
+
+    ``shell`` is a root shell on a host; ``chroot`` is the root of an image that is being made,
+    ready for commands in it; neither: this machine itself. ``environment`` is given to every
+    command.
+    """
 
     name: str
     shell: RootShell | None = None
+    chroot: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def inventory_name(self) -> str:
+        """What pyinfra is to call it: the name chooses the connector."""
+        if self.chroot is not None:
+            return f"@chroot/{self.chroot}"
+        return self.name if self.shell else "@local"
 
 
 @dataclass(frozen=True)
@@ -67,15 +82,16 @@ class Session:
     def __enter__(self) -> Session:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._words.captured())
-            name = self._target.name if self._target.shell else "@local"
+            name = self._target.inventory_name
             inventory = Inventory(([(name, {"shell": self._target.shell})], {}))
             self._host: Host = inventory.get_host(name)
             if self._target.shell:
                 self._host.connector_cls = RootShellConnector
-            config = Config()
+            config = Config(ENV=dict(self._target.environment))
             self._state = State(inventory, config)
             self._state.set_stage(StateStage.Connect)
-            self._host.connect(raise_exceptions=True)
+            with self._one_line("connecting"):
+                self._host.connect(raise_exceptions=True)
             stack.callback(self._host.disconnect)
             self._state.activate_host(self._host)
             self._state.set_stage(StateStage.Prepare)
@@ -195,7 +211,7 @@ class _LastWords(logging.Handler):
         for line in reversed(self._lines):
             text = line.partition("] ")[2] if line.startswith("[") else line
             if text and not text.startswith(("Error: executed", "Error executing")):
-                return text.strip()
+                return text.strip().splitlines()[-1]
         return None
 
     @contextlib.contextmanager

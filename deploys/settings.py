@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -104,6 +104,33 @@ class Stack(Section):
     packages: tuple[PackageName, ...] = ("libkim-api2", "openkim-models", "lammps")
 
 
+class Image(Section):
+    """The disk image of ``inv box.build``."""
+
+    suite: Literal["trixie"] = "trixie"
+    packages: tuple[PackageName, ...] = Field(
+        (
+            "dbus",  # logind needs it to heed the power button
+            "e2fsprogs",
+            "grub-efi-amd64-bin",
+            "grub-pc",
+            "initramfs-tools",
+            "iproute2",
+            "linux-image-amd64",  # the cloud one lacks VirtualBox's network card
+            "openssh-server",
+            "procps",
+            "rsync",
+            "sudo",
+            "systemd-resolved",
+            "systemd-sysv",
+            "udev",
+        ),
+        description="of the system; what the deploys and the stack need comes on top",
+    )
+    user: str = Field("vagrant", pattern=r"^[a-z_][a-z0-9_-]*$", max_length=32)
+    disk_size: Size = Field(24 * GIB, ge=4 * GIB, le=2048 * GIB)
+
+
 class Guest(Section):
     """The local virtual machine of ``inv up``."""
 
@@ -120,11 +147,12 @@ class Settings(Section):
     boot: Boot = Boot()
     setup: Setup = Setup()
     stack: Stack = Stack()
+    image: Image = Image()
     guest: Guest = Guest()
 
     def of_box(self) -> str:
-        """What lands on the box, as JSON: all but what the virtual machine around it is given."""
-        return self.model_dump_json(indent=1, exclude={"guest"})
+        """What lands on the box, as JSON: all but what its disk was made from and runs in."""
+        return self.model_dump_json(indent=1, exclude={"guest", "image"})
 
 
 def load(file: Path | None = None, overrides: Sequence[str] = ()) -> Settings:

@@ -12,8 +12,13 @@ from deploys.settings import Settings
 _OWN = ("python3", "git", "ca-certificates", "openssh-client")
 
 
+def stack_packages(settings: Settings) -> tuple[str, ...]:
+    """The packages that compute, and those that set the box up."""
+    return tuple(sorted({*_OWN, *settings.stack.packages}))
+
+
 @deploy("Stack")
 def stack(settings: Settings) -> None:
     """The packages of ``settings.stack.packages``, with Python, git and the box's own helpers."""
-    packages.present(name="Install packages", packages=sorted({*_OWN, *settings.stack.packages}))
+    packages.present(name="Install packages", packages=stack_packages(settings))
     onbox.files(name="Helpers", sources=tree("usr/lib/pipeline"))

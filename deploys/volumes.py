@@ -14,6 +14,9 @@ from deploys.volume_plan import Kind, VolumePlan
 # The initramfs copies both, and it is there that a reset gives the space back.
 _LVMLOCAL = "devices {\n\tissue_discards = 1\n}"
 
+# without zstd an initrd takes gzip, several times as long to make and to unpack
+PACKAGES = ("fdisk", "lvm2", "zstd")
+
 
 @deploy("Volumes")
 def volumes(plan: VolumePlan) -> None:
@@ -24,8 +27,7 @@ def volumes(plan: VolumePlan) -> None:
     """
     packages.present(
         name="LVM and initramfs tools",
-        # without zstd an initrd takes gzip, several times as long to make and to unpack
-        packages=["lvm2", "fdisk", "zstd"],
+        packages=PACKAGES,
         # the old root stays as it was; the copy's initrds are made when its boot files are there
         keep_initrds=plan.kind is Kind.SPARE,
     )

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from invoke.collection import Collection
 
-from tasks import bench, box, dev, host
+from tasks import bench, box, build, dev, host
 
 ns = Collection()
 for _task in (
@@ -30,3 +30,7 @@ for _task in (
     bench.bench,
 ):
     ns.add_task(_task)  # type: ignore[arg-type]
+
+_box = Collection("box")
+_box.add_task(build.build)
+ns.add_collection(_box)

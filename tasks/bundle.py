@@ -100,6 +100,18 @@ def project_version(root: Path = ROOT) -> Project:
     return Project(_commit(root), files_digest(_project_files(root), root))
 
 
+def project_time(root: Path = ROOT) -> int:
+    """When that commit was made, in seconds since 1970; 0 where there is none.
+
+    Raises:
+        CommandError: git is missing.
+    """
+    if not (root / ".git").exists():
+        return 0
+    argv = ["git", "log", "-1", "--format=%ct", "--", "deploys", "static"]
+    return int(shell.run(argv, cwd=root, check=False).stdout.strip() or 0)
+
+
 def _project_files(root: Path) -> list[Path]:
     """As deploys.bundle.project_files, without what git is told to ignore."""
     files = project_files(root)

@@ -12,3 +12,5 @@ ROOT = Path(__file__).resolve().parents[1]
 STATE = Path(os.environ.get("OPENKIM_BOX_STATE") or ROOT / ".box").absolute()
 GUEST = STATE / "guest"
 BUNDLES = STATE / "bundles"
+IMAGES = STATE / "images"
+BOX = STATE / "box.raw"

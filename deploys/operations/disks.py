@@ -16,6 +16,7 @@ from deploys.facts.disks import BlockDevice, BlockDevices, Filesystems
 Commands = Generator[StringCommand, None, None]
 
 BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649"
+EFI_SYSTEM = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
 LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4"
 LINUX_LVM = "e6d6d379-f507-44c2-a23c-238f2a3df928"
 # While a tool holds the disk's lock, udev does not open it, so nothing finds it busy.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 from pyinfra.api.command import StringCommand
 from pyinfra.api.operation import operation
@@ -20,3 +20,14 @@ def enabled(unit: str, target: str = "multi-user.target") -> Generator[StringCom
     """
     if not host.get_fact(LinkTarget, path=f"/etc/systemd/system/{target}.wants/{unit}"):
         yield StringCommand("systemctl", "enable", "--quiet", shlex.quote(unit))
+
+
+@operation()
+def masked(units: Sequence[str]) -> Generator[StringCommand, None, None]:
+    """Have none of ``units`` ever start; one that runs now goes on."""
+    targets = {
+        unit: host.get_fact(LinkTarget, path=f"/etc/systemd/system/{unit}") for unit in units
+    }
+    missing = [unit for unit, target in targets.items() if target != "/dev/null"]
+    if missing:
+        yield StringCommand("systemctl", "mask", "--quiet", *map(shlex.quote, missing))

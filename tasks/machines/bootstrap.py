@@ -1,11 +1,13 @@
-"""The root tree of a bare Debian host, from this machine's own package mirror."""
+"""Root trees of Debian systems, from this machine's own package mirror."""
 
 from __future__ import annotations
 
+import shlex
 import tempfile
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from deploys.errors import BoxError
 from tasks.machines import shell
 
 SUITE = "trixie"
@@ -23,11 +25,32 @@ PACKAGES = (
     "systemd-sysv",
     "udev",
 )
+# In a namespace of its own: when it is killed, what it started and mounted goes with it.
+_CONTAINED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 _RELAXATIONS = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
 
 
-def sources() -> tuple[str, ...]:
-    """Lines for a sources.list of SUITE on the mirrors that this machine's apt uses.
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """What a root tree is made of.
+
+    ``mirror`` are the lines of its sources.list, ``apt_options`` lines of its apt.conf.
+    ``epoch`` (seconds since 1970) replaces the present time in it. ``lists`` keeps apt's lists:
+    an emulated guest, which fetches and unpacks them slowly, starts with these. ``pins`` are
+    packages with the version that they are to have if the mirror has it.
+    """
+
+    suite: str
+    packages: tuple[str, ...]
+    mirror: tuple[str, ...]
+    apt_options: tuple[str, ...]
+    epoch: int | None = None
+    lists: bool = True
+    pins: tuple[tuple[str, str], ...] = ()
+
+
+def sources(suite: str = SUITE) -> tuple[str, ...]:
+    """Lines for a sources.list of ``suite`` on the mirrors that this machine's apt uses.
 
     Empty when apt here knows no Debian mirror (on Ubuntu, say): mmdebstrap then takes its own.
     """
@@ -39,13 +62,13 @@ def sources() -> tuple[str, ...]:
         if component != "main":
             continue
         if label == "Debian-Security":
-            lines[f"deb {site} {SUITE}-security main"] = None
+            lines[f"deb {site} {suite}-security main"] = None
         elif label == "Debian" and "-" not in release:
-            lines[f"deb {site} {SUITE} main"] = None
+            lines[f"deb {site} {suite} main"] = None
         elif label == "Debian" and release.endswith("-updates"):
-            lines[f"deb {site} {SUITE}-updates main"] = None
+            lines[f"deb {site} {suite}-updates main"] = None
     # Without the main archive the others are of no use.
-    return tuple(lines) if any(line.endswith(f" {SUITE} main") for line in lines) else ()
+    return tuple(lines) if any(line.endswith(f" {suite} main") for line in lines) else ()
 
 
 def relaxations() -> tuple[str, ...]:
@@ -57,19 +80,45 @@ def relaxations() -> tuple[str, ...]:
     return tuple(line for line in dump.splitlines() if line.endswith('"false";'))
 
 
-def make_tree(tar: Path, mirror: Sequence[str], apt_options: Sequence[str]) -> None:
-    """Write the root tree to ``tar``: installed packages, no initramfs yet, apt's lists kept.
+def make_tree(tar: Path, tree: Tree) -> None:
+    """Write a root tree to ``tar``: installed packages, no initramfs yet.
 
     Raises:
-        CommandError: mmdebstrap is missing or failed.
+        BoxError: a package does not exist; or mmdebstrap is missing or failed.
     """
-    argv = ["mmdebstrap", "--variant=apt", "--mode=root", f"--include={','.join(PACKAGES)}"]
-    argv += [f"--aptopt={line}" for line in (*apt_options, 'Acquire::Languages "none"')]
-    # An emulated guest fetches and unpacks the lists slowly: it starts with these.
-    argv += ["--dpkgopt=force-unsafe-io", "--skip=cleanup/apt/lists"]
-    # The partition to be booted from is known later, and so is the initramfs made later.
-    environment = {"INITRD": "No", "DEBIAN_FRONTEND": "noninteractive"}
+    argv = ["mmdebstrap", "--variant=apt", "--mode=root", f"--include={','.join(tree.packages)}"]
+    argv += [f"--aptopt={line}" for line in (*tree.apt_options, 'Acquire::Languages "none"')]
+    argv += ["--dpkgopt=force-unsafe-io"]
+    argv += ["--skip=cleanup/apt/lists"] if tree.lists else []
     with tempfile.TemporaryDirectory(dir=tar.parent, prefix="tree-") as folder:
+        # The partition to be booted from is known later, and so is the initramfs made later.
+        environment = {"INITRD": "No", "DEBIAN_FRONTEND": "noninteractive", "TMPDIR": folder}
+        if tree.epoch is not None:
+            environment["SOURCE_DATE_EPOCH"] = str(tree.epoch)
         made = Path(folder) / "root.tar"
-        shell.run([*argv, SUITE, made, *mirror], env=environment, timeout=900)
+        argv += _pin_hooks(tree.pins, Path(folder) / "pins") if tree.pins else []
+        try:
+            words: list[str | Path] = [*_CONTAINED, *argv, tree.suite, made, *tree.mirror]
+            shell.run(words, env=environment, timeout=3600)
+        except shell.CommandError as error:
+            raise BoxError(f"installing Debian {tree.suite}: {_reason(error)}") from error
         made.replace(tar)
+
+
+def _pin_hooks(pins: tuple[tuple[str, str], ...], file: Path) -> list[str]:
+    """mmdebstrap's arguments that have apt in the tree prefer these versions, while it is made."""
+    # More than 1000 lets apt take an older version than another suite has.
+    stanza = "Package: {}\nPin: version {}\nPin-Priority: 1001\n"
+    file.write_text("\n".join(stanza.format(*pin) for pin in pins))
+    folder = '"$1"/etc/apt/preferences.d'
+    return [
+        f"--setup-hook=mkdir -p {folder} && cp {shlex.quote(str(file))} {folder}/pins",
+        f"--customize-hook=rm {folder}/pins",
+    ]
+
+
+def _reason(error: shell.CommandError) -> str:
+    """What apt said; mmdebstrap's own last line is that it failed."""
+    lines = (line.strip() for line in error.stderr.splitlines())
+    said = (line.partition(": ")[2] for line in lines if line.startswith("E: "))
+    return next((line for line in said if not line.startswith("mmdebstrap")), str(error))

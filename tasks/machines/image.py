@@ -7,8 +7,8 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +16,7 @@ from typing import Literal
 
 from filelock import FileLock
 
-from tasks.machines import bootstrap, keys, layout, loop, shell, tree
+from tasks.machines import bootstrap, keys, layout, loop, partial, shell, tree, volumes
 
 GIB = 2**30
 # A host with its root on LVM was set up as a server: Debian's installer puts these there.
@@ -67,7 +67,7 @@ def build(recipe: Recipe, state: Path, progress: Progress = lambda _: None) -> B
     public = keys.make_key(user_key)
     mirror, relaxed = bootstrap.sources(), bootstrap.relaxations()
     tree_key = _key((bootstrap,), mirror, relaxed)
-    code = (sys.modules[__name__], layout, loop, tree)
+    code = (sys.modules[__name__], layout, loop, tree, volumes)
     image = folder / f"{recipe.kind}-{_key(code, tree_key, asdict(recipe), public)}.raw"
     note, kernel = image.with_suffix(".json"), image.with_suffix(".vmlinuz")
     with FileLock(image.with_suffix(".lock")):
@@ -75,7 +75,7 @@ def build(recipe: Recipe, state: Path, progress: Progress = lambda _: None) -> B
             loop.require_root("making a disk image")
             tar = _tree(folder / f"tree-{tree_key}.tar", mirror, relaxed, progress)
             progress(f"laying out the {recipe.kind} disk")
-            with _temporary(image) as disk:
+            with partial.replaced(image) as disk:
                 host_key = _fill(disk, kernel, recipe, tar, public, relaxed, progress)
                 identity = keys.Identity(user=tree.USER, user_key=user_key, host_key=host_key)
                 note.write_text(identity.model_dump_json())
@@ -106,7 +106,8 @@ def _tree(tar: Path, mirror: tuple[str, ...], relaxed: tuple[str, ...], progress
             progress(f"installing Debian {bootstrap.SUITE} into a tree")
             for old in tar.parent.glob("tree-*.tar"):  # only the newest is of use
                 old.unlink()
-            bootstrap.make_tree(tar, mirror, relaxed)
+            tree_of = bootstrap.Tree(bootstrap.SUITE, bootstrap.PACKAGES, mirror, relaxed)
+            bootstrap.make_tree(tar, tree_of)
     return tar
 
 
@@ -123,15 +124,14 @@ def _fill(
     is_lvm = recipe.kind == "lvm"
     with disk.open("wb") as file:
         file.truncate(recipe.disk_size)
-    parts = layout.partition(disk, recipe.boot_size if is_lvm else None)
+    parts = layout.partition(disk, layout.mbr(recipe.boot_size if is_lvm else None))
     with ExitStack() as stack:
         work = stack.enter_context(loop.temporary_folder(disk.parent))
         whole = stack.enter_context(loop.attached(disk))
         last = parts[-1]
         if is_lvm:
-            with loop.attached(disk, offset=last.offset, size=last.size) as pv:
-                lv = layout.make_volume(pv, recipe.volgroup, "root", recipe.root_size)
-            last = layout.Extent(last.offset + lv.offset, lv.size)
+            wanted = [volumes.Volume("root", recipe.root_size)]
+            last = volumes.make(disk, last, recipe.volgroup, wanted)["root"]
         device = stack.enter_context(loop.attached(disk, offset=last.offset, size=last.size))
         identity = layout.make_ext4(device, "root")
         root = stack.enter_context(loop.mounted(device, work))
@@ -147,7 +147,7 @@ def _fill(
             stack.enter_context(loop.mounted(boot, root / "boot"))
             nodes[boot.name] = boot
         progress("unpacking the tree")
-        shell.run(["tar", "--extract", "--numeric-owner", "--xattrs", "-C", root, "-f", tar])
+        tree.unpack(tar, root)
         stack.enter_context(loop.chroot(root, nodes))
         host_key = tree.furnish(root, fstab, public, relaxed)
         if is_lvm:
@@ -157,17 +157,6 @@ def _fill(
         tree.make_bootable(root, whole.name, mapped if is_lvm else identity)
         shutil.copy(next((root / "boot").glob("vmlinuz-*")), kernel)
     return host_key
-
-
-@contextmanager
-def _temporary(target: Path) -> Iterator[Path]:
-    """A file that takes the target's name only when the block ends well."""
-    temporary = target.with_suffix(".partial")
-    try:
-        yield temporary
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _key(code: Sequence[ModuleType], *parts: object) -> str:

@@ -75,7 +75,8 @@ def chroot(root: Path, devices: Mapping[str, Path] | None = None) -> Iterator[Pa
 
     The /dev is private: an image builder must see its own disks and nothing of the host's,
     or GRUB's tools would describe the host. ``devices`` are further nodes in it, each a name
-    (such as ``loop0``) and the host's device.
+    and the host's device. One of another name than the host's gets that as a link: it is what
+    the kernel says of a mount, and by which GRUB's tools come to the name given.
     """
     with ExitStack() as stack:
         stack.enter_context(mounted("proc", root / "proc", "-t", "proc"))
@@ -86,12 +87,57 @@ def chroot(root: Path, devices: Mapping[str, Path] | None = None) -> Iterator[Pa
             name: Path("/dev") / name for name in ("null", "zero", "full", "random", "urandom")
         }
         for name, source in {**nodes, **(devices or {})}.items():
-            status = source.stat()
-            _node(dev / name, stat.S_IFMT(status.st_mode), status.st_rdev)
+            _node(dev / name, source)
+            if name != source.name:
+                (dev / source.name).symlink_to(name)
         (dev / "fd").symlink_to("/proc/self/fd")
         yield root
 
 
-def _node(path: Path, kind: int, device: int) -> None:
-    os.mknod(path, kind, device)
+@contextmanager
+def visible(root: Path, device: Path, name: str) -> Iterator[str]:
+    """A device in the /dev of a chroot; its path there."""
+    node = root / "dev" / name
+    _node(node, device)
+    try:
+        yield f"/dev/{name}"
+    finally:
+        node.unlink()
+
+
+@contextmanager
+def scratch(folder: Path, size: int, identity: str = "") -> Iterator[Path]:
+    """The loop device of an ext4 filesystem that goes when the block ends.
+
+    Args:
+        folder: where its file lies; it takes what is written, not ``size`` bytes.
+        size: in bytes.
+        identity: its UUID; empty: one at random.
+    """
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="scratch-") as file:
+        file.truncate(size)
+        named = ("-U", identity) if identity else ()
+        # Never to be checked, and gone with a power cut anyway.
+        argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", *named, file.name]
+        shell.run(argv)
+        with attached(Path(file.name)) as device:
+            yield device
+
+
+def flush(mounted_at: Path, place: Path) -> None:
+    """Have all that was written to a scratch filesystem in its file, which lies in ``place``.
+
+    Raises:
+        BoxError: not all of it is; what lies there now is not what was written.
+    """
+    try:
+        shell.run(["sync", "--file-system", mounted_at])
+    except shell.CommandError as error:
+        raise BoxError(f"{place}: the disk is full or failing") from error
+
+
+def _node(path: Path, source: Path) -> None:
+    status = source.stat()
+    kind = stat.S_IFMT(status.st_mode)
+    os.mknod(path, kind, status.st_rdev)
     path.chmod(0o660 if kind == stat.S_IFBLK else 0o666)

@@ -18,12 +18,17 @@ _PACKAGES = {
     "chroot": "coreutils",
     "losetup": "mount",
     "lvm": "lvm2",
+    "mcopy": "mtools",
+    "mformat": "mtools",
     "mke2fs": "e2fsprogs",
+    "mkswap": "util-linux",
+    "mmd": "mtools",
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
     "sfdisk": "fdisk",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
+    "unshare": "util-linux",
 }
 # A user's PATH on Debian lacks the folders of the tools that lay out disks.
 _SBIN = ("/usr/sbin", "/sbin")

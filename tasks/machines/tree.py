@@ -84,6 +84,12 @@ def furnish(root: Path, fstab: Sequence[str], user_key: str, apt_lines: Sequence
     return (root / f"{host_key[1:]}.pub").read_text().strip()
 
 
+def unpack(tar: Path, root: Path) -> None:
+    """Unpack a root tree with its owners and capabilities."""
+    argv = ["tar", "--extract", "--numeric-owner", "--xattrs", "--xattrs-include=*"]
+    shell.run([*argv, "-C", root, "-f", tar])
+
+
 def install(root: Path, *packages: str) -> None:
     """Install packages in the chroot, from its own apt sources; no service starts."""
     resolver, policy = root / "etc/resolv.conf", root / "usr/sbin/policy-rc.d"
@@ -121,12 +127,19 @@ def make_bootable(root: Path, disk: str, device: str) -> None:
     override.unlink()
 
 
-def inside(root: Path, *argv: str) -> str:
-    """What a command in the chroot printed."""
-    environment = {
+def environment(epoch: int | None = None) -> dict[str, str]:
+    """What commands in a chroot are given, whatever this process was; ``epoch`` as a fixed time."""
+    fixed = {} if epoch is None else {"SOURCE_DATE_EPOCH": str(epoch)}
+    return {
         "INITRD": "No",  # a package's hooks make none; update-initramfs -c does
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "DEBIAN_FRONTEND": "noninteractive",
         "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        **fixed,
     }
-    return shell.run(["chroot", root, *argv], env=environment).stdout
+
+
+def inside(root: Path, *argv: str, epoch: int | None = None) -> str:
+    """What a command in the chroot printed."""
+    return shell.run(["chroot", root, *argv], env=environment(epoch)).stdout

@@ -131,7 +131,7 @@ def test_a_failed_image_leaves_nothing_behind(
 def test_partitions_are_read_back_in_bytes(fake: FakeShell) -> None:
     rows = [{"start": 2048, "size": 1048576}, {"start": 1050624, "size": 4096}]
     fake.answers["sfdisk --json"] = json.dumps({"partitiontable": {"partitions": rows}})
-    boot, rest = layout.partition(Path("disk"), 512 * layout.MIB)
+    boot, rest = layout.partition(Path("disk"), layout.mbr(512 * layout.MIB))
     assert boot == layout.Extent(2**20, 512 * 2**20)
     assert rest == layout.Extent(1050624 * 512, 4096 * 512)
 

@@ -1,0 +1,94 @@
+"""From the settings to the disk of a box that is made from nothing; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deploys.errors import PreflightError
+from deploys.facts.mapper import mapper_path
+from deploys.operations.disks import BIOS_BOOT, EFI_SYSTEM, LINUX, LINUX_LVM, Partition
+from deploys.settings import GIB, MIB, Settings
+from deploys.sizes import (
+    group_size,
+    human,
+    largest_root,
+    needed_disk,
+    root_and_snapshot,
+    round_up,
+    snapshot_size,
+)
+from deploys.volume_plan import Kind, Volume, VolumePlan
+
+# One loader of some 2 MiB; FAT16 begins at about 4.
+ESP_SIZE = 16 * MIB
+_LEAST_ROOT = 2 * GIB
+
+
+@dataclass(frozen=True)
+class DiskPlan:
+    """A disk's bytes, its partitions and the LVs in the last of them, in order."""
+
+    size: int
+    bios: Partition
+    esp: Partition
+    boot: Partition
+    lvm: Partition
+    root: Volume
+    persistent: Volume
+    swap: Volume
+
+    @property
+    def partitions(self) -> tuple[Partition, ...]:
+        return (self.bios, self.esp, self.boot, self.lvm)
+
+    @property
+    def volumes(self) -> tuple[Volume, ...]:
+        return (self.root, self.persistent, self.swap)
+
+
+def plan_disk(settings: Settings) -> DiskPlan:
+    """Decide the sizes of a box's disk; the snapshot's room is left free, its first boot takes it.
+
+    Raises:
+        PreflightError: the disk is too small for what it is to hold.
+    """
+    volumes, size = settings.volumes, settings.image.disk_size
+    boot = round_up(volumes.boot_size, MIB)
+    room = root_and_snapshot(group_size(size, boot + ESP_SIZE), volumes)
+    root = round_up(volumes.root_size or largest_root(room, volumes), 4 * MIB)
+    wanted = max(root, _LEAST_ROOT)
+    if wanted + snapshot_size(wanted, volumes) > room:
+        needed = needed_disk(wanted, volumes) + ESP_SIZE
+        raise PreflightError(
+            f"image.disk_size {human(size)} is too small: the volumes need {human(needed)}"
+        )
+    return DiskPlan(
+        size=size,
+        bios=Partition("resnap-bios", BIOS_BOOT, MIB),
+        esp=Partition("resnap-esp", EFI_SYSTEM, ESP_SIZE),
+        boot=Partition("resnap-boot", LINUX, boot),
+        lvm=Partition("resnap-lvm", LINUX_LVM),
+        root=Volume(volumes.lvroot, root),
+        persistent=Volume("persistent", volumes.persistent_size, "ext4"),
+        swap=Volume("swap", volumes.swap_size, "swap"),
+    )
+
+
+def box_plan(settings: Settings) -> VolumePlan:
+    """The volumes as the deploys are to see them: those of a box, with nothing left to do."""
+    volumes = settings.volumes
+    return VolumePlan(
+        Kind.BOX, volumes.volgroup, volumes.lvroot, volumes.lvsnap, lvsize=volumes.lvsize
+    )
+
+
+def fstab(settings: Settings, boot_uuid: str) -> str:
+    """The content of a box's ``/etc/fstab``; ``boot_uuid`` is the UUID of ``/boot``."""
+    volumes = settings.volumes
+    lines = (
+        f"{mapper_path(volumes.volgroup, volumes.lvroot)} / ext4 errors=remount-ro 0 1",
+        f"UUID={boot_uuid} /boot ext4 defaults 0 2",
+        f"{mapper_path(volumes.volgroup, 'persistent')} /persistent ext4 defaults,nofail 0 2",
+        f"{mapper_path(volumes.volgroup, 'swap')} none swap sw,nofail 0 0",
+    )
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,62 @@
+"""What a machine made from nothing lacks: network, a name, boot menu, host keys, the user."""
+
+from __future__ import annotations
+
+from pyinfra.api.deploy import deploy
+from pyinfra.operations import server
+
+from deploys.onbox import ONBOX, tree
+from deploys.operations import onbox, services
+from deploys.operations.onbox import OnboxFile
+from deploys.settings import Image
+
+_FILES = (
+    "etc/default/grub.d/machine.cfg",
+    "etc/hostname",
+    "etc/hosts",
+    "etc/ssh/sshd_config.d/pipeline.conf",
+    "etc/systemd/network",
+    "etc/systemd/system/host-keys.service",
+    "usr/lib/host-keys",
+)
+_ENABLED = ("host-keys.service", "ssh.service", "systemd-networkd.service")
+# Timers that take apt's lock at a moment of their own, and work that only costs time.
+_MASKED = (
+    "apt-daily-upgrade.timer",
+    "apt-daily.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "grub-common.service",
+)
+_KEYS = ONBOX.parent / "vagrant" / "insecure.pub"
+# crypt(3) of "vagrant". The salt is fixed: one at random would make each box another.
+_CRYPTED = (
+    "$6$vagrantbox$yyZcFoP2stHwrL9eMiJznn2afpxaEqzGT4jms13DBXvJhR0V5G3gtc1hqbCnjCzz2N7"
+    "/6FpE6q8kiScE0LTGh0"
+)
+
+
+@deploy("Machine")
+def machine(image: Image, fstab: str) -> None:
+    """A machine that Vagrant can use, on a system of which only the packages are there.
+
+    Args:
+        image: the settings; its user gets Vagrant's password, its insecure keys, and sudo.
+        fstab: the content of ``/etc/fstab``.
+    """
+    sources = tree(*_FILES)
+    sources["/etc/fstab"] = OnboxFile(fstab.encode())
+    rule = f"{image.user} ALL=(ALL) NOPASSWD: ALL\n"
+    sources[f"/etc/sudoers.d/{image.user}"] = OnboxFile(rule.encode(), 0o440)
+    onbox.files(name="Files of the machine", sources=sources)
+    server.user(  # noqa: S604 - the name of a program, no shell is started
+        name=f"User {image.user}",
+        user=image.user,
+        shell="/bin/bash",
+        create_home=True,
+        password=_CRYPTED,
+        public_keys=str(_KEYS),
+    )
+    for unit in _ENABLED:
+        services.enabled(name=f"Enable {unit}", unit=unit)
+    services.masked(name="Mask what only costs time", units=_MASKED)

@@ -1,0 +1,52 @@
+"""The tasks on the base box: build it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from deploys.sizes import human
+from tasks.building import Build
+from tasks.fleet import one_line
+from tasks.host import SETTINGS_HELP, load_settings
+from tasks.places import BOX
+from tasks.progress import HostProgress, bars
+
+
+@task(
+    iterable=["set"],
+    help={
+        **SETTINGS_HELP,
+        "out": f"The image's file; not given: {BOX.name} in the state folder.",
+        "manifest": "A box's manifest.json: take exactly its versions, or say which are gone.",
+    },
+)
+def build(
+    _c: Context,
+    out: str = "",
+    manifest: str = "",
+    set: Sequence[str] | None = None,  # noqa: A002 - the flag is --set
+    settings: str = "",
+) -> None:
+    """Make the disk image of a box from nothing, here, without a guest."""
+    chosen = load_settings(settings, set)
+    began = time.monotonic()
+    with one_line(), bars() as frame:
+        progress = HostProgress("box", frame)
+        BOX.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            built = Build(
+                chosen, Path(out) if out else BOX, progress, Path(manifest) if manifest else None
+            ).run()
+        except KeyboardInterrupt as interrupt:
+            raise Exit("interrupted: no image was made or changed", code=130) from interrupt
+        progress.done("built")
+    print(f"image       {built.path}")
+    print(f"size        {human(built.path.stat().st_size)}, of which {human(built.used)} are used")
+    print(f"manifest    {built.state.release.get('MANIFEST', '')}")
+    print(f"took        {time.monotonic() - began:.0f} s")

@@ -1,0 +1,180 @@
+"""From nothing to the disk image of a box: packages, deploys, partitions, all without a guest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from functools import partial as bound
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from deploys.apply import Deploy, Session, Target
+from deploys.bundle import PYTHON_PATH
+from deploys.disk_plan import DiskPlan, box_plan, fstab, plan_disk
+from deploys.errors import BoxError, PreflightError
+from deploys.facts.box import HostState, State
+from deploys.facts.manifest import SystemState
+from deploys.golden import golden
+from deploys.machine import machine
+from deploys.operations.seal import sealed
+from deploys.preflight import SYSTEMS
+from deploys.settings import Settings
+from deploys.sizes import human
+from deploys.stack import stack_packages
+from deploys.volumes import PACKAGES as VOLUME_PACKAGES
+from tasks import bundle
+from tasks.machines import archive, boxdisk, loop, partial, pins, worktree
+from tasks.machines.identifiers import Fixed, Identifiers
+from tasks.machines.tree import environment
+from tasks.machines.worktree import Worktree
+from tasks.places import BUNDLES, IMAGES
+from tasks.progress import HostProgress
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A box's disk image: its file, the bytes that takes, and what the box says it is."""
+
+    path: Path
+    used: int
+    state: HostState
+
+
+class Build:
+    """Builds one image; its steps are told to ``progress``."""
+
+    def __init__(
+        self, settings: Settings, out: Path, progress: HostProgress, manifest: Path | None = None
+    ) -> None:
+        self._settings = settings
+        self._out = out.absolute()
+        self._progress = progress
+        self._manifest = manifest
+
+    def run(self) -> Built:
+        """Make the image; it takes its name when it is whole.
+
+        Raises:
+            BoxError: not root, a build runs already, the image is in use, a setting does not
+                fit, or a step failed. No mount, loop device or half file is left.
+        """
+        loop.require_root("making a box's disk image")
+        plan = plan_disk(self._settings)
+        asked = _asked_epoch()
+        wanted = pins.read(self._manifest) if self._manifest else None
+        if not self._out.parent.is_dir():
+            raise PreflightError(f"{self._out.parent} is no folder")
+        partial.require_unused(self._out)
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(IMAGES / "build.lock", timeout=0):
+                return self._build(plan, asked, wanted)
+        except Timeout as error:
+            raise BoxError("a box is being built here already") from error
+        except OSError as error:
+            raise BoxError(f"{error.filename or self._out}: {error.strerror}") from error
+
+    def _build(self, plan: DiskPlan, asked: int | None, wanted: pins.Pins | None) -> Built:
+        suite = self._settings.image.suite
+        self._progress.step("asking the mirror what it has")
+        found = archive.read(suite, IMAGES)
+        packages = (
+            *(self._settings.image.packages),
+            *VOLUME_PACKAGES,
+            *stack_packages(self._settings),
+        )
+        if wanted is not None:
+            self._progress.step("looking for the manifest's versions")
+            pins.require_had(wanted, found, IMAGES)
+        layer = archive.layer(
+            found, suite, tuple(sorted(set(packages))), IMAGES, self._progress.step, wanted
+        )
+        self._check_disk(layer)
+        # Not before what is in the packages: Python's compiled modules would be older than they.
+        epoch = max(bundle.project_time(), layer.date) if asked is None else asked
+        fixed = Fixed(Identifiers(_seed(self._settings, epoch)), epoch)
+        boot_uuid = fixed.identifiers.uuid("boot")
+        self._progress.step("unpacking the packages")
+        room, boot_room = 2 * plan.root.size, plan.boot.size or 0
+        with (
+            partial.replaced(self._out) as disk,
+            worktree.unpacked(layer.tar, IMAGES, room, boot_room, boot_uuid) as tree,
+        ):
+            state = self._apply(tree, boot_uuid, epoch, wanted)
+            for written in (tree.scratch, tree.root / "boot"):
+                loop.flush(written, IMAGES)
+            self._check_room(tree, plan)
+            volgroup = self._settings.volumes.volgroup
+            boxdisk.write(disk, plan, volgroup, tree, fixed, self._progress.step)
+            self._progress.step("flushing it to the disk")
+            used = disk.stat().st_blocks * 512
+        return Built(self._out, used, state)
+
+    def _apply(
+        self, tree: Worktree, boot_uuid: str, epoch: int, wanted: pins.Pins | None
+    ) -> HostState:
+        """The deploys of every box, and before them those of a machine of our making."""
+        self._progress.step("applying the deploys")
+        settings = self._settings
+        target = Target("the image", chroot=tree.root, environment=environment(epoch))
+        with Session(target) as session:
+            state = session.fact(State)
+            if wanted is not None:
+                system = session.fact(SystemState, python=PYTHON_PATH)
+                pins.require_same(wanted, system.packages)
+        python = SYSTEMS.get((state.os_id, state.os_version))
+        if python is None:
+            raise PreflightError(f"no box can be made of {state.os_id} {state.os_version}")
+        deploys: tuple[Deploy, ...] = (
+            bound(machine, image=settings.image, fstab=fstab(settings, boot_uuid)),
+            *golden(
+                box_plan(settings),
+                settings,
+                bundle.python_bundle(python, BUNDLES),
+                bundle.project_copy(BUNDLES),
+                bundle.project_version(),
+            ),
+            bound(sealed, name="Seal the root"),
+        )
+        with Session(target, self._progress) as session:
+            session.prepare(deploys)
+            session.run()
+            return session.fact(State)
+
+    def _check_disk(self, layer: archive.Layer) -> None:
+        """The tree is unpacked beside the layer, and written once more to the image."""
+        size = layer.tar.stat().st_size
+        places = {folder.stat().st_dev: folder for folder in (IMAGES, self._out.parent)}
+        for place in places.values():
+            free = shutil.disk_usage(place).free
+            needed = size * 5 // 4 * (2 if len(places) == 1 else 1)
+            if free < needed:
+                raise PreflightError(
+                    f"{place} has {human(free)} free, a build needs {human(needed)}"
+                )
+
+    def _check_room(self, tree: Worktree, plan: DiskPlan) -> None:
+        status = os.statvfs(tree.scratch)
+        used = (status.f_blocks - status.f_bfree) * status.f_frsize
+        if used > plan.root.size * 0.9:
+            raise PreflightError(
+                f"a root of {human(plan.root.size)} is too small for {human(used)} of files: "
+                "raise volumes.root_size or image.disk_size"
+            )
+
+
+def _seed(settings: Settings, epoch: int) -> str:
+    version = bundle.project_version()
+    parts = [settings.model_dump_json(exclude={"guest"}), version.commit, version.digest, epoch]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _asked_epoch() -> int | None:
+    asked = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if asked and not (asked.isascii() and asked.isdigit()):
+        raise PreflightError(f"SOURCE_DATE_EPOCH {asked!r} is not a number of seconds")
+    return int(asked) if asked else None

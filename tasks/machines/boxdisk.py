@@ -1,0 +1,51 @@
+"""The disk of a box: laid out and written, each part by one tool, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from deploys.disk_plan import DiskPlan
+from deploys.operations.root import COPIED
+from tasks.machines import filesystems, grub, layout, loop, volumes
+from tasks.machines.identifiers import Fixed
+from tasks.machines.worktree import Worktree
+
+_DISK = "run/disk"
+
+
+def write(
+    disk: Path,
+    plan: DiskPlan,
+    volgroup: str,
+    tree: Worktree,
+    fixed: Fixed,
+    progress: Callable[[str], None],
+) -> None:
+    """Write a box's disk into the file ``disk``, from a root that is ready to be shipped.
+
+    Raises:
+        BoxError: something does not fit, or a tool failed.
+    """
+    progress("laying out the disk")
+    with disk.open("wb") as file:
+        file.truncate(plan.size)
+    table = layout.gpt(plan.partitions, fixed.identifiers)
+    _, esp, boot, lvm = layout.partition(disk, table)
+    wanted = [
+        # The tag of a complete golden root: by it, maintenance knows a box without a snapshot.
+        volumes.Volume(each.name, each.size, (COPIED,) if each is plan.root else ())
+        for each in plan.volumes
+    ]
+    lvs = volumes.make(disk, lvm, volgroup, wanted, fixed)
+    filesystems.write_swap(disk, lvs[plan.swap.name], fixed)
+    progress("installing GRUB")
+    grub.install_bios(tree.root, disk, fixed.time)
+    loader = grub.uefi_image(tree.root, fixed.identifiers.uuid("boot"), fixed.time)
+    filesystems.write_esp(disk, esp, grub.UEFI_PATH, loader, fixed)
+    extents = {"boot": boot, "persistent": lvs[plan.persistent.name], "root": lvs[plan.root.name]}
+    (tree.root / _DISK).touch()
+    with loop.mounted(disk, tree.root / _DISK, "--bind"):
+        for label, source in tree.sources.items():
+            progress(f"writing {label}")
+            filesystems.write_ext4(tree.root, source, f"/{_DISK}", extents[label], label, fixed)

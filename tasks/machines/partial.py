@@ -1,0 +1,43 @@
+"""Files that get their name when they are whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from deploys.errors import BoxError
+
+
+@contextmanager
+def replaced(target: Path) -> Iterator[Path]:
+    """A file that takes the target's name, whole and on the disk, only when the block ends well."""
+    temporary = target.with_name(f".{target.name}.partial")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def require_unused(file: Path) -> None:
+    """Require that no process has a file open, as a guest has its disk and what that lies on.
+
+    Raises:
+        BoxError: one has; the line names it.
+    """
+    if not file.exists():
+        return
+    wanted = file.stat()
+    for entry in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            found = entry.stat()
+        except OSError:
+            continue  # it ended, or is another user's
+        if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+            pid = entry.parts[2]
+            name = (Path("/proc") / pid / "comm").read_text().strip()
+            raise BoxError(f"{file} is in use by {name} (process {pid}): halt the guest first")

@@ -1,0 +1,128 @@
+"""The box of ``inv box.build``, with nothing but itself: it boots, lets Vagrant in, resets."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import fabric
+import pytest
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from deploys.settings import load
+from tasks.machines import accelerator, image, keys
+from tasks.machines.hardware import Machine
+from tasks.machines.qemu import Guest
+from tasks.remote import Host
+from tests.boot.box import DEADLINE, Box, command
+from tests.boot.conftest import CPUS
+
+# The stack has its own test.
+SMALL = (
+    "image.disk_size=10G",
+    "volumes.persistent_size=256M",
+    "volumes.swap_size=64M",
+    "stack.packages=",
+)
+NOBODY = keys.Identity(user="vagrant", user_key=Path("/dev/null"), host_key="ssh-ed25519 AAAA")
+
+
+@pytest.fixture(scope="module")
+def built(shared: Path) -> Path:
+    """A lean box's image."""
+    disk = shared / "built.raw"
+    flags = [word for setting in SMALL for word in ("--set", setting)]
+    ran = command("inv", "box.build", "--out", str(disk), *flags, state=shared)
+    assert ran.code == 0, ran.stderr
+    return disk
+
+
+@pytest.fixture(scope="module")
+def box(
+    built: Path, accel: accelerator.Accelerator, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Box]:
+    """The box in its first boot, logged in to with Vagrant's password."""
+    folder = tmp_path_factory.mktemp("built")
+    disk = image.overlay(built, folder / "root.qcow2")
+    with Guest.start(folder, Machine(disks=(disk,), cpus=CPUS), NOBODY, accel) as guest:
+        login = guest.login
+        login.known_hosts.write_text(scanned(login))
+        connection = fabric.Connection(
+            login.host,
+            user="vagrant",
+            port=login.port,
+            connect_kwargs={
+                "password": "vagrant",
+                "look_for_keys": False,
+                "allow_agent": False,
+            },
+        )
+        host = Host(connection, login.known_hosts)
+        try:
+            host.wait(DEADLINE)
+            yield Box(guest, host)
+        finally:
+            host.close()
+
+
+def scanned(login: keys.Login) -> str:
+    """The host keys of a machine that is coming up, as lines of known_hosts."""
+
+    def scan() -> str:
+        argv = ["ssh-keyscan", "-T", "10", "-p", str(login.port), login.host]
+        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+
+    tries = Retrying(
+        retry=retry_if_result(lambda lines: not lines),
+        stop=stop_after_delay(DEADLINE),
+        wait=wait_fixed(1),
+    )
+    return str(tries(scan))
+
+
+def test_first_boot_takes_a_fresh_snapshot(box: Box) -> None:
+    assert (box.verdict.name, box.verdict.reason) == ("fresh", "")
+    assert box.state.initrd_matches
+    assert box.state.snapshot_percent is not None
+    box.succeed("findmnt --noheadings /persistent")
+    assert box.succeed("swapon --show=NAME --noheadings").strip()
+
+
+def test_it_is_what_its_manifest_says(box: Box) -> None:
+    digest = box.succeed("sha256sum /etc/pipeline/manifest.json").split()[0]
+    assert box.state.release["MANIFEST"] == digest
+    assert box.succeed("systemctl is-system-running || systemctl --failed").strip() == "running"
+
+
+def test_vagrant_finds_what_it_expects(box: Box) -> None:
+    keyring = box.succeed("cat /home/vagrant/.ssh/authorized_keys")
+    assert keyring.count("vagrant insecure public key") == 2
+    assert box.succeed("stat -c '%U %a' /home/vagrant/.ssh").strip() == "vagrant 700"
+    assert box.succeed("sudo -u vagrant sudo -n id -u").strip() == "0"
+    # VirtualBox's network card, and its disk's controller
+    box.succeed("modinfo e1000 ahci")
+
+
+def test_a_provision_over_ssh_finds_nothing_to_change(box: Box) -> None:
+    before = box.state.boot_id
+    assert not box.provision(*SMALL).changed
+    assert box.state.boot_id == before
+
+
+def test_the_second_boot_resets_and_is_the_same_host(box: Box) -> None:
+    box.succeed("touch /root/junk /persistent/kept")
+    machine = box.succeed("cat /etc/machine-id").strip()
+    assert len(machine) == 32
+    state = box.reboot()  # its host key is checked against what was seen at the first boot
+    assert state.verdict is not None
+    assert state.verdict.name == "fresh"
+    box.fail("test -e /root/junk")
+    box.succeed("test -e /persistent/kept")
+
+
+def test_its_settings_are_those_of_the_build(box: Box) -> None:
+    of_box = load(None, SMALL).of_box()
+    assert box.succeed("cat /etc/pipeline/settings.json").strip() == of_box.strip()
+    assert dataclasses.asdict(box.state)["defaults"]["LVSIZE"] == "100%ORIGIN"

@@ -1,0 +1,97 @@
+"""The disk of a box: what the real tools find on it, and that it is the same bytes twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deploys.disk_plan import DiskPlan, plan_disk
+from deploys.operations.root import COPIED
+from deploys.settings import MIB, load
+from deploys.volume_plan import Volume
+from tasks.machines import filesystems, layout, loop, volumes
+from tasks.machines.identifiers import Fixed, Identifiers
+from tests.storage.commands import run
+
+NAMES = Identifiers("a test")
+FIXED = Fixed(NAMES, 1_790_000_000)
+
+
+@pytest.fixture
+def plan(loop_disk: str) -> DiskPlan:
+    """A small box's plan; where there are no loop devices, this skips."""
+    assert loop_disk
+    return replace(
+        plan_disk(load(None, ["volumes.boot_size=256M"])),
+        size=800 * MIB,
+        root=Volume("root", 200 * MIB),
+        persistent=Volume("persistent", 100 * MIB),
+        swap=Volume("swap", 64 * MIB),
+    )
+
+
+def make(folder: Path, plan: DiskPlan) -> Path:
+    """A disk with all that needs no files of a root."""
+    folder.mkdir()
+    disk, loader = folder / "disk.raw", folder / "loader"
+    loader.write_bytes(b"a loader" * 1000)
+    with disk.open("wb") as file:
+        file.truncate(plan.size)
+    _, esp, _, lvm = layout.partition(disk, layout.gpt(plan.partitions, NAMES))
+    wanted = [volumes.Volume(each.name, each.size, (COPIED,)) for each in plan.volumes]
+    lvs = volumes.make(disk, lvm, "test-box", wanted, FIXED)
+    filesystems.write_esp(disk, esp, "EFI/BOOT/BOOTX64.EFI", loader, FIXED)
+    filesystems.write_swap(disk, lvs["swap"], FIXED)
+    return disk
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def test_the_tools_find_what_was_planned(plan: DiskPlan, tmp_path: Path) -> None:
+    disk = make(tmp_path / "one", plan)
+    table = json.loads(run("sfdisk", "--json", disk))["partitiontable"]
+    assert [row["name"] for row in table["partitions"]] == [p.label for p in plan.partitions]
+    assert "No errors" in run("sfdisk", "--verify", disk)
+    extents = [
+        layout.Extent(row["start"] * layout.SECTOR, row["size"] * layout.SECTOR)
+        for row in table["partitions"]
+    ]
+    with volumes._lvm(disk, extents[3]) as (lvm, _):
+        lvm("vgck", "test-box")
+        rows = json.loads(lvm("lvs", *volumes._REPORT, "-o", "lv_name,lv_size,lv_tags"))
+    found = {row["lv_name"]: int(row["lv_size"]) for row in rows["report"][0]["lv"]}
+    assert found == {volume.name: volume.size for volume in plan.volumes}
+    assert {row["lv_tags"] for row in rows["report"][0]["lv"]} == {COPIED}
+    with loop.attached(disk, offset=extents[1].offset, size=extents[1].size) as device:
+        assert "BOOTX64  EFI" in run("mdir", "-i", device, "::EFI/BOOT")
+        assert run("blkid", "-p", "-s", "TYPE", "-o", "value", device).strip() == "vfat"
+
+
+def test_two_disks_are_the_same_bytes(plan: DiskPlan, tmp_path: Path) -> None:
+    first = make(tmp_path / "one", plan)
+    with loop.attached(tmp_path / "disk.img"):  # so that the second one gets other devices
+        second = make(tmp_path / "two", plan)
+    assert sha256(first) == sha256(second)
+    with second.open("r+b") as file:
+        file.seek(plan.size // 2)
+        file.write(b"x")
+    assert sha256(first) != sha256(second)
+
+
+def test_volumes_that_do_not_fit_are_refused(plan: DiskPlan, tmp_path: Path) -> None:
+    disk = tmp_path / "small.raw"
+    with disk.open("wb") as file:
+        file.truncate(plan.size // 2)
+    extents = layout.partition(disk, layout.gpt(plan.partitions, NAMES))
+    before = run("losetup", "--list", "--noheadings")
+    wanted = [volumes.Volume("root", plan.size)]
+    with pytest.raises(Exception, match="insufficient free space"):
+        volumes.make(disk, extents[3], "test-box", wanted)
+    assert run("losetup", "--list", "--noheadings") == before

@@ -1,0 +1,111 @@
+"""The package layer: made once for what the archive holds, and anew when that changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from deploys.errors import BoxError
+from tasks.machines import archive, bootstrap, shell
+
+LINES = ("deb http://m.test/debian trixie main", "deb http://m.test/security trixie-security main")
+
+
+@pytest.fixture
+def releases(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What the mirror says of a suite; its lines are this machine's."""
+    said = {
+        "http://m.test/debian/dists/trixie/InRelease": "Date: Sat, 05 Sep 2026 08:00:00 UTC\n",
+        "http://m.test/security/dists/trixie-security/InRelease": (
+            "Suite: x\nDate: Sun, 06 Sep 2026 08:00:00 UTC\n"
+        ),
+    }
+
+    def run(argv: Sequence[str | Path], **_: object) -> None:
+        address, file = argv[-2:]
+        if str(address) not in said:
+            raise shell.CommandError("apt-helper failed", ("apt-helper",), 100)
+        Path(file).write_text(said[str(address)])
+
+    monkeypatch.setattr(bootstrap, "sources", lambda _: LINES)
+    monkeypatch.setattr(bootstrap, "relaxations", lambda: ())
+    monkeypatch.setattr(shell, "run", run)
+    return said
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[bootstrap.Tree]:
+    trees: list[bootstrap.Tree] = []
+
+    def make_tree(tar: Path, tree: bootstrap.Tree) -> None:
+        trees.append(tree)
+        tar.write_bytes(b"")
+
+    monkeypatch.setattr(bootstrap, "make_tree", make_tree)
+    return trees
+
+
+def test_an_archive_is_as_old_as_its_newest_index(releases: dict[str, str], tmp_path: Path) -> None:
+    first = archive.read("trixie", tmp_path)
+    assert first.date == 1788681600  # date --date 'Sun, 06 Sep 2026 08:00:00 UTC' +%s
+    assert first == archive.read("trixie", tmp_path)
+    releases["http://m.test/debian/dists/trixie/InRelease"] += "SHA256: other\n"
+    assert archive.read("trixie", tmp_path).digest != first.digest
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mirror_that_does_not_answer_is_named(releases: dict[str, str], tmp_path: Path) -> None:
+    releases.clear()
+    with pytest.raises(BoxError, match="the mirror of trixie does not answer"):
+        archive.read("trixie", tmp_path)
+
+
+def test_a_layer_is_made_once(
+    releases: dict[str, str], made: list[bootstrap.Tree], tmp_path: Path
+) -> None:
+    assert releases
+    now = archive.read("trixie", tmp_path)
+    one, two = ("bash",), ("bash", "zsh")
+    first = archive.layer(now, "trixie", one, tmp_path, lambda _: None)
+    assert archive.layer(now, "trixie", one, tmp_path, lambda _: None) == first
+    assert archive.layer(now, "trixie", two, tmp_path, lambda _: None).tar != first.tar
+    assert [tree.packages for tree in made] == [one, two]
+    assert all(tree.epoch == now.date for tree in made)
+
+
+def test_old_layers_go(
+    releases: dict[str, str], made: list[bootstrap.Tree], tmp_path: Path
+) -> None:
+    assert releases
+    now = archive.read("trixie", tmp_path)
+    for number in range(6):
+        archive.layer(now, "trixie", (f"p{number}",), tmp_path, lambda _: None)
+    assert len(made) == 6
+    kept = list(tmp_path.glob("layer-*.tar"))
+    assert 1 < len(kept) < 6
+
+
+@pytest.mark.parametrize(
+    ("stderr", "line"),
+    [
+        (
+            "I: running\nE: Unable to locate package nosuch\nE: mmdebstrap failed to run\n",
+            "Unable to locate package nosuch",
+        ),
+        ("E: mmdebstrap failed to run: E: no space\n", "mmdebstrap failed"),
+    ],
+)
+def test_what_apt_said_is_the_line(
+    stderr: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise shell.CommandError("mmdebstrap failed", ("mmdebstrap",), 1, stderr)
+
+    monkeypatch.setattr(shell, "run", fail)
+    tree = bootstrap.Tree("trixie", ("nosuch",), LINES, ())
+    with pytest.raises(BoxError, match=line) as caught:
+        bootstrap.make_tree(tmp_path / "tree.tar", tree)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,63 @@
+"""The host keys of a box: made once, the same after each reset, there without /persistent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from deploys.onbox import ONBOX
+
+SCRIPT = ONBOX / "usr/lib/host-keys/host-keys"
+NAMES = {f"ssh_host_{kind}_key{suffix}" for kind in ("ed25519", "ecdsa") for suffix in ("", ".pub")}
+
+pytestmark = pytest.mark.commands
+
+
+def boot(root: Path, *, mounted: bool = True) -> dict[str, str]:
+    """Run it on a fake box with an empty /run; the keys that sshd then finds."""
+    tools = root / "tools"
+    tools.mkdir(exist_ok=True)
+    fake = tools / "mountpoint"
+    fake.write_text(f"#!/bin/sh\nexit {0 if mounted else 1}\n")
+    fake.chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{tools}:{os.environ['PATH']}",
+        "PIPELINE_ROOT": str(root),
+    }
+    (root / "run").mkdir(exist_ok=True)
+    subprocess.run([SCRIPT], env=environment, check=True, capture_output=True)
+    keys = root / "run/host-keys"
+    assert all(file.stat().st_mode & 0o077 == 0 for file in keys.glob("*_key"))
+    return {file.name: file.read_text() for file in keys.iterdir()}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "persistent").mkdir()
+    return tmp_path
+
+
+def test_keys_are_made_once_and_stay(root: Path) -> None:
+    first = boot(root)
+    assert set(first) == NAMES
+    assert boot(root) == first
+
+
+def test_what_a_power_cut_left_is_made_anew(root: Path) -> None:
+    half = root / "persistent/ssh.new"
+    half.mkdir()
+    (half / "ssh_host_ed25519_key").write_text("half")
+    assert set(boot(root)) == NAMES
+    assert not half.exists()
+
+
+def test_without_persistent_there_are_keys_for_this_boot(root: Path) -> None:
+    kept = boot(root)
+    other = boot(root, mounted=False)
+    assert set(other) == NAMES
+    assert other != kept
+    assert boot(root) == kept
