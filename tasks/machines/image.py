@@ -30,10 +30,11 @@ class Recipe:
 
     ``plain`` is one ext4 root and no LVM installed; ``lvm`` is a /boot partition and a volume
     group ``volgroup`` with the LV ``root`` of ``root_size`` bytes (None: it takes every extent).
-    Sizes are in bytes.
+    Sizes are in bytes; ``suite`` is Debian's name of a release.
     """
 
     kind: Literal["plain", "lvm"] = "plain"
+    suite: str = bootstrap.SUITE
     disk_size: int = 8 * GIB
     boot_size: int = 512 * layout.MIB
     volgroup: str = "debian-vg"
@@ -65,15 +66,18 @@ def build(recipe: Recipe, state: Path, progress: Progress = lambda _: None) -> B
     folder.mkdir(parents=True, exist_ok=True)
     user_key = state / "id_ed25519"
     public = keys.make_key(user_key)
-    mirror, relaxed = bootstrap.sources(), bootstrap.relaxations()
-    tree_key = _key((bootstrap,), mirror, relaxed)
+    relaxed = bootstrap.relaxations()
+    made_of = bootstrap.Tree(
+        recipe.suite, bootstrap.PACKAGES, bootstrap.sources(recipe.suite), relaxed
+    )
+    tree_key = _key((bootstrap,), asdict(made_of))
     code = (sys.modules[__name__], layout, loop, tree, volumes)
     image = folder / f"{recipe.kind}-{_key(code, tree_key, asdict(recipe), public)}.raw"
     note, kernel = image.with_suffix(".json"), image.with_suffix(".vmlinuz")
     with FileLock(image.with_suffix(".lock")):
         if not (image.exists() and note.exists()):
             loop.require_root("making a disk image")
-            tar = _tree(folder / f"tree-{tree_key}.tar", mirror, relaxed, progress)
+            tar = _tree(folder / f"tree-{recipe.suite}-{tree_key}.tar", made_of, progress)
             progress(f"laying out the {recipe.kind} disk")
             with partial.replaced(image) as disk:
                 host_key = _fill(disk, kernel, recipe, tar, public, relaxed, progress)
@@ -100,14 +104,14 @@ def empty_disk(file: Path, size: int) -> Path:
     return file
 
 
-def _tree(tar: Path, mirror: tuple[str, ...], relaxed: tuple[str, ...], progress: Progress) -> Path:
+def _tree(tar: Path, made_of: bootstrap.Tree, progress: Progress) -> Path:
     with FileLock(tar.with_suffix(".lock")):
         if not tar.exists():
-            progress(f"installing Debian {bootstrap.SUITE} into a tree")
-            for old in tar.parent.glob("tree-*.tar"):  # only the newest is of use
+            progress(f"installing Debian {made_of.suite} into a tree")
+            # only the newest of a release is of use
+            for old in tar.parent.glob(f"tree-{made_of.suite}-*.tar"):
                 old.unlink()
-            tree_of = bootstrap.Tree(bootstrap.SUITE, bootstrap.PACKAGES, mirror, relaxed)
-            bootstrap.make_tree(tar, tree_of)
+            bootstrap.make_tree(tar, made_of)
     return tar
 
 

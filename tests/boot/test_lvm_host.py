@@ -1,7 +1,5 @@
 """A host whose root is on LVM already (kind b) becomes a box, in the volume group it has."""
 
-import pytest
-
 from tests.boot.box import Box
 
 
@@ -54,8 +52,7 @@ def test_second_kernel_and_a_snapshot_that_is_gone(box: Box) -> None:
         f"grep -vF {running} | sort -V | tail -n 1"
     ).strip()
     box.succeed(
-        "env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "
-        f"{kernel}"
+        f"env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends {kernel}"
     )
     # The one it has is newer: without an initrd it is no candidate.
     box.succeed(f"rm /boot/initrd.img-{running}")

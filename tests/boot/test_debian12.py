@@ -1,0 +1,26 @@
+"""Debian 12 becomes a box as Debian 13 does: an older LVM, initramfs-tools, GRUB and Python."""
+
+from pathlib import Path
+
+import pytest
+
+from tasks.machines import image
+from tests.boot.box import LEAN
+from tests.boot.conftest import GIB, Start
+
+
+@pytest.mark.long
+def test_debian_12_becomes_a_box(start: Start, shared: Path) -> None:
+    recipe = image.Recipe("lvm", disk_size=10 * GIB, suite="bookworm")
+    base = image.build(recipe, shared)
+    with start(base, base.path) as box:
+        assert box.state.os_version == "12"
+        assert box.provision(*LEAN).changed
+        assert box.verdict.name == "fresh"
+        assert box.state.initrd_matches
+        box.succeed("touch /etc/of-this-snapshot /persistent/stays")
+        box.reboot()
+        assert box.verdict.name == "fresh"
+        box.fail("test -e /etc/of-this-snapshot")
+        box.succeed("test -e /persistent/stays")
+        assert not box.provision().changed
