@@ -113,7 +113,8 @@ class Image(Section):
             "dbus",  # logind needs it to heed the power button
             "e2fsprogs",
             "grub-efi-amd64-bin",
-            "grub-pc",
+            "grub-pc-bin",  # grub-pc itself would, when upgraded, ask which disk it is on
+            "grub2-common",
             "initramfs-tools",
             "iproute2",
             "linux-image-amd64",  # the cloud one lacks VirtualBox's network card

@@ -30,6 +30,7 @@ class Machine(BaseModel):
     ``memory`` in bytes. ``cache`` is QEMU's word: ``unsafe`` makes the guest's flushes free, but
     what was flushed can be lost when QEMU is killed: not for a guest whose power is cut and that
     must boot again. An ``isolated`` guest reaches nothing; it can still be logged in to.
+    ``firmware`` is a file that takes the place of QEMU's own BIOS.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,6 +42,7 @@ class Machine(BaseModel):
     cpus: int = 2
     cache: Literal["writeback", "none", "writethrough", "unsafe"] = "writeback"
     isolated: bool = False
+    firmware: Path | None = None
 
 
 def argv(directory: Path, machine: Machine, accel: accelerator.Accelerator, port: int) -> list[str]:
@@ -50,6 +52,7 @@ def argv(directory: Path, machine: Machine, accel: accelerator.Accelerator, port
     """
     words = [accelerator.QEMU, "-name", machine.name, "-nodefaults", "-display", "none"]
     words += ["-machine", "q35,vmport=off", *accel.argv()]
+    words += ["-bios", str(machine.firmware)] if machine.firmware else []
     words += ["-smp", str(machine.cpus), "-m", f"{machine.memory // MIB}M"]
     words += [
         "-daemonize",

@@ -64,6 +64,8 @@ def unpacked(
         enter(loop.mounted(work / "persistent", root / "persistent", "--bind"))
         tree.unpack(tar, root)
         loop.flush(work, folder)
+        # update-grub writes there; grub-install, which would make it, comes last.
+        (root / "boot/grub").mkdir(exist_ok=True)
         # update-grub knows /dev/loop0 by its name, and would look for the file it stands for.
         enter(loop.chroot(root, {"image-root": device, "image-boot": boot}))
         (root / SOURCE).mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import subprocess
 from collections.abc import Iterator
@@ -26,6 +27,10 @@ SMALL = (
     "volumes.swap_size=64M",
     "stack.packages=",
 )
+OVMF = Path("/usr/share/ovmf/OVMF.fd")
+HOST_KEYS = [
+    f"ssh_host_{kind}_key{suffix}" for kind in ("ecdsa", "ed25519") for suffix in ("", ".pub")
+]
 NOBODY = keys.Identity(user="vagrant", user_key=Path("/dev/null"), host_key="ssh-ed25519 AAAA")
 
 
@@ -39,25 +44,19 @@ def built(shared: Path) -> Path:
     return disk
 
 
-@pytest.fixture(scope="module")
-def box(
-    built: Path, accel: accelerator.Accelerator, tmp_path_factory: pytest.TempPathFactory
+@contextlib.contextmanager
+def first_boot(
+    built: Path, folder: Path, accel: accelerator.Accelerator, firmware: Path | None = None
 ) -> Iterator[Box]:
     """The box in its first boot, logged in to with Vagrant's password."""
-    folder = tmp_path_factory.mktemp("built")
     disk = image.overlay(built, folder / "root.qcow2")
-    with Guest.start(folder, Machine(disks=(disk,), cpus=CPUS), NOBODY, accel) as guest:
+    machine = Machine(disks=(disk,), cpus=CPUS, firmware=firmware)
+    with Guest.start(folder, machine, NOBODY, accel) as guest:
         login = guest.login
         login.known_hosts.write_text(scanned(login))
+        secret = {"password": "vagrant", "look_for_keys": False, "allow_agent": False}
         connection = fabric.Connection(
-            login.host,
-            user="vagrant",
-            port=login.port,
-            connect_kwargs={
-                "password": "vagrant",
-                "look_for_keys": False,
-                "allow_agent": False,
-            },
+            login.host, user="vagrant", port=login.port, connect_kwargs=secret
         )
         host = Host(connection, login.known_hosts)
         try:
@@ -65,6 +64,15 @@ def box(
             yield Box(guest, host)
         finally:
             host.close()
+
+
+@pytest.fixture(scope="module")
+def box(
+    built: Path, accel: accelerator.Accelerator, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Box]:
+    """A box that the tests share, in order."""
+    with first_boot(built, tmp_path_factory.mktemp("built"), accel) as running_box:
+        yield running_box
 
 
 def scanned(login: keys.Login) -> str:
@@ -80,6 +88,13 @@ def scanned(login: keys.Login) -> str:
         wait=wait_fixed(1),
     )
     return str(tries(scan))
+
+
+# Before the others: its guest is gone when theirs starts.
+def test_it_boots_by_uefi(built: Path, accel: accelerator.Accelerator, tmp_path: Path) -> None:
+    with first_boot(built, tmp_path, accel, OVMF) as box:
+        box.succeed("test -d /sys/firmware/efi")
+        assert box.verdict.name == "fresh"
 
 
 def test_first_boot_takes_a_fresh_snapshot(box: Box) -> None:
@@ -103,6 +118,12 @@ def test_vagrant_finds_what_it_expects(box: Box) -> None:
     assert box.succeed("sudo -u vagrant sudo -n id -u").strip() == "0"
     # VirtualBox's network card, and its disk's controller
     box.succeed("modinfo e1000 ahci")
+
+
+def test_nothing_of_its_making_is_left(box: Box) -> None:
+    box.fail("ls /etc/ssh/ssh_host_*_key")
+    box.fail("ls /home/*/.bash_history /root/.bash_history /etc/dpkg/dpkg.cfg.d/99mmdebstrap")
+    assert box.succeed("ls /persistent/ssh").split() == sorted(HOST_KEYS)
 
 
 def test_a_provision_over_ssh_finds_nothing_to_change(box: Box) -> None:

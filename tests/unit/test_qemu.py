@@ -77,6 +77,12 @@ def test_the_port_is_only_on_this_host_and_isolation_keeps_it() -> None:
     assert closed == "user,id=net,hostfwd=tcp:127.0.0.1:2201-:22,restrict=on"
 
 
+def test_other_firmware_takes_the_place_of_the_bios() -> None:
+    assert option(hardware.argv(Path("/g"), machine(), TCG, 0), "-bios") == []
+    uefi = hardware.argv(Path("/g"), machine(firmware=Path("/f/OVMF.fd")), TCG, 0)
+    assert option(uefi, "-bios") == ["/f/OVMF.fd"]
+
+
 def test_kvm_and_emulation_take_their_own_processor() -> None:
     assert accelerator.Accelerator("kvm", "").argv() == ["-accel", "kvm", "-cpu", "host"]
     assert "kvm" not in " ".join(TCG.argv())

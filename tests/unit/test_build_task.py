@@ -1,0 +1,88 @@
+"""inv box.build: its flags, and how it ends."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from deploys.errors import BoxError
+from deploys.facts.box import HostState
+from deploys.settings import Settings
+from tasks import build, ns
+from tasks.building import Build, Built
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the image lies when no flag says otherwise."""
+    box = tmp_path / "state" / "box.raw"
+    monkeypatch.setattr(build, "BOX", box)
+    return box
+
+
+def fail(error: BaseException) -> object:
+    def run(_: Build) -> Built:
+        raise error
+
+    return run
+
+
+def test_it_has_its_name() -> None:
+    assert "box.build" in ns.task_names
+
+
+def test_the_flags_reach_the_build(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[tuple[Settings, Path, Path | None]] = []
+
+    def run(self: Build) -> Built:
+        seen.append((self._settings, self._out, self._manifest))
+        self._out.write_bytes(b"x" * 2048)
+        return Built(self._out, 1024, HostState(release={"MANIFEST": "abc"}))
+
+    monkeypatch.setattr(Build, "run", run)
+    build.build(Context(), set=["image.user=me"])
+    build.build(Context(), out=str(place.with_name("other.raw")), manifest="m.json")
+    (first, out, none), (_, other, manifest) = seen
+    assert (first.image.user, out, none) == ("me", place, None)
+    assert (other.name, manifest) == ("other.raw", Path("m.json"))
+    printed = capsys.readouterr().out
+    assert f"image       {place}" in printed
+    assert "2 KiB, of which 1 KiB are used" in printed
+    assert "manifest    abc" in printed
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (BoxError("no room"), 1, "error: no room"),
+        (KeyboardInterrupt(), 130, "interrupted: no image was made or changed"),
+    ],
+)
+def test_a_fault_is_one_line(
+    error: BaseException, code: int, line: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not place.exists()
+    monkeypatch.setattr(Build, "run", fail(error))
+    with pytest.raises(Exit) as caught:
+        build.build(Context())
+    assert (caught.value.code, str(caught.value.message)) == (code, line)
+
+
+def test_not_root_is_one_line_before_anything(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(Exit, match=r"^error: making a box's disk image needs root"):
+        build.build(Context())
+    assert list(place.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("setting", ["image.user=Root", "image.disk_size=1G", "image.suite=sid"])
+def test_a_setting_out_of_range_is_refused(setting: str, place: Path) -> None:
+    with pytest.raises(Exit, match=rf"^error: setting {setting.partition('=')[0]}"):
+        build.build(Context(), set=[setting])
+    assert not place.parent.exists()

@@ -1,0 +1,46 @@
+"""A file takes its name when it is whole; one that is in use is not replaced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploys.errors import BoxError
+from tasks.machines import partial
+
+
+def test_a_file_takes_its_name_when_the_block_ends(tmp_path: Path) -> None:
+    target = tmp_path / "box.raw"
+    target.write_text("old")
+    with partial.replaced(target) as file:
+        file.write_text("new")
+        assert target.read_text() == "old"
+    assert target.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_block_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "box.raw"
+    target.write_text("old")
+
+    def half() -> None:
+        with partial.replaced(target) as file:
+            file.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        half()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_file_that_someone_has_open_is_in_use(tmp_path: Path) -> None:
+    file, other = tmp_path / "box.raw", tmp_path / "other"
+    partial.require_unused(file)  # not there yet
+    file.touch()
+    other.touch()
+    with other.open("rb"):
+        partial.require_unused(file)
+    with file.open("rb"), pytest.raises(BoxError, match=r"box\.raw is in use by \S+ \(process"):
+        partial.require_unused(file)
