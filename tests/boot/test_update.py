@@ -1,8 +1,15 @@
 """A box is brought up to date: through maintenance, and back as it was when that fails."""
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from deploys.errors import DeployError
+from tasks.places import ROOT
 from tests.boot.box import LEAN, Box
 
 
@@ -31,3 +38,36 @@ def test_power_cut_in_maintenance_is_merged_back(box: Box) -> None:
     box.host.wait(600)
     assert box.verdict.name == "fresh"
     box.fail("test -e /etc/half-done")
+
+
+@pytest.mark.long
+def test_interrupted_update_is_merged_back(box: Box, tmp_path: Path) -> None:
+    manifest = box.state.release["MANIFEST"]
+    login = box.guest.login
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "known_hosts").write_text(login.known_hosts.read_text())
+    fab = subprocess.Popen(
+        [
+            *(Path(sys.executable).with_name("fab"), "--search-root", ROOT),
+            *("-i", login.key, "-H", f"{login.user}@{login.host}:{login.port}"),
+            *("provision", "--set", LEAN[0], "--set", "stack.packages=ed"),
+        ],
+        env={**os.environ, "HOME": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with fab:
+        assert fab.stdout is not None
+        assert any("changing the golden root" in line for line in fab.stdout)
+        fab.send_signal(signal.SIGINT)
+        said = fab.stdout.read()
+    assert "interrupted: the hosts boot as they are" in said
+    assert fab.returncode == 130
+    box.host.close()
+    assert box.verdict.name == "golden"
+    box.reboot()
+    assert box.verdict.name == "fresh"
+    assert box.state.release["MANIFEST"] == manifest
+    box.fail("dpkg-query --show ed")
