@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import gevent
 from pyinfra.api.config import Config
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.facts import FactBase
@@ -80,6 +81,9 @@ class Session:
         self._words = _LastWords()
 
     def __enter__(self) -> Session:
+        # Otherwise it prints a traceback of Ctrl-C before it passes it on.
+        hub = gevent.get_hub()
+        hub.NOT_ERROR = tuple({*hub.NOT_ERROR, KeyboardInterrupt})
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._words.captured())
             name = self._target.inventory_name

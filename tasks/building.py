@@ -68,6 +68,8 @@ class Build:
         wanted = pins.read(self._manifest) if self._manifest else None
         if not self._out.parent.is_dir():
             raise PreflightError(f"{self._out.parent} is no folder")
+        if self._out.is_dir():
+            raise PreflightError(f"{self._out} is a folder: name a file in it")
         partial.require_unused(self._out)
         IMAGES.mkdir(parents=True, exist_ok=True)
         try:

@@ -111,6 +111,8 @@ def test_an_image_in_use_is_refused(out: Path) -> None:
 def test_a_folder_that_is_not_there_is_refused(out: Path) -> None:
     with pytest.raises(BoxError, match="is no folder"):
         Build(Settings(), out.parent / "no" / "box.raw", Steps("", lambda: None)).run()
+    with pytest.raises(BoxError, match="is a folder: name a file"):
+        Build(Settings(), out.parent, Steps("", lambda: None)).run()
 
 
 def test_a_time_that_is_none_is_refused(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

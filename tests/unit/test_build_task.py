@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,27 @@ def test_not_root_is_one_line_before_anything(place: Path, monkeypatch: pytest.M
     with pytest.raises(Exit, match=r"^error: making a box's disk image needs root"):
         build.build(Context())
     assert list(place.parent.iterdir()) == []
+
+
+def test_an_interrupt_that_was_lost_ends_the_build_at_its_next_step(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    before = signal.getsignal(signal.SIGINT)
+
+    def run(self: Build) -> Built:
+        with contextlib.suppress(KeyboardInterrupt):  # as Python does within a fork
+            signal.raise_signal(signal.SIGINT)
+        steps.append("after it")
+        self._progress.step("the next one")
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr(Build, "run", run)
+    with pytest.raises(Exit) as caught:
+        build.build(Context())
+    assert (caught.value.code, steps) == (130, ["after it"])
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not place.exists()
 
 
 @pytest.mark.parametrize("setting", ["image.user=Root", "image.disk_size=1G", "image.suite=sid"])
