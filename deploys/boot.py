@@ -38,16 +38,21 @@ def defaults(plan: VolumePlan, settings: Settings) -> OnboxFile:
     return OnboxFile(f"# Written by provision; makeinitrd turns it into boots.\n{lines}".encode())
 
 
+def sources(plan: VolumePlan, settings: Settings) -> dict[str, OnboxFile]:
+    """The boot files by their paths on the box."""
+    makeinitrd = ONBOX.parent / "makeinitrd" / "makeinitrd"
+    return {
+        **tree(*_FILES),
+        "/usr/sbin/makeinitrd": OnboxFile(makeinitrd.read_bytes(), 0o755),
+        DEFAULTS: defaults(plan, settings),
+    }
+
+
 @deploy("Boot")
 def boot(plan: VolumePlan, settings: Settings, root: str = "") -> None:
     """Boot files, initrds and GRUB's entries, on the running root or on the one at ``root``."""
-    sources = tree(*_FILES)
-    makeinitrd = ONBOX.parent / "makeinitrd" / "makeinitrd"
-    sources["/usr/sbin/makeinitrd"] = OnboxFile(makeinitrd.read_bytes(), 0o755)
-    sources[DEFAULTS] = defaults(plan, settings)
-    files = onbox.files(
-        name="Boot files", sources={f"{root}{path}": file for path, file in sources.items()}
-    )
+    wanted = sources(plan, settings).items()
+    files = onbox.files(name="Boot files", sources={f"{root}{path}": file for path, file in wanted})
     operations.no_other_entries(name="Leave GRUB's entries to the box", root=root)
     operations.made_initrds(
         name="Initrds and GRUB entries", root=root, stale=bool(files.will_change)

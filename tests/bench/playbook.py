@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploys.boot import defaults
+from deploys.boot import sources
 from deploys.bundle import PROJECT_PATH, PYTHON_PATH
 from deploys.errors import BoxError
 from deploys.facts.manifest import SystemState
 from deploys.manifest import MANIFEST, RELEASE, SETTINGS
-from deploys.onbox import ONBOX, tree
+from deploys.onbox import tree
 from deploys.operations.boot import _OTHER_ENTRIES
 from deploys.operations.onbox import OnboxFile
 from deploys.preflight import Preflight
@@ -26,7 +26,6 @@ Task = dict[str, Any]
 # instead, no package is on the box that the manifest does not know.
 APT_LIBRARY = "/var/tmp/bench-apt/usr/lib/python3/dist-packages"
 _OWN = ("python3", "git", "ca-certificates", "openssh-client")
-_BOOT = ("etc/default/grub.d", "etc/grub.d", "etc/initramfs-tools", "etc/kernel")
 
 
 @dataclass(frozen=True)
@@ -136,12 +135,7 @@ def _lvmlocal(_known: Known, _folder: Path) -> Task:
 
 
 def _boot_files(known: Known, folder: Path) -> Task:
-    unit = "etc/systemd/system/boot.mount.d"
-    sources = tree(*_BOOT, unit, "usr/lib/resnap")
-    makeinitrd = ONBOX.parent / "makeinitrd" / "makeinitrd"
-    sources["/usr/sbin/makeinitrd"] = OnboxFile(makeinitrd.read_bytes(), 0o755)
-    sources["/etc/default/resnap"] = defaults(known.found.plan, known.settings)
-    return _copies(sources, folder)
+    return _copies(sources(known.found.plan, known.settings), folder)
 
 
 def _entries(_known: Known, _folder: Path) -> Task:
