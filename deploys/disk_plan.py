@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 from deploys.errors import PreflightError
 from deploys.facts.mapper import mapper_path
-from deploys.operations.disks import BIOS_BOOT, EFI_SYSTEM, LINUX, LINUX_LVM, Partition
+from deploys.operations.disks import EFI_SYSTEM, Partition
+from deploys.operations.root import own_fstab
+from deploys.plan import spare_layout
 from deploys.settings import GIB, MIB, Settings
 from deploys.sizes import (
+    EXTENT,
     group_size,
     human,
     largest_root,
@@ -53,9 +56,9 @@ def plan_disk(settings: Settings) -> DiskPlan:
         PreflightError: the disk is too small for what it is to hold.
     """
     volumes, size = settings.volumes, settings.image.disk_size
-    boot = round_up(volumes.boot_size, MIB)
-    room = root_and_snapshot(group_size(size, boot + ESP_SIZE), volumes)
-    root = round_up(volumes.root_size or largest_root(room, volumes), 4 * MIB)
+    bios, boot, lvm = spare_layout(volumes)
+    room = root_and_snapshot(group_size(size, (boot.size or 0) + ESP_SIZE), volumes)
+    root = round_up(volumes.root_size or largest_root(room, volumes), EXTENT)
     wanted = max(root, _LEAST_ROOT)
     if wanted + snapshot_size(wanted, volumes) > room:
         needed = needed_disk(wanted, volumes) + ESP_SIZE
@@ -64,10 +67,10 @@ def plan_disk(settings: Settings) -> DiskPlan:
         )
     return DiskPlan(
         size=size,
-        bios=Partition("resnap-bios", BIOS_BOOT, MIB),
+        bios=bios,
         esp=Partition("resnap-esp", EFI_SYSTEM, ESP_SIZE),
-        boot=Partition("resnap-boot", LINUX, boot),
-        lvm=Partition("resnap-lvm", LINUX_LVM),
+        boot=boot,
+        lvm=lvm,
         root=Volume(volumes.lvroot, root),
         persistent=Volume("persistent", volumes.persistent_size, "ext4"),
         swap=Volume("swap", volumes.swap_size, "swap"),
@@ -88,7 +91,6 @@ def fstab(settings: Settings, boot_uuid: str) -> str:
     lines = (
         f"{mapper_path(volumes.volgroup, volumes.lvroot)} / ext4 errors=remount-ro 0 1",
         f"UUID={boot_uuid} /boot ext4 defaults 0 2",
-        f"{mapper_path(volumes.volgroup, 'persistent')} /persistent ext4 defaults,nofail 0 2",
-        f"{mapper_path(volumes.volgroup, 'swap')} none swap sw,nofail 0 0",
+        *own_fstab(volumes.volgroup),
     )
     return "".join(f"{line}\n" for line in lines)

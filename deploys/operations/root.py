@@ -54,11 +54,15 @@ lvchange --addtag "$tag" "$vg/$lv"
 def copied_fstab(lines: Sequence[str], vg: str) -> str:
     """The copy's fstab but for / and /boot: the host's own entries, then persistent and swap."""
     kept = [line for line in lines if _is_kept(line)]
-    own = (
+    return "\n".join((*kept, *own_fstab(vg)))
+
+
+def own_fstab(vg: str) -> tuple[str, str]:
+    """The lines of a box's fstab for the volumes that are its own: persistent and swap."""
+    return (
         f"{mapper_path(vg, 'persistent')} /persistent ext4 defaults,nofail 0 2",
         f"{mapper_path(vg, 'swap')} none swap sw,nofail 0 0",
     )
-    return "\n".join((*kept, *own))
 
 
 def _is_kept(line: str) -> bool:

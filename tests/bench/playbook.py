@@ -17,7 +17,9 @@ from deploys.operations.boot import _OTHER_ENTRIES
 from deploys.operations.onbox import OnboxFile
 from deploys.preflight import Preflight
 from deploys.settings import Settings
+from deploys.stack import stack_packages
 from deploys.survey import read_survey
+from deploys.volumes import PACKAGES as VOLUME_PACKAGES
 
 Task = dict[str, Any]
 
@@ -25,7 +27,6 @@ Task = dict[str, Any]
 # Ansible's apt module needs this library, and would install it: unpacked beside the system
 # instead, no package is on the box that the manifest does not know.
 APT_LIBRARY = "/var/tmp/bench-apt/usr/lib/python3/dist-packages"
-_OWN = ("python3", "git", "ca-certificates", "openssh-client")
 
 
 @dataclass(frozen=True)
@@ -163,11 +164,9 @@ COMPUTED = (MANIFEST, SETTINGS, RELEASE)
 LINKS = (PYTHON_PATH, PROJECT_PATH)
 
 _TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
-    "Volumes | LVM and initramfs tools": lambda _known, _folder: _packages("lvm2", "fdisk", "zstd"),
+    "Volumes | LVM and initramfs tools": lambda _known, _folder: _packages(*VOLUME_PACKAGES),
     "Volumes | LVM gives freed space back": _lvmlocal,
-    "Stack | Install packages": lambda known, _folder: _packages(
-        *_OWN, *known.settings.stack.packages
-    ),
+    "Stack | Install packages": lambda known, _folder: _packages(*stack_packages(known.settings)),
     "Stack | Helpers": lambda _known, folder: _copies(tree("usr/lib/pipeline"), folder),
     "Bundle | Python libraries": _link(PYTHON_PATH),
     "Bundle | Copy of the project": _link(PROJECT_PATH),

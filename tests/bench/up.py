@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 from tasks.machines import shell
+from tasks.machines.qemu import Guest
 from tasks.places import ROOT
 from tests.bench.rows import Row, Step, Target
 
@@ -45,12 +45,11 @@ def up(step: Step) -> list[Row]:
             argv: list[str | Path] = [sys.executable, "-c", _TOOL, note]
             shell.run(argv, env=env, cwd=ROOT, timeout=_DEADLINE)
             took = time.perf_counter() - began
-            record = json.loads((state / "guest" / "guest.json").read_text())
+            accelerator = Guest.load(state / "guest").accelerator
         finally:
             destroy = [sys.executable, "-m", "invoke", "destroy", "--force"]
             if (state / "guest").exists():
                 shell.run(destroy, env=env, cwd=ROOT, timeout=120, check=False)
-        accelerator = record["accelerator"]
         what = f"inv up from nothing, on {accelerator}"
         return [
             Row(what, "s", took, target=_TARGETS[accelerator]),
