@@ -14,37 +14,35 @@ from invoke.tasks import task
 from deploys.errors import BoxError
 from deploys.settings import Settings
 from tasks.fleet import connected, one_line
+from tasks.guests import SPARE, start
 from tasks.host import SETTINGS_HELP, load_settings
-from tasks.machines import accelerator, image
-from tasks.machines.hardware import Machine
 from tasks.machines.qemu import Guest
-from tasks.places import GUEST, STATE
-from tasks.progress import HostProgress, bars
-from tasks.provisioning import REFERENCE, Provision, Request
-
-# Where a guest has its second disk; see tasks/machines/qemu.py.
-_SPARE = "/dev/vdb"
+from tasks.places import GUEST
+from tasks.progress import HostProgress, InterruptibleProgress, bars
+from tasks.provisioning import REFERENCE, Provision, Provisioned, Request
 
 
-@task(iterable=["set"], help=SETTINGS_HELP)
-def up(_c: Context, set: Sequence[str] | None = None, settings: str = "") -> None:  # noqa: A002
-    """Start a plain Debian guest here, make it a box, and run a calculation on it."""
+@task(
+    iterable=["set"],
+    help={**SETTINGS_HELP, "bare": "Start a plain Debian host, and provision that over SSH."},
+)
+def up(
+    _c: Context,
+    bare: bool = False,
+    set: Sequence[str] | None = None,  # noqa: A002 - the flag is --set
+    settings: str = "",
+) -> None:
+    """Start a box here, made from nothing if need be, and run a calculation on it."""
     chosen = load_settings(settings, set)
     began = time.monotonic()
     with one_line(), bars() as frame:
-        progress = HostProgress("guest", frame)
-        guest = start(chosen, progress)
-        host = connected(guest)
+        progress = InterruptibleProgress("guest", frame)
         try:
-            progress.step("waiting for the guest to boot")
-            host.wait(chosen.boot.reboot_deadline)
-            device = None if host.state().is_box else _SPARE
-            result = Provision(host, chosen, Request(device), progress).run()
-            progress.step("calculating silicon with LAMMPS and the KIM model")
-            has_lammps = "lammps" in chosen.stack.packages
-            calculation = host.run(REFERENCE).strip() if has_lammps else "(lammps not chosen)"
-        finally:
-            host.close()
+            with progress.listening():
+                guest = start(chosen, progress, bare=bare)
+                result, calculation = _provisioned(guest, chosen, progress)
+        except KeyboardInterrupt as interrupt:
+            raise Exit("interrupted: inv up goes on from here", code=130) from interrupt
         progress.done("up")
     print(f"silicon     {calculation}")
     print(f"manifest    {result.manifest}")
@@ -53,30 +51,22 @@ def up(_c: Context, set: Sequence[str] | None = None, settings: str = "") -> Non
     print(f"took        {time.monotonic() - began:.0f} s")
 
 
-def start(settings: Settings, progress: HostProgress) -> Guest:
-    """The local guest, running: made if there is none, powered on if it is off.
-
-    Raises:
-        BoxError: it cannot be made or started.
-    """
-    progress.step("making the base image")
-    recipe = image.Recipe("plain", disk_size=settings.guest.disk_size)
-    base = image.build(recipe, STATE, progress.step)
-    accel = accelerator.choose(base.kernel, STATE, progress.step)
-    guest = Guest.find(GUEST)
-    if guest is not None and guest.alive:
-        return guest
-    if guest is not None:
-        # its disks are of the image that was the newest then
-        disks, identity = guest.machine.disks, guest.identity
-    else:
-        GUEST.mkdir(parents=True, exist_ok=True)
-        root = image.overlay(base.path, GUEST / "root.qcow2")
-        spare = image.empty_disk(GUEST / "spare.qcow2", settings.guest.spare_size)
-        disks, identity = (root, spare), base.identity
-    progress.step(f"starting the guest on {accel.name}: {accel.reason}")
-    machine = Machine(disks=disks, memory=settings.guest.memory, cpus=settings.guest.cpus)
-    return Guest.start(GUEST, machine, identity, accel)
+def _provisioned(
+    guest: Guest, settings: Settings, progress: HostProgress
+) -> tuple[Provisioned, str]:
+    """The guest as a box that is up to date, and what its calculation printed."""
+    host = connected(guest)
+    try:
+        progress.step("waiting for the guest to boot")
+        host.wait(settings.boot.reboot_deadline)
+        device = None if host.state().is_box else SPARE
+        result = Provision(host, settings, Request(device), progress).run()
+        if "lammps" not in settings.stack.packages:
+            return result, "(lammps not chosen)"
+        progress.step("calculating silicon with LAMMPS and the KIM model")
+        return result, host.run(REFERENCE).strip()
+    finally:
+        host.close()
 
 
 @task(help={"command": "Run this instead of a shell."})

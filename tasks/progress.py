@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import time
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import (
@@ -62,3 +65,41 @@ class HostProgress:
         if not console.is_terminal:
             seconds = time.monotonic() - self._began
             console.print(f"{self._name} {seconds:6.1f} s  {text}", highlight=False, soft_wrap=True)
+
+
+class InterruptibleProgress(HostProgress):
+    """Progress that ends the work at its next step when a Ctrl-C was lost.
+
+    Python drops an exception that is raised within a fork, where a build spends much of its time.
+    """
+
+    def __init__(self, name: str, frame: Progress) -> None:
+        super().__init__(name, frame)
+        self._interrupted = False
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take notice of Ctrl-C, unless whoever started us wants it ignored."""
+        before = signal.getsignal(signal.SIGINT)
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._notice)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def step(self, name: str) -> None:
+        self._check()
+        super().step(name)
+
+    def operation(self, name: str, number: int, total: int) -> None:
+        self._check()
+        super().operation(name, number, total)
+
+    def _notice(self, _signal: int, _frame: object) -> None:
+        self._interrupted = True
+        raise KeyboardInterrupt
+
+    def _check(self) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt

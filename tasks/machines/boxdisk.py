@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deploys.disk_plan import DiskPlan
+from deploys.errors import BoxError
 from deploys.operations.root import COPIED
-from tasks.machines import filesystems, grub, layout, loop, volumes
+from tasks.machines import filesystems, grub, layout, loop, shell, volumes
 from tasks.machines.identifiers import Fixed
 from tasks.machines.worktree import Worktree
 
 _DISK = "run/disk"
+# Of the partitions, see DiskPlan.
+_BOOT = 2
 
 
 def write(
@@ -49,3 +52,23 @@ def write(
         for label, source in tree.sources.items():
             progress(f"writing {label}")
             filesystems.write_ext4(tree.root, source, f"/{_DISK}", extents[label], label, fixed)
+
+
+def read_kernel(disk: Path, target: Path) -> None:
+    """Copy a Linux image of a box's disk into the file ``target``; nothing is mounted.
+
+    Raises:
+        BoxError: it has none.
+    """
+    boot = layout.extents(disk)[_BOOT]
+    device = f"{disk}?offset={boot.offset}"
+    # debugfs(8) has no exit code for what it could not do
+    listed = shell.run(["debugfs", "-R", "ls -p /", device], check=False).stdout
+    names = [line.split("/")[5] for line in listed.splitlines() if line.count("/") > 5]
+    kernels = sorted(name for name in names if name.startswith("vmlinuz-"))
+    if not kernels:
+        raise BoxError(f"{disk} is not the disk of a box: it has no Linux image")
+    target.unlink(missing_ok=True)
+    shell.run(["debugfs", "-R", f"dump /{kernels[-1]} {target}", device])
+    if not target.exists():
+        raise BoxError(f"the Linux image of {disk} cannot be read")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.machines import accelerator
 
 HOST = "127.0.0.1"
 MIB = 2**20
+_CREDENTIALS = "opt/io.systemd.credentials"
 _HOT_PORTS = 4  # PCIe ports kept free: q35's root bus takes no disk while it runs
 
 
@@ -30,7 +31,8 @@ class Machine(BaseModel):
     ``memory`` in bytes. ``cache`` is QEMU's word: ``unsafe`` makes the guest's flushes free, but
     what was flushed can be lost when QEMU is killed: not for a guest whose power is cut and that
     must boot again. An ``isolated`` guest reaches nothing; it can still be logged in to.
-    ``firmware`` is a file that takes the place of QEMU's own BIOS.
+    ``firmware`` is a file that takes the place of QEMU's own BIOS. ``credentials`` are files that
+    systemd in the guest finds by these names; see systemd.system-credentials(7).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,6 +45,7 @@ class Machine(BaseModel):
     cache: Literal["writeback", "none", "writethrough", "unsafe"] = "writeback"
     isolated: bool = False
     firmware: Path | None = None
+    credentials: dict[str, Path] = Field(default_factory=dict)
 
 
 def argv(directory: Path, machine: Machine, accel: accelerator.Accelerator, port: int) -> list[str]:
@@ -72,12 +75,17 @@ def argv(directory: Path, machine: Machine, accel: accelerator.Accelerator, port
     if machine.kernel is not None:
         words += ["-kernel", str(machine.kernel.image), "-initrd", str(machine.kernel.initrd)]
         words += ["-append", machine.kernel.arguments]
+    for name, path in machine.credentials.items():
+        words += ["-fw_cfg", f"name={_CREDENTIALS}/{name},file={_escaped(path)}"]
     for number in range(_HOT_PORTS):
         words += ["-device", f"pcie-root-port,id=hot{number},chassis={number + 1}"]
     return words
 
 
 def _drive(disk: Path, cache: str) -> str:
-    # A comma ends QEMU's option; doubled it is one.
-    file = str(disk.resolve()).replace(",", ",,")
-    return f"file={file},format=qcow2,cache={cache},discard=unmap,detect-zeroes=unmap"
+    return f"file={_escaped(disk)},format=qcow2,cache={cache},discard=unmap,detect-zeroes=unmap"
+
+
+def _escaped(file: Path) -> str:
+    """A file as a part of QEMU's option, which a comma would end; doubled it is one."""
+    return str(file.resolve()).replace(",", ",,")

@@ -42,6 +42,11 @@ def gpt(partitions: Sequence[Partition], identifiers: Identifiers) -> str:
 def partition(disk: Path, table: str) -> list[Extent]:
     """Write a partition table, as sfdisk(8) reads it; where its partitions lie."""
     shell.run(["sfdisk", "--quiet", "--wipe=always", disk], input=table)
+    return extents(disk)
+
+
+def extents(disk: Path) -> list[Extent]:
+    """Where a disk's partitions lie."""
     parts = json.loads(shell.run(["sfdisk", "--json", disk]).stdout)
     rows = parts["partitiontable"]["partitions"]
     return [Extent(row["start"] * SECTOR, row["size"] * SECTOR) for row in rows]

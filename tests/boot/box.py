@@ -17,7 +17,7 @@ from deploys.errors import DeployError
 from deploys.facts.box import HostState, Verdict
 from deploys.settings import load
 from tasks.fleet import connected
-from tasks.machines import accelerator, image
+from tasks.machines import accelerator, keys
 from tasks.machines.hardware import Machine
 from tasks.machines.qemu import Guest
 from tasks.places import ROOT
@@ -29,14 +29,22 @@ from tasks.remote import Host
 DEADLINE = 600
 # Nothing to install but what a box cannot do without: the stack has its own test.
 LEAN = ("boot.deadline=60", "stack.packages=")
+# The same for a box that is built, on a disk that is small.
+SMALL = (
+    "image.disk_size=10G",
+    "volumes.persistent_size=256M",
+    "volumes.swap_size=64M",
+    *LEAN,
+)
 
 
 @dataclass(frozen=True)
 class Box:
-    """A running guest and the host it is, over SSH."""
+    """A running guest and the host it is, over SSH; ``settings`` is what it is, or is to be."""
 
     guest: Guest
     host: Host
+    settings: tuple[str, ...] = LEAN
 
     def succeed(self, command: str) -> str:
         """What a command printed that must have exit code 0, run as root."""
@@ -66,21 +74,25 @@ class Box:
     def provision(
         self, *overrides: str, device: str | None = None, reclaim: bool = False
     ) -> Provisioned:
-        settings = load(overrides=overrides or LEAN)
+        settings = load(overrides=overrides or self.settings)
         progress = HostProgress("box", Progress(disable=True))
         return Provision(self.host, settings, Request(device, reclaim=reclaim), progress).run()
 
 
 @contextlib.contextmanager
 def running(
-    folder: Path, base: image.BaseImage, machine: Machine, accel: accelerator.Accelerator
+    folder: Path,
+    identity: keys.Identity,
+    machine: Machine,
+    accel: accelerator.Accelerator,
+    settings: tuple[str, ...] = LEAN,
 ) -> Iterator[Box]:
     """A guest that is on and lets us in; its power is cut at the end."""
-    with Guest.start(folder, machine, base.identity, accel) as guest:
+    with Guest.start(folder, machine, identity, accel) as guest:
         host = connected(guest)
         try:
             host.wait(DEADLINE)
-            yield Box(guest, host)
+            yield Box(guest, host, settings)
         finally:
             host.close()
 
@@ -121,3 +133,16 @@ def status(state: Path, words: Sequence[str] = ("status", "--json")) -> dict[str
     (values,) = json.loads(ran.stdout).values()
     assert isinstance(values, dict)
     return values
+
+
+def flags(settings: Sequence[str]) -> list[str]:
+    """Settings as words of a command line."""
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+def home_that_knows(box: Box, folder: Path) -> Path:
+    """A user's home below ``folder``, where the box's host key was confirmed."""
+    ssh = folder / ".ssh"
+    ssh.mkdir()
+    (ssh / "known_hosts").write_text(box.guest.login.known_hosts.read_text())
+    return folder

@@ -1,4 +1,4 @@
-"""What the boot tests share: the images of one run, and a box that was provisioned once.
+"""What the boot tests share: the images of one run.
 
 Guests' disks are overlays: no test sees what another wrote. Two workers run two guests at a
 time; what both need is made by the first that asks, under a lock.
@@ -7,7 +7,6 @@ time; what both need is made by the first that asks, under a lock.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,18 +14,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tasks.machines import accelerator, image
+from tasks.machines import accelerator, credentials, image
 from tasks.machines.hardware import Machine
-from tests.boot.box import LEAN, Box, running
+from tests.boot.box import SMALL, Box, command, flags, running
 
 GIB = 2**30
 # Of two guests at a time on two cores: with two each, they spin on each other's locks.
 CPUS = 1
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """First the files that need no box made before: two workers would wait for the same one."""
-    items.sort(key=lambda item: "box_disk" in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,45 +60,53 @@ Start = Callable[..., AbstractContextManager[Box]]
 
 @pytest.fixture(scope="session")
 def start(accel: accelerator.Accelerator, tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """Start a guest on overlays of disks, with a spare disk of so many bytes beside them."""
+    """Start a bare host of a base image, with a spare disk of so many bytes."""
 
-    def start(base: image.BaseImage, disk: Path, spare: int = 0) -> AbstractContextManager[Box]:
+    def start(base: image.BaseImage, spare: int = 0) -> AbstractContextManager[Box]:
         folder = tmp_path_factory.mktemp("guest")
-        disks = [overlay(base, disk, folder / "root.qcow2")]
+        disks = [image.overlay(base.path, folder / "root.qcow2")]
         if spare:
             disks.append(image.empty_disk(folder / "spare.qcow2", spare))
-        return running(folder, base, Machine(disks=tuple(disks), cpus=CPUS), accel)
+        return running(folder, base.identity, Machine(disks=tuple(disks), cpus=CPUS), accel)
 
     return start
 
 
-def overlay(base: image.BaseImage, disk: Path, file: Path) -> Path:
-    """A disk on top of a base image or of a guest's own disk."""
-    if disk == base.path:
-        return image.overlay(disk, file)
-    return image.overlay(disk, file, backing="qcow2")
-
-
 @pytest.fixture(scope="session")
-def box_disk(shared: Path, lvm_image: image.BaseImage, accel: accelerator.Accelerator) -> Path:
-    """The disk of a host with its root on LVM, provisioned once, lean, powered off in order."""
-    disk = shared / "box.qcow2"
-    with FileLock(shared / "box.lock"):
+def built(shared: Path) -> Path:
+    """A lean box's image, as ``inv box.build`` makes it."""
+    disk = shared / "built.raw"
+    with FileLock(shared / "built.lock"):
         if not disk.exists():
-            folder = shared / "provisioned"
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            root = image.overlay(lvm_image.path, folder / "root.qcow2")
-            with running(folder, lvm_image, Machine(disks=(root,), cpus=CPUS), accel) as bare:
-                assert bare.state.verdict is None, "a bare host left a verdict"
-                assert bare.provision(*LEAN).changed
-                bare.guest.halt()
-            root.rename(disk)
+            ran = command("inv", "box.build", "--out", str(disk), *flags(SMALL), state=shared)
+            assert ran.code == 0, ran.stderr
     return disk
 
 
+StartBox = Callable[[], AbstractContextManager[Box]]
+
+
+@pytest.fixture(scope="session")
+def start_box(
+    built: Path,
+    accel: accelerator.Accelerator,
+    shared: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> StartBox:
+    """Start a box that never ran before."""
+
+    def start_box() -> AbstractContextManager[Box]:
+        folder = tmp_path_factory.mktemp("box")
+        disk = image.overlay(built, folder / "root.qcow2")
+        identity, given = credentials.make(folder, "vagrant", shared / "id_ed25519")
+        machine = Machine(disks=(disk,), cpus=CPUS, credentials=given)
+        return running(folder, identity, machine, accel, SMALL)
+
+    return start_box
+
+
 @pytest.fixture(scope="module")
-def box(start: Start, lvm_image: image.BaseImage, box_disk: Path) -> Iterator[Box]:
+def box(start_box: StartBox) -> Iterator[Box]:
     """A box that a module's tests share, in order, in its first fresh snapshot."""
-    with start(lvm_image, box_disk) as running_box:
+    with start_box() as running_box:
         yield running_box

@@ -17,31 +17,14 @@ from tasks.machines import accelerator, image, keys
 from tasks.machines.hardware import Machine
 from tasks.machines.qemu import Guest
 from tasks.remote import Host
-from tests.boot.box import DEADLINE, Box, command
+from tests.boot.box import DEADLINE, SMALL, Box
 from tests.boot.conftest import CPUS
 
-# The stack has its own test.
-SMALL = (
-    "image.disk_size=10G",
-    "volumes.persistent_size=256M",
-    "volumes.swap_size=64M",
-    "stack.packages=",
-)
 OVMF = Path("/usr/share/ovmf/OVMF.fd")
 HOST_KEYS = [
     f"ssh_host_{kind}_key{suffix}" for kind in ("ecdsa", "ed25519") for suffix in ("", ".pub")
 ]
 NOBODY = keys.Identity(user="vagrant", user_key=Path("/dev/null"), host_key="ssh-ed25519 AAAA")
-
-
-@pytest.fixture(scope="module")
-def built(shared: Path) -> Path:
-    """A lean box's image."""
-    disk = shared / "built.raw"
-    flags = [word for setting in SMALL for word in ("--set", setting)]
-    ran = command("inv", "box.build", "--out", str(disk), *flags, state=shared)
-    assert ran.code == 0, ran.stderr
-    return disk
 
 
 @contextlib.contextmanager
@@ -61,7 +44,7 @@ def first_boot(
         host = Host(connection, login.known_hosts)
         try:
             host.wait(DEADLINE)
-            yield Box(guest, host)
+            yield Box(guest, host, SMALL)
         finally:
             host.close()
 
@@ -128,7 +111,7 @@ def test_nothing_of_its_making_is_left(box: Box) -> None:
 
 def test_a_provision_over_ssh_finds_nothing_to_change(box: Box) -> None:
     before = box.state.boot_id
-    assert not box.provision(*SMALL).changed
+    assert not box.provision().changed
     assert box.state.boot_id == before
 
 

@@ -13,7 +13,7 @@ from tests.boot.conftest import GIB, Start
 def test_debian_12_becomes_a_box(start: Start, shared: Path) -> None:
     recipe = image.Recipe("lvm", disk_size=10 * GIB, suite="bookworm")
     base = image.build(recipe, shared)
-    with start(base, base.path) as box:
+    with start(base) as box:
         assert box.state.os_version == "12"
         assert box.provision(*LEAN).changed
         assert box.verdict.name == "fresh"

@@ -12,7 +12,7 @@ from tests.boot.conftest import GIB, Start
 
 @pytest.fixture(scope="module")
 def host(start: Start, full_image: image.BaseImage) -> Iterator[Box]:
-    with start(full_image, full_image.path, spare=12 * GIB) as box:
+    with start(full_image, spare=12 * GIB) as box:
         yield box
 
 

@@ -13,49 +13,46 @@ import pytest
 from tasks.fleet import connected
 from tasks.machines import accelerator, image
 from tasks.machines.hardware import Kernel, Machine
+from tasks.machines.keys import Identity
 from tasks.machines.qemu import Guest
 from tests.boot.box import DEADLINE, Box
-from tests.boot.conftest import CPUS, Start, overlay
+from tests.boot.conftest import StartBox
 
 
 @pytest.fixture(scope="module")
 def left_dirty(
-    start: Start,
-    lvm_image: image.BaseImage,
-    box_disk: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Path, Kernel]:
-    """A box's disk, switched off with a dirty snapshot, and the kernel that booted it."""
+    start_box: StartBox, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Machine, Identity]:
+    """A box that was switched off with a dirty snapshot; QEMU is to boot it by its own kernel."""
     folder = tmp_path_factory.mktemp("dirty")
-    with start(lvm_image, box_disk) as box:
+    with start_box() as box:
         box.succeed("touch /etc/dirty")
         arguments = box.succeed("cat /proc/cmdline").strip().partition(" ")[2]
         # the box mounts /boot in maintenance alone; here it is read beside
-        box.succeed("mount /dev/vda1 /mnt")
+        box.succeed("mount LABEL=boot /mnt")
         for name in ("vmlinuz", "initrd.img"):
             argv = box.guest.login.ssh_argv(f"sudo cat /mnt/{name}-{box.state.kernel}")
             with (folder / name).open("wb") as file:
                 subprocess.run(argv, stdout=file, stdin=subprocess.DEVNULL, check=True)
         box.guest.halt()
-        disk = box.guest.machine.disks[0].rename(folder / "disk.qcow2")
     kernel = Kernel(image=folder / "vmlinuz", initrd=folder / "initrd.img", arguments=arguments)
-    return disk, kernel
+    return box.guest.machine.model_copy(update={"kernel": kernel}), box.guest.identity
 
 
 @pytest.mark.parametrize("seconds", [5, 20])
 def test_disk_that_comes_late_is_reset(
-    left_dirty: tuple[Path, Kernel],
+    left_dirty: tuple[Machine, Identity],
     seconds: int,
-    lvm_image: image.BaseImage,
     accel: accelerator.Accelerator,
     tmp_path: Path,
 ) -> None:
-    disk, kernel = left_dirty
-    machine = Machine(disks=(), kernel=kernel, cpus=CPUS)
-    with Guest.start(tmp_path, machine, lvm_image.identity, accel) as guest:
-        guest.wait_for_serial("resnap: waiting for debian-vg/root", 200)
+    machine, identity = left_dirty
+    late = image.overlay(machine.disks[0], tmp_path / "late.qcow2", backing="qcow2")
+    without = machine.model_copy(update={"disks": ()})
+    with Guest.start(tmp_path, without, identity, accel) as guest:
+        guest.wait_for_serial("resnap: waiting for vagrant-pipeline/root", 200)
         time.sleep(seconds)  # the lateness under test, not a wait for something
-        guest.add_disk(overlay(lvm_image, disk, tmp_path / "late.qcow2"))
+        guest.add_disk(late)
         host = connected(guest)
         try:
             host.wait(DEADLINE)

@@ -1,6 +1,20 @@
 """A host whose root is on LVM already (kind b) becomes a box, in the volume group it has."""
 
+from collections.abc import Iterator
+
+import pytest
+
+from tasks.machines import image
 from tests.boot.box import Box
+from tests.boot.conftest import Start
+
+
+@pytest.fixture(scope="module")
+def box(start: Start, lvm_image: image.BaseImage) -> Iterator[Box]:
+    with start(lvm_image) as host:
+        assert host.state.verdict is None, "a bare host left a verdict"
+        assert host.provision().changed
+        yield host
 
 
 def test_boots_into_a_fresh_snapshot_of_the_hosts_own_volume_group(box: Box) -> None:

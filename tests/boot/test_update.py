@@ -10,26 +10,26 @@ import pytest
 
 from deploys.errors import DeployError
 from tasks.places import ROOT
-from tests.boot.box import LEAN, Box
+from tests.boot.box import SMALL, Box, flags, home_that_knows
 
 
 def test_update_that_fails_is_merged_back(box: Box) -> None:
     manifest = box.state.release["MANIFEST"]
     with pytest.raises(DeployError, match="no-such-package"):
-        box.provision(*LEAN[:1], "stack.packages=no-such-package")
+        box.provision(*SMALL, "stack.packages=no-such-package")
     assert box.verdict.name == "fresh"
     assert box.state.release["MANIFEST"] == manifest
-    volumes = box.succeed("lvs --noheadings --options lv_name debian-vg").split()
-    assert sorted(volumes) == ["persistent", "root", "root_snap"]
+    volumes = box.succeed("lvs --noheadings --options lv_name vagrant-pipeline").split()
+    assert sorted(volumes) == ["persistent", "root", "root_snap", "swap"]
     assert not box.provision().changed
 
 
 def test_power_cut_in_maintenance_is_merged_back(box: Box) -> None:
     box.reboot("maintenance")
-    box.succeed("lvremove --yes debian-vg/root_snap")
+    box.succeed("lvremove --yes vagrant-pipeline/root_snap")
     box.succeed(
         "lvcreate --yes --snapshot --chunksize 64K --extents 100%ORIGIN "
-        "--name root_safety debian-vg/root"
+        "--name root_safety vagrant-pipeline/root"
     )
     box.succeed("touch /etc/half-done")
     box.succeed("sync")
@@ -44,15 +44,13 @@ def test_power_cut_in_maintenance_is_merged_back(box: Box) -> None:
 def test_interrupted_update_is_merged_back(box: Box, tmp_path: Path) -> None:
     manifest = box.state.release["MANIFEST"]
     login = box.guest.login
-    (tmp_path / ".ssh").mkdir()
-    (tmp_path / ".ssh" / "known_hosts").write_text(login.known_hosts.read_text())
     fab = subprocess.Popen(
         [
             *(Path(sys.executable).with_name("fab"), "--search-root", ROOT),
             *("-i", login.key, "-H", f"{login.user}@{login.host}:{login.port}"),
-            *("provision", "--set", LEAN[0], "--set", "stack.packages=ed"),
+            *("provision", *flags((*SMALL, "stack.packages=ed"))),
         ],
-        env={**os.environ, "HOME": str(tmp_path)},
+        env={**os.environ, "HOME": str(home_that_knows(box, tmp_path))},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

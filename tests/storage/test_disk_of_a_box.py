@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from deploys.disk_plan import DiskPlan, plan_disk
+from deploys.errors import BoxError
 from deploys.operations.root import COPIED
 from deploys.settings import MIB, load
 from deploys.volume_plan import Volume
-from tasks.machines import filesystems, layout, loop, volumes
+from tasks.machines import boxdisk, filesystems, layout, loop, volumes
 from tasks.machines.identifiers import Fixed, Identifiers
 from tests.storage.commands import run
 
@@ -95,3 +96,25 @@ def test_volumes_that_do_not_fit_are_refused(plan: DiskPlan, tmp_path: Path) -> 
     with pytest.raises(Exception, match="insufficient free space"):
         volumes.make(disk, extents[3], "test-box", wanted)
     assert run("losetup", "--list", "--noheadings") == before
+
+
+def test_its_kernel_can_be_read(plan: DiskPlan, tmp_path: Path) -> None:
+    disk, files = tmp_path / "disk.raw", tmp_path / "boot"
+    files.mkdir()
+    (files / "vmlinuz-6.12.9-amd64").write_text("kernel")
+    with disk.open("wb") as file:
+        file.truncate(plan.size)
+    boot = layout.partition(disk, layout.gpt(plan.partitions, NAMES))[2]
+    extended = f"offset={boot.offset}"
+    run("mke2fs", "-q", "-t", "ext4", "-E", extended, "-d", files, disk, f"{boot.size // 1024}k")
+    boxdisk.read_kernel(disk, tmp_path / "vmlinuz")
+    assert (tmp_path / "vmlinuz").read_text() == "kernel"
+
+
+def test_a_disk_without_a_kernel_is_no_box(plan: DiskPlan, tmp_path: Path) -> None:
+    disk = tmp_path / "disk.raw"
+    with disk.open("wb") as file:
+        file.truncate(plan.size)
+    layout.partition(disk, layout.gpt(plan.partitions, NAMES))
+    with pytest.raises(BoxError, match="is not the disk of a box"):
+        boxdisk.read_kernel(disk, tmp_path / "vmlinuz")

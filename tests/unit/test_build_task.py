@@ -11,10 +11,11 @@ import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from deploys.bundle import Project
 from deploys.errors import BoxError
 from deploys.facts.box import HostState
 from deploys.settings import Settings
-from tasks import build, ns
+from tasks import boxes, build, bundle, ns
 from tasks.building import Build, Built
 
 
@@ -22,7 +23,9 @@ from tasks.building import Build, Built
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the image lies when no flag says otherwise."""
     box = tmp_path / "state" / "box.raw"
-    monkeypatch.setattr(build, "BOX", box)
+    monkeypatch.setattr(boxes, "BOX", box)
+    monkeypatch.setattr(boxes, "_NOTE", box.with_suffix(".made-of"))
+    monkeypatch.setattr(bundle, "project_version", lambda: Project("commit", "digest"))
     return box
 
 

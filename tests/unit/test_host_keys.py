@@ -16,7 +16,7 @@ NAMES = {f"ssh_host_{kind}_key{suffix}" for kind in ("ed25519", "ecdsa") for suf
 pytestmark = pytest.mark.commands
 
 
-def boot(root: Path, *, mounted: bool = True) -> dict[str, str]:
+def boot(root: Path, *, mounted: bool = True, given: Path | None = None) -> dict[str, str]:
     """Run it on a fake box with an empty /run; the keys that sshd then finds."""
     tools = root / "tools"
     tools.mkdir(exist_ok=True)
@@ -27,6 +27,7 @@ def boot(root: Path, *, mounted: bool = True) -> dict[str, str]:
         **os.environ,
         "PATH": f"{tools}:{os.environ['PATH']}",
         "PIPELINE_ROOT": str(root),
+        **({"CREDENTIALS_DIRECTORY": str(given)} if given else {}),
     }
     (root / "run").mkdir(exist_ok=True)
     subprocess.run([SCRIPT], env=environment, check=True, capture_output=True)
@@ -60,4 +61,14 @@ def test_without_persistent_there_are_keys_for_this_boot(root: Path) -> None:
     other = boot(root, mounted=False)
     assert set(other) == NAMES
     assert other != kept
+    assert boot(root) == kept
+
+
+def test_a_key_that_the_machine_was_given_is_its_only_one(root: Path, tmp_path: Path) -> None:
+    kept = boot(root)
+    given = tmp_path / "credentials"
+    given.mkdir()
+    assert boot(root, given=given) == kept
+    (given / "ssh_host_ed25519_key").write_text("given\n")
+    assert boot(root, given=given) == {"ssh_host_ed25519_key": "given\n"}
     assert boot(root) == kept

@@ -1,0 +1,94 @@
+"""The box's image in the state folder: built when it is not of these settings and this checkout."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from rich.progress import Progress
+
+from deploys.bundle import Project
+from deploys.errors import BoxError
+from deploys.facts.box import HostState
+from deploys.settings import Settings, load
+from tasks import boxes, bundle
+from tasks.building import Build, Built
+from tasks.progress import HostProgress
+
+PROGRESS = HostProgress("box", Progress(disable=True))
+
+
+@pytest.fixture
+def builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """The settings of all builds; a build writes one file."""
+    seen: list[Settings] = []
+
+    def run(self: Build) -> Built:
+        seen.append(self._settings)
+        partial = self._out.with_name("partial")
+        partial.write_text("image")
+        os.utime(partial, ns=(0, len(seen)))
+        return Built(partial.replace(self._out), 5, HostState())
+
+    monkeypatch.setattr(Build, "run", run)
+    monkeypatch.setattr(boxes, "BOX", tmp_path / "state/box.raw")
+    monkeypatch.setattr(boxes, "_NOTE", tmp_path / "state/box.made-of")
+    monkeypatch.setattr(bundle, "project_version", lambda: Project("one", "1"))
+    return seen
+
+
+def test_it_is_built_once(builds: list[Settings], tmp_path: Path) -> None:
+    image = boxes.box_image(Settings(), PROGRESS)
+    assert image == boxes.box_image(Settings(), PROGRESS) == tmp_path / "state/box.raw"
+    assert len(builds) == 1
+
+
+def test_the_guest_of_it_is_no_part_of_it(builds: list[Settings]) -> None:
+    boxes.box_image(Settings(), PROGRESS)
+    boxes.box_image(load(overrides=["guest.cpus=1"]), PROGRESS)
+    assert len(builds) == 1
+
+
+def test_other_settings_are_another_box(builds: list[Settings]) -> None:
+    boxes.box_image(Settings(), PROGRESS)
+    other = load(overrides=["stack.packages="])
+    boxes.box_image(other, PROGRESS)
+    boxes.box_image(other, PROGRESS)
+    assert [each.stack.packages for each in builds] == [Settings().stack.packages, ()]
+
+
+def test_another_checkout_is_another_box(
+    builds: list[Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes.box_image(Settings(), PROGRESS)
+    monkeypatch.setattr(bundle, "project_version", lambda: Project("two", "2"))
+    boxes.box_image(Settings(), PROGRESS)
+    assert len(builds) == 2
+
+
+def test_a_file_that_took_its_place_is_not_it(builds: list[Settings]) -> None:
+    boxes.box_image(Settings(), PROGRESS).write_text("other")
+    boxes.box_image(Settings(), PROGRESS)
+    assert len(builds) == 2
+
+
+def test_a_box_that_was_asked_for_is_built_again(builds: list[Settings]) -> None:
+    boxes.box_image(Settings(), PROGRESS)
+    boxes.build_box(Settings(), PROGRESS)
+    boxes.box_image(Settings(), PROGRESS)
+    assert len(builds) == 2
+
+
+def test_after_a_build_that_failed_it_is_built_again(
+    builds: list[Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Build) -> Built:
+        raise BoxError("no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Build, "run", fail)
+        with pytest.raises(BoxError):
+            boxes.box_image(Settings(), PROGRESS)
+    boxes.box_image(Settings(), PROGRESS)
+    assert len(builds) == 1
