@@ -9,22 +9,20 @@ from deploys.operations import onbox, services
 from deploys.settings import Settings
 
 UNIT = "provisiond.service"
+FILES = (
+    "usr/sbin/provisiond",
+    f"etc/systemd/system/{UNIT}",
+    "persistent/runsetup",
+    "persistent/runsecure",
+)
 REMEMBERED = "/persistent/settings/runsetup"
 """The arguments runsetup remembers: hostname and branch, a line each."""
 
 
 @deploy("provisiond")
 def provisiond() -> None:
-    """The service and its two scripts; ``/persistent`` must be mounted."""
-    onbox.files(
-        name="Install provisiond",
-        sources=box.tree(
-            "usr/sbin/provisiond",
-            f"etc/systemd/system/{UNIT}",
-            "persistent/runsetup",
-            "persistent/runsecure",
-        ),
-    )
+    """The service and its scripts; ``/persistent`` must be mounted."""
+    onbox.files(name="Install provisiond", sources=box.tree(*FILES))
     services.enabled(name=f"Enable {UNIT}", unit=UNIT)
 
 

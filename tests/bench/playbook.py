@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploys import provisiond
 from deploys.boot import sources
 from deploys.bundle import PROJECT_PATH, PYTHON_PATH
 from deploys.errors import BoxError
@@ -149,12 +150,6 @@ def _entries(_known: Known, _folder: Path) -> Task:
     }
 
 
-def _provisiond(_known: Known, folder: Path) -> Task:
-    unit = "etc/systemd/system/provisiond.service"
-    scripts = ("usr/sbin/provisiond", "persistent/runsetup", "persistent/runsecure")
-    return _copies(tree(unit, *scripts), folder)
-
-
 def _manifest(known: Known, folder: Path) -> Task:
     files = {path: OnboxFile(text.encode()) for path, text in known.contents.items()}
     return _copies(files, folder)
@@ -176,10 +171,12 @@ _TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
         "ansible.builtin.command": "/usr/sbin/makeinitrd --check",
         "changed_when": False,
     },
-    "provisiond | Install provisiond": _provisiond,
-    "provisiond | Enable provisiond.service": lambda _known, _folder: {
+    "provisiond | Install provisiond": lambda _known, folder: _copies(
+        tree(*provisiond.FILES), folder
+    ),
+    f"provisiond | Enable {provisiond.UNIT}": lambda _known, _folder: {
         "ansible.builtin.systemd_service": {
-            "name": "provisiond.service",
+            "name": provisiond.UNIT,
             "enabled": True,
         }
     },

@@ -12,7 +12,7 @@ from tasks.machines.qemu import Guest
 from tasks.places import ROOT
 from tests.bench.rows import Row, Step, Target
 
-_TARGETS = {"tcg": Target(high=12 * 60), "kvm": Target(high=3 * 60)}
+_TARGETS = {"tcg": Target(high=8 * 60), "kvm": Target(high=3 * 60)}
 _MEMORY = Target(high=300)
 _DEADLINE = 3600  # seconds until it is given up
 # VmHWM is of this process alone; getrusage's peak is also that of whoever forked it, or of
