@@ -44,6 +44,12 @@ class Built:
     state: HostState
 
 
+def packages(settings: Settings) -> tuple[str, ...]:
+    """All that is installed by name in a box: the system's, the deploys' and the stack's."""
+    named = (*settings.image.packages, *VOLUME_PACKAGES, *stack_packages(settings))
+    return tuple(sorted(set(named)))
+
+
 class Build:
     """Builds one image; its steps are told to ``progress``."""
 
@@ -84,16 +90,11 @@ class Build:
         suite = self._settings.image.suite
         self._progress.step("asking the mirror what it has")
         found = archive.read(suite, IMAGES)
-        packages = (
-            *(self._settings.image.packages),
-            *VOLUME_PACKAGES,
-            *stack_packages(self._settings),
-        )
         if wanted is not None:
             self._progress.step("looking for the manifest's versions")
             pins.require_had(wanted, found, IMAGES)
         layer = archive.layer(
-            found, suite, tuple(sorted(set(packages))), IMAGES, self._progress.step, wanted
+            found, suite, packages(self._settings), IMAGES, self._progress.step, wanted
         )
         self._check_disk(layer)
         # Not before what is in the packages: Python's compiled modules would be older than they.
