@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyinfra.api.deploy import deploy
-from pyinfra.operations import server
+from pyinfra.operations import files, server
 
 from deploys.onbox import ONBOX, tree
 from deploys.operations import onbox, services
@@ -56,6 +56,11 @@ def machine(image: Image, fstab: str) -> None:
         create_home=True,
         password=_CRYPTED,
         public_keys=str(_KEYS),
+    )
+    files.link(
+        name="shrink, at hand for its user",
+        path=f"/home/{image.user}/shrink",
+        target="/usr/lib/pipeline/shrink",
     )
     for unit in _ENABLED:
         services.enabled(name=f"Enable {unit}", unit=unit)

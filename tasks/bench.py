@@ -25,13 +25,20 @@ from tasks.machines.accelerator import qemu_version
 from tasks.machines.qemu import Guest
 from tasks.places import GUEST, ROOT
 from tasks.progress import console
+from tests.bench.build import build
 from tests.bench.provision import provision
 from tests.bench.resnap import resnap
 from tests.bench.root import root
 from tests.bench.rows import Bench, Row
 from tests.bench.up import up
 
-BENCHES: Mapping[str, Bench] = {"provision": provision, "root": root, "resnap": resnap, "up": up}
+BENCHES: Mapping[str, Bench] = {
+    "build": build,
+    "provision": provision,
+    "resnap": resnap,
+    "root": root,
+    "up": up,
+}
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ def names_one(argv: Sequence[str]) -> bool:
     },
 )
 def bench(_c: Context, name: str | None = None, json: str = "") -> None:
-    """Measure what the project promises of its speed and size, on the local guest."""
+    """Measure what the project promises of its speed and size, here and on the local guest."""
     with one_line():
         chosen = select(name or "")
         about = machine()

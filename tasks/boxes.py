@@ -43,6 +43,5 @@ def box_image(settings: Settings, progress: HostProgress) -> Path:
 
 def _made_of(settings: Settings) -> str:
     version = bundle.project_version()
-    wanted = settings.model_dump_json(exclude={"guest"})
     # of this very file: another build may have ended between its image and its note
-    return f"{BOX.stat().st_mtime_ns}\n{version.commit} {version.digest}\n{wanted}\n"
+    return f"{BOX.stat().st_mtime_ns}\n{version.commit} {version.digest}\n{settings.of_image()}\n"

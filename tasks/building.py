@@ -28,7 +28,7 @@ from deploys.stack import stack_packages
 from deploys.volumes import PACKAGES as VOLUME_PACKAGES
 from tasks import bundle
 from tasks.machines import archive, boxdisk, loop, partial, pins, worktree
-from tasks.machines.identifiers import Fixed, Identifiers
+from tasks.machines.identifiers import Fixed, Identifiers, asked_time
 from tasks.machines.tree import environment
 from tasks.machines.worktree import Worktree
 from tasks.places import BUNDLES, IMAGES
@@ -42,6 +42,12 @@ class Built:
     path: Path
     used: int
     state: HostState
+
+
+def packages(settings: Settings) -> tuple[str, ...]:
+    """All that is installed by name in a box: the system's, the deploys' and the stack's."""
+    named = (*settings.image.packages, *VOLUME_PACKAGES, *stack_packages(settings))
+    return tuple(sorted(set(named)))
 
 
 class Build:
@@ -64,7 +70,7 @@ class Build:
         """
         loop.require_root("making a box's disk image")
         plan = plan_disk(self._settings)
-        asked = _asked_epoch()
+        asked = asked_time()
         wanted = pins.read(self._manifest) if self._manifest else None
         if not self._out.parent.is_dir():
             raise PreflightError(f"{self._out.parent} is no folder")
@@ -84,16 +90,11 @@ class Build:
         suite = self._settings.image.suite
         self._progress.step("asking the mirror what it has")
         found = archive.read(suite, IMAGES)
-        packages = (
-            *(self._settings.image.packages),
-            *VOLUME_PACKAGES,
-            *stack_packages(self._settings),
-        )
         if wanted is not None:
             self._progress.step("looking for the manifest's versions")
             pins.require_had(wanted, found, IMAGES)
         layer = archive.layer(
-            found, suite, tuple(sorted(set(packages))), IMAGES, self._progress.step, wanted
+            found, suite, packages(self._settings), IMAGES, self._progress.step, wanted
         )
         self._check_disk(layer)
         # Not before what is in the packages: Python's compiled modules would be older than they.
@@ -171,12 +172,6 @@ class Build:
 
 def _seed(settings: Settings, epoch: int) -> str:
     version = bundle.project_version()
-    parts = [settings.model_dump_json(exclude={"guest"}), version.commit, version.digest, epoch]
+    parts = [settings.of_image()]
+    parts += [version.commit, version.digest, str(epoch)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _asked_epoch() -> int | None:
-    asked = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if asked and not (asked.isascii() and asked.isdigit()):
-        raise PreflightError(f"SOURCE_DATE_EPOCH {asked!r} is not a number of seconds")
-    return int(asked) if asked else None

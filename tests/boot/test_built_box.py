@@ -99,6 +99,7 @@ def test_vagrant_finds_what_it_expects(box: Box) -> None:
     assert keyring.count("vagrant insecure public key") == 2
     assert box.succeed("stat -c '%U %a' /home/vagrant/.ssh").strip() == "vagrant 700"
     assert box.succeed("sudo -u vagrant sudo -n id -u").strip() == "0"
+    assert box.succeed("/home/vagrant/shrink").startswith("/ reset 0")
     # VirtualBox's network card, and its disk's controller
     box.succeed("modinfo e1000 ahci")
 

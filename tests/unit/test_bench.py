@@ -124,7 +124,7 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 
 def test_every_bench_of_the_promises_is_there() -> None:
-    assert list(bench.BENCHES) == ["provision", "root", "resnap", "up"]
+    assert list(bench.BENCHES) == ["build", "provision", "resnap", "root", "up"]
 
 
 def test_the_bench_that_failed_is_not_good() -> None:

@@ -1,0 +1,100 @@
+"""``inv box.build`` from nothing, beside what others take to install the same packages.
+
+The peers stop where a box begins: mmdebstrap leaves a tar file, debootstrap a plain ext4
+filesystem; neither has the deploys, an initrd, LVM or a boot loader.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from deploys.errors import BoxError
+from deploys.settings import Settings
+from tasks.building import packages
+from tasks.machines import archive, loop, shell, tree
+from tasks.machines.archive import Archive
+from tasks.places import ROOT
+from tests.bench.rows import Row, Step, Target
+
+_DEADLINE = 3600  # seconds of each
+_BESIDE_MMDEBSTRAP = Target(high=1.3)
+_BESIDE_DEBOOTSTRAP = Target(high=0.85)
+_SECOND = Target(high=0.4)
+_ANOTHER_SETTING = "boot.deadline=119"
+
+
+def build(step: Step) -> list[Row]:
+    """Seconds from nothing, and of a second build with another setting.
+
+    Raises:
+        BoxError: not root, debootstrap is missing, or a build failed.
+    """
+    loop.require_root("building boxes")
+    if shutil.which("debootstrap") is None:
+        raise BoxError("debootstrap is missing: apt-get install debootstrap")
+    settings = Settings()
+    suite, names = settings.image.suite, packages(settings)
+    # Not in /tmp, which may be memory.
+    with tempfile.TemporaryDirectory(prefix="bench-build-", dir="/var/tmp") as name:
+        folder = Path(name)
+        found = archive.read(suite, folder)
+        step("box.build, from nothing")
+        first = _seconds(lambda: _box(folder))
+        step("box.build, another setting")
+        second = _seconds(lambda: _box(folder, "--set", _ANOTHER_SETTING))
+        step("mmdebstrap")
+        bare = _seconds(lambda: _mmdebstrap(folder, suite, names, found))
+        step("debootstrap")
+        image = _seconds(lambda: _debootstrap(folder, suite, names, found))
+    return [
+        Row("box.build beside mmdebstrap of its packages", "s", first, bare, _BESIDE_MMDEBSTRAP),
+        Row("box.build beside debootstrap into ext4", "s", first, image, _BESIDE_DEBOOTSTRAP),
+        Row("second build beside the first", "s", second, first, _SECOND),
+    ]
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _box(folder: Path, *flags: str) -> None:
+    argv = [sys.executable, "-m", "invoke", "box.build", *flags]
+    env = {"OPENKIM_BOX_STATE": str(folder / "state")}
+    shell.run(argv, env=env, cwd=ROOT, timeout=_DEADLINE)
+
+
+def _mmdebstrap(folder: Path, suite: str, names: Sequence[str], found: Archive) -> None:
+    argv = ["mmdebstrap", "--variant=apt", "--mode=root", f"--include={','.join(names)}"]
+    argv += [f"--aptopt={option}" for option in found.options]
+    env = {"INITRD": "No", "TMPDIR": str(folder)}
+    target = folder / "mmdebstrap.tar"
+    shell.run([*argv, suite, target, *found.lines], env=env, timeout=_DEADLINE)
+
+
+def _debootstrap(folder: Path, suite: str, names: Sequence[str], found: Archive) -> None:
+    """Its base, then apt: its own resolver does not come to terms with so many packages."""
+    root = folder / "root"
+    root.mkdir()
+    main = next(line for line in found.lines if line.endswith(f" {suite} main"))
+    lines = "".join(f"{line}\n" for line in found.lines)
+    options = "".join(f"{option}\n" for option in found.options)
+    with loop.scratch(folder, 8 * 2**30) as device, loop.mounted(device, root):
+        argv: list[str | Path] = ["debootstrap", "--variant=minbase", suite, root, main.split()[1]]
+        shell.run(argv, timeout=_DEADLINE)
+        (root / "etc/apt/sources.list").write_text(lines)
+        (root / "etc/apt/apt.conf.d/90bench").write_text(options)
+        with loop.chroot(root):
+            resolver = root / "etc/resolv.conf"
+            resolver.unlink(missing_ok=True)
+            resolver.write_text(Path("/etc/resolv.conf").read_text())
+            tree.inside(root, "apt-get", "-qq", "update")
+            apt = ("chroot", root, "apt-get", "-qq", "--no-install-recommends", "install")
+            shell.run([*apt, *names], env=tree.environment(), timeout=_DEADLINE)
+            shell.run(["sync", "--file-system", root])
