@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from deploys.errors import BoxError
 from tasks.machines import shell
@@ -55,6 +58,21 @@ def machine(uuid: str) -> dict[str, str] | None:
             return None
         raise
     return dict(_ROW.findall(said))
+
+
+def when_unlocked(action: Callable[[], object]) -> None:
+    """Do it again while it is refused for a lock: a machine that is off holds its own a while.
+
+    Raises:
+        VBoxError: it is refused still, after half a minute, or for another reason.
+    """
+    tries = Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, VBoxError) and error.locked),
+        stop=stop_after_delay(30),
+        wait=wait_fixed(0.5),
+        reraise=True,
+    )
+    tries(action)
 
 
 def _reason(done: shell.Completed) -> str:

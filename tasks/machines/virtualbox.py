@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,23 +14,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tenacity import (
     RetryError,
     Retrying,
-    retry_if_exception,
     retry_if_result,
     stop_after_delay,
     wait_fixed,
 )
 
 from deploys.errors import BoxError, UnreachableError
-from tasks.machines import credentials, keys, partial, shell, vboxmanage
+from tasks.machines import credentials, keys, partial, shell, vboxhardware, vboxmanage
 
-HOST = "127.0.0.1"
-MIB = 2**20
 T = TypeVar("T")
 _NOTE = "virtualbox.json"
 _DISK = "box.vdi"
-_RULE = "ssh"  # the name of the forwarded port
-# Where its BIOS has the first of two SMBIOS strings (type 11) that a user may set.
-_OEM_STRING = "VBoxInternal/Devices/pcbios/0/Config/DmiOEMVBoxVer"
 _OFF = ("poweroff", "aborted", "saved", "aborted-saved")
 
 
@@ -76,7 +69,9 @@ class Guest:
         with _lock(directory):
             login = credentials.oem_string(user, user_key)
             made = uuid.uuid4()
-            record = _Record(uuid=str(made), port=_free_port(), user=user, user_key=user_key)
+            record = _Record(
+                uuid=str(made), port=vboxhardware.free_port(), user=user, user_key=user_key
+            )
             guest = cls(directory, record)
             guest._keep(record)
             try:
@@ -118,7 +113,9 @@ class Guest:
     def login(self) -> keys.Login:
         """How to log in; the port may change when the guest is started anew."""
         record = self._record
-        return keys.Login(HOST, record.port, record.user, record.user_key, self._known_hosts)
+        return keys.Login(
+            vboxhardware.HOST, record.port, record.user, record.user_key, self._known_hosts
+        )
 
     @property
     def disk_usage(self) -> int:
@@ -144,16 +141,16 @@ class Guest:
         with _lock(self.directory):
             if vboxmanage.machine(self._record.uuid) is None:
                 raise BoxError("VirtualBox has this guest no more: remove it with inv destroy")
-            changes = ["--memory", str(memory // MIB)] if memory else []
+            changes = ["--memory", str(memory // vboxhardware.MIB)] if memory else []
             changes += ["--cpus", str(cpus)] if cpus else []
-            port = _free_port(self._record.port)
+            port = vboxhardware.free_port(self._record.port)
             if port != self._record.port:
-                changes += ["--natpf1", "delete", _RULE, "--natpf1", _forwarding(port)]
+                changes += vboxhardware.forwarded_anew(port)
             if changes:
                 self._manage("modifyvm", *changes)
                 self._keep(self._record.model_copy(update={"port": port}))
             # After a compaction its disk may be held for an instant longer.
-            _when_unlocked(lambda: self._manage("startvm", "--type", "headless"))
+            vboxmanage.when_unlocked(lambda: self._manage("startvm", "--type", "headless"))
 
     def learn_host_key(self, deadline: float) -> None:
         """Take the key that the guest shows at its first boot for its own, from then on.
@@ -164,7 +161,16 @@ class Guest:
         """
         if self._record.host_key:
             return
-        scan = ["ssh-keyscan", "-T", "5", "-t", "ed25519", "-p", str(self._record.port), HOST]
+        scan = [
+            "ssh-keyscan",
+            "-T",
+            "5",
+            "-t",
+            "ed25519",
+            "-p",
+            str(self._record.port),
+            vboxhardware.HOST,
+        ]
 
         def shown() -> str:
             said = shell.run(scan, timeout=30, check=False).stdout
@@ -202,7 +208,7 @@ class Guest:
         was_alive = self.alive
         self.halt()
         try:
-            _when_unlocked(lambda: vboxmanage.run(*words, deadline=1800))
+            vboxmanage.when_unlocked(lambda: vboxmanage.run(*words, deadline=1800))
             return self.disk_usage
         finally:
             if was_alive:
@@ -227,7 +233,9 @@ class Guest:
             note.write_text(record.model_dump_json(indent=1))
         self._record = record
         if record.host_key:
-            keys.write_known_hosts(self._known_hosts, HOST, record.port, record.host_key)
+            keys.write_known_hosts(
+                self._known_hosts, vboxhardware.HOST, record.port, record.host_key
+            )
 
     def _manage(self, command: str, *words: str) -> None:
         vboxmanage.run(command, self._record.uuid, *words)
@@ -236,47 +244,14 @@ class Guest:
         # Not VBoxManage convertfromraw: it reads the holes of a sparse image too, all of them.
         with partial.replaced(self._disk) as disk:
             shell.run(["qemu-img", "convert", "-f", "raw", "-O", "vdi", image, disk])
-        identity = self._record.uuid
-        name = f"openkim-box-{identity[:8]}"
-        place = ("--basefolder", str(self.directory / "machine"))
-        register = ("--uuid", identity, "--ostype", "Debian_64", "--register")
-        vboxmanage.run("createvm", "--name", name, *place, *register)
-        self._manage("modifyvm", *_hardware(self._record.port))
-        self._manage("setextradata", _OEM_STRING, login)
-        controller = ("--name", "SATA", "--add", "sata", "--controller", "IntelAhci")
-        self._manage("storagectl", *controller, "--portcount", "1")
-        at = ("--storagectl", "SATA", "--port", "0", "--device", "0", "--type", "hdd")
-        # What the guest trims, VirtualBox frees in the file.
-        trims = ("--nonrotational", "on", "--discard", "on")
-        self._manage("storageattach", *at, "--medium", str(self._disk), *trims)
+        name = f"openkim-box-{self._record.uuid[:8]}"
+        folder = self.directory / "machine"
+        vboxhardware.create(self._record.uuid, name, folder, self._disk, self._record.port, login)
 
     def _unregister(self) -> None:
         # Without --delete: it would delete every disk that the user may have attached.
         if vboxmanage.machine(self._record.uuid) is not None:
-            _when_unlocked(lambda: self._manage("unregistervm"))
-
-
-def _hardware(port: int) -> Iterator[str]:
-    """The words of modifyvm; no UART, no audio, no USB: what is not there costs no boot time."""
-    yield from ("--firmware", "bios", "--ioapic", "on", "--rtcuseutc", "on")
-    yield from ("--graphicscontroller", "vmsvga", "--vram", "16", "--audio-driver", "none")
-    yield from ("--boot1", "disk", "--boot2", "none", "--boot3", "none", "--boot4", "none")
-    yield from ("--nic1", "nat", "--nictype1", "virtio", "--natpf1", _forwarding(port))
-
-
-def _forwarding(port: int) -> str:
-    return f"{_RULE},tcp,{HOST},{port},,22"
-
-
-def _free_port(wanted: int = 0) -> int:
-    """A port that nobody listens on now: the wanted one if it can be; 0 is any."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, wanted))
-        except OSError:
-            probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+            vboxmanage.when_unlocked(lambda: self._manage("unregistervm"))
 
 
 @contextlib.contextmanager
@@ -298,16 +273,3 @@ def _awaited(value: Callable[[], T], deadline: float, fault: str) -> T:
         return tries(value)
     except RetryError as error:
         raise UnreachableError(f"the guest in VirtualBox {fault} after {deadline:g} s") from error
-
-
-def _when_unlocked(action: Callable[[], object]) -> None:
-    """Do it again while it is refused for a lock: a machine that is off holds its own a while."""
-    tries = Retrying(
-        retry=retry_if_exception(
-            lambda error: isinstance(error, vboxmanage.VBoxError) and error.locked
-        ),
-        stop=stop_after_delay(30),
-        wait=wait_fixed(0.5),
-        reraise=True,
-    )
-    tries(action)

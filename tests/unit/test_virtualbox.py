@@ -76,7 +76,7 @@ def vbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VBox:
     (folder / "state.json").write_text(json.dumps({"stranger": STRANGER}))
     program = folder / "VBoxManage"
     program.write_text(
-        f'#!/bin/sh\nexec {shlex.join([sys.executable, str(FAKE), str(folder)])} "$@"\n'
+        f'#!/bin/sh\nexec {shlex.join([sys.executable, "-IS", str(FAKE), str(folder)])} "$@"\n'
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
@@ -105,7 +105,7 @@ def test_the_machine_is_the_one_asked_for(vbox: VBox, image: Path, tmp_path: Pat
     assert machine["--basefolder"] == str(tmp_path / "guest/machine")
     assert machine["--natpf1"] == f"ssh,tcp,127.0.0.1,{guest.login.port},,22"
     assert (machine["--nonrotational"], machine["--discard"]) == ("on", "on")
-    assert (machine["--graphicscontroller"], machine["--audio-driver"]) == ("vmsvga", "none")
+    assert (machine["--graphicscontroller"], machine["--audio-enabled"]) == ("vmsvga", "off")
     assert not any("uart" in word for call in vbox.calls for word in call)
     disk = Path(machine["--medium"])
     said = subprocess.run(
@@ -199,7 +199,7 @@ def test_a_failure_half_way_leaves_no_machine(
     make(tmp_path, image).start()
 
 
-@pytest.mark.parametrize("command", MAKING)
+@pytest.mark.parametrize("command", [MAKING[0], MAKING[-1]])
 def test_an_interrupt_half_way_leaves_no_machine(
     command: str, vbox: VBox, image: Path, tmp_path: Path
 ) -> None:
