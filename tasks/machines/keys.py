@@ -64,6 +64,17 @@ def make_key(private: Path) -> str:
         return private.with_name(f"{private.name}.pub").read_text().strip()
 
 
+def shown(host: str, port: int) -> str:
+    """The public ed25519 key that whoever listens there shows, one line; empty: none does.
+
+    Raises:
+        CommandError: ssh-keyscan is missing.
+    """
+    argv = ["ssh-keyscan", "-T", "5", "-t", "ed25519", "-p", str(port), host]
+    said = shell.run(argv, timeout=30, check=False).stdout
+    return said.strip().partition(" ")[2]  # after the host's name
+
+
 def write_known_hosts(file: Path, host: str, port: int, public: str) -> None:
     """Write a known_hosts file with one machine's key (``TYPE BASE64 [COMMENT]``)."""
     kind, key = public.split()[:2]

@@ -15,6 +15,7 @@ _DEADLINE = 120.0  # seconds; it starts a service of its own at first
 _SAYS = f"{PROGRAM}: error: "
 _NOT_FOUND = "VBOX_E_OBJECT_NOT_FOUND"
 _LOCKED = ("VBOX_E_INVALID_OBJECT_STATE", "VBOX_E_INVALID_VM_STATE", "is already locked")
+_WARNING = re.compile(r"^WARNING: (.*(?:\n(?:[ \t].*)?)*)", re.MULTILINE)  # and what is indented
 # As showvminfo --machinereadable prints them: a name, quoted or not, and a value, quoted or not.
 _ROW = re.compile(r'^"?([^"=]+)"?="?(.*?)"?$', re.MULTILINE)
 
@@ -79,7 +80,6 @@ def _reason(done: shell.Completed) -> str:
     """Its first line of error, and what it warns of before: that its kernel module is missing."""
     errors = (line for line in done.stderr.splitlines() if line.startswith(_SAYS))
     reason = next(errors, done.stderr.strip() or "it said nothing").removeprefix(_SAYS)
-    _, warns, warning = f"{done.stdout}\n{done.stderr}".partition("WARNING: ")
-    if warns:
-        reason += f" ({' '.join(warning.partition(_SAYS)[0].split())})"
+    if warning := _WARNING.search(f"{done.stdout}\n{done.stderr}"):
+        reason += f" ({warning[1].strip()})"
     return " ".join(reason.split())

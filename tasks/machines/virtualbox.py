@@ -21,6 +21,7 @@ from tenacity import (
 
 from deploys.errors import BoxError, UnreachableError
 from tasks.machines import credentials, keys, partial, shell, vboxhardware, vboxmanage
+from tasks.machines.vboxhardware import HOST, MIB
 
 T = TypeVar("T")
 _NOTE = "virtualbox.json"
@@ -113,9 +114,7 @@ class Guest:
     def login(self) -> keys.Login:
         """How to log in; the port may change when the guest is started anew."""
         record = self._record
-        return keys.Login(
-            vboxhardware.HOST, record.port, record.user, record.user_key, self._known_hosts
-        )
+        return keys.Login(HOST, record.port, record.user, record.user_key, self._known_hosts)
 
     @property
     def disk_usage(self) -> int:
@@ -141,15 +140,15 @@ class Guest:
         with _lock(self.directory):
             if vboxmanage.machine(self._record.uuid) is None:
                 raise BoxError("VirtualBox has this guest no more: remove it with inv destroy")
-            changes = ["--memory", str(memory // vboxhardware.MIB)] if memory else []
+            changes = ["--memory", str(memory // MIB)] if memory else []
             changes += ["--cpus", str(cpus)] if cpus else []
             port = vboxhardware.free_port(self._record.port)
             if port != self._record.port:
                 changes += vboxhardware.forwarded_anew(port)
+            # It may have gone off, and its disk been compacted, this very instant.
             if changes:
-                self._manage("modifyvm", *changes)
+                vboxmanage.when_unlocked(lambda: self._manage("modifyvm", *changes))
                 self._keep(self._record.model_copy(update={"port": port}))
-            # After a compaction its disk may be held for an instant longer.
             vboxmanage.when_unlocked(lambda: self._manage("startvm", "--type", "headless"))
 
     def learn_host_key(self, deadline: float) -> None:
@@ -161,22 +160,8 @@ class Guest:
         """
         if self._record.host_key:
             return
-        scan = [
-            "ssh-keyscan",
-            "-T",
-            "5",
-            "-t",
-            "ed25519",
-            "-p",
-            str(self._record.port),
-            vboxhardware.HOST,
-        ]
-
-        def shown() -> str:
-            said = shell.run(scan, timeout=30, check=False).stdout
-            return said.strip().partition(" ")[2]
-
-        key = _awaited(shown, deadline, "showed no SSH host key")
+        port = self._record.port
+        key = _awaited(lambda: keys.shown(HOST, port), deadline, "showed no SSH host key")
         self._keep(self._record.model_copy(update={"host_key": key}))
 
     def halt(self, deadline: float = 120) -> None:
@@ -233,9 +218,7 @@ class Guest:
             note.write_text(record.model_dump_json(indent=1))
         self._record = record
         if record.host_key:
-            keys.write_known_hosts(
-                self._known_hosts, vboxhardware.HOST, record.port, record.host_key
-            )
+            keys.write_known_hosts(self._known_hosts, HOST, record.port, record.host_key)
 
     def _manage(self, command: str, *words: str) -> None:
         vboxmanage.run(command, self._record.uuid, *words)

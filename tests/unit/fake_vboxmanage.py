@@ -67,6 +67,7 @@ def on_machine(command: str, machines: dict[str, Any], words: list[str]) -> None
         case "unregistervm":
             del machines[identity]
         case "startvm":
+            print(f'Waiting for VM "{identity}" to power on...')
             if (FOLDER / "no-module").exists():
                 refuse(f"The virtual machine '{machine['--name']}' has terminated unexpectedly")
             machine["VMState"] = "running"
