@@ -1,4 +1,4 @@
-"""Speed and size as the project promises them, measured on the local guest."""
+"""Speed and size as the project promises them, measured on the local guest and a box's image."""
 
 from __future__ import annotations
 
@@ -25,13 +25,20 @@ from tasks.machines.accelerator import qemu_version
 from tasks.machines.qemu import Guest
 from tasks.places import GUEST, ROOT
 from tasks.progress import console
+from tests.bench.package import package
 from tests.bench.provision import provision
 from tests.bench.resnap import resnap
 from tests.bench.root import root
 from tests.bench.rows import Bench, Row
 from tests.bench.up import up
 
-BENCHES: Mapping[str, Bench] = {"provision": provision, "root": root, "resnap": resnap, "up": up}
+BENCHES: Mapping[str, Bench] = {
+    "provision": provision,
+    "root": root,
+    "resnap": resnap,
+    "package": package,
+    "up": up,
+}
 
 
 @dataclass(frozen=True)
