@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
+import shutil
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ Heard = Callable[[float], None]
 _FORMATS = ("raw", "qcow2")
 _SIGNATURE = b"\x55\xaa"  # of a boot sector, which a GPT begins with too
 _CHUNK = 2**20
+_FULL = 2**21  # bytes that are no room for what is written at once
 # A descriptor's content ID is 32 random bits, which tell an image from its parent when that
 # was changed. Here they follow from the content; these two have a meaning of their own.
 _CID = re.compile(rb"^CID=([0-9a-f]{8})$", re.MULTILINE)
@@ -41,7 +45,7 @@ def look(path: Path) -> Image:
     """
     if not path.is_file():
         raise PreflightError(f"there is no image {path}: make one with inv box.build")
-    told = shell.run(["qemu-img", "info", "--output=json", path]).stdout
+    told = shell.run(["qemu-img", "info", "--force-share", "--output=json", path]).stdout
     about = json.loads(told)
     image = Image(path, about["format"], about["virtual-size"])
     if image.format not in _FORMATS:
@@ -56,6 +60,7 @@ def vmdk(image: Image, out: Path, heard: Heard) -> None:
 
     Raises:
         CommandError: it could not be written.
+        OSError: as the disk is full.
     """
     _convert(image, out, ("vmdk", "-o", "subformat=streamOptimized"), heard)
     with out.open("r+b") as file:
@@ -83,6 +88,7 @@ def qcow2(image: Image, out: Path, heard: Heard) -> None:
 
     Raises:
         CommandError: it could not be written.
+        OSError: as the disk is full.
     """
     options = "compression_type=zstd,cluster_size=256k"
     _convert(image, out, ("qcow2", "-c", "-o", options), heard)
@@ -97,7 +103,12 @@ def _convert(image: Image, out: Path, how: tuple[str, ...], heard: Heard) -> Non
 
     done = [0.0]
     argv: list[str | Path] = ["qemu-img", "convert", "-p", "-f", image.format, "-O", *how]
-    shell.follow([*argv, image.path, out], line)
+    try:
+        shell.follow([*argv, image.path, out], line)
+    except shell.CommandError as error:
+        if shutil.disk_usage(out.parent).free < _FULL:  # of which it has words of its own
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
 
 
 def _is_disk(path: Path) -> bool:
