@@ -7,10 +7,12 @@ import json
 import os
 import re
 import shutil
+import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from deploys.errors import PreflightError
 from tasks.machines import shell
@@ -21,10 +23,13 @@ Heard = Callable[[float], None]
 _FORMATS = ("raw", "qcow2")
 _SIGNATURE = b"\x55\xaa"  # of a boot sector, which a GPT begins with too
 _CHUNK = 2**20
+_SECTOR = 512
+# A VMDK's: the magic, and where its descriptor begins and how long it is, in sectors.
+_HEADER = struct.Struct("<4s24xQQ")
 _FULL = 2**21  # bytes that are no room for what is written at once
 # A descriptor's content ID is 32 random bits, which tell an image from its parent when that
 # was changed. Here they follow from the content; these two have a meaning of their own.
-_CID = re.compile(rb"^CID=([0-9a-f]{8})$", re.MULTILINE)
+_CID = re.compile(rb"^CID=[0-9a-f]{1,8}$", re.MULTILINE)  # QEMU pads it with nothing
 _RESERVED = (0xFFFFFFFE, 0xFFFFFFFF)
 
 
@@ -64,20 +69,13 @@ def vmdk(image: Image, out: Path, heard: Heard) -> None:
     """
     _convert(image, out, ("vmdk", "-o", "subformat=streamOptimized"), heard)
     with out.open("r+b") as file:
-        head = file.read(_CHUNK)
-        found = _CID.search(head)
-        assert found  # qemu-img wrote the descriptor
-        file.seek(found.start(1))
-        file.write(b"0" * 8)
+        _identify(file, 0)
         file.seek(0)
         content = 0
         while chunk := file.read(_CHUNK):
             content = zlib.crc32(chunk, content)
             heard(100)
-        if content in _RESERVED:
-            content = 0
-        file.seek(found.start(1))
-        file.write(b"%08x" % content)
+        _identify(file, 0 if content in _RESERVED else content)
 
 
 def qcow2(image: Image, out: Path, heard: Heard) -> None:
@@ -109,6 +107,19 @@ def _convert(image: Image, out: Path, how: tuple[str, ...], heard: Heard) -> Non
         if shutil.disk_usage(out.parent).free < _FULL:  # of which it has words of its own
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise
+
+
+def _identify(file: BinaryIO, content: int) -> None:
+    """Write a content ID into a VMDK's descriptor: text with zeros up to a length in sectors."""
+    file.seek(0)
+    magic, first, length = _HEADER.unpack(file.read(_HEADER.size))
+    assert magic == b"KDMV"
+    file.seek(first * _SECTOR)
+    text = file.read(length * _SECTOR).rstrip(b"\0")
+    text, found = _CID.subn(b"CID=%08x" % content, text)
+    assert found == 1
+    file.seek(first * _SECTOR)
+    file.write(text.ljust(length * _SECTOR, b"\0"))
 
 
 def _is_disk(path: Path) -> bool:
