@@ -26,7 +26,7 @@ PACKAGES = (
     "udev",
 )
 # In a namespace of its own: when it is killed, what it started and mounted goes with it.
-_CONTAINED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+CONTAINED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 _RELAXATIONS = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
 
 
@@ -98,7 +98,7 @@ def make_tree(tar: Path, tree: Tree) -> None:
         made = Path(folder) / "root.tar"
         argv += _pin_hooks(tree.pins, Path(folder) / "pins") if tree.pins else []
         try:
-            words: list[str | Path] = [*_CONTAINED, *argv, tree.suite, made, *tree.mirror]
+            words: list[str | Path] = [*CONTAINED, *argv, tree.suite, made, *tree.mirror]
             shell.run(words, env=environment, timeout=3600)
         except shell.CommandError as error:
             raise BoxError(f"installing Debian {tree.suite}: {_reason(error)}") from error
