@@ -141,6 +141,26 @@ class Guest(Section):
     spare_size: Size = Field(24 * GIB, ge=4 * GIB)
 
 
+class Package(Section):
+    """What ``inv box.package`` calls a box, and where that will be had."""
+
+    name: str = Field(
+        "openkim/pipeline",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?$",
+        max_length=100,
+    )
+    # what RubyGems, and so Vagrant, takes for a version
+    version: str = Field(
+        "0.1.0", pattern=r"^\d+(\.[0-9A-Za-z]+)*(-[0-9A-Za-z]+(\.[0-9A-Za-z]+)*)?$", max_length=50
+    )
+    url: str = Field(
+        "",
+        pattern=r"^([a-z]+://[^\s\"'\\#?@]+/)?$",
+        description="of the folder that the files will be put in, with a slash at its end; "
+        "not given: the folder that they are made in",
+    )
+
+
 class Settings(Section):
     """All settings of a box."""
 
@@ -150,10 +170,11 @@ class Settings(Section):
     stack: Stack = Stack()
     image: Image = Image()
     guest: Guest = Guest()
+    package: Package = Package()
 
     def of_box(self) -> str:
-        """What lands on the box, as JSON: all but what its disk was made from and runs in."""
-        return self.model_dump_json(indent=1, exclude={"guest", "image"})
+        """What lands on the box, as JSON: all but how its disk is made, run and shipped."""
+        return self.model_dump_json(indent=1, exclude={"guest", "image", "package"})
 
 
 def load(file: Path | None = None, overrides: Sequence[str] = ()) -> Settings:

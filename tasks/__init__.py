@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from invoke.collection import Collection
 
-from tasks import bench, box, build, dev, host
+from tasks import bench, box, build, dev, host, package
 
 ns = Collection()
 for _task in (
@@ -33,4 +33,5 @@ for _task in (
 
 _box = Collection("box")
 _box.add_task(build.build)
+_box.add_task(package.package)
 ns.add_collection(_box)

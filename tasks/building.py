@@ -28,7 +28,7 @@ from deploys.stack import stack_packages
 from deploys.volumes import PACKAGES as VOLUME_PACKAGES
 from tasks import bundle
 from tasks.machines import archive, boxdisk, loop, partial, pins, worktree
-from tasks.machines.identifiers import Fixed, Identifiers
+from tasks.machines.identifiers import Fixed, Identifiers, asked_time
 from tasks.machines.tree import environment
 from tasks.machines.worktree import Worktree
 from tasks.places import BUNDLES, IMAGES
@@ -70,7 +70,7 @@ class Build:
         """
         loop.require_root("making a box's disk image")
         plan = plan_disk(self._settings)
-        asked = _asked_epoch()
+        asked = asked_time()
         wanted = pins.read(self._manifest) if self._manifest else None
         if not self._out.parent.is_dir():
             raise PreflightError(f"{self._out.parent} is no folder")
@@ -172,12 +172,6 @@ class Build:
 
 def _seed(settings: Settings, epoch: int) -> str:
     version = bundle.project_version()
-    parts = [settings.model_dump_json(exclude={"guest"}), version.commit, version.digest, epoch]
+    parts = [settings.model_dump_json(exclude={"guest", "package"})]
+    parts += [version.commit, version.digest, str(epoch)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _asked_epoch() -> int | None:
-    asked = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if asked and not (asked.isascii() and asked.isdigit()):
-        raise PreflightError(f"SOURCE_DATE_EPOCH {asked!r} is not a number of seconds")
-    return int(asked) if asked else None

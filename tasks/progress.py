@@ -56,6 +56,10 @@ class HostProgress:
         self._frame.update(self._task, description=description, total=total, completed=number - 1)
         self._log(f"{self._step} ({number}/{total}): {name}")
 
+    def amount(self, percent: float) -> None:
+        """So much of this step is done."""
+        self._frame.update(self._task, total=100, completed=round(percent))
+
     def done(self, word: str) -> None:
         """The host's work is over."""
         self._frame.update(self._task, description=word, total=1, completed=1)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import uuid
 from dataclasses import dataclass
+
+from deploys.errors import PreflightError
 
 # LVM's own form of a UUID: 32 characters of this alphabet in groups of these lengths.
 _LVM_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -43,3 +46,15 @@ class Fixed:
 
     identifiers: Identifiers
     time: int
+
+
+def asked_time() -> int | None:
+    """``SOURCE_DATE_EPOCH``, if it is set.
+
+    Raises:
+        PreflightError: it is no number of seconds.
+    """
+    asked = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if asked and not (asked.isascii() and asked.isdigit()):
+        raise PreflightError(f"SOURCE_DATE_EPOCH {asked!r} is not a number of seconds")
+    return int(asked) if asked else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,19 @@ def replaced(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def published(work: Path, folder: Path, names: Sequence[str]) -> None:
+    """Move files that are whole into a folder, in the order given, once all are on the disk.
+
+    Raises:
+        OSError: one could not be written out or moved.
+    """
+    for name in names:
+        with (work / name).open("rb") as file:
+            os.fsync(file.fileno())
+    for name in names:
+        (work / name).replace(folder / name)
 
 
 def require_unused(file: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import select
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +35,8 @@ _PACKAGES = {
 }
 # A user's PATH on Debian lacks the folders of the tools that lay out disks.
 _SBIN = ("/usr/sbin", "/sbin")
+# Seconds of silence after which who follows a command is asked whether it shall go on.
+_PATIENCE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +123,65 @@ def run(
     except OSError as error:
         raise CommandError(f"{_short(words)}: {error.strerror}", words) from error
     if check and done.returncode != 0:
-        lines = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()
-        message = f"{_short(words)} failed with exit code {done.returncode}: {lines[-1].strip()}"
-        raise CommandError(message, words, done.returncode, done.stderr)
+        raise _failure(words, done.returncode, done.stderr, done.stdout)
     return Completed(words, done.returncode, done.stdout, done.stderr)
+
+
+def follow(argv: Sequence[str | Path], heard: Callable[[str], None]) -> None:
+    """Run a command to its end, and hear what it prints while it runs.
+
+    Args:
+        argv: the program and its arguments.
+        heard: is called with each line, which a carriage return ends too, and several times a
+            second with an empty one; what it raises ends the command.
+
+    Raises:
+        CommandError: the program is missing or failed.
+    """
+    words = tuple(str(word) for word in argv)
+    program = find(words[0])
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(  # noqa: S603 - argv lists only, no shell
+            (program, *words[1:]),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=said,
+        ) as process,
+    ):
+        try:
+            _hear(process, heard)
+            returncode = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        said.seek(0)
+        stderr = said.read().decode(errors="replace")
+    if returncode != 0:
+        raise _failure(words, returncode, stderr)
+
+
+def _hear(process: subprocess.Popen[bytes], heard: Callable[[str], None]) -> None:
+    assert process.stdout is not None
+    output, rest = process.stdout.fileno(), b""
+    while True:
+        ready, _, _ = select.select([output], [], [], _PATIENCE)
+        if ready:
+            more = os.read(output, 4096)
+            if not more:
+                return
+            *lines, rest = re.split(rb"[\r\n]", rest + more)
+            for line in lines:
+                heard(line.decode(errors="replace"))
+        heard("")
+
+
+def _failure(
+    words: tuple[str, ...], returncode: int, stderr: str, stdout: str = ""
+) -> CommandError:
+    lines = (stderr.strip() or stdout.strip() or "it said nothing").splitlines()
+    message = f"{_short(words)} failed with exit code {returncode}: {lines[-1].strip()}"
+    return CommandError(message, words, returncode, stderr)
 
 
 def _short(argv: Sequence[str]) -> str:

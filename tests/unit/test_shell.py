@@ -83,3 +83,34 @@ def test_a_missing_program_is_named_with_its_package(
 def test_a_word_with_spaces_and_quotes_stays_one_word() -> None:
     word = "a 'b' \"c\" $(d); e"
     assert shell.run([PY, "-c", "import sys; print(sys.argv[1:])", word]).stdout == f"{[word]}\n"
+
+
+@pytest.mark.commands
+def test_a_command_is_heard_while_it_runs() -> None:
+    code = "import time; print('1\\r2', end='\\r', flush=True); time.sleep(0.5); print('3')"
+    heard: list[str] = []
+    shell.follow([PY, "-c", code], heard.append)
+    assert [line for line in heard if line] == ["1", "2", "3"]
+    assert "" in heard[:-1]  # in the silence
+
+
+@pytest.mark.commands
+def test_who_hears_a_command_may_end_it() -> None:
+    def enough(line: str) -> None:
+        if line:
+            pids.append(int(line))
+            raise KeyboardInterrupt
+
+    pids: list[int] = []
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    with pytest.raises(KeyboardInterrupt):
+        shell.follow([PY, "-c", code], enough)
+    assert not Path(f"/proc/{pids[0]}").exists()
+
+
+@pytest.mark.commands
+def test_a_command_that_was_heard_and_failed_says_why() -> None:
+    code = "import sys; print('half'); print('disk full', file=sys.stderr); sys.exit(3)"
+    with pytest.raises(shell.CommandError, match="failed with exit code 3: disk full") as caught:
+        shell.follow([PY, "-c", code], lambda _: None)
+    assert (caught.value.returncode, caught.value.stderr) == (3, "disk full\n")
