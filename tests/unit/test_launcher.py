@@ -185,6 +185,19 @@ def test_a_moved_checkout_is_installed_again(machine: Machine) -> None:
     assert len(machine.calls("pip")) == 1
 
 
+def test_another_checkouts_environment_is_left_alone(machine: Machine) -> None:
+    """It is not emptied through a link to it; the link gives way."""
+    machine.run()
+    others = machine.folder / "others"
+    (machine.root / ".venv").rename(others)
+    (machine.root / ".venv").symlink_to(others)
+    with (machine.root / "requirements.txt").open("a") as stream:
+        stream.write("# more\n")
+    assert machine.run()[0] == 0
+    assert not (machine.root / ".venv").is_symlink()
+    assert (others / "bin/inv").exists()
+
+
 def test_it_works_through_a_link_from_elsewhere(machine: Machine) -> None:
     """As with ~/bin/inv."""
     link = machine.folder / "inv"
