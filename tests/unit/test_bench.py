@@ -78,6 +78,12 @@ def test_holes_are_not_used_blocks(tmp_path: Path) -> None:
     assert 2 * 2**16 < package_bench.compressed(image) < 2.1 * 2**16
 
 
+def test_one_slow_boot_of_several_does_not_decide() -> None:
+    """The medians, each of its own."""
+    boots = [resnap_bench.Boot(2.0, 58.0), resnap_bench.Boot(9.0, 60.0), resnap_bench.Boot(1.9, 90)]
+    assert resnap_bench.middle(boots) == resnap_bench.Boot(2.0, 60.0)
+
+
 def test_the_peak_is_read_from_proc() -> None:
     """Kibibytes there, megabytes here."""
     assert peak("VmPeak:\t999 kB\nVmHWM:\t  100000 kB\nVmRSS:\t 1 kB\n") == pytest.approx(102.4)
