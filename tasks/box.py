@@ -16,7 +16,7 @@ from deploys.settings import Settings
 from tasks.fleet import connected, one_line
 from tasks.guests import SPARE, start
 from tasks.host import SETTINGS_HELP, load_settings
-from tasks.machines.qemu import Guest
+from tasks.machines.guest import Guest, load
 from tasks.places import GUEST
 from tasks.progress import HostProgress, InterruptibleProgress, bars
 from tasks.provisioning import REFERENCE, Provision, Provisioned, Request
@@ -24,11 +24,16 @@ from tasks.provisioning import REFERENCE, Provision, Provisioned, Request
 
 @task(
     iterable=["set"],
-    help={**SETTINGS_HELP, "bare": "Start a plain Debian host, and provision that over SSH."},
+    help={
+        **SETTINGS_HELP,
+        "bare": "Start a plain Debian host, and provision that over SSH.",
+        "provider": "What runs a new guest: qemu (by default) or virtualbox.",
+    },
 )
 def up(
     _c: Context,
     bare: bool = False,
+    provider: str = "",
     set: Sequence[str] | None = None,  # noqa: A002 - the flag is --set
     settings: str = "",
 ) -> None:
@@ -39,7 +44,7 @@ def up(
         progress = InterruptibleProgress("guest", frame)
         try:
             with progress.listening():
-                guest = start(chosen, progress, bare=bare)
+                guest = start(chosen, progress, bare=bare, provider=provider)
                 result, calculation = _provisioned(guest, chosen, progress)
         except KeyboardInterrupt as interrupt:
             raise Exit("interrupted: inv up goes on from here", code=130) from interrupt
@@ -73,7 +78,7 @@ def _provisioned(
 def ssh(_c: Context, command: str = "") -> None:
     """Log in to the local guest."""
     with one_line():
-        guest = Guest.load(GUEST)
+        guest = load(GUEST)
         if not guest.alive:
             raise BoxError("the guest is off: start it with inv up")
         argv = guest.login.ssh_argv(*([command] if command else []))
@@ -85,7 +90,7 @@ def ssh(_c: Context, command: str = "") -> None:
 def halt(_c: Context) -> None:
     """Power the local guest off in order."""
     with one_line():
-        guest = Guest.load(GUEST)
+        guest = load(GUEST)
         if not guest.alive:
             print("the guest is off")
             return
@@ -97,11 +102,12 @@ def halt(_c: Context) -> None:
 def destroy(_c: Context, force: bool = False) -> None:
     """Remove the local guest with all its data."""
     with one_line():
-        guest = Guest.load(GUEST)
+        guest = load(GUEST)
     if not force:
         if not sys.stdin.isatty():
             raise Exit("error: the guest and its data would be lost: say --force", code=1)
         if input("The guest and its data will be lost. Go on? [y/N] ").strip().lower() != "y":
             raise Exit("nothing was changed", code=1)
-    guest.destroy()
+    with one_line():
+        guest.destroy()
     print("the guest is gone")

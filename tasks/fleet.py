@@ -19,7 +19,7 @@ from invoke.tasks import task
 from rich.markup import escape
 
 from deploys.errors import BoxError
-from tasks.machines.qemu import Guest
+from tasks.machines.guest import Guest, find
 from tasks.places import GUEST
 from tasks.progress import HostProgress, bars, console
 from tasks.remote import Host
@@ -79,14 +79,14 @@ def guest_host() -> Host:
     Raises:
         BoxError: it does not run.
     """
-    guest = Guest.find(GUEST)
+    guest = find(GUEST)
     if guest is None or not guest.alive:
         raise BoxError("no guest runs here: start one with inv up, or name a host: fab -H HOST")
     return connected(guest)
 
 
 def connected(guest: Guest) -> Host:
-    """A guest of this machine as a host, with its key known from its image."""
+    """A guest of this machine as a host, with the key that is known of it."""
     login = guest.login
     connection = fabric.Connection(
         login.host,

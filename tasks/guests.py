@@ -8,10 +8,10 @@ import shutil
 from deploys.errors import BoxError
 from deploys.settings import Settings
 from tasks.boxes import box_image
-from tasks.machines import accelerator, boxdisk, credentials, image
+from tasks.machines import accelerator, boxdisk, credentials, image, qemu, vboxmanage, virtualbox
+from tasks.machines.guest import Guest
 from tasks.machines.hardware import Machine
 from tasks.machines.keys import Identity
-from tasks.machines.qemu import Guest
 from tasks.places import GUEST, STATE, USER_KEY
 from tasks.progress import HostProgress
 
@@ -20,15 +20,54 @@ SPARE = "/dev/vdb"
 _KERNEL = GUEST / "vmlinuz"
 
 
-def start(settings: Settings, progress: HostProgress, *, bare: bool = False) -> Guest:
+def start(
+    settings: Settings, progress: HostProgress, *, bare: bool = False, provider: str = ""
+) -> Guest:
     """The local guest, running: made if there is none, powered on if it is off.
 
     A new one is the box of ``inv box.build``, or with ``bare`` a plain host with a spare disk.
+    ``provider`` is qemu or virtualbox; empty: that of the guest that is here, else qemu.
 
     Raises:
-        BoxError: it cannot be made or started, or the one that is here is no bare host.
+        BoxError: it cannot be made or started, or the one that is here is another.
     """
-    guest = Guest.find(GUEST)
+    there = virtualbox.Guest.find(GUEST)
+    here = "virtualbox" if there else "qemu" if qemu.Guest.find(GUEST) else ""
+    wanted = provider or here or "qemu"
+    if wanted not in ("qemu", "virtualbox"):
+        raise BoxError(f"no provider is called {wanted!r}: it is qemu or virtualbox")
+    if here and here != wanted:
+        raise BoxError(
+            f"the guest that is here is one of {here}: remove it first, with inv destroy"
+        )
+    if wanted == "qemu":
+        return _in_qemu(settings, progress, bare=bare)
+    if bare:
+        raise BoxError("a bare host runs in QEMU alone: leave out --bare or say --provider qemu")
+    return _in_virtualbox(there, settings, progress)
+
+
+def _in_virtualbox(
+    guest: virtualbox.Guest | None, settings: Settings, progress: HostProgress
+) -> Guest:
+    vboxmanage.run("--version")  # before minutes of building
+    if guest is not None and not guest.made:
+        guest.destroy()
+        guest = None
+    if guest is None:
+        built = box_image(settings, progress)
+        progress.step("making the guest in VirtualBox")
+        guest = virtualbox.Guest.make(GUEST, built, settings.image.user, USER_KEY)
+    if not guest.alive:
+        progress.step("starting the guest in VirtualBox")
+        guest.start(settings.guest.memory, settings.guest.cpus)
+    progress.step("waiting for the guest's host key")
+    guest.learn_host_key(settings.boot.reboot_deadline)
+    return guest
+
+
+def _in_qemu(settings: Settings, progress: HostProgress, *, bare: bool) -> Guest:
+    guest = qemu.Guest.find(GUEST)
     if guest is not None and bare and guest.machine.credentials:
         raise BoxError("the guest that is here is a box: remove it first, with inv destroy")
     if guest is not None and guest.alive:
@@ -40,7 +79,7 @@ def start(settings: Settings, progress: HostProgress, *, bare: bool = False) -> 
     resources = {"memory": settings.guest.memory, "cpus": settings.guest.cpus}
     accel = accelerator.choose(_KERNEL, STATE, progress.step)
     progress.step(f"starting the guest on {accel.name}: {accel.reason}")
-    return Guest.start(GUEST, machine.model_copy(update=resources), identity, accel)
+    return qemu.Guest.start(GUEST, machine.model_copy(update=resources), identity, accel)
 
 
 def _box(settings: Settings, progress: HostProgress) -> tuple[Machine, Identity]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import fabric
 from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
@@ -15,8 +16,10 @@ from deploys import settings as settings_module
 from deploys.errors import PreflightError
 from deploys.facts.box import HostState
 from deploys.settings import Settings
-from tasks import show
+from tasks import show, shrinking
 from tasks.fleet import enlist, finish, one_line
+from tasks.machines.guest import load
+from tasks.places import GUEST
 from tasks.progress import HostProgress
 from tasks.provisioning import Provision, Provisioned, Request, expect
 from tasks.remote import Host
@@ -98,12 +101,11 @@ def maintain(c: Context, back: bool = False) -> None:
 
 @task(post=[finish])
 def shrink(c: Context) -> None:
-    """Give the space of deleted files back to the disk."""
+    """Give the space of deleted files back to the disk; the local guest's to this host too."""
 
-    def work(host: Host, progress: HostProgress) -> list[str]:
-        progress.step("trimming")
-        host.connect()
-        return host.run("/usr/lib/pipeline/shrink").splitlines()
+    def work(host: Host, progress: HostProgress) -> shrinking.Shrunk:
+        guest = None if isinstance(c, fabric.Connection) else load(GUEST)
+        return shrinking.shrink(host, guest, progress)
 
     enlist(c, work, show.shrunk)
 

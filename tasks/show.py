@@ -13,6 +13,7 @@ from rich.table import Table
 from deploys.facts.box import HostState
 from deploys.sizes import human
 from tasks.provisioning import Provisioned
+from tasks.shrinking import Shrunk
 
 _COLOURS = {"fresh": "green", "kept": "yellow", "golden": "yellow", "failed": "bold red"}
 _MODES = {"fresh": "snapshot", "kept": "snapshot", "golden": "maintenance", "failed": "failed"}
@@ -55,16 +56,20 @@ def reboots(results: Mapping[str, HostState]) -> None:
         _console().print(f"{name}: {verdict(state)}{took}")
 
 
-def shrunk(results: Mapping[str, list[str]]) -> None:
-    """What each filesystem gave back."""
+def shrunk(results: Mapping[str, Shrunk]) -> None:
+    """What each filesystem gave back, and what a local guest's disk took before and takes now."""
     table = Table("host", "filesystem", "how", "given back")
     words = {"trim": "trimmed", "zero": "filled with zeros", "reset": "left to the next reset"}
-    for name, lines in results.items():
-        for line in lines:
+    for name, result in results.items():
+        for line in result.filesystems:
             target, how, size = line.rsplit(" ", 2)
             table.add_row(name, target, words[how], human(int(size)) if int(size) else "")
     if table.rows:
         _console().print(table)
+    for name, result in results.items():
+        if result.disk is not None:
+            before, after = map(human, result.disk)
+            _console().print(f"{name}: its disk took {before} here, and takes {after}")
 
 
 def states(results: Mapping[str, HostState]) -> None:

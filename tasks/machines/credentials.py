@@ -13,10 +13,8 @@ from tasks.machines import keys
 # See host-keys.service.
 _HOST_KEY = "ssh_host_ed25519_key"
 # tmpfiles.d(5). The well-known key that a box is shipped with lets nobody into this guest.
-_LOGIN = """\
-d /home/{user}/.ssh 0700 {user} {user}
-f+ /home/{user}/.ssh/authorized_keys 0600 {user} {user} - {key}\\n
-"""
+_FOLDER = "d /home/{user}/.ssh 0700 {user} {user}"
+_LOGIN = "f+ /home/{user}/.ssh/authorized_keys 0600 {user} {user} - {key}\\n"
 
 
 def make(folder: Path, user: str, user_key: Path) -> tuple[keys.Identity, dict[str, Path]]:
@@ -33,6 +31,20 @@ def make(folder: Path, user: str, user_key: Path) -> tuple[keys.Identity, dict[s
     host_key = folder / _HOST_KEY
     login = folder / "tmpfiles.extra"
     public = keys.make_key(host_key)
-    login.write_text(_LOGIN.format(user=user, key=keys.make_key(user_key)))
+    lines = f"{_FOLDER}\n{_LOGIN}\n"
+    login.write_text(lines.format(user=user, key=keys.make_key(user_key)))
     identity = keys.Identity(user=user, user_key=user_key, host_key=public)
     return identity, {host_key.name: host_key, login.name: login}
+
+
+def oem_string(user: str, user_key: Path) -> str:
+    """The credential of who logs in as a string of SMBIOS (type 11), where systemd looks too.
+
+    Nothing in it is secret. It has at most 255 characters, all that VirtualBox takes: a user's
+    name has 32 at most, and a box has the user's folder already.
+
+    Raises:
+        CommandError: ssh-keygen is missing or failed.
+    """
+    kind, key = keys.make_key(user_key).split()[:2]
+    return "io.systemd.credential:tmpfiles.extra=" + _LOGIN.format(user=user, key=f"{kind} {key}")

@@ -17,6 +17,7 @@ from deploys.errors import BoxError
 
 # Debian's package for a program of another name.
 _PACKAGES = {
+    "VBoxManage": "virtualbox, in contrib of unstable alone",
     "blkid": "util-linux",
     "chroot": "coreutils",
     "losetup": "mount",
@@ -31,6 +32,7 @@ _PACKAGES = {
     "sfdisk": "fdisk",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
+    "ssh-keyscan": "openssh-client",
     "unshare": "util-linux",
 }
 # A user's PATH on Debian lacks the folders of the tools that lay out disks.

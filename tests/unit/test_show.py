@@ -9,6 +9,7 @@ import pytest
 from deploys.facts.box import HostState, Verdict
 from tasks import show
 from tasks.provisioning import Provisioned
+from tasks.shrinking import Shrunk
 
 DIGEST = "ab" * 32
 FRESH = HostState(
@@ -117,7 +118,9 @@ def test_a_reboot_says_what_the_reset_took(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_what_was_given_back_is_readable(capsys: pytest.CaptureFixture[str]) -> None:
-    show.shrunk({"box": ["/persistent trim 3221225472", "/ reset 0", "/a b zero 1024"]})
+    lines = ["/persistent trim 3221225472", "/ reset 0", "/a b zero 1024"]
+    show.shrunk({"box": Shrunk(lines, disk=(5 * 2**30, 2**30))})
     out = capsys.readouterr().out
+    assert out.endswith("box: its disk took 5.0 GiB here, and takes 1.0 GiB\n")
     for words in ("trimmed", "3.0 GiB", "left to the next reset", "/a b", "filled with zeros"):
         assert words in out

@@ -1,0 +1,69 @@
+"""A machine's hardware in VirtualBox, and the commands that make it."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from tasks.machines import vboxmanage
+
+HOST = "127.0.0.1"
+MIB = 2**20
+_RULE = "ssh"  # the name of the forwarded port
+_CONTROLLER = ("--storagectl", "SATA", "--port", "0", "--device", "0", "--type", "hdd")
+# What the guest trims, VirtualBox frees in the file.
+_TRIMS = ("--nonrotational", "on", "--discard", "on")
+# The first of the two SMBIOS strings (type 11) of its BIOS that a user may set; see VirtualBox's
+# manual, "Configuring the BIOS DMI Information". It takes 255 characters.
+_OEM_STRING = "VBoxInternal/Devices/pcbios/0/Config/DmiOEMVBoxVer"
+
+
+def create(uuid: str, name: str, folder: Path, disk: Path, port: int, oem_string: str) -> None:
+    """Make a machine, which is off.
+
+    Args:
+        uuid: what it is told from others by.
+        name: what VirtualBox's window shows.
+        folder: where its settings and its logs are kept.
+        disk: its disk, a VDI.
+        port: on this host, leads to its port 22.
+        oem_string: what it finds in its firmware.
+
+    Raises:
+        BoxError: VBoxManage is missing or refused; the machine may be there in part.
+    """
+    registered = ("--uuid", uuid, "--ostype", "Debian_64", "--register")
+    vboxmanage.run("createvm", "--name", name, "--basefolder", str(folder), *registered)
+    vboxmanage.run("modifyvm", uuid, *_hardware(port))
+    vboxmanage.run("setextradata", uuid, _OEM_STRING, oem_string)
+    controller = ("--name", "SATA", "--add", "sata", "--controller", "IntelAhci")
+    vboxmanage.run("storagectl", uuid, *controller, "--portcount", "1")
+    vboxmanage.run("storageattach", uuid, *_CONTROLLER, "--medium", str(disk), *_TRIMS)
+
+
+def forwarded_anew(port: int) -> list[str]:
+    """The words of modifyvm that have another port of this host lead to the guest."""
+    return ["--natpf1", "delete", _RULE, "--natpf1", _forwarding(port)]
+
+
+def free_port(wanted: int = 0) -> int:
+    """A port that nobody listens on now: the wanted one if it can be; 0 is any."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, wanted))
+        except OSError:
+            probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _hardware(port: int) -> list[str]:
+    """The words of modifyvm; what is not there, a UART or a sound card, costs no boot time."""
+    words = ["--firmware", "bios", "--ioapic", "on", "--rtcuseutc", "on"]
+    words += ["--graphicscontroller", "vmsvga", "--vram", "16", "--audio-enabled", "off"]
+    words += ["--boot1", "disk", "--boot2", "none", "--boot3", "none", "--boot4", "none"]
+    return [*words, "--nic1", "nat", "--nictype1", "virtio", "--natpf1", _forwarding(port)]
+
+
+def _forwarding(port: int) -> str:
+    return f"{_RULE},tcp,{HOST},{port},,22"

@@ -1,0 +1,275 @@
+"""Guests in VirtualBox: made from a box's image, started, found again, compacted."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Self, TypeVar
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
+from tenacity import (
+    RetryError,
+    Retrying,
+    retry_if_result,
+    stop_after_delay,
+    wait_fixed,
+)
+
+from deploys.errors import BoxError, UnreachableError
+from tasks.machines import credentials, keys, partial, shell, vboxhardware, vboxmanage
+
+T = TypeVar("T")
+_NOTE = "virtualbox.json"
+_DISK = "box.vdi"
+_OFF = ("poweroff", "aborted", "saved", "aborted-saved")
+
+
+class _Record(BaseModel):
+    """What another process needs to find a guest again.
+
+    It is written before the machine is made: ``made`` says that it was, to the end.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    uuid: str
+    port: int
+    user: str
+    user_key: Path
+    host_key: str = ""  # not known before its first boot
+    made: bool = False
+
+
+class Guest:
+    """A machine of VirtualBox, told from the user's others by its UUID, and its folder."""
+
+    def __init__(self, directory: Path, record: _Record) -> None:
+        self.directory = directory
+        self._record = record
+
+    @classmethod
+    def make(cls, directory: Path, image: Path, user: str, user_key: Path) -> Self:
+        """Make a machine, which is off, in a folder of its own; if that fails there is none.
+
+        Args:
+            directory: the guest's folder; its disk and its settings are kept in it.
+            image: a box's raw disk, which is copied.
+            user: who logs in.
+            user_key: our private key's file, made when it is missing.
+
+        Raises:
+            BoxError: VBoxManage or qemu-img is missing, or failed.
+        """
+        directory = directory.resolve()
+        directory.mkdir(parents=True, exist_ok=True)
+        with _lock(directory):
+            login = credentials.oem_string(user, user_key)
+            made = uuid.uuid4()
+            record = _Record(
+                uuid=str(made), port=vboxhardware.free_port(), user=user, user_key=user_key
+            )
+            guest = cls(directory, record)
+            guest._keep(record)
+            try:
+                guest._create(image, login)
+            except BaseException:  # Ctrl-C too: no machine may be left half made
+                with contextlib.suppress(BoxError):  # by its note it can still be destroyed
+                    guest.destroy()
+                raise
+            guest._keep(record.model_copy(update={"made": True}))
+        return guest
+
+    @classmethod
+    def find(cls, directory: Path) -> Self | None:
+        """The guest that some process made in a folder; None where there is none.
+
+        Raises:
+            BoxError: its note cannot be read.
+        """
+        note = directory.resolve() / _NOTE
+        try:
+            return cls(note.parent, _Record.model_validate_json(note.read_text()))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            raise BoxError(f"{note} does not say what guest this is; move {note.parent}") from error
+
+    @property
+    def made(self) -> bool:
+        """Whether its making came to an end; what did not can only be destroyed."""
+        return self._record.made
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is on, paused or on its way there; raises BoxError."""
+        machine = vboxmanage.machine(self._record.uuid)
+        return machine is not None and machine.get("VMState", "poweroff") not in _OFF
+
+    @property
+    def login(self) -> keys.Login:
+        """How to log in; the port may change when the guest is started anew."""
+        record = self._record
+        return keys.Login(
+            vboxhardware.HOST, record.port, record.user, record.user_key, self._known_hosts
+        )
+
+    @property
+    def disk_usage(self) -> int:
+        """What its disk takes on this host, in bytes."""
+        return self._disk.stat().st_blocks * 512
+
+    @property
+    def off_to_compact(self) -> bool:
+        """Yes: VirtualBox locks the disk of a machine that is on."""
+        return True
+
+    def start(self, memory: int | None = None, cpus: int | None = None) -> None:
+        """Power it on; returns as soon as VirtualBox runs it.
+
+        Args:
+            memory: in bytes; None: as before.
+            cpus: None: as before.
+
+        Raises:
+            BoxError: it is being started by someone else, VirtualBox has it no more, or
+                refused, without its kernel module for one.
+        """
+        with _lock(self.directory):
+            if vboxmanage.machine(self._record.uuid) is None:
+                raise BoxError("VirtualBox has this guest no more: remove it with inv destroy")
+            changes = ["--memory", str(memory // vboxhardware.MIB)] if memory else []
+            changes += ["--cpus", str(cpus)] if cpus else []
+            port = vboxhardware.free_port(self._record.port)
+            if port != self._record.port:
+                changes += vboxhardware.forwarded_anew(port)
+            if changes:
+                self._manage("modifyvm", *changes)
+                self._keep(self._record.model_copy(update={"port": port}))
+            # After a compaction its disk may be held for an instant longer.
+            vboxmanage.when_unlocked(lambda: self._manage("startvm", "--type", "headless"))
+
+    def learn_host_key(self, deadline: float) -> None:
+        """Take the key that the guest shows at its first boot for its own, from then on.
+
+        Raises:
+            UnreachableError: it showed none within ``deadline`` seconds.
+            CommandError: ssh-keyscan is missing.
+        """
+        if self._record.host_key:
+            return
+        scan = [
+            "ssh-keyscan",
+            "-T",
+            "5",
+            "-t",
+            "ed25519",
+            "-p",
+            str(self._record.port),
+            vboxhardware.HOST,
+        ]
+
+        def shown() -> str:
+            said = shell.run(scan, timeout=30, check=False).stdout
+            return said.strip().partition(" ")[2]
+
+        key = _awaited(shown, deadline, "showed no SSH host key")
+        self._keep(self._record.model_copy(update={"host_key": key}))
+
+    def halt(self, deadline: float = 120) -> None:
+        """Press the power button and wait, at most ``deadline`` seconds, until it is off.
+
+        Raises:
+            UnreachableError: it did not go off.
+            BoxError: VBoxManage refused.
+        """
+        if self.alive:
+            self._manage("controlvm", "acpipowerbutton")
+            _awaited(lambda: not self.alive, deadline, "is not off")
+
+    def cut_power(self) -> None:
+        """Pull the plug. A guest that is off stays off."""
+        if self.alive:
+            self._manage("controlvm", "poweroff")
+            _awaited(lambda: not self.alive, 30, "is not off")
+
+    def compact(self) -> int:
+        """Give this host the blocks that are all zeros; the bytes that the disk then takes.
+
+        A guest that is on is powered off for it, and on again.
+
+        Raises:
+            BoxError: it did not go off, or VBoxManage refused.
+        """
+        words = ("modifymedium", "disk", str(self._disk), "--compact")
+        was_alive = self.alive
+        self.halt()
+        try:
+            vboxmanage.when_unlocked(lambda: vboxmanage.run(*words, deadline=1800))
+            return self.disk_usage
+        finally:
+            if was_alive:
+                self.start()
+
+    def destroy(self) -> None:
+        """Cut the power, and remove the machine and the guest's folder with all in it."""
+        self.cut_power()
+        self._unregister()
+        shutil.rmtree(self.directory)
+
+    @property
+    def _disk(self) -> Path:
+        return self.directory / _DISK
+
+    @property
+    def _known_hosts(self) -> Path:
+        return self.directory / "known_hosts"
+
+    def _keep(self, record: _Record) -> None:
+        with partial.replaced(self.directory / _NOTE) as note:
+            note.write_text(record.model_dump_json(indent=1))
+        self._record = record
+        if record.host_key:
+            keys.write_known_hosts(
+                self._known_hosts, vboxhardware.HOST, record.port, record.host_key
+            )
+
+    def _manage(self, command: str, *words: str) -> None:
+        vboxmanage.run(command, self._record.uuid, *words)
+
+    def _create(self, image: Path, login: str) -> None:
+        # Not VBoxManage convertfromraw: it reads the holes of a sparse image too, all of them.
+        with partial.replaced(self._disk) as disk:
+            shell.run(["qemu-img", "convert", "-f", "raw", "-O", "vdi", image, disk])
+        name = f"openkim-box-{self._record.uuid[:8]}"
+        folder = self.directory / "machine"
+        vboxhardware.create(self._record.uuid, name, folder, self._disk, self._record.port, login)
+
+    def _unregister(self) -> None:
+        # Without --delete: it would delete every disk that the user may have attached.
+        if vboxmanage.machine(self._record.uuid) is not None:
+            vboxmanage.when_unlocked(lambda: self._manage("unregistervm"))
+
+
+@contextlib.contextmanager
+def _lock(directory: Path) -> Iterator[None]:
+    try:
+        with FileLock(directory / "guest.lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise BoxError(f"the guest in {directory} is being started already") from error
+
+
+def _awaited(value: Callable[[], T], deadline: float, fault: str) -> T:
+    tries = Retrying(
+        retry=retry_if_result(lambda found: not found),
+        stop=stop_after_delay(deadline),
+        wait=wait_fixed(0.5),
+    )
+    try:
+        return tries(value)
+    except RetryError as error:
+        raise UnreachableError(f"the guest in VirtualBox {fault} after {deadline:g} s") from error
