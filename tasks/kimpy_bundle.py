@@ -35,14 +35,17 @@ _TOOLS = (
     "python3-setuptools",
     "python3-wheel",
 )
-# The time is the first that a zip file can hold. Neither debugging symbols (9 of 10 bytes, and a
-# fifth of the compiler's time) nor paths are kept. Its modules are compiled side by side.
+# The time is the first that a zip file can hold. Neither debugging symbols (9 of 10 bytes) nor
+# paths are kept. Modules are compiled side by side; -O1 takes 0.6 of the compiler's time that -O2
+# with -g does, and they only hand on what the KIM API's own library computes. The flags stand in
+# place of Python's own: what those say of asserts and of overflow is said again.
 _SCRIPT = """
 mkdir sources
 tar -xf *.tar.gz -C sources --strip-components=1
 printf '[build_ext]\\nparallel = %s\\n' "$(nproc)" >options
 export DIST_EXTRA_CONFIG="$PWD/options" SOURCE_DATE_EPOCH=315532800 HOME="$PWD"
-export CFLAGS="-O2 -g0 -ffile-prefix-map=$PWD=." LDFLAGS=-Wl,--strip-all
+export CXXFLAGS="-O1 -g0 -DNDEBUG -fwrapv -ffile-prefix-map=$PWD=." LDFLAGS=-Wl,--strip-all
+export CFLAGS="$CXXFLAGS"
 cd sources
 python3 -c 'from setuptools.build_meta import build_wheel; build_wheel("../out")'
 """
@@ -78,6 +81,7 @@ def wheel(
     # apt takes seconds to say what an archive has, and says the same while that is the same.
     now = folder / f"kimpy-now-{_hash(asked, found.digest, pins)[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
+    progress("looking for kimpy's wheel")  # another process may be building it
     with FileLock(folder / "kimpy.lock"):
         if not now.exists():
             progress("asking apt what kimpy is built with")
