@@ -8,6 +8,7 @@ from typing import Any
 
 from deploys.boot import boot
 from deploys.bundle import Archive, Project, bundle
+from deploys.kimpy import Kimpy, kimpy
 from deploys.manifest import manifest
 from deploys.provisiond import provisiond, source
 from deploys.settings import Settings
@@ -17,12 +18,21 @@ from deploys.volumes import volumes
 
 
 def golden(
-    plan: VolumePlan, settings: Settings, python: Archive, copy: Archive, project: Project
+    plan: VolumePlan,
+    settings: Settings,
+    python: Archive,
+    copy: Archive,
+    project: Project,
+    wheel: Kimpy | None,
 ) -> tuple[Callable[[], Any], ...]:
-    """The deploys of the golden root, in order; the manifest is of all that came before it."""
+    """The deploys of the golden root, in order; the manifest is of all that came before it.
+
+    Without a ``wheel`` of kimpy the box keeps the one it has, if any.
+    """
     return (
         partial(volumes, plan=plan),
         partial(stack, settings=settings),
+        *([partial(kimpy, kimpy=wheel)] if wheel else []),
         partial(bundle, python=python, copy=copy),
         partial(boot, plan=plan, settings=settings),
         partial(provisiond),

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from pyinfra.api.deploy import deploy
 
 from deploys.bundle import PYTHON_PATH, Project
+from deploys.kimpy import KIMPY_PATH
 from deploys.operations import manifest as operations
 from deploys.operations.manifest import MANIFEST, RELEASE, SETTINGS
 from deploys.settings import Settings
@@ -23,4 +24,5 @@ def manifest(settings: Settings, project: Project) -> None:
         digest=project.digest,
         settings=settings.of_box(),
         python=PYTHON_PATH,
+        kimpy=KIMPY_PATH,
     )

@@ -101,7 +101,15 @@ class Setup(Section):
 class Stack(Section):
     """The software that computes."""
 
-    packages: tuple[PackageName, ...] = ("libkim-api2", "openkim-models", "lammps")
+    packages: tuple[PackageName, ...] = ("libkim-api2", "openkim-models", "lammps", "python3-ase")
+    kimpy: bool = Field(
+        True, description="ASE's door to the KIM API, where libkim-api2 and python3-ase are"
+    )
+
+    @property
+    def has_kimpy(self) -> bool:
+        """Whether kimpy is asked for, and what it joins is there."""
+        return self.kimpy and {"libkim-api2", "python3-ase"} <= set(self.packages)
 
 
 class Image(Section):

@@ -1,4 +1,4 @@
-"""Speed and size as the project promises them, measured on the local guest."""
+"""Speed and size as the project promises them, measured on the local guest and a box's image."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from tasks.machines.qemu import Guest
 from tasks.places import GUEST, ROOT
 from tasks.progress import console
 from tests.bench.build import build
+from tests.bench.package import package
 from tests.bench.provision import provision
 from tests.bench.resnap import resnap
 from tests.bench.root import root
@@ -34,6 +35,7 @@ from tests.bench.up import up
 
 BENCHES: Mapping[str, Bench] = {
     "build": build,
+    "package": package,
     "provision": provision,
     "resnap": resnap,
     "root": root,

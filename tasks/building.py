@@ -19,6 +19,7 @@ from deploys.errors import BoxError, PreflightError
 from deploys.facts.box import HostState, State
 from deploys.facts.manifest import SystemState
 from deploys.golden import golden
+from deploys.kimpy import KIMPY_PATH, Kimpy
 from deploys.machine import machine
 from deploys.operations.seal import sealed
 from deploys.preflight import SYSTEMS
@@ -26,7 +27,7 @@ from deploys.settings import Settings
 from deploys.sizes import human
 from deploys.stack import stack_packages
 from deploys.volumes import PACKAGES as VOLUME_PACKAGES
-from tasks import bundle
+from tasks import bundle, kimpy_bundle
 from tasks.machines import archive, boxdisk, loop, partial, pins, worktree
 from tasks.machines.identifiers import Fixed, Identifiers, asked_time
 from tasks.machines.tree import environment
@@ -86,17 +87,19 @@ class Build:
         except OSError as error:
             raise BoxError(f"{error.filename or self._out}: {error.strerror}") from error
 
-    def _build(self, plan: DiskPlan, asked: int | None, wanted: pins.Pins | None) -> Built:
+    def _build(self, plan: DiskPlan, asked: int | None, wanted: pins.Manifest | None) -> Built:
         suite = self._settings.image.suite
         self._progress.step("asking the mirror what it has")
         found = archive.read(suite, IMAGES)
         if wanted is not None:
             self._progress.step("looking for the manifest's versions")
-            pins.require_had(wanted, found, IMAGES)
+            pins.require_had(wanted.packages, found, IMAGES)
+        versions = wanted.packages if wanted else None
         layer = archive.layer(
-            found, suite, packages(self._settings), IMAGES, self._progress.step, wanted
+            found, suite, packages(self._settings), IMAGES, self._progress.step, versions
         )
         self._check_disk(layer)
+        wheel = self._wheel(found, wanted)
         # Not before what is in the packages: Python's compiled modules would be older than they.
         epoch = max(bundle.project_time(), layer.date) if asked is None else asked
         fixed = Fixed(Identifiers(_seed(self._settings, epoch)), epoch)
@@ -107,7 +110,7 @@ class Build:
             partial.replaced(self._out) as disk,
             worktree.unpacked(layer.tar, IMAGES, room, boot_room, boot_uuid) as tree,
         ):
-            state = self._apply(tree, boot_uuid, epoch, wanted)
+            state = self._apply(tree, boot_uuid, epoch, wanted, wheel)
             for written in (tree.scratch, tree.root / "boot"):
                 loop.flush(written, IMAGES)
             self._check_room(tree, plan)
@@ -117,8 +120,29 @@ class Build:
             used = disk.stat().st_blocks * 512
         return Built(self._out, used, state)
 
+    def _wheel(self, found: archive.Archive, wanted: pins.Manifest | None) -> Kimpy | None:
+        """Kimpy for the box, if it is to have it: the manifest's, if there is one."""
+        pinned = wanted.wheel if wanted else ""
+        if not self._settings.stack.has_kimpy:
+            pins.require_wheel(pinned, "")
+            return None
+        suite = self._settings.image.suite
+        kept = kimpy_bundle.kept(pinned, suite, BUNDLES) if pinned else None
+        if kept is not None:
+            return kept
+        versions = wanted.packages if wanted else None
+        made = kimpy_bundle.wheel(found, suite, BUNDLES, self._progress.step, versions)
+        if wanted is not None:
+            pins.require_wheel(pinned, kimpy_bundle.sha256(made))
+        return made
+
     def _apply(
-        self, tree: Worktree, boot_uuid: str, epoch: int, wanted: pins.Pins | None
+        self,
+        tree: Worktree,
+        boot_uuid: str,
+        epoch: int,
+        wanted: pins.Manifest | None,
+        wheel: Kimpy | None,
     ) -> HostState:
         """The deploys of every box, and before them those of a machine of our making."""
         self._progress.step("applying the deploys")
@@ -127,8 +151,8 @@ class Build:
         with Session(target) as session:
             state = session.fact(State)
             if wanted is not None:
-                system = session.fact(SystemState, python=PYTHON_PATH)
-                pins.require_same(wanted, system.packages)
+                system = session.fact(SystemState, python=PYTHON_PATH, kimpy=KIMPY_PATH)
+                pins.require_same(wanted.packages, system.packages)
         python = SYSTEMS.get((state.os_id, state.os_version))
         if python is None:
             raise PreflightError(f"no box can be made of {state.os_id} {state.os_version}")
@@ -140,6 +164,7 @@ class Build:
                 bundle.python_bundle(python, BUNDLES),
                 bundle.project_copy(BUNDLES),
                 bundle.project_version(),
+                wheel,
             ),
             bound(sealed, name="Seal the root"),
         )

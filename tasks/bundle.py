@@ -63,7 +63,7 @@ def python_bundle(
                 ],
                 timeout=900,
             )
-            _pack(path, site_packages, _needed(site_packages))
+            pack(path, site_packages, _needed(site_packages))
     return Archive(path, digest)
 
 
@@ -86,7 +86,7 @@ def project_copy(folder: Path, root: Path = ROOT) -> Archive:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(file, target)
             (staged / COMMIT_FILE).write_text(f"{version.commit}\n")
-            _pack(path, staged, (file for file in staged.rglob("*") if file.is_file()))
+            pack(path, staged)
     return Archive(path, digest)
 
 
@@ -158,14 +158,16 @@ def _needed(site_packages: Path) -> Iterable[Path]:
             yield file
 
 
-def _pack(path: Path, root: Path, files: Iterable[Path]) -> None:
+def pack(path: Path, root: Path, files: Iterable[Path] | None = None) -> None:
+    """Write files below ``root`` (not given: all) to a ``.tar.gz``, the same bytes each time."""
+    chosen = (file for file in root.rglob("*") if file.is_file()) if files is None else files
     part = path.with_name(f".{path.name}.part")
     with (
         part.open("wb") as raw,
         gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w") as tar,
     ):
-        for file in sorted(files):
+        for file in sorted(chosen):
             member = tarfile.TarInfo(str(file.relative_to(root)))
             member.size = file.stat().st_size
             member.mode = 0o755 if file.stat().st_mode & 0o100 else 0o644

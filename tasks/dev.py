@@ -84,24 +84,27 @@ def lint(_c: Context) -> None:
 
 @task(help={"upgrade": "Take the newest versions that requirements.in allows."})
 def lock(_c: Context, upgrade: bool = False) -> None:
-    """Make requirements.txt and requirements-box.txt again, with hashes and no address."""
+    """Make the requirements' .txt files again, with hashes and no address."""
     for arguments in lock_commands(upgrade=upgrade):
         print(f"making {arguments[-2]} from {arguments[-1]}")
         shell.run([sys.executable, "-m", "uv", *arguments], cwd=ROOT)
 
 
 def lock_commands(*, upgrade: bool) -> list[list[str]]:
-    """uv's arguments for the two lock files; the box's takes its versions from the first.
+    """uv's arguments for the lock files; the box's takes its versions from the first.
 
-    Both are for Python 3.10 on (Ubuntu 22.04's, on a box) and for every platform.
+    All are for Python 3.10 on (Ubuntu 22.04's, on a box) and for every platform. Of kimpy only its
+    own sources are taken: what it needs is Debian's.
     """
     common = ["pip", "compile", "--quiet", "--no-config", "--universal", "--python-version", "3.10"]
     common += ["--generate-hashes", "--no-annotate", "--custom-compile-command", "bin/inv lock"]
     newest = ["--upgrade"] if upgrade else []
     same = ["--upgrade", "--constraints", "requirements.txt"]
+    kimpy = ["--no-deps", "--output-file"]
     return [
         [*common, *newest, "--output-file", "requirements.txt", "requirements.in"],
         [*common, *same, "--output-file", "requirements-box.txt", "requirements-box.in"],
+        [*common, *newest, *kimpy, "requirements-kimpy.txt", "requirements-kimpy.in"],
     ]
 
 

@@ -12,14 +12,16 @@ from deploys.apply import Deploy
 from deploys.boot import boot_copy
 from deploys.errors import BoxError, DeployError, PreflightError
 from deploys.facts.box import HostState
+from deploys.facts.onbox import LinkTarget
 from deploys.golden import golden
+from deploys.kimpy import KIMPY_PATH, Kimpy
 from deploys.operations.reclaim import reclaimed
 from deploys.preflight import Preflight
 from deploys.safety import drop_safety, take_safety
 from deploys.settings import Settings
 from deploys.volume_plan import Kind
 from deploys.volumes import volumes
-from tasks import bundle
+from tasks import bundle, kimpy_bundle
 from tasks.places import BUNDLES
 from tasks.progress import HostProgress
 from tasks.remote import Host
@@ -42,10 +44,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Provisioned:
-    """How a provision ended well: whether anything was changed, and the box as it stands."""
+    """How a provision ended well: whether anything was changed, and the box as it stands.
+
+    ``without_kimpy`` is why kimpy was left out, if it was.
+    """
 
     changed: bool
     state: HostState
+    without_kimpy: str = ""
 
     @property
     def manifest(self) -> str:
@@ -62,6 +68,8 @@ class Provision:
         self._settings = settings
         self._request = request
         self._progress = progress
+        self._kimpy: Kimpy | None = None
+        self._without = ""
 
     def plan(self) -> list[tuple[str, str, str]]:
         """What ``run`` would do, as rows of operation, object and detail; changes nothing.
@@ -69,11 +77,12 @@ class Provision:
         Raises:
             BoxError: the host is not fit.
         """
-        found = self._preflight()
+        found = self._preflight(build=False)
         rows = [] if found.plan.kind is Kind.BOX else found.plan.rows()
         if self._request.reclaim:
             rows.append(("reclaim", found.state.defaults["OLD_ROOT_UUID"], "erased"))
         rows += [("change", name, "") for name in self._pending(found)]
+        rows += [("leave out", "kimpy", self._without)] if self._without else []
         return rows
 
     def run(self) -> Provisioned:
@@ -102,17 +111,29 @@ class Provision:
     def _deadline(self) -> float:
         return self._settings.boot.reboot_deadline
 
-    def _preflight(self) -> Preflight:
+    def _preflight(self, *, build: bool = True) -> Preflight:
         self._progress.step("looking at the host")
+        has_kimpy = self._settings.stack.has_kimpy
         with self._host.session() as session:
             found = preflight.check(
                 session, self._settings, self._request.device, force=self._request.force
             )
+            link = session.fact(LinkTarget, path=KIMPY_PATH) if has_kimpy else None
         if self._request.reclaim and not (found.plan.old_root_uuid and found.state.is_box):
             raise PreflightError("there is no old root to reclaim on this host")
         if self._request.reclaim:
             found = replace(found, plan=replace(found.plan, old_root_uuid=""))
+        if has_kimpy:
+            self._find_kimpy(found.python, link, build=build)
         return found
+
+    def _find_kimpy(self, python: str, link: str | None, *, build: bool) -> None:
+        """Before anything is changed: the build of a wheel may fail."""
+        step = self._progress.step
+        try:
+            self._kimpy = kimpy_bundle.for_host(python, link, BUNDLES, step, build=build)
+        except kimpy_bundle.UnavailableError as error:
+            self._without = str(error)
 
     def _pending(self, found: Preflight) -> list[str]:
         """The operations on the golden root that would change the host as it is now."""
@@ -127,7 +148,7 @@ class Provision:
         if verdict.name != "golden":
             wanted = self._request.reclaim or verdict.name == "failed"
             if not wanted and not self._pending(found):
-                return Provisioned(False, found.state)
+                return Provisioned(False, found.state, self._without)
             self._progress.step("booting into maintenance")
             expect(self._host, self._host.reboot("maintenance", self._deadline), "golden")
         try:
@@ -162,6 +183,7 @@ class Provision:
             bundle.python_bundle(found.python, BUNDLES),
             bundle.project_copy(BUNDLES),
             bundle.project_version(),
+            self._kimpy,
         )
 
     def _check_health(self) -> None:
@@ -184,7 +206,7 @@ class Provision:
         self._progress.step("booting a fresh snapshot")
         state = self._host.reboot("resnap", self._deadline)
         expect(self._host, state, "fresh")
-        return Provisioned(True, state)
+        return Provisioned(True, state, self._without)
 
     def _apply(self, step: str, deploys: Sequence[Deploy]) -> None:
         self._progress.step(step)

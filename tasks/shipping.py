@@ -71,16 +71,14 @@ class Packaging:
             raise PreflightError(f"{self._out} is a file: name a folder")
         image = convert.look(self._image)
         partial.require_unused(self._image)
-        listed = catalog.read(self._catalog, self._settings.package.name)
-        summed = catalog.read_sums(self._out / _SUMS)
         try:
             with _workshop(self._out) as work:
+                listed = catalog.read(self._catalog, self._settings.package.name)
+                summed = catalog.read_sums(self._out / _SUMS)
                 sums = self._make(image, work, _TIME if asked is None else asked)
                 partial.published(work, self._out, self._shelved(work, sums, listed, summed))
         except OSError as error:
             raise BoxError(f"{self._out}: {error.strerror or error}") from error
-        for progress in self._progress.values():
-            progress.done("packaged")
         return Packaged({name: self._out / self._named(name) for name in self._progress})
 
     @property
@@ -109,6 +107,9 @@ class Packaging:
             except BaseException:
                 self._stop.set()
                 raise
+        for name, each in wanted.items():
+            if each.members is None:  # its disk is what others were packed from
+                (work / each.disk).rename(work / self._named(name))
         return {name: future.result() for name, future in made.items()}
 
     def _disk(self, image: convert.Image, out: Path, made_by: Format) -> Disk:
@@ -121,18 +122,16 @@ class Packaging:
         return Disk(out, tarball.file_sum(out, heard), image.size)
 
     def _pack(self, name: str, converted: Future[Disk], time: int) -> str:
-        """The archive of a format; its SHA-256."""
+        """The archive of a format, if it is one; its SHA-256."""
         disk = converted.result()
-        out = disk.path.with_name(self._named(name))
+        checksum = disk.checksum
         members = FORMATS[name].members
-        if members is None:
-            out.hardlink_to(disk.path)
-            checksum = disk.checksum
-        else:
+        if members is not None:
             self._progress[name].step("packing")
-            settings = self._settings
-            checksum = tarball.write(out, members(disk, settings), time, self._heard(name))
-        self._progress[name].step("waiting for the others")
+            out = disk.path.with_name(self._named(name))
+            content = members(disk, self._settings)
+            checksum = tarball.write(out, content, time, self._heard(name))
+        self._progress[name].done("made")
         return checksum
 
     def _heard(self, *names: str) -> convert.Heard:

@@ -46,6 +46,9 @@ def provisioned(results: Mapping[str, Provisioned]) -> None:
         word = "changed" if result.changed else "nothing to change, not rebooted"
         table.add_row(name, word, verdict(result.state), result.manifest[:16])
     _console().print(table)
+    for name, result in results.items():
+        if result.without_kimpy:
+            _console().print(f"{name}: kimpy is left out: {escape(result.without_kimpy)}")
 
 
 def reboots(results: Mapping[str, HostState]) -> None:

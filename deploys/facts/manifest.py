@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from pyinfra.api.facts import FactBase
 
@@ -11,17 +13,23 @@ _PARTS = {
     "os": "cat /etc/os-release",
     "release": "cat /etc/debian_version",
     "python": "readlink -- {python}",
+    # What Python's packaging has for it: which wheel an installed package was unpacked from.
+    "kimpy": "cat {kimpy}/kimpy-*.dist-info/direct_url.json && echo",
     "packages": "dpkg-query -W -f='${{binary:Package}} ${{Version}} ${{db:Status-Status}}\\n'",
 }
 
 
 @dataclass(frozen=True)
 class System:
-    """The distribution, every installed package with its version, and the Python libraries."""
+    """The distribution, every installed package with its version, and the Python libraries.
+
+    ``kimpy`` has its ``version`` and its ``wheel``'s sha256, where there is one.
+    """
 
     os: dict[str, str] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
     python: str = ""
+    kimpy: dict[str, str] = field(default_factory=dict)
 
     @property
     def kernels(self) -> dict[str, str]:
@@ -34,11 +42,15 @@ class System:
 
 
 class SystemState(FactBase[System]):
-    """The :class:`System` of a host; ``python`` is where the libraries' link lies on it."""
+    """The :class:`System` of a host; the arguments are where two links lie on it.
 
-    def command(self, python: str) -> str:
+    ``python`` is that of the Python libraries, ``kimpy`` that of kimpy.
+    """
+
+    def command(self, python: str, kimpy: str) -> str:
+        places = {"python": shlex.quote(python), "kimpy": shlex.quote(kimpy)}
         parts = [
-            f"echo @{name}; {command.format(python=shlex.quote(python))} 2>/dev/null || true"
+            f"echo @{name}; {{ {command.format(**places)}; }} 2>/dev/null || true"
             for name, command in _PARTS.items()
         ]
         return "; ".join(parts)
@@ -71,4 +83,14 @@ class SystemState(FactBase[System]):
                 if len(words) == 3 and words[2] == "installed"
             },
             python=parts["python"][0] if parts["python"] else "",
+            kimpy=_wheel("".join(parts["kimpy"])),
         )
+
+
+def _wheel(origin: str) -> dict[str, str]:
+    """Version and sha256 of the wheel that a ``direct_url.json`` names; nothing for no text."""
+    if not origin:
+        return {}
+    record = json.loads(origin)
+    file = PurePosixPath(record["url"]).name
+    return {"version": file.split("-")[1], "wheel": record["archive_info"]["hashes"]["sha256"]}

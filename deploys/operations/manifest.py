@@ -20,7 +20,7 @@ RELEASE = "/etc/pipeline-release"
 
 @operation()
 def manifest(
-    commit: str, digest: str, settings: str, python: str
+    commit: str, digest: str, settings: str, python: str, kimpy: str
 ) -> Generator[StringCommand | FileUploadCommand, None, None]:
     """Have manifest, settings and release file on the box say what it is now.
 
@@ -31,8 +31,9 @@ def manifest(
         digest: of this project's files.
         settings: of the box, as JSON.
         python: where the Python libraries' link lies on the box.
+        kimpy: where kimpy's lies.
     """
-    system = host.get_fact(SystemState, python=python)
+    system = host.get_fact(SystemState, python=python, kimpy=kimpy)
     content = canonical(commit, digest, settings, system)
     release = {
         "NAME": '"OpenKIM pipeline box"',
@@ -54,6 +55,7 @@ def canonical(commit: str, digest: str, settings: str, system: System) -> bytes:
     """The manifest's one form: the same box gives the same bytes, so ``sha256sum`` is its hash."""
     body = {
         "kernels": system.kernels,
+        "kimpy": system.kimpy,
         "os": system.os,
         "packages": system.packages,
         "project": {"commit": commit, "digest": digest},

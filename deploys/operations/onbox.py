@@ -99,8 +99,8 @@ def unpacked(archive: Path, digest: str, path: str, compiled: bool = False) -> C
     _check_path(path)
     if len(digest) < _DIGEST_LENGTH or not set(digest) <= set("0123456789abcdef"):
         raise OperationValueError(f"{digest!r} is not a hexadecimal digest")
-    version = f"{path}-{digest[:_DIGEST_LENGTH]}"
-    if host.get_fact(LinkTarget, path=path) == PurePosixPath(version).name:
+    version = str(PurePosixPath(path).with_name(unpacked_name(path, digest)))
+    if host.get_fact(LinkTarget, path=path) == unpacked_name(path, digest):
         return
     yield FileUploadCommand(str(archive), _UPLOAD)
     target, name = _quote(version), _quote(PurePosixPath(version).name)
@@ -122,6 +122,11 @@ def unpacked(archive: Path, digest: str, path: str, compiled: bool = False) -> C
         f'for old in {_quote(path)}-*; do [ "$old" = {target} ] || rm -rf -- "$old"; done',
         f"rm -f {_UPLOAD}",
     )
+
+
+def unpacked_name(path: str, digest: str) -> str:
+    """Where the link at ``path`` points when what ``digest`` names is unpacked there."""
+    return f"{PurePosixPath(path).name}-{digest[:_DIGEST_LENGTH]}"
 
 
 def _pack(sources: Mapping[str, OnboxFile]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ PACKAGES = (
     "udev",
 )
 # In a namespace of its own: when it is killed, what it started and mounted goes with it.
-_CONTAINED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+CONTAINED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 _RELAXATIONS = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
 
 
@@ -86,30 +87,65 @@ def make_tree(tar: Path, tree: Tree) -> None:
     Raises:
         BoxError: a package does not exist; or mmdebstrap is missing or failed.
     """
+    with tempfile.TemporaryDirectory(dir=tar.parent, prefix="tree-") as folder:
+        made = Path(folder) / "root.tar"
+        _mmdebstrap(tree, made, Path(folder), ())
+        made.replace(tar)
+
+
+def run_in_tree(tree: Tree, work: Path, script: str) -> None:
+    """Run a shell script in a root tree that is made for it and thrown away after it.
+
+    The folder ``work`` lies in the tree under its own, plain name, below the root, and the script
+    runs in it; what that leaves in its subfolder ``out`` is in that of ``work`` afterwards. It
+    gets no variable of this process.
+
+    Raises:
+        BoxError: a package does not exist, mmdebstrap is missing, or the script failed; the line
+            is the last that it printed.
+    """
+    inside = f"/{work.name}"
+    (work / "run").write_text(f"cd {inside}\n{script}")
+    log, path = f"{inside}/log", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+    failed = f'{{ echo "E: $(tail -n 1 "$1{log}")" >&2; exit 1; }}'
+    ran = f'chroot "$1" env -i {path} LC_ALL=C.UTF-8 sh -eu {inside}/run >"$1{log}" 2>&1'
+    hooks = (
+        f"--customize-hook=copy-in {shlex.quote(str(work))} /",
+        f"--customize-hook={ran} || {failed}",
+        f"--customize-hook=copy-out {inside}/out {shlex.quote(str(work))}",
+        "--format=null",
+    )
+    with tempfile.TemporaryDirectory(dir=work.parent, prefix="tree-") as folder:
+        _mmdebstrap(tree, Path("-"), Path(folder), hooks)
+
+
+def preferences(pins: Mapping[str, str]) -> str:
+    """What has apt prefer these versions of packages, as a file of its preferences."""
+    # More than 1000 lets apt take an older version than another suite has.
+    stanza = "Package: {}\nPin: version {}\nPin-Priority: 1001\n"
+    return "\n".join(stanza.format(*pin) for pin in pins.items())
+
+
+def _mmdebstrap(tree: Tree, target: Path, folder: Path, arguments: Sequence[str]) -> None:
     argv = ["mmdebstrap", "--variant=apt", "--mode=root", f"--include={','.join(tree.packages)}"]
     argv += [f"--aptopt={line}" for line in (*tree.apt_options, 'Acquire::Languages "none"')]
     argv += ["--dpkgopt=force-unsafe-io"]
     argv += ["--skip=cleanup/apt/lists"] if tree.lists else []
-    with tempfile.TemporaryDirectory(dir=tar.parent, prefix="tree-") as folder:
-        # The partition to be booted from is known later, and so is the initramfs made later.
-        environment = {"INITRD": "No", "DEBIAN_FRONTEND": "noninteractive", "TMPDIR": folder}
-        if tree.epoch is not None:
-            environment["SOURCE_DATE_EPOCH"] = str(tree.epoch)
-        made = Path(folder) / "root.tar"
-        argv += _pin_hooks(tree.pins, Path(folder) / "pins") if tree.pins else []
-        try:
-            words: list[str | Path] = [*_CONTAINED, *argv, tree.suite, made, *tree.mirror]
-            shell.run(words, env=environment, timeout=3600)
-        except shell.CommandError as error:
-            raise BoxError(f"installing Debian {tree.suite}: {_reason(error)}") from error
-        made.replace(tar)
+    argv += _pin_hooks(tree.pins, folder / "pins") if tree.pins else []
+    # The partition to be booted from is known later, and so is the initramfs made later.
+    environment = {"INITRD": "No", "DEBIAN_FRONTEND": "noninteractive", "TMPDIR": str(folder)}
+    if tree.epoch is not None:
+        environment["SOURCE_DATE_EPOCH"] = str(tree.epoch)
+    words: list[str | Path] = [*CONTAINED, *argv, *arguments, tree.suite, target, *tree.mirror]
+    try:
+        shell.run(words, env=environment, timeout=3600)
+    except shell.CommandError as error:
+        raise BoxError(f"installing Debian {tree.suite}: {_reason(error)}") from error
 
 
 def _pin_hooks(pins: tuple[tuple[str, str], ...], file: Path) -> list[str]:
     """mmdebstrap's arguments that have apt in the tree prefer these versions, while it is made."""
-    # More than 1000 lets apt take an older version than another suite has.
-    stanza = "Package: {}\nPin: version {}\nPin-Priority: 1001\n"
-    file.write_text("\n".join(stanza.format(*pin) for pin in pins))
+    file.write_text(preferences(dict(pins)))
     folder = '"$1"/etc/apt/preferences.d'
     # The folder's time too is as it would be without: the same packages are the same bytes.
     restore = f"time=$(stat -c @%Y {folder}) && rm {folder}/pins && touch -d $time {folder}"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
+import shutil
+import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from deploys.errors import PreflightError
 from tasks.machines import shell
@@ -18,9 +23,13 @@ Heard = Callable[[float], None]
 _FORMATS = ("raw", "qcow2")
 _SIGNATURE = b"\x55\xaa"  # of a boot sector, which a GPT begins with too
 _CHUNK = 2**20
+_SECTOR = 512
+# A VMDK's: the magic, and where its descriptor begins and how long it is, in sectors.
+_HEADER = struct.Struct("<4s24xQQ")
+_FULL = 2**21  # bytes that are no room for what is written at once
 # A descriptor's content ID is 32 random bits, which tell an image from its parent when that
 # was changed. Here they follow from the content; these two have a meaning of their own.
-_CID = re.compile(rb"^CID=([0-9a-f]{8})$", re.MULTILINE)
+_CID = re.compile(rb"^CID=[0-9a-f]{1,8}$", re.MULTILINE)  # QEMU pads it with nothing
 _RESERVED = (0xFFFFFFFE, 0xFFFFFFFF)
 
 
@@ -41,7 +50,7 @@ def look(path: Path) -> Image:
     """
     if not path.is_file():
         raise PreflightError(f"there is no image {path}: make one with inv box.build")
-    told = shell.run(["qemu-img", "info", "--output=json", path]).stdout
+    told = shell.run(["qemu-img", "info", "--force-share", "--output=json", path]).stdout
     about = json.loads(told)
     image = Image(path, about["format"], about["virtual-size"])
     if image.format not in _FORMATS:
@@ -56,23 +65,17 @@ def vmdk(image: Image, out: Path, heard: Heard) -> None:
 
     Raises:
         CommandError: it could not be written.
+        OSError: as the disk is full.
     """
     _convert(image, out, ("vmdk", "-o", "subformat=streamOptimized"), heard)
     with out.open("r+b") as file:
-        head = file.read(_CHUNK)
-        found = _CID.search(head)
-        assert found  # qemu-img wrote the descriptor
-        file.seek(found.start(1))
-        file.write(b"0" * 8)
+        _identify(file, 0)
         file.seek(0)
         content = 0
         while chunk := file.read(_CHUNK):
             content = zlib.crc32(chunk, content)
             heard(100)
-        if content in _RESERVED:
-            content = 0
-        file.seek(found.start(1))
-        file.write(b"%08x" % content)
+        _identify(file, 0 if content in _RESERVED else content)
 
 
 def qcow2(image: Image, out: Path, heard: Heard) -> None:
@@ -83,6 +86,7 @@ def qcow2(image: Image, out: Path, heard: Heard) -> None:
 
     Raises:
         CommandError: it could not be written.
+        OSError: as the disk is full.
     """
     options = "compression_type=zstd,cluster_size=256k"
     _convert(image, out, ("qcow2", "-c", "-o", options), heard)
@@ -97,7 +101,25 @@ def _convert(image: Image, out: Path, how: tuple[str, ...], heard: Heard) -> Non
 
     done = [0.0]
     argv: list[str | Path] = ["qemu-img", "convert", "-p", "-f", image.format, "-O", *how]
-    shell.follow([*argv, image.path, out], line)
+    try:
+        shell.follow([*argv, image.path, out], line)
+    except shell.CommandError as error:
+        if shutil.disk_usage(out.parent).free < _FULL:  # of which it has words of its own
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
+
+
+def _identify(file: BinaryIO, content: int) -> None:
+    """Write a content ID into a VMDK's descriptor: text with zeros up to a length in sectors."""
+    file.seek(0)
+    magic, first, length = _HEADER.unpack(file.read(_HEADER.size))
+    assert magic == b"KDMV"
+    file.seek(first * _SECTOR)
+    text = file.read(length * _SECTOR).rstrip(b"\0")
+    text, found = _CID.subn(b"CID=%08x" % content, text)
+    assert found == 1
+    file.seek(first * _SECTOR)
+    file.write(text.ljust(length * _SECTOR, b"\0"))
 
 
 def _is_disk(path: Path) -> bool:

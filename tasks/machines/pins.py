@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from deploys.errors import BoxError
-from tasks.machines import shell
+from tasks.machines import apt
 from tasks.machines.archive import Archive
 
 Pins = Mapping[str, str]
 _NAMED = 5  # in one line
-_SIGNERS = "/etc/apt/trusted.gpg.d/"
 
 
-def read(file: Path) -> dict[str, str]:
-    """Package to version, of a box's ``manifest.json``.
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a box's manifest pins: versions by packages' names, the sha256 of kimpy's wheel."""
+
+    packages: dict[str, str]
+    wheel: str = ""
+
+
+def read(file: Path) -> Manifest:
+    """What a box's ``manifest.json`` pins.
 
     Raises:
         BoxError: it cannot be read, or is no manifest.
     """
     try:
-        packages = json.loads(file.read_text())["packages"]
-        return {str(name).partition(":")[0]: str(packages[name]) for name in packages}
+        read = json.loads(file.read_text())
+        packages, kimpy = read["packages"], read.get("kimpy", {})
+        versions = {str(name).partition(":")[0]: str(packages[name]) for name in packages}
+        return Manifest(versions, str(kimpy.get("wheel", "")))
     except OSError as error:
         raise BoxError(f"manifest {file}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -37,7 +46,7 @@ def require_had(pins: Pins, archive: Archive, folder: Path) -> None:
     Raises:
         BoxError: it has not, or apt failed; the line says which are missing.
     """
-    had = _versions(tuple(pins), archive, folder)
+    had = apt.versions(tuple(pins), archive, folder)
     gone = [f"{name} {pins[name]}" for name in sorted(pins) if pins[name] not in had.get(name, ())]
     if gone:
         raise BoxError(f"no longer to be had: {_listed(gone)}")
@@ -59,28 +68,21 @@ def require_same(pins: Pins, packages: Mapping[str, str]) -> None:
         raise BoxError(f"the packages are not the manifest's: {_listed(differs)}")
 
 
-def _versions(names: tuple[str, ...], archive: Archive, folder: Path) -> dict[str, set[str]]:
-    """All versions of packages that an archive has, by apt with an empty system of its own."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix="apt-") as name:
-        root = Path(name)
-        for part in ("etc", "state/lists/partial", "cache/archives/partial"):
-            (root / part).mkdir(parents=True)
-        (root / "status").touch()
-        (root / "etc/sources.list").write_text("".join(f"{line}\n" for line in archive.lines))
-        (root / "etc/apt.conf").write_text(
-            "".join(f"{line}\n" for line in archive.options)
-            + f'Dir::Etc "{root}/etc";\nDir::State "{root}/state";\nDir::Cache "{root}/cache";\n'
-            + f'Dir::State::status "{root}/status";\nDir::Etc::trustedparts "{_SIGNERS}";\n'
-            + 'Acquire::Languages "none";\nAPT::Sandbox::User "root";\n'
-        )
-        config = {"APT_CONFIG": str(root / "etc/apt.conf"), "LC_ALL": "C"}
-        shell.run(["apt-get", "-q", "update"], env=config, timeout=600)
-        table = shell.run(["apt-cache", "madison", *names], env=config).stdout
-    found: dict[str, set[str]] = {}
-    for row in table.splitlines():
-        package, version, _ = (cell.strip() for cell in row.split("|", 2))
-        found.setdefault(package, set()).add(version)
-    return found
+def require_wheel(wanted: str, made: str) -> None:
+    """Require that kimpy's wheel is the manifest's, both by their sha256, empty where none is.
+
+    Raises:
+        BoxError: it is not.
+    """
+    if wanted == made:
+        return
+    if not made:
+        raise BoxError("the manifest's box has kimpy, the settings leave it out")
+    if not wanted:
+        raise BoxError("the manifest's box has no kimpy: say --set stack.kimpy=false")
+    raise BoxError(
+        f"the manifest's wheel of kimpy is no longer to be had: {wanted[:16]}, not {made[:16]}"
+    )
 
 
 def _listed(lines: list[str]) -> str:

@@ -72,9 +72,8 @@ def for_user(template: Path, box: str, url: str, hostname: str, branch: str) -> 
 
 def _filled(line: str, values: Mapping[str, str]) -> str:
     for beginning, value in values.items():
-        if line.lstrip().startswith(beginning):
-            indent = line[: line.index(beginning)]
-            return f"{indent}{beginning}{_ruby(value)}\n"
+        if line.lstrip("# ").startswith(beginning):
+            return f"  {beginning}{_ruby(value)}\n"
     return line
 
 

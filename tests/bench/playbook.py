@@ -12,6 +12,7 @@ from deploys.boot import sources
 from deploys.bundle import PROJECT_PATH, PYTHON_PATH
 from deploys.errors import BoxError
 from deploys.facts.manifest import SystemState
+from deploys.kimpy import KIMPY_PATH, finder
 from deploys.manifest import MANIFEST, RELEASE, SETTINGS
 from deploys.onbox import tree
 from deploys.operations.boot import _OTHER_ENTRIES
@@ -54,7 +55,7 @@ def fact_commands() -> list[str]:
         return fact.default()
 
     read_survey(note)
-    note(SystemState, python=PYTHON_PATH)
+    note(SystemState, python=PYTHON_PATH, kimpy=KIMPY_PATH)
     return commands
 
 
@@ -156,13 +157,17 @@ def _manifest(known: Known, folder: Path) -> Task:
 
 
 COMPUTED = (MANIFEST, SETTINGS, RELEASE)
-LINKS = (PYTHON_PATH, PROJECT_PATH)
+LINKS = (PYTHON_PATH, PROJECT_PATH, KIMPY_PATH)
 
 _TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
     "Volumes | LVM and initramfs tools": lambda _known, _folder: _packages(*VOLUME_PACKAGES),
     "Volumes | LVM gives freed space back": _lvmlocal,
     "Stack | Install packages": lambda known, _folder: _packages(*stack_packages(known.settings)),
     "Stack | Helpers": lambda _known, folder: _copies(tree("usr/lib/pipeline"), folder),
+    "kimpy | Modules of kimpy": _link(KIMPY_PATH),
+    "kimpy | kimpy on Python's path": lambda known, folder: _copies(
+        finder(known.found.python), folder
+    ),
     "Bundle | Python libraries": _link(PYTHON_PATH),
     "Bundle | Copy of the project": _link(PROJECT_PATH),
     "Boot | Boot files": _boot_files,

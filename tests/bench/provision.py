@@ -13,9 +13,11 @@ from pathlib import Path
 
 from deploys import preflight
 from deploys.errors import BoxError
+from deploys.facts.onbox import LinkTarget
 from deploys.golden import golden
+from deploys.kimpy import KIMPY_PATH
 from deploys.settings import Settings
-from tasks import bundle
+from tasks import bundle, kimpy_bundle
 from tasks.fleet import guest_host
 from tasks.machines import shell
 from tasks.places import BUNDLES, STATE
@@ -99,7 +101,10 @@ def _write(folder: Path) -> None:
             archive = bundle.python_bundle(found.python, BUNDLES)
             copy = bundle.project_copy(BUNDLES)
             version = bundle.project_version()
-            planned = session.prepare(golden(found.plan, settings, archive, copy, version))
+            link = session.fact(LinkTarget, path=KIMPY_PATH)
+            kimpy = kimpy_bundle.for_host(found.python, link, BUNDLES, lambda _: None, build=False)
+            deploys = golden(found.plan, settings, archive, copy, version, kimpy)
+            planned = session.prepare(deploys)
         links = {path: host.run(f"readlink {path}").strip() for path in playbook.LINKS}
         contents = {path: host.run(f"cat {path}") for path in playbook.COMPUTED}
         script(host, _APT_LIBRARY)

@@ -44,10 +44,13 @@ def test_a_registry_host_is_seen() -> None:
     assert not _named("debian.sources pypi-mirror noubuntu.example")
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-box.txt"])
+LOCKS = ("requirements", "requirements-box", "requirements-kimpy")
+
+
+@pytest.mark.parametrize("name", LOCKS)
 def test_every_requirement_has_version_and_hashes(name: str, root: Path) -> None:
     """And nothing else is in the file: no address, no option of pip's."""
-    text = (root / name).read_text()
+    text = (root / f"{name}.txt").read_text()
     assert "://" not in text
     blocks = list(_blocks(text))
     assert blocks
@@ -64,7 +67,7 @@ def test_a_box_gets_the_versions_of_the_tool(root: Path) -> None:
         assert str(requirement) in tool
 
 
-@pytest.mark.parametrize("name", ["requirements", "requirements-box"])
+@pytest.mark.parametrize("name", LOCKS)
 def test_the_lock_file_holds_what_was_asked(name: str, root: Path) -> None:
     """A line added to the .in file, and not locked, is seen here."""
     locked: dict[str, list[str]] = {}

@@ -11,12 +11,15 @@ from filelock import FileLock
 from rich.progress import Progress
 
 from deploys.errors import BoxError, PreflightError
-from deploys.settings import Settings
+from deploys.settings import load
 from tasks import building
 from tasks.building import Build
 from tasks.machines import archive, loop
 from tasks.progress import HostProgress
 from tests.storage.commands import run
+
+# It would be built with the packages of an archive that is none.
+SETTINGS = load(None, ["stack.kimpy=false"])
 
 
 class Steps(HostProgress):
@@ -68,7 +71,7 @@ def test_ctrl_c_leaves_nothing(out: Path, step: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Build(Settings(), out, Steps(step, interrupt)).run()
+        Build(SETTINGS, out, Steps(step, interrupt)).run()
 
 
 def test_a_full_disk_leaves_nothing(
@@ -82,16 +85,16 @@ def test_a_full_disk_leaves_nothing(
     before = held()
     with loop.mounted("small", small, "-t", "tmpfs", "-o", "size=30M"):
         with pytest.raises(PreflightError, match=r"images has .* free, a build needs"):
-            Build(Settings(), out, Steps("", lambda: None)).run()
+            Build(SETTINGS, out, Steps("", lambda: None)).run()
         monkeypatch.setattr(Build, "_check_disk", lambda *_: None)
         with pytest.raises(BoxError, match="images: the disk is full or failing"):
-            Build(Settings(), out, Steps("", lambda: None)).run()
+            Build(SETTINGS, out, Steps("", lambda: None)).run()
     assert held() == before
 
 
 def test_a_root_that_runs_nothing_is_one_line(out: Path) -> None:
     with pytest.raises(BoxError, match=r"^the image: connecting: ") as caught:
-        Build(Settings(), out, Steps("", lambda: None)).run()
+        Build(SETTINGS, out, Steps("", lambda: None)).run()
     assert "\n" not in str(caught.value)
 
 
@@ -100,22 +103,22 @@ def test_a_second_build_is_refused(out: Path) -> None:
         FileLock(out.parents[1] / "images" / "build.lock"),
         pytest.raises(BoxError, match="being built here already"),
     ):
-        Build(Settings(), out, Steps("", lambda: None)).run()
+        Build(SETTINGS, out, Steps("", lambda: None)).run()
 
 
 def test_an_image_in_use_is_refused(out: Path) -> None:
     with out.open("rb"), pytest.raises(BoxError, match=r"is in use by .*halt the guest first"):
-        Build(Settings(), out, Steps("", lambda: None)).run()
+        Build(SETTINGS, out, Steps("", lambda: None)).run()
 
 
 def test_a_folder_that_is_not_there_is_refused(out: Path) -> None:
     with pytest.raises(BoxError, match="is no folder"):
-        Build(Settings(), out.parent / "no" / "box.raw", Steps("", lambda: None)).run()
+        Build(SETTINGS, out.parent / "no" / "box.raw", Steps("", lambda: None)).run()
     with pytest.raises(BoxError, match="is a folder: name a file"):
-        Build(Settings(), out.parent, Steps("", lambda: None)).run()
+        Build(SETTINGS, out.parent, Steps("", lambda: None)).run()
 
 
 def test_a_time_that_is_none_is_refused(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     with pytest.raises(BoxError, match="SOURCE_DATE_EPOCH 'yesterday' is not a number"):
-        Build(Settings(), out, Steps("", lambda: None)).run()
+        Build(SETTINGS, out, Steps("", lambda: None)).run()

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,6 +133,42 @@ def test_the_same_image_gives_the_same_bytes(packages: Path, disk: Path, tmp_pat
     assert (tmp_path / "again" / "SHA256SUMS").read_text() == sums
 
 
+def test_an_overlay_is_packaged_with_what_it_lies_on(
+    packages: Path, disk: Path, tmp_path: Path
+) -> None:
+    """As the disk of a guest that was started from a box's image."""
+    overlay = tmp_path / "root.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", disk, overlay)
+    packaging(overlay, tmp_path / "out", ("libvirt",)).run()
+    [line] = (tmp_path / "out" / "SHA256SUMS").read_text().splitlines()
+    assert line in (packages / "SHA256SUMS").read_text()
+
+
+def test_what_a_killed_one_left_goes(disk: Path, tmp_path: Path) -> None:
+    left = tmp_path / "out" / ".partial" / "box.img"
+    left.parent.mkdir(parents=True)
+    left.write_text("half")
+    packaging(disk, tmp_path / "out", ("qcow2",)).run()
+    assert not left.parent.exists()
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("vagrant") is None, reason="vagrant is not installed")
+def test_vagrant_adds_both_boxes_by_the_catalog(disk: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a folder"
+    packaging(disk, out, ("virtualbox", "libvirt")).run()
+    env = {**os.environ, "VAGRANT_HOME": str(tmp_path / "vagrant"), "VAGRANT_NO_PLUGINS": "1"}
+    for provider in ("virtualbox", "libvirt"):
+        add = ["vagrant", "box", "add", "--provider", provider, "openkim-pipeline.json"]
+        subprocess.run(add, cwd=out, env=env, check=True)
+    listed = subprocess.run(
+        ["vagrant", "box", "list"], env=env, check=True, capture_output=True, text=True
+    )
+    assert "openkim/pipeline (virtualbox, 1.2.0)" in listed.stdout
+    assert "openkim/pipeline (libvirt, 1.2.0)" in listed.stdout
+    subprocess.run(["vagrant", "validate", "--ignore-provider"], cwd=out, env=env, check=True)
+
+
 def test_the_time_asked_for_is_in_the_archive(
     disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,13 +229,14 @@ def test_a_second_packaging_into_the_folder_is_refused(shelf: Path, disk: Path) 
         os.close(folder)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted as root")
 @pytest.mark.parametrize("formats", [("virtualbox", "ova"), ("libvirt", "qcow2"), ALL])
 def test_a_full_disk_is_one_line(disk: Path, tmp_path: Path, formats: tuple[str, ...]) -> None:
     small = tmp_path / "small"
     small.mkdir()
     with loop.mounted("small", small, "-t", "tmpfs", "-o", "size=10M"):
         (small / "kept").write_text("kept")
-        with pytest.raises(BoxError, match="No space left on device") as caught:
+        with pytest.raises(BoxError, match=r"/small: No space left on device$") as caught:
             packaging(disk, small, formats).run()
         assert "\n" not in str(caught.value)
         assert [each.name for each in small.iterdir()] == ["kept"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from deploys.onbox import tree
 from deploys.operations.onbox import OnboxFile
 from tasks import bench
 from tasks.bench import Outcome
+from tests.bench import package as package_bench
 from tests.bench import playbook
 from tests.bench import resnap as resnap_bench
 from tests.bench.rows import Row, Target
@@ -58,6 +60,28 @@ def test_a_reset_that_depends_on_what_was_written_is_seen() -> None:
     """Each boot is held to 5 %, and the two resets to each other."""
     idle, busy = resnap_bench.Boot(1.0, 40.0), resnap_bench.Boot(2.1, 41.0)
     assert [row.met for row in resnap_bench.rows(idle, busy)] == [True, False, False]
+
+
+def test_packaging_is_held_to_the_slowest_format_and_the_used_blocks() -> None:
+    alone, sizes = {"virtualbox": 20.0, "ova": 30.0}, {"virtualbox": 106, "ova": 200}
+    met = [row.met for row in package_bench.rows(alone, 74, sizes, 100)]
+    assert met == [None, None, True, False, None]
+
+
+def test_holes_are_not_used_blocks(tmp_path: Path) -> None:
+    image, blocks = tmp_path / "sparse", os.urandom(2**16)
+    with image.open("wb") as file:
+        for place in (0, 2**30):
+            file.seek(place)
+            file.write(blocks)
+        file.truncate(2**33)
+    assert 2 * 2**16 < package_bench.compressed(image) < 2.1 * 2**16
+
+
+def test_one_slow_boot_of_several_does_not_decide() -> None:
+    """The medians, each of its own."""
+    boots = [resnap_bench.Boot(2.0, 58.0), resnap_bench.Boot(9.0, 60.0), resnap_bench.Boot(1.9, 90)]
+    assert resnap_bench.middle(boots) == resnap_bench.Boot(2.0, 60.0)
 
 
 def test_the_peak_is_read_from_proc() -> None:
@@ -124,7 +148,7 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 
 def test_every_bench_of_the_promises_is_there() -> None:
-    assert list(bench.BENCHES) == ["build", "provision", "resnap", "root", "up"]
+    assert list(bench.BENCHES) == ["build", "package", "provision", "resnap", "root", "up"]
 
 
 def test_the_bench_that_failed_is_not_good() -> None:

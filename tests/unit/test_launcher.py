@@ -38,7 +38,7 @@ _FAKES = {
         *update) exit ;;
         esac
         [ ! -e "$STATE/apt-fails" ] || { echo "E: no route to the mirror"; exit 100; }
-        printf 'installed git 1.0 \\ninstalled qemu 10.0 \\n' >"$STATE/packages" """,
+        printf 'installed %s \\n' 'git 1.0' 'qemu 10.0' 'vagrant 2.3' >"$STATE/packages" """,
     "sudo": """
         [ "$1" != -n ] || [ -e "$STATE/may-sudo" ] || exit 1
         [ "$1" != -n ] || shift
@@ -80,6 +80,8 @@ class Machine:
             each.mkdir()
         shutil.copytree(_BIN, self.root / "bin", symlinks=True)
         (self.root / "bin/packages").write_text("# why\ngit  # g\nqemu >= 8.0  # q\n")
+        (self.root / "tests").mkdir()
+        (self.root / "tests/packages").write_text("vagrant  # v\n")
         (self.root / "requirements.txt").write_text("one==1\n")
         for name in (*_REAL, "chmod"):
             found = shutil.which(name)
@@ -183,6 +185,19 @@ def test_a_moved_checkout_is_installed_again(machine: Machine) -> None:
     assert len(machine.calls("pip")) == 1
 
 
+def test_another_checkouts_environment_is_left_alone(machine: Machine) -> None:
+    """It is not emptied through a link to it; the link gives way."""
+    machine.run()
+    others = machine.folder / "others"
+    (machine.root / ".venv").rename(others)
+    (machine.root / ".venv").symlink_to(others)
+    with (machine.root / "requirements.txt").open("a") as stream:
+        stream.write("# more\n")
+    assert machine.run()[0] == 0
+    assert not (machine.root / ".venv").is_symlink()
+    assert (others / "bin/inv").exists()
+
+
 def test_it_works_through_a_link_from_elsewhere(machine: Machine) -> None:
     """As with ~/bin/inv."""
     link = machine.folder / "inv"
@@ -226,6 +241,33 @@ def test_without_root_the_missing_packages_are_named(machine: Machine, sudo: boo
     assert err == line
     assert machine.calls("apt-get") == []
     assert not (machine.root / ".venv").exists()
+
+
+def test_only_the_tests_get_what_only_they_need(machine: Machine) -> None:
+    """Once, and into the environment that is there already."""
+    machine.run("up")
+    assert machine.calls("apt-get") == []
+    machine.calls("")
+    code, _, err = machine.run("test", "--quick")
+    assert code == 0
+    assert err.splitlines()[0] == "inv: installing vagrant"
+    machine.calls("")
+    assert machine.run("test")[2] == machine.run("up")[2] == ""
+    assert machine.calls("") == []
+
+
+def test_a_cut_install_for_the_tests_is_made_good(machine: Machine) -> None:
+    """The next start of the tests begins again; the other tasks never waited for it."""
+    machine.set("apt-fails")
+    assert machine.run("up")[0] == 0
+    assert machine.run("test")[0] == 1
+    assert machine.run("up")[0] == 0
+    machine.unset("apt-fails")
+    machine.calls("")
+    assert machine.run("test")[0] == 0
+    calls = machine.calls("")
+    assert [call for call in calls if call.endswith(" install vagrant")]
+    assert not [call for call in calls if call.startswith("pip")]
 
 
 def test_without_root_nothing_is_asked_when_nothing_is_missing(machine: Machine) -> None:
@@ -340,9 +382,10 @@ def test_another_name_is_refused(machine: Machine) -> None:
     assert "inv or fab" in err
 
 
-def test_every_package_says_why() -> None:
+@pytest.mark.parametrize("folder", ["bin", "tests"])
+def test_every_package_says_why(folder: str) -> None:
     """One a line, with a reason; the launcher reads the rest."""
-    for line in (_BIN / "packages").read_text().splitlines():
+    for line in (_BIN.parent / folder / "packages").read_text().splitlines():
         wanted, _, why = line.partition("#")
         assert why.strip()
         assert len(wanted.split()) in (0, 1, 3)

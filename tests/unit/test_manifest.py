@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 from pyinfra.api.command import FileUploadCommand
 from pyinfra.context import ctx_host
@@ -23,6 +24,10 @@ ID=debian
 13.1
 @python
 python-0123456789abcdef
+@kimpy
+{"url": "file:///kimpy-2.1.4-cp313-cp313-linux_x86_64.whl",
+ "archive_info": {"hashes": {"sha256": "feed"}}}
+
 @packages
 lammps 20250204+dfsg.1-2 installed
 libc6:amd64 2.41-12 installed
@@ -45,7 +50,9 @@ def _commands(files: dict[str, FileState]) -> list[object]:
     settings = Settings().model_dump_json()
     with ctx_host.use(Host(SYSTEM, files)):
         return list(
-            operations.manifest._inner(commit="c0ffee", digest="d1", settings=settings, python="/p")
+            operations.manifest._inner(
+                commit="c0ffee", digest="d1", settings=settings, python="/p", kimpy="/k"
+            )
         )
 
 
@@ -58,24 +65,26 @@ def test_system_is_read() -> None:
     assert expected == SYSTEM.os
     assert SYSTEM.python == "python-0123456789abcdef"
     assert list(SYSTEM.packages) == ["lammps", "libc6:amd64", "linux-image-6.12.48-amd64"]
+    assert SYSTEM.kimpy == {"version": "2.1.4", "wheel": "feed"}
     assert SYSTEM.kernels == {"linux-image-6.12.48-amd64": "6.12.48-1"}
 
 
 def test_a_host_without_libraries_or_release_is_read() -> None:
-    system = SystemState().process(["@os", "@release", "@python", "@packages"])
+    system = SystemState().process(["@os", "@release", "@python", "@kimpy", "@packages"])
     assert system == System()
 
 
 def test_the_same_box_gives_the_same_bytes() -> None:
-    shuffled = System(SYSTEM.os, dict(reversed(SYSTEM.packages.items())), SYSTEM.python)
+    shuffled = replace(SYSTEM, packages=dict(reversed(SYSTEM.packages.items())))
     assert _canonical(shuffled) == _canonical()
     assert json.loads(_canonical())["packages"]["lammps"] == "20250204+dfsg.1-2"
 
 
 def test_any_difference_gives_other_bytes() -> None:
-    upgraded = System(SYSTEM.os, {**SYSTEM.packages, "lammps": "2"}, SYSTEM.python)
-    other = {_canonical(upgraded), _canonical(commit="e"), _canonical(settings='{"a": 1}')}
-    assert len(other | {_canonical()}) == 4
+    upgraded = replace(SYSTEM, packages={**SYSTEM.packages, "lammps": "2"})
+    rebuilt = replace(SYSTEM, kimpy={**SYSTEM.kimpy, "wheel": "beef"})
+    other = {_canonical(upgraded), _canonical(rebuilt), _canonical(commit="e")}
+    assert len(other | {_canonical(), _canonical(settings='{"a": 1}')}) == 5
 
 
 def test_the_virtual_machine_around_a_box_is_not_the_box() -> None:

@@ -35,8 +35,26 @@ def apt(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 
 def test_a_manifest_is_read_without_architectures(tmp_path: Path) -> None:
     file = tmp_path / "manifest.json"
-    file.write_text('{"packages": {"bash": "5.2-1", "libc6:amd64": "2.41-1"}}')
-    assert pins.read(file) == {"bash": "5.2-1", "libc6": "2.41-1"}
+    packages = '"packages": {"bash": "5.2-1", "libc6:amd64": "2.41-1"}'
+    versions = {"bash": "5.2-1", "libc6": "2.41-1"}
+    file.write_text(f"{{{packages}}}")
+    assert pins.read(file) == pins.Manifest(versions)
+    file.write_text(f'{{{packages}, "kimpy": {{"version": "2.1.4", "wheel": "feed"}}}}')
+    assert pins.read(file) == pins.Manifest(versions, "feed")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "made", "line"),
+    [
+        ("feed", "beef", "no longer to be had: feed, not beef"),
+        ("", "beef", r"has no kimpy: say --set stack\.kimpy=false"),
+        ("feed", "", "has kimpy, the settings leave it out"),
+    ],
+)
+def test_another_wheel_than_the_manifests_is_refused(wanted: str, made: str, line: str) -> None:
+    with pytest.raises(BoxError, match=line):
+        pins.require_wheel(wanted, made)
+    pins.require_wheel(made, made)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"packages": 3}', '{"packages": ["a"]}', "\xff"])

@@ -14,10 +14,11 @@ from deploys import preflight
 from deploys.bundle import Archive, Project
 from deploys.errors import BoxError, DeployError, PreflightError, UnreachableError
 from deploys.facts.box import HostState, Verdict
+from deploys.kimpy import KIMPY_PATH, Kimpy
 from deploys.preflight import Preflight
 from deploys.settings import Settings
 from deploys.volume_plan import Kind, VolumePlan
-from tasks import bundle, provisioning
+from tasks import bundle, kimpy_bundle, provisioning
 from tasks.progress import HostProgress
 from tasks.provisioning import Provision, Provisioned, Request
 from tasks.remote import Host
@@ -49,6 +50,8 @@ class FakeHost:
     pending: int = 1
     comes_up: dict[str, HostState] = field(default_factory=dict)
     fails: dict[str, BaseException] = field(default_factory=dict)
+    kimpy: object = None
+    links: dict[str, str] = field(default_factory=dict)
     record: list[str] = field(default_factory=list)
     name: str = "box"
 
@@ -77,6 +80,9 @@ class FakeHost:
 class FakeSession:
     host: FakeHost
     prepared: Sequence[Any] = ()
+
+    def fact(self, _fact: type, path: str) -> str | None:
+        return self.host.links.get(path)
 
     def prepare(self, deploys: Sequence[Callable[[], Any]]) -> Sequence[Any]:
         self.prepared = deploys
@@ -107,7 +113,8 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
             host.kind = Kind.BOX  # for the second look, after the boot
         return Preflight(host.found, plan, "3.13")
 
-    def golden(plan: VolumePlan, *_: object) -> tuple[Callable[[], None], ...]:
+    def golden(plan: VolumePlan, *rest: object) -> tuple[Callable[[], None], ...]:
+        host.kimpy = rest[-1]
         return (lambda: host.happens(GOLDEN + (" without way back" * (not plan.old_root_uuid))),)
 
     def happening(what: str) -> Callable[..., None]:
@@ -278,4 +285,60 @@ def test_a_plan_changes_nothing(host: FakeHost) -> None:
     host.kind, host.found = Kind.SPARE, replace(state(None, box=False))
     rows = provision(host).plan()
     assert rows[0][0] == "copy"
+    assert passes(host) == []
+
+
+STACK = ("libkim-api2", "python3-ase")
+
+
+@pytest.fixture
+def wheels(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, bool]]:
+    """What was asked of kimpy_bundle: the host's Python, its link, whether to build."""
+    asked: list[tuple[str, str | None, bool]] = []
+
+    def for_host(
+        python: str, link: str | None, _folder: object, _step: object, *, build: bool
+    ) -> Kimpy:
+        asked.append((python, link, build))
+        if link == "unbuildable":
+            raise kimpy_bundle.UnavailableError("building it needs root")
+        return WHEEL
+
+    monkeypatch.setattr(kimpy_bundle, "for_host", for_host)
+    return asked
+
+
+WHEEL = Kimpy(cast(Any, "modules"), "d", "3.13")
+
+
+def test_kimpy_is_built_before_anything_is_changed(
+    host: FakeHost, wheels: list[tuple[str, str | None, bool]]
+) -> None:
+    provision(host, None, *STACK).run()
+    assert (wheels, host.kimpy) == ([("3.13", None, True)], WHEEL)
+    provision(host, None, *STACK).plan()
+    assert wheels[1] == ("3.13", None, False)
+    provision(host, None, "libkim-api2").run()
+    assert (len(wheels), host.kimpy) == (2, None)
+
+
+def test_without_a_wheel_the_rest_is_done_and_it_is_said(
+    host: FakeHost, wheels: list[tuple[str, str | None, bool]]
+) -> None:
+    host.links[KIMPY_PATH] = "unbuildable"
+    result = provision(host, None, *STACK).run()
+    assert (result.changed, result.without_kimpy) == (True, "building it needs root")
+    assert provision(host, None, *STACK).plan()[-1][0] == "leave out"
+    assert (len(wheels), host.kimpy) == (2, None)
+
+
+def test_a_wheel_that_cannot_be_built_changes_nothing(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def for_host(*_: object, **__: object) -> Kimpy:
+        raise BoxError("building kimpy: no room")
+
+    monkeypatch.setattr(kimpy_bundle, "for_host", for_host)
+    with pytest.raises(BoxError, match="no room"):
+        provision(host, None, *STACK).run()
     assert passes(host) == []

@@ -63,13 +63,16 @@ def test_the_old_snapshot_is_thrown_away_and_taken_anew(box: Initramfs) -> None:
     assert box.said.endswith("resnap: verdict: fresh\n")
 
 
-def test_lvm_is_told_to_discard_and_to_write_no_backup(box: Initramfs) -> None:
+def test_lvm_is_told_to_discard_to_write_no_backup_and_to_reserve_no_memory(
+    box: Initramfs,
+) -> None:
     box.boot()
     calls = (box.root / "fake/calls").read_text().splitlines()
     assert len(calls) == 2
     for call in calls:
         assert "issue_discards=1" in call
         assert "backup{backup=0 archive=0}" in call
+        assert "activation/reserved_memory=0" in call
 
 
 def test_a_snapshot_that_a_power_cut_took_away_is_taken(box: Initramfs) -> None:

@@ -33,6 +33,20 @@ def test_a_list_is_words(value: str) -> None:
     assert settings.stack.packages == ("aa", "b-1")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], True),
+        (["stack.kimpy=false"], False),
+        (["stack.packages="], False),
+        (["stack.packages=libkim-api2"], False),
+        (["stack.packages=python3-ase,libkim-api2"], True),
+    ],
+)
+def test_kimpy_comes_with_what_it_joins(overrides: list[str], expected: bool) -> None:
+    assert load(None, overrides).stack.has_kimpy is expected
+
+
 def test_an_empty_list_is_none() -> None:
     assert load(None, ["stack.packages="]).stack.packages == ()
 

@@ -124,3 +124,11 @@ def test_what_was_given_back_is_readable(capsys: pytest.CaptureFixture[str]) -> 
     assert out.endswith("box: its disk took 5.0 GiB here, and takes 1.0 GiB\n")
     for words in ("trimmed", "3.0 GiB", "left to the next reset", "/a b", "filled with zeros"):
         assert words in out
+
+
+def test_a_box_without_kimpy_is_told_why(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line for it, and none for the others."""
+    why = "building it needs root"
+    show.provisioned({"a": Provisioned(True, FRESH, why), "b": Provisioned(True, FRESH)})
+    lines = [line for line in capsys.readouterr().out.splitlines() if "kimpy" in line]
+    assert lines == [f"a: kimpy is left out: {why}"]

@@ -45,9 +45,9 @@ def test_only_those_lines_differ_from_what_is_shipped() -> None:
 
 def test_nothing_of_a_setting_is_run_as_ruby(tmp_path: Path) -> None:
     template = tmp_path / "Vagrantfile"
-    template.write_text('config.vm.box = ""\n')
+    template.write_text('  config.vm.box = ""\n')
     text = vagrantfile.for_user(template, '#{`id`}"\\', "", "", "")
-    assert text == 'config.vm.box = "\\#{`id`}\\"\\\\"\n'
+    assert text == '  config.vm.box = "\\#{`id`}\\"\\\\"\n'
 
 
 def test_a_box_keeps_its_key_and_shares_no_folder() -> None:

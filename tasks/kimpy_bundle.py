@@ -1,0 +1,205 @@
+"""Makes, on this machine, the wheel of kimpy that a box carries: see deploys/kimpy.py.
+
+It is built in a throwaway tree of the box's Debian release, with compilers and headers that no box
+has, and kept in a folder of the caller's under a hash of all that made it: the sources, this
+recipe, and each package that the build needs with its version. The same make the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from filelock import FileLock
+
+from deploys.bundle import ROOT
+from deploys.errors import BoxError
+from deploys.kimpy import KIMPY_PATH, Kimpy
+from deploys.operations.onbox import unpacked_name
+from tasks import bundle
+from tasks.machines import apt, archive, bootstrap, loop, sdist, shell
+
+_LOCK = ROOT / "requirements-kimpy.txt"
+_TOOLS = (
+    "g++",
+    "libkim-api-dev",
+    "pkgconf",
+    "pybind11-dev",
+    "python3-dev",
+    "python3-pybind11",
+    "python3-setuptools",
+    "python3-wheel",
+)
+# The time is the first that a zip file can hold. Neither debugging symbols (9 of 10 bytes) nor
+# paths are kept. Modules are compiled side by side; -O1 takes 0.6 of the compiler's time that -O2
+# with -g does, and they only hand on what the KIM API's own library computes. The flags stand in
+# place of Python's own: what those say of asserts and of overflow is said again.
+_SCRIPT = """
+mkdir sources
+tar -xf *.tar.gz -C sources --strip-components=1
+printf '[build_ext]\\nparallel = %s\\n' "$(nproc)" >options
+export DIST_EXTRA_CONFIG="$PWD/options" SOURCE_DATE_EPOCH=315532800 HOME="$PWD"
+export CXXFLAGS="-O1 -g0 -DNDEBUG -fwrapv -ffile-prefix-map=$PWD=." LDFLAGS=-Wl,--strip-all
+export CFLAGS="$CXXFLAGS"
+cd sources
+python3 -c 'from setuptools.build_meta import build_wheel; build_wheel("../out")'
+"""
+_MODULES = "modules.tar.gz"
+# Debian's releases that it is built for, each with its Python.
+PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
+
+
+class UnavailableError(BoxError):
+    """A host has no kimpy, and none can be built for it on this machine; the line says why."""
+
+
+def wheel(
+    found: archive.Archive,
+    suite: str,
+    folder: Path,
+    progress: Callable[[str], None],
+    pins: Mapping[str, str] | None = None,
+) -> Kimpy:
+    """Kimpy for boxes of a Debian release, built once for all that it is made of.
+
+    Args:
+        found: the archive of the release, as it stands.
+        suite: the release's name, as ``trixie``.
+        folder: where wheels are kept.
+        progress: is told what takes time.
+        pins: versions that packages are to have if the archive has them.
+
+    Raises:
+        BoxError: the sources cannot be had, or the build failed.
+    """
+    asked = _digest(PYTHONS[suite])
+    # apt takes seconds to say what an archive has, and says the same while that is the same.
+    now = folder / f"kimpy-now-{_hash(asked, found.digest, pins)[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    progress("looking for kimpy's wheel")  # another process may be building it
+    with FileLock(folder / "kimpy.lock"):
+        if not now.exists():
+            progress("asking apt what kimpy is built with")
+            tools = apt.resolved(_TOOLS, found, folder, pins)
+            made = folder / f"kimpy-{_hash(asked, suite, tools)[:16]}"
+            if not made.exists():
+                progress("building kimpy, once")
+                tree = bootstrap.Tree(
+                    suite=suite,
+                    packages=_TOOLS,
+                    mirror=found.lines,
+                    apt_options=found.options,
+                    lists=False,
+                    pins=tuple(sorted((pins or {}).items())),
+                )
+                _make(made, tree, PYTHONS[suite])
+            now.unlink(missing_ok=True)
+            now.symlink_to(made.name)
+    return Kimpy(now.resolve() / _MODULES, asked, PYTHONS[suite])
+
+
+def kept(sha256: str, suite: str, folder: Path) -> Kimpy | None:
+    """Kimpy from the wheel of that sha256, if such a one was built here once."""
+    for wheel in folder.glob("kimpy-*/*.whl"):
+        if _sha256(wheel) == sha256:
+            python = PYTHONS[suite]
+            return Kimpy(wheel.resolve().with_name(_MODULES), _digest(python), python)
+    return None
+
+
+def sha256(kimpy: Kimpy) -> str:
+    """The sha256 of the wheel that modules are from."""
+    (wheel,) = kimpy.path.parent.glob("*.whl")
+    return _sha256(wheel)
+
+
+def for_host(
+    python: str,
+    link: str | None,
+    folder: Path,
+    progress: Callable[[str], None],
+    *,
+    build: bool = True,
+) -> Kimpy:
+    """Kimpy for a host, built only if that lacks it.
+
+    Args:
+        python: the version of the host's Python, as ``3.13``.
+        link: where ``KIMPY_PATH`` points on the host, if anywhere.
+        folder: where wheels are kept.
+        progress: is told what takes time.
+        build: not so, the file is not made; what is compared needs none.
+
+    Raises:
+        UnavailableError: there is none, and none can be built on this machine.
+        BoxError: building it failed.
+    """
+    asked = _digest(python)
+    wanted = Kimpy(Path(_MODULES), asked, python)
+    if link == unpacked_name(KIMPY_PATH, asked):
+        return wanted
+    suite = next((name for name, version in PYTHONS.items() if version == python), "")
+    if not suite:
+        raise UnavailableError(f"no Debian release that it is built for has Python {python}")
+    try:
+        loop.require_root("building it")
+        shell.find("mmdebstrap")
+        lines = bootstrap.sources(suite)
+    except BoxError as error:
+        raise UnavailableError(str(error)) from error
+    if not lines:
+        raise UnavailableError("apt on this machine knows no Debian mirror")
+    if not build:
+        return wanted
+    folder.mkdir(parents=True, exist_ok=True)
+    return wheel(archive.read(suite, folder), suite, folder, progress)
+
+
+def _make(made: Path, tree: bootstrap.Tree, python: str) -> None:
+    with tempfile.TemporaryDirectory(dir=made.parent, prefix=".kimpy-") as name:
+        work = Path(name) / "build"
+        work.mkdir()
+        sdist.fetch(_LOCK, work)
+        try:
+            bootstrap.run_in_tree(tree, work, _SCRIPT)
+        except BoxError as error:
+            raise BoxError(f"building kimpy: {error}") from error
+        (built,) = (work / "out").glob("*.whl")
+        if f"-cp{python.replace('.', '')}-" not in built.name:
+            raise BoxError(f"building kimpy: {built.name} is not for Python {python}")
+        kept = Path(name) / "kept"
+        kept.mkdir()
+        wheel = Path(shutil.copy(built, kept))
+        _unpack(wheel, work / "modules")
+        bundle.pack(kept / _MODULES, work / "modules")
+        kept.rename(made)
+
+
+def _unpack(wheel: Path, folder: Path) -> None:
+    """A wheel's files, with the note of their origin that an installer leaves beside them."""
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extractall(folder)
+    (info,) = folder.glob("*.dist-info")
+    record = {
+        "url": f"file:///{wheel.name}",
+        "archive_info": {"hashes": {"sha256": _sha256(wheel)}},
+    }
+    (info / "direct_url.json").write_text(json.dumps(record))
+
+
+def _digest(python: str) -> str:
+    """What a box with this Python is to have: the sources, built by this recipe."""
+    return _hash(_SCRIPT, _LOCK.read_text(), python)
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,99 @@
+"""libvirt's daemons in a world of their own: what they leave behind goes with them.
+
+libvirtd makes bridges, firewall chains and folders, sets ip_forward, and leaves all of it. Here
+it has a network, a process table and system folders of its own; the kernel ends every process in
+there and drops the rest when the first of them ends, which happens when our end of its standard
+input is closed, by us or by our death.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.machines import shell
+
+# dash takes the exit code of every child, as the first process must: libvirtd waits for QEMU to go.
+_FIRST = "echo ready; cat >/dev/null; exit"
+_NAMESPACES = ("--net", "--mount", "--pid")
+# Where libvirt writes, at paths that are compiled in. The host may have none of them.
+WRITTEN = ("/etc", "/var/cache", "/var/lib", "/var/log")
+_FOLDERS = ("/etc/libvirt", "/run/libvirt", "/var/log/libvirt/qemu")
+_IMAGES = "/var/lib/libvirt/images"
+# QEMU as the user that we are, with nothing that needs the host's consent.
+_QEMU_CONF = """\
+user = "root"
+group = "root"
+security_driver = "none"
+namespaces = []
+cgroup_controllers = []
+remember_owner = 0
+"""
+_LIBVIRTD_CONF = """\
+auth_unix_ro = "none"
+auth_unix_rw = "none"
+"""
+
+
+@dataclass(frozen=True)
+class World:
+    """Where libvirt's daemons run; ``pid`` is its first process, as the host counts."""
+
+    pid: int
+
+    def run(
+        self,
+        *argv: str | Path,
+        cwd: Path = Path("/"),
+        env: Mapping[str, str] | None = None,
+        timeout: float = 60,
+    ) -> str:
+        """What a command printed that ran in there and had exit code 0."""
+        enter = ["nsenter", "--target", str(self.pid), *_NAMESPACES, "env", f"--chdir={cwd}"]
+        return shell.run([*enter, *argv], env=env, timeout=timeout).stdout
+
+
+@contextlib.contextmanager
+def world(folder: Path) -> Iterator[World]:
+    """libvirt's daemons, at work in a world of their own; disks are written below ``folder``."""
+    argv = ["unshare", *_NAMESPACES, "--fork", "--mount-proc", "--propagation=private"]
+    with subprocess.Popen(
+        [*argv, "sh", "-c", _FIRST], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as unshare:  # leaving closes its standard input and waits until the last process is gone
+        assert unshare.stdout
+        assert unshare.stdout.readline() == "ready\n"
+        children = Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children").read_text()
+        made = World(int(children))
+        _furnish(made, folder)
+        made.run("virtlogd", "-d")
+        made.run("libvirtd", "-d")
+        yield made
+
+
+def _furnish(world: World, folder: Path) -> None:
+    """System folders to write to, a configuration, a network with nobody in it."""
+    own, images = folder / "own", folder / "images"
+    for each in (own, images):
+        each.mkdir(parents=True)
+    world.run("mount", "-t", "sysfs", "sysfs", "/sys")  # shows the links of its own network
+    world.run("mount", "-t", "tmpfs", "tmpfs", "/run")
+    world.run("mount", "-t", "tmpfs", "tmpfs", own)
+    for lower in WRITTEN:
+        upper, work = f"{own}{lower}", f"{own}/work{lower}"
+        world.run("mkdir", "-p", upper, work)
+        layers = f"lowerdir={lower},upperdir={upper},workdir={work}"
+        world.run("mount", "-t", "overlay", "overlay", "-o", layers, lower)
+    # The host's networks and guests, if it has libvirt, are none of this world's.
+    world.run("rm", "-rf", *(f"{lower}/libvirt" for lower in WRITTEN))
+    world.run("mkdir", "-p", *_FOLDERS, _IMAGES)
+    world.run("mount", "--bind", images, _IMAGES)  # a disk is too big for the memory
+    for name, text in (("qemu.conf", _QEMU_CONF), ("libvirtd.conf", _LIBVIRTD_CONF)):
+        (folder / name).write_text(text)
+        world.run("cp", folder / name, f"/etc/libvirt/{name}")
+    # Debian's libvirtd starts only where there is this user, whoever runs QEMU.
+    if "\nlibvirt-qemu:" not in world.run("getent", "passwd"):
+        world.run("useradd", "--system", "--user-group", "libvirt-qemu")
+    world.run("ip", "link", "set", "lo", "up")

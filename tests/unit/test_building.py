@@ -1,0 +1,73 @@
+"""Which wheel of kimpy a build takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from deploys.errors import BoxError
+from deploys.kimpy import Kimpy
+from deploys.settings import load
+from tasks import kimpy_bundle
+from tasks.building import Build
+from tasks.machines.archive import Archive
+from tasks.machines.pins import Manifest
+
+FOUND = Archive((), (), "digest", 17)
+KEPT = Kimpy(Path("kept"), "d", "3.13")
+MADE = Kimpy(Path("made"), "d", "3.13")
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The versions that wheels were built with; the one kept is ``feed``, one built ``beef``."""
+    built: list[object] = []
+
+    def wheel(_archive: Archive, _suite: str, _folder: Path, _step: object, pins: object) -> Kimpy:
+        built.append(pins)
+        return MADE
+
+    monkeypatch.setattr(kimpy_bundle, "wheel", wheel)
+    monkeypatch.setattr(kimpy_bundle, "kept", lambda sha, *_: KEPT if sha == "feed" else None)
+    monkeypatch.setattr(kimpy_bundle, "sha256", lambda _: "beef")
+    return built
+
+
+def chosen(manifest: Manifest | None, *overrides: str) -> Kimpy | None:
+    progress: Any = type("Silent", (), {"step": None})
+    build = Build(load(None, overrides), Path("box.raw"), cast(Any, progress), None)
+    return build._wheel(FOUND, manifest)
+
+
+def test_without_a_manifest_it_is_built(builds: list[object]) -> None:
+    assert chosen(None) == MADE
+    assert chosen(None, "stack.kimpy=false") is None
+    assert builds == [None]
+
+
+def test_a_manifests_wheel_is_taken_if_it_was_kept(builds: list[object]) -> None:
+    assert chosen(Manifest({"g++": "1"}, "feed")) == KEPT
+    assert builds == []
+
+
+def test_a_manifests_wheel_is_built_again_with_its_versions(builds: list[object]) -> None:
+    assert chosen(Manifest({"g++": "1"}, "beef")) == MADE
+    assert builds == [{"g++": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "overrides"),
+    [
+        (Manifest({}, "another"), []),
+        (Manifest({}, ""), []),
+        (Manifest({}, "feed"), ["stack.kimpy=false"]),
+    ],
+)
+def test_another_wheel_than_the_manifests_ends_the_build(
+    manifest: Manifest, overrides: list[str], builds: list[object]
+) -> None:
+    with pytest.raises(BoxError, match="the manifest's"):
+        chosen(manifest, *overrides)
+    assert len(builds) < 2
