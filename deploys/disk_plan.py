@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from deploys.errors import PreflightError
 from deploys.facts.mapper import mapper_path
 from deploys.operations.disks import EFI_SYSTEM, Partition
-from deploys.operations.root import own_fstab
+from deploys.operations.root import BOOT_OPTIONS, own_fstab
 from deploys.plan import spare_layout
 from deploys.settings import GIB, MIB, Settings
 from deploys.sizes import (
@@ -90,7 +90,7 @@ def fstab(settings: Settings, boot_uuid: str) -> str:
     volumes = settings.volumes
     lines = (
         f"{mapper_path(volumes.volgroup, volumes.lvroot)} / ext4 errors=remount-ro 0 1",
-        f"UUID={boot_uuid} /boot ext4 defaults 0 2",
+        f"UUID={boot_uuid} /boot ext4 {BOOT_OPTIONS} 0 2",
         *own_fstab(volumes.volgroup),
     )
     return "".join(f"{line}\n" for line in lines)

@@ -91,3 +91,4 @@ def _persistent(plan: VolumePlan) -> None:
         replace=f"{source} /persistent ext4 defaults,nofail 0 2",
     )
     disks.mounted(name="Mount persistent", target="/persistent")
+    disks.dispensable(name="fstab entry of /boot", target="/boot")

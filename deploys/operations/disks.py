@@ -11,7 +11,7 @@ from pyinfra.api.exceptions import OperationError
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
-from deploys.facts.disks import BlockDevice, BlockDevices, Filesystems
+from deploys.facts.disks import BlockDevice, BlockDevices, Filesystems, Fstab
 
 Commands = Generator[StringCommand, None, None]
 
@@ -19,6 +19,9 @@ BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649"
 EFI_SYSTEM = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
 LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4"
 LINUX_LVM = "e6d6d379-f507-44c2-a23c-238f2a3df928"
+# Mount options: when it is not there, or late, the boot goes on; whoever logs in finds it mounted
+# if it can be. See systemd.mount(5).
+DISPENSABLE = "nofail,x-systemd.before=local-fs.target"
 # While a tool holds the disk's lock, udev does not open it, so nothing finds it busy.
 _LOCK = "--lock=yes"
 _MAKE = {
@@ -122,3 +125,17 @@ def mounted(target: str) -> Commands:
         host.noop(f"{target} is already mounted")
         return
     yield StringCommand("mount", QuoteString(target))
+
+
+@operation()
+def dispensable(target: str) -> Commands:
+    """Have boots go on without the filesystem that fstab names for this directory."""
+    fields = (line.split() for line in host.get_fact(Fstab) if not line.lstrip().startswith("#"))
+    found = next((each for each in fields if len(each) > 3 and each[1] == target), None)
+    if found is None or "nofail" in found[3].split(","):
+        host.noop(f"no boot depends on {target}")
+        return
+    column, space = "[^[:space:]]+", "[[:space:]]+"
+    options = f"^({column}{space}{target}{space}{column}{space}{column})"
+    script = QuoteString(f"s|{options}|\\1,{DISPENSABLE}|")
+    yield StringCommand("sed", "-E", "-i", script, "/etc/fstab")

@@ -12,7 +12,10 @@ from pyinfra.context import host
 from deploys.facts.disks import Fstab
 from deploys.facts.lvm import Lvm
 from deploys.facts.mapper import mapper_path
+from deploys.operations.disks import DISPENSABLE
 
+# No snapshot needs /boot.
+BOOT_OPTIONS = f"defaults,{DISPENSABLE}"
 COPIED = "resnap.copied"  # the LVM tag of a golden root whose copy is complete
 
 # In a mount namespace of its own: however this ends, its mounts end with it. /boot of the copy
@@ -20,7 +23,7 @@ COPIED = "resnap.copied"  # the LVM tag of a golden root whose copy is complete
 # goes away under cp makes it fail: it is tried again, over what it left.
 _SCRIPT = """
 set -eu
-golden=$1 bootdev=$2 fstab=$3 vg=$4 lv=$5 tag=$6
+golden=$1 bootdev=$2 options=$3 fstab=$4 vg=$5 lv=$6 tag=$7
 work=/run/pipeline-copy
 mkdir -p "$work/from" "$work/to"
 mkfs.ext4 -q -F -L golden "$golden"
@@ -42,7 +45,7 @@ done </proc/swaps
 mkdir -p "$work/to/persistent"
 {
     printf 'UUID=%s / ext4 errors=remount-ro 0 1\\n' "$(blkid -s UUID -o value "$golden")"
-    printf 'UUID=%s /boot ext4 defaults 0 2\\n' "$(blkid -s UUID -o value "$bootdev")"
+    printf 'UUID=%s /boot ext4 %s 0 2\\n' "$(blkid -s UUID -o value "$bootdev")" "$options"
     printf '%s\\n' "$fstab"
 } >"$work/to/etc/fstab"
 sync
@@ -93,6 +96,7 @@ def copy_root(group: str, volume: str, boot: str) -> Generator[StringCommand, No
     arguments = (
         mapper_path(group, volume),
         boot,
+        BOOT_OPTIONS,
         copied_fstab(fstab, group),
         group,
         volume,

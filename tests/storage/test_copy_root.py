@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploys.operations.root import _SCRIPT, copied_fstab
+from deploys.operations.root import _SCRIPT, BOOT_OPTIONS, copied_fstab
 from tests.storage.commands import run
 
 FSTAB = copied_fstab(["UUID=old / ext4 defaults 0 1", "tmpfs /tmp tmpfs size=1G 0 0"], "test-box")
@@ -63,7 +63,7 @@ def copy(root: Path, tools: Path, golden: str, boot: str, script: str = _SCRIPT)
     tools.mkdir(exist_ok=True)
     (tools / "lvchange").write_text(LVCHANGE)
     (tools / "lvchange").chmod(0o755)
-    arguments = (golden, boot, FSTAB, "test-box", "root", "resnap.copied")
+    arguments = (golden, boot, BOOT_OPTIONS, FSTAB, "test-box", "root", "resnap.copied")
     outer = ("unshare", "--mount", "sh", "-c", IN_SMALL_ROOT, "outer", root, tools)
     run(*outer, script, "copy-root", *arguments)
 
@@ -88,7 +88,7 @@ def test_the_copy_is_whole_and_has_boot_and_an_fstab_of_its_own(
     ]
     assert look(golden, "cat etc/fstab").splitlines() == [
         f"UUID={uuids[0]} / ext4 errors=remount-ro 0 1",
-        f"UUID={uuids[1]} /boot ext4 defaults 0 2",
+        f"UUID={uuids[1]} /boot ext4 defaults,nofail,x-systemd.before=local-fs.target 0 2",
         "tmpfs /tmp tmpfs size=1G 0 0",
         "/dev/mapper/test--box-persistent /persistent ext4 defaults,nofail 0 2",
         "/dev/mapper/test--box-swap none swap sw,nofail 0 0",
