@@ -79,9 +79,30 @@ echo 'File descriptor 3 (socket:[1]) leaked on lvm invocation.' >&2
 exit 0
 """.replace("@MERGING@", MERGING)
 
+# It says what the files say; of a snapshot it can lose the table, and give it another. Its knob is
+# fails (the verb that does).
 _DMSETUP = """#!/bin/sh
-[ -e "/fake/$1/$2" ] || { echo 'Device does not exist.' >&2; exit 1; }
-cat "/fake/$1/$2"
+. /fake/names
+case $1 in
+table | status)
+    [ -e "/fake/$1/$2" ] || { echo 'Device does not exist.' >&2; exit 1; }
+    cat "/fake/$1/$2"
+    exit
+    ;;
+esac
+echo "dmsetup $*" >>/fake/calls
+verb=
+[ ! -e /fake/fails ] || read -r verb </fake/fails
+[ "$1" != "$verb" ] || { echo "device-mapper: $1 ioctl failed" >&2; exit 1; }
+case "$1 $2" in
+"wipe_table $snapshot") echo '0 8388608 error' >"/fake/status/$snapshot" ;;
+"resume $snapshot") cat /fake/status.new >"/fake/status/$snapshot" ;;
+esac
+"""
+
+_HELPER = """#!/bin/sh
+echo "${0##*/} $*" >>/fake/calls
+[ ! -e "/fake/${0##*/}-fails" ]
 """
 
 # The volume group comes up when the clock says so.
@@ -134,8 +155,12 @@ def skeleton(root: Path, shell: Path) -> None:
         script.parent.mkdir(exist_ok=True)
         script.write_text(text)
         script.chmod(0o755)
+    for name in ("dd", "blkdiscard"):
+        helper = root / "usr/lib/resnap" / name
+        helper.parent.mkdir(parents=True, exist_ok=True)
+        helper.write_text(_HELPER)
+        helper.chmod(0o755)
     resnap = root / "usr/lib/resnap/resnap"
-    resnap.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(RESNAP, resnap)
     resnap.chmod(0o755)
 
@@ -203,6 +228,16 @@ class Initramfs:
     def has_snapshot(self, status: str) -> None:
         self.write(f"dev/mapper/{self.snapshot}", "")
         self.write(f"fake/status/{self.snapshot}", f"{status}\n")
+
+    def has_volumes(self, origin: int, cow: int, chunk: int = 128) -> None:
+        """The snapshot's own volumes, in sectors, as its table names them."""
+        self.write(f"fake/table/{self.snapshot}", f"0 {origin} snapshot 253:2 253:3 P {chunk}\n")
+        for number, (name, size) in enumerate(
+            ((self.origin, origin), (self.snapshot, origin), (f"{self.snapshot}-cow", cow))
+        ):
+            (self.root / f"sys/block/dm-{number}/dm").mkdir(parents=True, exist_ok=True)
+            self.write(f"sys/block/dm-{number}/dm/name", f"{name}\n")
+            self.write(f"sys/block/dm-{number}/size", f"{size}\n")
 
     def has_safety(self) -> None:
         self.write(f"dev/mapper/{self.origin}_safety", "")

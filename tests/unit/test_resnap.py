@@ -25,6 +25,20 @@ REMOVE = "lvremove --force vagrant-pipeline/root_snap"
 TAKE = (
     "lvcreate --yes --snapshot --name root_snap --chunksize 64K -l 100%ORIGIN vagrant-pipeline/root"
 )
+TABLE = "0 8388608 snapshot 253:2 253:3 P 128"
+COW = "/dev/mapper/vagrant--pipeline-root_snap-cow"
+EMPTY = [
+    "dmsetup suspend vagrant--pipeline-root",
+    "dmsetup wipe_table vagrant--pipeline-root_snap",
+    f"dd if=/dev/zero of={COW} bs=4k count=1 conv=fsync",
+    f"blkdiscard --force --offset 1048576 {COW}",
+    f"dmsetup load vagrant--pipeline-root_snap --table {TABLE}",
+    "dmsetup resume vagrant--pipeline-root_snap",
+    "dmsetup resume vagrant--pipeline-root",
+]
+GIB = 2 * 2**20  # in sectors
+# What lvcreate makes of 100%ORIGIN for 4 GiB, in chunks of 64 KiB and extents of 4 MiB.
+FULL = 4 * GIB + 8192
 ACTIVATE = "lvchange --sysinit -ay vagrant-pipeline/root"
 
 
@@ -61,6 +75,91 @@ def test_the_old_snapshot_is_thrown_away_and_taken_anew(box: Initramfs) -> None:
     times = [float(notes[name]) for name in ("started", "disk", "finished", "verdict_at")]
     assert times == sorted(times)
     assert box.said.endswith("resnap: verdict: fresh\n")
+
+
+def test_a_snapshot_of_the_size_asked_for_is_emptied_where_it_is(box: Initramfs) -> None:
+    box.has_snapshot(DIRTY)
+    box.has_volumes(4 * GIB, FULL)
+    assert box.boot() == "fresh"
+    assert box.calls == EMPTY
+
+
+def test_a_disk_that_takes_no_discards_is_no_fault(box: Initramfs) -> None:
+    box.has_snapshot(DIRTY)
+    box.has_volumes(4 * GIB, FULL)
+    box.write("fake/blkdiscard-fails", "")
+    assert box.boot() == "fresh"
+    assert box.calls == EMPTY
+
+
+@pytest.mark.parametrize("verb", ["suspend", "wipe_table", "load"])
+def test_what_cannot_be_emptied_is_made_anew(box: Initramfs, verb: str) -> None:
+    box.has_snapshot(DIRTY)
+    box.has_volumes(4 * GIB, FULL)
+    box.write("fake/fails", f"{verb}\n")
+    assert box.boot() == "fresh"
+    assert box.calls[-3:] == [EMPTY[-1], REMOVE, TAKE]
+
+
+def test_a_header_that_cannot_be_written_is_never_called_fresh(box: Initramfs) -> None:
+    box.has_snapshot(DIRTY)
+    box.has_volumes(4 * GIB, FULL)
+    box.write("fake/dd-fails", "")
+    box.write("fake/busy", "ever\n")
+    assert box.boot() == "failed"
+
+
+def test_an_emptied_snapshot_is_fresh_only_by_the_kernels_word(box: Initramfs) -> None:
+    box.has_snapshot(DIRTY)
+    box.has_volumes(4 * GIB, FULL)
+    box.write("fake/status.new", DIRTY)
+    assert box.boot() == "failed"
+    assert box.calls[: len(EMPTY) + 2] == [*EMPTY, REMOVE, TAKE]
+
+
+# Sizes of volumes as lvcreate made them, for an origin of 4 GiB in extents of 4 MiB.
+@pytest.mark.parametrize(
+    ("lvsize", "cow", "emptied"),
+    [
+        ("100%ORIGIN", FULL, True),
+        ("", FULL, True),
+        ("100%ORIGIN", FULL - 8192, False),
+        ("100%ORIGIN", FULL + 16384, False),
+        ("50%ORIGIN", 2 * GIB + 8192, True),
+        ("50%ORIGIN", FULL, False),
+        ("2G", 2 * GIB, True),
+        ("2048M", 2 * GIB, True),
+        ("2G", 2 * GIB + 16384, False),
+        ("3G", 2 * GIB, False),
+        ("8G", FULL, True),  # lvcreate makes none that is larger than can be used
+        ("1T", FULL, True),
+        ("1.5G", FULL, False),
+        ("50%FREE", FULL, False),
+        ("%ORIGIN", FULL, False),
+        ("4096", FULL, False),
+        ("G", FULL, False),
+    ],
+)
+def test_a_snapshot_of_another_size_is_made_anew(
+    make: Make, lvsize: str, cow: int, emptied: bool
+) -> None:
+    box = make(lvsize=lvsize)
+    box.has_snapshot(DIRTY)
+    box.has_volumes(4 * GIB, cow)
+    assert box.boot() == "fresh"
+    assert (box.calls == EMPTY) is emptied
+    assert (box.calls[0] == REMOVE) is not emptied
+
+
+@pytest.mark.parametrize(("chunk", "chunksize"), [(64, "64K"), (128, "32K"), (1280, "64K")])
+def test_a_snapshot_of_other_chunks_is_made_anew(
+    box: Initramfs, chunk: int, chunksize: str
+) -> None:
+    box.has_snapshot(DIRTY)
+    box.has_volumes(4 * GIB, FULL, chunk)
+    box.write("etc/default/resnap", f"CHUNKSIZE={chunksize}\n")
+    assert box.boot() == "fresh"
+    assert box.calls[0] == REMOVE
 
 
 def test_lvm_is_told_to_discard_to_write_no_backup_and_to_reserve_no_memory(
