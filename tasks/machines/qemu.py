@@ -10,12 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from filelock import FileLock, Timeout
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from deploys.errors import BoxError, UnreachableError
-from tasks.machines import accelerator, hardware, keys, qmp, shell
+from tasks.machines import accelerator, guestfolder, hardware, keys, qmp, shell
 from tasks.machines.console import Console
 
 _NOTE = "guest.json"
@@ -57,17 +56,14 @@ class Guest:
         accelerator.qemu_version()
         directory = directory.resolve()
         directory.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(directory / "guest.lock", timeout=0):
-                before = cls.find(directory)
-                if before is not None and before.alive:
-                    raise BoxError(f"the guest in {directory} runs already, as {before.pid}")
-                record = _launch(directory, machine, identity, accel, before)
-                known_hosts = directory / "known_hosts"
-                keys.write_known_hosts(known_hosts, hardware.HOST, record.port, identity.host_key)
-                (directory / _NOTE).write_text(record.model_dump_json(indent=1))
-        except Timeout as error:
-            raise BoxError(f"the guest in {directory} is being started already") from error
+        with guestfolder.starting(directory):
+            before = cls.find(directory)
+            if before is not None and before.alive:
+                raise BoxError(f"the guest in {directory} runs already, as {before.pid}")
+            record = _launch(directory, machine, identity, accel, before)
+            known_hosts = directory / "known_hosts"
+            keys.write_known_hosts(known_hosts, hardware.HOST, record.port, identity.host_key)
+            (directory / _NOTE).write_text(record.model_dump_json(indent=1))
         return cls(directory, record)
 
     @classmethod
@@ -90,13 +86,8 @@ class Guest:
             BoxError: its note cannot be read.
         """
         note = directory.resolve() / _NOTE
-        try:
-            return cls(note.parent, _Record.model_validate_json(note.read_text()))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValidationError) as error:
-            # its disks may be good: nothing may be made in their place
-            raise BoxError(f"{note} does not say what guest this is; move {note.parent}") from error
+        record = guestfolder.read_note(note, _Record)
+        return None if record is None else cls(note.parent, record)
 
     def __enter__(self) -> Self:
         return self

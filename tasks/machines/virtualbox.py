@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self, TypeVar
 
-from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from tenacity import (
     RetryError,
     Retrying,
@@ -20,7 +19,7 @@ from tenacity import (
 )
 
 from deploys.errors import BoxError, UnreachableError
-from tasks.machines import credentials, keys, partial, shell, vboxhardware, vboxmanage
+from tasks.machines import credentials, guestfolder, keys, partial, shell, vboxhardware, vboxmanage
 from tasks.machines.vboxhardware import HOST, MIB
 
 T = TypeVar("T")
@@ -67,7 +66,7 @@ class Guest:
         """
         directory = directory.resolve()
         directory.mkdir(parents=True, exist_ok=True)
-        with _lock(directory):
+        with guestfolder.starting(directory):
             login = credentials.oem_string(user, user_key)
             made = uuid.uuid4()
             record = _Record(
@@ -92,12 +91,8 @@ class Guest:
             BoxError: its note cannot be read.
         """
         note = directory.resolve() / _NOTE
-        try:
-            return cls(note.parent, _Record.model_validate_json(note.read_text()))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValidationError) as error:
-            raise BoxError(f"{note} does not say what guest this is; move {note.parent}") from error
+        record = guestfolder.read_note(note, _Record)
+        return None if record is None else cls(note.parent, record)
 
     @property
     def made(self) -> bool:
@@ -137,7 +132,7 @@ class Guest:
             BoxError: it is being started by someone else, VirtualBox has it no more, or
                 refused, without its kernel module for one.
         """
-        with _lock(self.directory):
+        with guestfolder.starting(self.directory):
             if vboxmanage.machine(self._record.uuid) is None:
                 raise BoxError("VirtualBox has this guest no more: remove it with inv destroy")
             changes = ["--memory", str(memory // MIB)] if memory else []
@@ -235,15 +230,6 @@ class Guest:
         # Without --delete: it would delete every disk that the user may have attached.
         if vboxmanage.machine(self._record.uuid) is not None:
             vboxmanage.when_unlocked(lambda: self._manage("unregistervm"))
-
-
-@contextlib.contextmanager
-def _lock(directory: Path) -> Iterator[None]:
-    try:
-        with FileLock(directory / "guest.lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise BoxError(f"the guest in {directory} is being started already") from error
 
 
 def _awaited(value: Callable[[], T], deadline: float, fault: str) -> T:
