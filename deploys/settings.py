@@ -1,13 +1,9 @@
-"""What a box is to be: typed, frozen settings, parsed once."""
+"""What a box is to be: typed, frozen settings."""
 
 from __future__ import annotations
 
-import difflib
 import re
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -16,10 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
-    ValidationError,
 )
-
-from deploys.errors import SettingsError
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 _UNITS = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": 2**40}
@@ -187,62 +180,3 @@ class Settings(Section):
     def of_image(self) -> str:
         """What a box's disk image is made of, as JSON."""
         return self.model_dump_json(exclude={"guest", "package"})
-
-
-def load(file: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
-    """Settings from a TOML file, then from overrides such as ``volumes.lvsize=4G``.
-
-    Raises:
-        SettingsError: the file cannot be read, or a setting is unknown or out of range; an
-            unknown one is answered with the nearest that exists.
-    """
-    tree: dict[str, Any] = {}
-    if file is not None:
-        try:
-            tree = tomllib.loads(file.read_text("utf-8"))
-        except OSError as error:
-            raise SettingsError(f"settings file {file}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SettingsError(f"settings file {file}: {error}") from error
-    for override in overrides:
-        _set(tree, override)
-    try:
-        return Settings.model_validate(tree)
-    except ValidationError as error:
-        raise SettingsError(_one_line(error)) from error
-
-
-def _set(tree: dict[str, Any], override: str) -> None:
-    path, equals, value = override.partition("=")
-    section, dot, name = path.partition(".")
-    if not (equals and dot and section and name):
-        raise SettingsError(f"--set {override!r}: write SECTION.NAME=VALUE, as volumes.lvsize=4G")
-    field = _fields().get(path)
-    is_list = field is not None and str(field).startswith("tuple")
-    parsed = tuple(value.replace(",", " ").split()) if is_list else value
-    table = tree.setdefault(section, {})
-    if isinstance(table, dict):  # else the file is wrong, as the validation will say
-        table[name] = parsed
-
-
-def _fields() -> Mapping[str, Any]:
-    return dict(_walk(Settings, ""))
-
-
-def _walk(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, field in section.model_fields.items():
-        annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            yield prefix + name, annotation
-            yield from _walk(annotation, f"{prefix}{name}.")
-        else:
-            yield prefix + name, annotation
-
-
-def _one_line(error: ValidationError) -> str:
-    first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(path, _fields(), n=1, cutoff=0)[0]
-        return f"unknown setting {path!r}; did you mean {nearest!r}?"
-    return f"setting {path}: {first['msg'].removeprefix('Value error, ')}"

@@ -12,7 +12,6 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from deploys import settings as settings_module
 from deploys.errors import PreflightError
 from deploys.facts.box import HostState
 from deploys.settings import Settings
@@ -23,6 +22,7 @@ from tasks.places import GUEST
 from tasks.progress import HostProgress
 from tasks.provisioning import Provision, Provisioned, Request, expect
 from tasks.remote import Host
+from tasks.settings import load as read_settings
 
 SETTINGS_HELP = {
     "set": "A setting, as volumes.lvsize=4G; may be given more than once.",
@@ -33,7 +33,7 @@ SETTINGS_HELP = {
 def load_settings(file: str, overrides: Sequence[str] | None) -> Settings:
     """The settings of a task's flags; Exit with one line where they are wrong."""
     with one_line():
-        return settings_module.load(Path(file) if file else None, overrides or ())
+        return read_settings(Path(file) if file else None, overrides or ())
 
 
 @task(

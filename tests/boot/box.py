@@ -15,7 +15,6 @@ from rich.progress import Progress
 
 from deploys.errors import DeployError
 from deploys.facts.box import HostState, Verdict
-from deploys.settings import load
 from tasks.fleet import connected
 from tasks.machines import accelerator, keys
 from tasks.machines.hardware import Machine
@@ -24,6 +23,7 @@ from tasks.places import ROOT
 from tasks.progress import HostProgress
 from tasks.provisioning import Provision, Provisioned, Request
 from tasks.remote import Host
+from tasks.settings import load
 
 # A boot takes a minute; two guests at a time on a busy machine take several.
 DEADLINE = 600

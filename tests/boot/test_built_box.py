@@ -12,11 +12,11 @@ import fabric
 import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from deploys.settings import load
 from tasks.machines import accelerator, image, keys
 from tasks.machines.hardware import Machine
 from tasks.machines.qemu import Guest
 from tasks.remote import Host
+from tasks.settings import load
 from tests.boot.box import DEADLINE, SMALL, Box
 from tests.boot.conftest import CPUS
 

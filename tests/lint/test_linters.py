@@ -14,11 +14,19 @@ _SHELL = re.compile(rb"#!.*[/ ](?:ba|da)?sh\b|# shellcheck shell=")
 
 @pytest.mark.parametrize(
     "command",
-    [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]],
-    ids=["ruff-check", "ruff-format", "mypy"],
+    [
+        ["ruff", "check"],
+        ["ruff", "format", "--check"],
+        ["mypy"],
+        ["mypy", "--python-version", "3.10", "deploys"],
+    ],
+    ids=["ruff-check", "ruff-format", "mypy", "mypy-on-a-box"],
 )
 def test_python(command: list[str], root: Path) -> None:
-    """Each module is run with this environment's own Python."""
+    """Each module is run with this environment's own Python.
+
+    What a box applies to itself runs on Ubuntu 22.04's too.
+    """
     _passes([sys.executable, "-m", *command], root)
 
 

@@ -11,11 +11,11 @@ from filelock import FileLock
 from rich.progress import Progress
 
 from deploys.errors import BoxError, PreflightError
-from deploys.settings import load
 from tasks import building
 from tasks.building import Build
 from tasks.machines import archive, loop
 from tasks.progress import HostProgress
+from tasks.settings import load
 from tests.storage.commands import run
 
 # It would be built with the packages of an archive that is none.

@@ -12,10 +12,11 @@ import pytest
 from deploys.disk_plan import DiskPlan, plan_disk
 from deploys.errors import BoxError
 from deploys.operations.root import COPIED
-from deploys.settings import MIB, load
+from deploys.settings import MIB
 from deploys.volume_plan import Volume
 from tasks.machines import boxdisk, filesystems, layout, loop, volumes
 from tasks.machines.identifiers import Fixed, Identifiers
+from tasks.settings import load
 from tests.storage.commands import run
 
 NAMES = Identifiers("a test")

@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from deploys.settings import load
 from tasks.formats import FORMATS
 from tasks.machines import loop
 from tasks.places import ROOT
 from tasks.progress import HostProgress, bars
+from tasks.settings import load
 from tasks.shipping import Packaging
 from tests.storage.commands import run
 from tests.storage.small_disk import MIB, small_disk

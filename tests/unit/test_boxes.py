@@ -11,10 +11,11 @@ from rich.progress import Progress
 from deploys.bundle import Project
 from deploys.errors import BoxError
 from deploys.facts.box import HostState
-from deploys.settings import Settings, load
+from deploys.settings import Settings
 from tasks import boxes, bundle
 from tasks.building import Build, Built
 from tasks.progress import HostProgress
+from tasks.settings import load
 
 PROGRESS = HostProgress("box", Progress(disable=True))
 

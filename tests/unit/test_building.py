@@ -9,11 +9,11 @@ import pytest
 
 from deploys.errors import BoxError
 from deploys.kimpy import Kimpy
-from deploys.settings import load
 from tasks import kimpy_bundle
 from tasks.building import Build
 from tasks.machines.archive import Archive
 from tasks.machines.pins import Manifest
+from tasks.settings import load
 
 FOUND = Archive((), (), "digest", 17)
 KEPT = Kimpy(Path("kept"), "d", "3.13")

@@ -6,8 +6,9 @@ import pytest
 
 from deploys.disk_plan import box_plan, fstab, plan_disk
 from deploys.errors import PreflightError
-from deploys.settings import MIB, load
+from deploys.settings import MIB
 from deploys.sizes import group_size, snapshot_size
+from tasks.settings import load
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,14 @@ import pytest
 from rich.progress import Progress
 
 from deploys.errors import BoxError
-from deploys.settings import Settings, load
+from deploys.settings import Settings
 from tasks import guests
 from tasks.machines import accelerator, boxdisk, credentials, image
 from tasks.machines.hardware import Machine
 from tasks.machines.keys import Identity
 from tasks.machines.qemu import Guest
 from tasks.progress import HostProgress
+from tasks.settings import load
 
 PROGRESS = HostProgress("guest", Progress(disable=True))
 TCG = accelerator.Accelerator("tcg", "")

@@ -13,7 +13,8 @@ from deploys.facts.manifest import System, SystemState
 from deploys.facts.onbox import FileState
 from deploys.operations import manifest as operations
 from deploys.operations.onbox import OnboxFile
-from deploys.settings import Settings, load
+from deploys.settings import Settings
+from tasks.settings import load
 
 OUTPUT = """@os
 PRETTY_NAME="Debian GNU/Linux 13 (trixie)"

@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from deploys.errors import SettingsError
-from deploys.settings import GIB, MIB, Settings, format_size, load, parse_size
+from deploys.settings import GIB, MIB, Settings, format_size, parse_size
+from tasks.settings import load
 
 
 def test_without_anything_there_are_defaults() -> None:

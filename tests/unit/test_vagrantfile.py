@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from deploys.settings import GIB, Guest, load
+from deploys.settings import GIB, Guest
 from tasks.machines import vagrantfile
 from tasks.places import ROOT
+from tasks.settings import load
 
 TEMPLATE = ROOT / "static/foruser/Vagrantfile"
 
