@@ -7,7 +7,7 @@ last, does the work and says how each went.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,7 @@ from tasks.remote import Host
 _AT_ONCE = 20
 
 Work = Callable[[Host, HostProgress], Any]
-Report = Callable[[Mapping[str, Any]], None]
+Report = Callable[[Mapping[str, Any], Collection[str]], None]
 
 
 @dataclass
@@ -48,7 +48,7 @@ def enlist(c: Context, work: Work, report: Report) -> None:
     Args:
         c: Fabric's connection, or under ``inv`` the context of the local guest.
         work: is called with the host; what it returns is its result.
-        report: is called with the results by the hosts' names, without those that failed.
+        report: is called with the results by the hosts' names, and the names of those that failed.
 
     Raises:
         Exit: there is no host.
@@ -138,10 +138,11 @@ def finish(_c: Context) -> None:
         finally:
             for host in enlisted.hosts:
                 host.close()
-    enlisted.report(
-        {host.name: results[host.name] for host in enlisted.hosts if host.name in results}
-    )
-    for name in (host.name for host in enlisted.hosts if host.name in errors):
+    # in the order of the command line, whichever ended first
+    names = [host.name for host in enlisted.hosts]
+    failed = [name for name in names if name in errors]
+    enlisted.report({name: results[name] for name in names if name in results}, failed)
+    for name in failed:
         line = str(errors[name])
         named = line.startswith((f"{name}:", f"{name} "))
         console.print(

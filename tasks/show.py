@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 
 from rich.console import Console
@@ -25,7 +25,7 @@ def _console() -> Console:
     return Console(highlight=False)
 
 
-def plans(results: Mapping[str, list[Row]]) -> None:
+def plans(results: Mapping[str, list[Row]], _failed: Collection[str] = ()) -> None:
     """What a provision would do to each host."""
     for name, rows in results.items():
         if not rows:
@@ -37,21 +37,23 @@ def plans(results: Mapping[str, list[Row]]) -> None:
         _console().print(table)
 
 
-def provisioned(results: Mapping[str, Provisioned]) -> None:
-    """How a provision ended on each host."""
-    if not results:
+def provisioned(results: Mapping[str, Provisioned], failed: Collection[str] = ()) -> None:
+    """How a provision ended on each host; why one failed is said beside."""
+    if not results and not failed:
         return
     table = Table("host", "provision", "verdict", "manifest")
     for name, result in results.items():
         word = "changed" if result.changed else "nothing to change, not rebooted"
         table.add_row(name, word, verdict(result.state), result.manifest[:16])
+    for name in failed:
+        table.add_row(name, "[bold red]failed[/]")
     _console().print(table)
     for name, result in results.items():
         if result.without_kimpy:
             _console().print(f"{name}: kimpy is left out: {escape(result.without_kimpy)}")
 
 
-def reboots(results: Mapping[str, HostState]) -> None:
+def reboots(results: Mapping[str, HostState], _failed: Collection[str] = ()) -> None:
     """What each host came up on."""
     for name, state in results.items():
         seconds = state.verdict.reset_seconds if state.verdict else None
@@ -59,7 +61,7 @@ def reboots(results: Mapping[str, HostState]) -> None:
         _console().print(f"{name}: {verdict(state)}{took}")
 
 
-def shrunk(results: Mapping[str, Shrunk]) -> None:
+def shrunk(results: Mapping[str, Shrunk], _failed: Collection[str] = ()) -> None:
     """What each filesystem gave back, and what a local guest's disk took before and takes now."""
     table = Table("host", "filesystem", "how", "given back")
     words = {"trim": "trimmed", "zero": "filled with zeros", "reset": "left to the next reset"}
@@ -75,7 +77,7 @@ def shrunk(results: Mapping[str, Shrunk]) -> None:
             _console().print(f"{name}: its disk took {before} here, and takes {after}")
 
 
-def states(results: Mapping[str, HostState]) -> None:
+def states(results: Mapping[str, HostState], _failed: Collection[str] = ()) -> None:
     """Each host's status, a column a host."""
     if not results:
         return
@@ -86,7 +88,7 @@ def states(results: Mapping[str, HostState]) -> None:
     _console().print(table)
 
 
-def states_json(results: Mapping[str, HostState]) -> None:
+def states_json(results: Mapping[str, HostState], _failed: Collection[str] = ()) -> None:
     """Each host's status, by its name."""
     print(json.dumps({name: status(state) for name, state in results.items()}, indent=1))
 
@@ -97,6 +99,7 @@ def status(state: HostState) -> dict[str, object]:
         "mode": _MODES[state.verdict.name] if state.verdict else "not a box",
         "verdict": asdict(state.verdict) if state.verdict else None,
         "reset_seconds": state.verdict.reset_seconds if state.verdict else None,
+        "reset_at": state.reset_at.isoformat(timespec="seconds") if state.reset_at else None,
         "snapshot_percent": state.snapshot_percent,
         "kernel": state.kernel,
         "initrd_matches": state.initrd_matches,
@@ -123,13 +126,16 @@ def verdict(state: HostState) -> str:
 def _fields(state: HostState) -> dict[str, str]:
     percent = state.snapshot_percent
     seconds = state.verdict.reset_seconds if state.verdict else None
+    reset = verdict(state) + (f" in {seconds:.1f} s" if seconds else "")
+    if state.reset_at:
+        reset += f", at {state.reset_at:%Y-%m-%d %H:%M:%S} UTC"
     match = "[green]match[/]" if state.initrd_matches else "[red]do not match[/]"
     provisiond = state.provisiond.get("state", "not run")
     if reason := state.provisiond.get("reason"):
         provisiond = f"{provisiond}: {escape(reason)}"
     return {
         "mode": _MODES[state.verdict.name] if state.verdict else "not a box",
-        "last reset": verdict(state) + (f" in {seconds:.1f} s" if seconds else ""),
+        "last reset": reset,
         "snapshot": "" if percent is None else f"{percent} % full",
         "kernel": state.kernel,
         "kernel and initrd": match if state.is_box else "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 
 from pyinfra.api.facts import FactBase
 
@@ -17,6 +18,7 @@ _PARTS = {
     "boot_id": "cat /proc/sys/kernel/random/boot_id",
     "kernel": "uname -r",
     "uptime": "cat /proc/uptime",
+    "clock": "date +%s",
     "modules": 'ls -d "/lib/modules/$(uname -r)"',
     "defaults": "cat /etc/default/resnap",
     "verdict": 'for v in fresh kept golden failed; do [ ! -e "/run/resnap/$v" ] || '
@@ -56,7 +58,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class HostState:
-    """A host as it stands; a host that is no box has no ``verdict`` and no ``release``."""
+    """A host as it stands; a host that is no box has no ``verdict`` and no ``release``.
+
+    ``uptime`` in seconds; ``clock`` is the host's own, in seconds since 1970.
+    """
 
     os_id: str = ""
     os_version: str = ""
@@ -64,6 +69,7 @@ class HostState:
     boot_id: str = ""
     kernel: str = ""
     uptime: float = 0.0
+    clock: int = 0
     has_modules: bool = False
     defaults: Mapping[str, str] = field(default_factory=dict)
     verdict: Verdict | None = None
@@ -81,6 +87,14 @@ class HostState:
     @property
     def in_snapshot(self) -> bool:
         return self.verdict is not None and self.verdict.name in ("fresh", "kept")
+
+    @property
+    def reset_at(self) -> datetime | None:
+        """When the last reset was done, by the host's own clock as it is now."""
+        if self.verdict is None or self.verdict.finished is None:
+            return None
+        seconds = self.clock - self.uptime + self.verdict.finished
+        return datetime.fromtimestamp(seconds, timezone.utc)
 
     @property
     def initrd_matches(self) -> bool:
@@ -124,6 +138,7 @@ class State(FactBase[HostState]):
             boot_id=first["boot_id"],
             kernel=first["kernel"],
             uptime=float((first["uptime"] or "0").split()[0]),
+            clock=int(first["clock"] or 0),
             has_modules=bool(first["modules"]),
             defaults=defaults,
             verdict=_verdict(_assignments(parts["verdict"])),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def connections(*names: str) -> list[fabric.Connection]:
 def _run(work: Any, *names: str) -> dict[str, Any]:
     reported: list[Mapping[str, Any]] = []
     for connection in connections(*names):
-        enlist(connection, work, reported.append)
+        enlist(connection, work, lambda results, _failed: reported.append(results))
     try:
         finish(Context())
     finally:
@@ -74,7 +74,7 @@ def test_results_come_in_the_order_of_the_command_line(closed: list[str]) -> Non
 def test_one_that_fails_stops_no_other(
     closed: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reported: list[Mapping[str, Any]] = []
+    reported: list[tuple[Mapping[str, Any], Collection[str]]] = []
 
     def work(host: Host, _progress: HostProgress) -> str:
         if host.name == "bad":
@@ -84,11 +84,11 @@ def test_one_that_fails_stops_no_other(
         return "well"
 
     for connection in connections("bad", "good", "gone"):
-        enlist(connection, work, reported.append)
+        enlist(connection, work, lambda *outcome: reported.append(outcome))
     with pytest.raises(Exit) as caught:
         finish(Context())
     assert caught.value.code == 1
-    assert reported == [{"good": "well"}]
+    assert reported == [({"good": "well"}, ["bad", "gone"])]
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if line.startswith("error:")] == [
         "error: bad: Install packages: no [space] left",
@@ -113,7 +113,7 @@ def test_an_interrupt_closes_the_connections_and_exits_with_130(
 
     monkeypatch.setattr(fleet, "as_completed", interrupted)
     for connection in connections("a", "b"):
-        enlist(connection, lambda *_: None, lambda _: pytest.fail("there is nothing to report"))
+        enlist(connection, lambda *_: None, lambda *_: pytest.fail("there is nothing to report"))
     with pytest.raises(Exit) as caught:
         finish(Context())
     assert caught.value.code == 130
@@ -124,7 +124,7 @@ def test_an_interrupt_closes_the_connections_and_exits_with_130(
 def test_without_a_host_fab_says_so() -> None:
     context = Context(fabric.Config())
     with pytest.raises(Exit) as caught:
-        enlist(context, lambda *_: None, lambda _: None)
+        enlist(context, lambda *_: None, lambda *_: None)
     assert str(caught.value) == "error: no host was named: say fab -H HOST TASK"
     assert caught.value.code == 1
 
@@ -132,7 +132,7 @@ def test_without_a_host_fab_says_so() -> None:
 def test_without_a_guest_inv_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet, "GUEST", tmp_path / "guest")
     with pytest.raises(Exit) as caught:
-        enlist(Context(), lambda *_: None, lambda _: None)
+        enlist(Context(), lambda *_: None, lambda *_: None)
     assert str(caught.value).startswith("error: no guest runs here: start one with inv up")
     assert caught.value.code == 1
 
@@ -142,7 +142,7 @@ def test_a_guest_that_was_never_finished_is_none(
 ) -> None:
     monkeypatch.setattr(fleet, "GUEST", tmp_path)  # a folder, without guest.json
     with pytest.raises(Exit, match="no guest runs here"):
-        enlist(Context(), lambda *_: None, lambda _: None)
+        enlist(Context(), lambda *_: None, lambda *_: None)
 
 
 def test_another_fault_is_not_hidden() -> None:

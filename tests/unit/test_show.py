@@ -18,6 +18,7 @@ FRESH = HostState(
     boot_id="6f1c2f0e",
     kernel="6.12.9-amd64",
     uptime=5400.0,
+    clock=1_795_550_400,
     has_modules=True,
     defaults={"VOLGROUP": "vagrant-pipeline"},
     verdict=Verdict("fresh", 2.5, 4.0, 6.3, "", DIGEST),
@@ -73,6 +74,7 @@ def test_status_as_json_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert (fresh["snapshot_percent"], fresh["manifest"], fresh["commit"]) == (12.5, DIGEST, "0123")
     assert fresh["verdict"]["name"] == "fresh"
+    assert fresh["reset_at"] == "2026-11-24T18:30:06+00:00"
     assert (failed["mode"], failed["verdict"]["reason"]) == ("failed", REASON)
     assert (bare["mode"], bare["verdict"], bare["manifest"]) == ("not a box", None, None)
 
@@ -94,8 +96,11 @@ def test_of_no_host_there_is_no_table(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_provision_says_what_became_of_it(
     capsys: pytest.CaptureFixture[str], columns: int
 ) -> None:
-    show.provisioned({"a": Provisioned(True, FRESH), "b": Provisioned(False, FRESH)})
+    results = {"a": Provisioned(True, FRESH), "b": Provisioned(False, FRESH)}
+    show.provisioned(results, ["c"])
     out = capsys.readouterr().out
+    [failed] = (line for line in out.splitlines() if "failed" in line)
+    assert failed.split()[1:4:2] == ["c", "failed"]
     assert max(map(len, out.splitlines())) <= columns
     assert "changed" in out
     assert "nothing to change" in out
