@@ -31,6 +31,7 @@ from tests.bench.provision import provision
 from tests.bench.resnap import resnap
 from tests.bench.root import root
 from tests.bench.rows import Bench, Row
+from tests.bench.shrink import shrink
 from tests.bench.up import up
 
 BENCHES: Mapping[str, Bench] = {
@@ -39,6 +40,7 @@ BENCHES: Mapping[str, Bench] = {
     "provision": provision,
     "resnap": resnap,
     "root": root,
+    "shrink": shrink,
     "up": up,
 }
 

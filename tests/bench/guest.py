@@ -6,9 +6,12 @@ import contextlib
 import shlex
 from collections.abc import Iterator
 
+from rich.progress import Progress
+
 from tasks.fleet import guest_host
 from tasks.machines.qemu import Guest
 from tasks.places import GUEST
+from tasks.progress import HostProgress
 from tasks.remote import Host
 
 
@@ -25,6 +28,16 @@ def running_host() -> Iterator[Host]:
         yield host
     finally:
         host.close()
+
+
+class SilentProgress(HostProgress):
+    """Progress that nobody sees."""
+
+    def __init__(self) -> None:
+        super().__init__("bench", Progress(disable=True))
+
+    def _log(self, text: str) -> None:
+        pass
 
 
 def running_guest() -> Guest:
