@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from deploys.facts.box import HostState
+from deploys.facts.status import mode, status
 from deploys.sizes import human
 from tasks.provisioning import Provisioned
 from tasks.shrinking import Shrunk
 
 _COLOURS = {"fresh": "green", "kept": "yellow", "golden": "yellow", "failed": "bold red"}
-_MODES = {"fresh": "snapshot", "kept": "snapshot", "golden": "maintenance", "failed": "failed"}
 
 Row = tuple[str, str, str]
 
@@ -93,27 +92,6 @@ def states_json(results: Mapping[str, HostState], _failed: Collection[str] = ())
     print(json.dumps({name: status(state) for name, state in results.items()}, indent=1))
 
 
-def status(state: HostState) -> dict[str, object]:
-    """The status as plain values; sizes in bytes, times in seconds."""
-    return {
-        "mode": _MODES[state.verdict.name] if state.verdict else "not a box",
-        "verdict": asdict(state.verdict) if state.verdict else None,
-        "reset_seconds": state.verdict.reset_seconds if state.verdict else None,
-        "reset_at": state.reset_at.isoformat(timespec="seconds") if state.reset_at else None,
-        "snapshot_percent": state.snapshot_percent,
-        "kernel": state.kernel,
-        "initrd_matches": state.initrd_matches,
-        "manifest": state.release.get("MANIFEST"),
-        "commit": state.release.get("COMMIT"),
-        "provisiond": dict(state.provisiond),
-        "versions": dict(state.versions),
-        "free": dict(state.free),
-        "system": f"{state.os_id} {state.os_version}",
-        "boot_id": state.boot_id,
-        "uptime": state.uptime,
-    }
-
-
 def verdict(state: HostState) -> str:
     """The verdict in its colour, with the reason if it failed."""
     if state.verdict is None:
@@ -134,7 +112,7 @@ def _fields(state: HostState) -> dict[str, str]:
     if reason := state.provisiond.get("reason"):
         provisiond = f"{provisiond}: {escape(reason)}"
     return {
-        "mode": _MODES[state.verdict.name] if state.verdict else "not a box",
+        "mode": mode(state),
         "last reset": reset,
         "snapshot": "" if percent is None else f"{percent} % full",
         "kernel": state.kernel,

@@ -1,0 +1,187 @@
+"""What a host says of itself: its system, and if it is a box, of its last reset.
+
+Needs nothing but Python: a box reads its own state with this file (deploys/status_page.py).
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+VERDICTS = ("fresh", "kept", "golden", "failed")
+
+# One command: a round trip is what costs, on an emulated guest a tenth of a second and more.
+# $root stands for /: empty, but in tests.
+_PARTS = {
+    "os": 'cat "$root/etc/os-release"',
+    "uid": "id -u",
+    "boot_id": 'cat "$root/proc/sys/kernel/random/boot_id"',
+    "kernel": "uname -r",
+    "uptime": 'cat "$root/proc/uptime"',
+    "clock": "date +%s",
+    "modules": 'ls -d "$root/lib/modules/$(uname -r)"',
+    "defaults": 'cat "$root/etc/default/resnap"',
+    "verdict": 'for v in fresh kept golden failed; do [ ! -e "$root/run/resnap/$v" ] || '
+    '{ echo "verdict=$v"; cat "$root/run/resnap/$v"; }; done',
+    "snapshot": "dmsetup status --target snapshot",
+    "sources": '"$root/usr/sbin/makeinitrd" --digest',
+    "release": 'cat "$root/etc/pipeline-release"',
+    "provisiond": 'for s in done failed; do [ ! -e "$root/run/provisiond/$s" ] || '
+    '{ echo "state=$s"; cat "$root/run/provisiond/$s"; }; done',
+    "filesystems": "df --block-size=1 --output=target,used,avail / /persistent",
+    "versions": "dpkg-query -W -f '${Package}=${Version}\\n' lammps libkim-api2 openkim-models",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the initramfs said of the root it mounted; times in seconds of the kernel's clock.
+
+    ``name`` is fresh, kept, golden or failed. ``started`` is when the reset began to wait for
+    the volume group, ``disk`` when it was there, ``finished`` when the reset was done.
+    """
+
+    name: str
+    started: float | None = None
+    disk: float | None = None
+    finished: float | None = None
+    reason: str = ""
+    initrd: str = ""
+
+    @property
+    def reset_seconds(self) -> float | None:
+        """What the reset itself took, without the wait for the disk."""
+        if self.disk is None or self.finished is None:
+            return None
+        return round(self.finished - self.disk, 2)
+
+
+@dataclass(frozen=True)
+class HostState:
+    """A host as it stands; a host that is no box has no ``verdict`` and no ``release``.
+
+    ``uptime`` in seconds; ``clock`` is the host's own, in seconds since 1970.
+    """
+
+    os_id: str = ""
+    os_version: str = ""
+    uid: int = -1
+    boot_id: str = ""
+    kernel: str = ""
+    uptime: float = 0.0
+    clock: int = 0
+    has_modules: bool = False
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    snapshot_percent: float | None = None
+    sources: str = ""
+    release: Mapping[str, str] = field(default_factory=dict)
+    provisiond: Mapping[str, str] = field(default_factory=dict)
+    free: Mapping[str, int] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_box(self) -> bool:
+        return bool(self.defaults)
+
+    @property
+    def in_snapshot(self) -> bool:
+        return self.verdict is not None and self.verdict.name in ("fresh", "kept")
+
+    @property
+    def reset_at(self) -> datetime | None:
+        """When the last reset was done, by the host's own clock as it is now."""
+        if self.verdict is None or self.verdict.finished is None:
+            return None
+        seconds = self.clock - self.uptime + self.verdict.finished
+        return datetime.fromtimestamp(seconds, timezone.utc)
+
+    @property
+    def initrd_matches(self) -> bool:
+        """The running kernel has its modules, and its initrd is of the reset's present sources."""
+        return (
+            self.has_modules
+            and self.verdict is not None
+            and bool(self.sources)
+            and self.verdict.initrd == self.sources
+        )
+
+
+def command(root: str = "") -> str:
+    """The shell command that reads a state; ``root`` stands for ``/``."""
+    parts = (f"echo @{name}; {{ {words}; }} 2>/dev/null || true" for name, words in _PARTS.items())
+    return "; ".join((f"root={shlex.quote(root)}", *parts))
+
+
+def parsed(output: Sequence[str]) -> HostState:
+    """The state, from the lines that the command printed."""
+    parts: dict[str, list[str]] = {name: [] for name in _PARTS}
+    current: list[str] = []
+    for line in output:
+        if line.startswith("@") and line[1:] in parts:
+            current = parts[line[1:]]
+        else:
+            current.append(line)
+    first = {name: lines[0].strip() if lines else "" for name, lines in parts.items()}
+    os_release = _assignments(parts["os"])
+    defaults = _assignments(parts["defaults"])
+    return HostState(
+        os_id=os_release.get("ID", ""),
+        os_version=os_release.get("VERSION_ID", ""),
+        uid=int(first["uid"] or -1),
+        boot_id=first["boot_id"],
+        kernel=first["kernel"],
+        uptime=float((first["uptime"] or "0").split()[0]),
+        clock=int(first["clock"] or 0),
+        has_modules=bool(first["modules"]),
+        defaults=defaults,
+        verdict=_verdict(_assignments(parts["verdict"])),
+        snapshot_percent=_percent(parts["snapshot"], defaults),
+        sources=first["sources"],
+        release=_assignments(parts["release"]),
+        provisiond=_assignments(parts["provisiond"]),
+        free=_free(parts["filesystems"]),
+        versions=_assignments(parts["versions"]),
+    )
+
+
+def _assignments(lines: list[str]) -> dict[str, str]:
+    pairs = (line.strip().split("=", 1) for line in lines if "=" in line and line[0] != "#")
+    return {name: value.strip("\"'") for name, value in pairs}
+
+
+def _verdict(values: dict[str, str]) -> Verdict | None:
+    if values.get("verdict") not in VERDICTS:
+        return None
+    times = {
+        name: float(values[name]) for name in ("started", "disk", "finished") if name in values
+    }
+    return Verdict(
+        values["verdict"],
+        reason=values.get("reason", ""),
+        initrd=values.get("initrd", ""),
+        **times,
+    )
+
+
+def _percent(lines: list[str], defaults: Mapping[str, str]) -> float | None:
+    """How full the box's snapshot is, from dmsetup's ``NAME: 0 LENGTH snapshot USED/TOTAL META``.
+
+    The kernel's Documentation/admin-guide/device-mapper/snapshot.rst describes the line.
+    """
+    if "VOLGROUP" not in defaults:
+        return None
+    names = (defaults["VOLGROUP"], defaults.get("LVSNAP", "root_snap"))
+    device = "-".join(name.replace("-", "--") for name in names)
+    for line in lines:
+        if match := re.fullmatch(rf"{re.escape(device)}: .* (\d+)/(\d+) \d+", line.strip()):
+            return round(100 * int(match[1]) / int(match[2]), 2)
+    return None
+
+
+def _free(lines: list[str]) -> dict[str, int]:
+    rows = (line.split() for line in lines[1:])
+    return {row[0]: int(row[2]) for row in rows if len(row) == 3}
