@@ -20,6 +20,7 @@ from deploys.manifest import SETTINGS, manifest
 from deploys.provisiond import provisiond
 from deploys.settings import Settings
 from deploys.stack import stack
+from deploys.status_page import status_page
 
 
 def read_settings(file: Path) -> Settings:
@@ -48,6 +49,7 @@ def apply(settings: Settings) -> tuple[str, ...]:
     deploys = (
         lambda: stack(settings=settings),
         lambda: provisiond(),
+        lambda: status_page(),
         lambda: manifest(settings=settings, project=project),
     )
     with Session(Target("this box")) as session:

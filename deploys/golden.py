@@ -13,6 +13,7 @@ from deploys.manifest import manifest
 from deploys.provisiond import provisiond, source
 from deploys.settings import Settings
 from deploys.stack import stack
+from deploys.status_page import status_page
 from deploys.volume_plan import VolumePlan
 from deploys.volumes import volumes
 
@@ -36,6 +37,7 @@ def golden(
         partial(bundle, python=python, copy=copy),
         partial(boot, plan=plan, settings=settings),
         partial(provisiond),
+        partial(status_page),
         partial(source, settings=settings),
         partial(manifest, settings=settings, project=project),
     )

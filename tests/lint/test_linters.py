@@ -18,7 +18,7 @@ _SHELL = re.compile(rb"#!.*[/ ](?:ba|da)?sh\b|# shellcheck shell=")
         ["ruff", "check"],
         ["ruff", "format", "--check"],
         ["mypy"],
-        ["mypy", "--python-version", "3.10", "deploys"],
+        ["mypy", "--python-version", "3.10", "deploys", "static/onbox/usr/lib/status-page"],
     ],
     ids=["ruff-check", "ruff-format", "mypy", "mypy-on-a-box"],
 )

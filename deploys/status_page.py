@@ -1,0 +1,39 @@
+"""The status page: what a box shows of itself on its port, to anybody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyinfra.api.deploy import deploy
+
+from deploys import onbox as box
+from deploys.operations import onbox, services
+from deploys.operations.onbox import OnboxFile
+
+HOME = "usr/lib/status-page"
+FILES = (
+    HOME,
+    "etc/systemd/system/status-page-gather.service",
+    "etc/systemd/system/status-page-gather.timer",
+)
+ENABLED = {"status-page-gather.timer": "timers.target"}
+# By which the box reads its own state in the very words of `status`. They need no libraries, and
+# come with the scripts, so that the two are always of one commit.
+_MODULES = ("__init__.py", "facts/__init__.py", "facts/hoststate.py", "facts/status.py")
+
+
+@deploy("Status page")
+def status_page() -> None:
+    """The timer and the script that write what is served; started at boot."""
+    onbox.files(name="Install the status page", sources=sources())
+    for unit, target in ENABLED.items():
+        services.enabled(name=f"Enable {unit}", unit=unit, target=target)
+
+
+def sources() -> dict[str, OnboxFile]:
+    """The files of the page, by their paths on the box."""
+    package = Path(__file__).parent
+    modules = {
+        f"/{HOME}/deploys/{name}": OnboxFile((package / name).read_bytes()) for name in _MODULES
+    }
+    return {**box.tree(*FILES), **modules}

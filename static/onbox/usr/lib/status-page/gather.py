@@ -1,0 +1,163 @@
+"""Writes what the status page shows, /run/pipeline/status.json.
+
+That is the box's own state, in the words of ``status``, and what its parts report of themselves
+(reports.py).
+
+Started once in INTERVAL seconds, as root, by status-page-gather.timer; who serves the file needs
+no rights at all. ``deploys`` lies beside this file on a box, from the same checkout.
+
+PIPELINE_ROOT: a directory that stands for / (for tests; not set on a box).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from reports import Line, Report, collected
+from words import shown
+
+from deploys.facts import hoststate
+from deploys.facts.hoststate import HostState
+from deploys.facts.status import status
+
+INTERVAL = 60
+FULL_PERCENT = 80
+_LOG_LINES = 20
+_DEADLINE = 45  # seconds; all that is read is small and local
+# Of what `status` says, what the world may know: no reasons of provisiond's, which name hosts.
+_FIELDS: tuple[str, ...] = (
+    *("mode", "reset_seconds", "reset_at", "snapshot_percent", "kernel", "initrd_matches"),
+    *("manifest", "commit", "versions", "free", "system", "uptime"),
+)
+_STEPS = ("finished", "runsetup", "runsecure")
+
+
+def main() -> None:
+    """Gather and write.
+
+    Raises:
+        OSError, subprocess.SubprocessError: what was written before stays, and the page says how
+            old it is.
+    """
+    root = os.environ.get("PIPELINE_ROOT", "")
+    words = ["sh", "-c", hoststate.command(root)]
+    done = subprocess.run(  # noqa: S603 - our own words
+        words, stdout=subprocess.PIPE, timeout=_DEADLINE, check=True
+    )
+    state = hoststate.parsed(done.stdout.decode(errors="replace").splitlines())
+    folder = Path(f"{root}/run/pipeline")
+    now = int(time.time())
+    page = content(state, *collected(folder / "status.d", now), now)
+    part = folder / ".status.json.new"
+    part.write_text(f"{json.dumps(page, allow_nan=False)}\n")
+    part.chmod(0o644)
+    part.replace(folder / "status.json")
+
+
+def content(
+    state: HostState, reports: list[Report], faults: list[str], now: int
+) -> dict[str, object]:
+    """What the page shows; a field that nobody reports is None."""
+    said = status(state)
+    roles = {report.role for report in reports if report.role}
+    links = {report.link for report in reports if report.link}
+    verdict = state.verdict
+    page: dict[str, Any] = {
+        "written": now,
+        "interval": INTERVAL,
+        "role": roles.pop() if len(roles) == 1 else None,
+        "verdict": verdict and {"name": verdict.name, "reason": shown(verdict.reason)},
+        **{name: said[name] for name in _FIELDS},
+        "provisiond": {
+            "state": state.provisiond.get("state", "not run"),
+            **{name: int(value) for name, value in _steps(state)},
+        },
+        "queue": _queue(reports) if links else None,
+        "jobs": _jobs(reports),
+    }
+    own = _own_lines(state, page)
+    lines = sorted((*own, *(line for report in reports for line in report.log)), key=_time)
+    page["log"] = [vars(line) for line in lines[-_LOG_LINES:]]
+    if roles and page["role"] is None:
+        faults = [*faults, f"the reports name more than one role: {', '.join(sorted(roles))}"]
+    page["alarms"] = [
+        {"level": level, "field": field, "text": text}
+        for level, field, text in (
+            *_alarms(state, page),
+            *(("warning", "", text) for text in faults),
+        )
+    ]
+    return page
+
+
+def _alarms(state: HostState, page: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
+    verdict = state.verdict
+    if verdict is None:
+        yield "alarm", "verdict", "this host has left no verdict of a reset: it is not a box"
+        return
+    if verdict.name == "failed":
+        reason = page["verdict"]["reason"]
+        yield "alarm", "verdict", f"the last reset failed{reason and f': {reason}'}"
+    if not state.initrd_matches:
+        yield "alarm", "initrd_matches", "kernel and initrd do not match"
+    percent = state.snapshot_percent
+    if percent is not None and percent > FULL_PERCENT:
+        yield "alarm", "snapshot_percent", f"the snapshot is {percent} % full"
+    if percent is None and state.in_snapshot:
+        text = "the snapshot says no fill: it has overflowed or is not what is mounted"
+        yield "alarm", "snapshot_percent", text
+    if state.provisiond.get("state") == "failed":
+        yield "alarm", "provisiond", "provisiond failed to set the box up"
+    if verdict.name == "golden":
+        yield "warning", "mode", "in maintenance: the golden root itself is mounted"
+    if page["queue"] and page["queue"]["link"] == "down":
+        yield "warning", "queue", "there is no link to the queue"
+
+
+def _steps(state: HostState) -> Iterable[tuple[str, str]]:
+    found = ((name, state.provisiond.get(name, "")) for name in _STEPS)
+    return ((name, value) for name, value in found if value.isascii() and value.isdigit())
+
+
+def _queue(reports: list[Report]) -> dict[str, object]:
+    """Down if any says so; since the latest change."""
+    down = any(report.link == "down" for report in reports)
+    link = "down" if down else "up"
+    since = [report.since for report in reports if report.link == link and report.since]
+    return {"link": link, "since": max(since, default=None)}
+
+
+def _jobs(reports: list[Report]) -> dict[str, object] | None:
+    sums = {
+        name: [count for report in reports if (count := getattr(report, name)) is not None]
+        for name in ("done", "failed")
+    }
+    found = {name: sum(counts) if counts else None for name, counts in sums.items()}
+    return found if any(sums.values()) else None
+
+
+def _own_lines(state: HostState, page: dict[str, Any]) -> Iterable[Line]:
+    """The two events that each boot has."""
+    if state.verdict and state.reset_at:
+        name, seconds = state.verdict.name, state.verdict.reset_seconds
+        text = f"reset: {name}" + (f" in {seconds:.1f} s" if seconds else "")
+        level = "error" if name == "failed" else "info"
+        yield Line(int(state.reset_at.timestamp()), level, text)
+    ended = page["provisiond"]
+    if "finished" in ended:
+        level = "error" if ended["state"] == "failed" else "info"
+        yield Line(ended["finished"], level, f"provisiond: {ended['state']}")
+
+
+def _time(line: Line) -> int:
+    return line.time
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""A tree that stands for a box's root, and what status-page-gather makes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploys.onbox import ONBOX
+
+HOME = ONBOX / "usr/lib/status-page"
+ROOT = ONBOX.parents[1]
+DIGEST = "ab" * 32
+_FILES = {
+    "etc/os-release": 'ID=debian\nVERSION_ID="13"\n',
+    "etc/default/resnap": "VOLGROUP=vagrant-pipeline\nLVSNAP=root_snap\n",
+    "etc/pipeline-release": f'NAME="OpenKIM pipeline box"\nMANIFEST={"cd" * 32}\nCOMMIT=0123abc\n',
+    "lib/modules/6.12.9-amd64/modules.dep": "",
+    "proc/sys/kernel/random/boot_id": "6f1c2f0e-0000\n",
+    "proc/uptime": "5400.00 100.00\n",
+    "run/provisiond/done": "reason=applied it, of https://git.example.org/x\nfinished=1795550000\n"
+    "runsetup=0\nrunsecure=0\n",
+}
+_TOOLS = {
+    "uname": "echo 6.12.9-amd64",
+    "dpkg-query": "echo lammps=20250204; echo libkim-api2=2.3.0",
+    "df": "printf 'x\\n/ 1 2400000000\\n/persistent 1 2000000000\\n'",
+}
+
+
+@dataclass(frozen=True)
+class StatusBox:
+    """The tree, with its own commands before the system's."""
+
+    root: Path
+
+    @classmethod
+    def make(cls, root: Path) -> StatusBox:
+        """A box in a fresh snapshot, with nothing wrong."""
+        box = cls(root)
+        for name, content in _FILES.items():
+            box.write(name, content)
+        for name, body in _TOOLS.items():
+            box.tool(name, body)
+        box.write("usr/sbin/makeinitrd", f"#!/bin/sh\necho {DIGEST}\n").chmod(0o755)
+        box.verdict("fresh")
+        box.fill(12)
+        (root / "run/pipeline/status.d").mkdir(parents=True)
+        return box
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "run/pipeline/status.d"
+
+    @property
+    def status(self) -> Path:
+        return self.root / "run/pipeline/status.json"
+
+    def write(self, name: str, content: str) -> Path:
+        file = self.root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+        return file
+
+    def tool(self, name: str, body: str) -> None:
+        self.write(f"tools/{name}", f"#!/bin/sh\n{body}\n").chmod(0o755)
+
+    def verdict(self, name: str, *lines: str) -> None:
+        """Have the boot have left this verdict, and no other."""
+        for old in self.root.glob("run/resnap/*"):
+            old.unlink()
+        own = ("started=2.0", "disk=4.0", "finished=6.3", f"initrd={DIGEST}", *lines)
+        self.write(f"run/resnap/{name}", "".join(f"{line}\n" for line in own))
+
+    def fill(self, percent: int) -> None:
+        line = f"vagrant--pipeline-root_snap: 0 8388608 snapshot {percent}/100 2"
+        self.tool("dmsetup", f"echo {line!r}")
+
+    def report(self, name: str, **fields: object) -> None:
+        self.reports.joinpath(f"{name}.json").write_text(json.dumps(fields))
+
+    def gather(
+        self, argv: Sequence[str] = (), extra: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run it where it lies in this project, or as ``argv`` says."""
+        paths = {"PATH": f"{self.root}/tools:{os.environ['PATH']}", "PIPELINE_ROOT": str(self.root)}
+        here = {"PYTHONPATH": str(ROOT)}  # on a box, deploys lies beside the script
+        return subprocess.run(
+            argv or [sys.executable, "-B", str(HOME / "gather.py")],
+            env={**paths, **(here if extra is None else extra)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def gathered(self) -> dict[str, Any]:
+        """What it wrote."""
+        done = self.gather()
+        assert (done.returncode, done.stderr) == (0, "")
+        content: dict[str, Any] = json.loads(self.status.read_text())
+        return content
