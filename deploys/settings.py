@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
+STATUS_PORT = 14178  # where every box shows its status page
 _UNITS = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": 2**40}
 
 

@@ -13,10 +13,12 @@ from deploys.operations.onbox import OnboxFile
 HOME = "usr/lib/status-page"
 FILES = (
     HOME,
+    "etc/systemd/system/status-page.service",
+    "etc/systemd/system/status-page.socket",
     "etc/systemd/system/status-page-gather.service",
     "etc/systemd/system/status-page-gather.timer",
 )
-ENABLED = {"status-page-gather.timer": "timers.target"}
+ENABLED = {"status-page.socket": "sockets.target", "status-page-gather.timer": "timers.target"}
 # By which the box reads its own state in the very words of `status`. They need no libraries, and
 # come with the scripts, so that the two are always of one commit.
 _MODULES = ("__init__.py", "facts/__init__.py", "facts/hoststate.py", "facts/status.py")
@@ -24,7 +26,7 @@ _MODULES = ("__init__.py", "facts/__init__.py", "facts/hoststate.py", "facts/sta
 
 @deploy("Status page")
 def status_page() -> None:
-    """The timer and the script that write what is served; started at boot."""
+    """The socket, its server, and the timer that writes what is served; started at boot."""
     onbox.files(name="Install the status page", sources=sources())
     for unit, target in ENABLED.items():
         services.enabled(name=f"Enable {unit}", unit=unit, target=target)
