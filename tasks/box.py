@@ -52,6 +52,7 @@ def up(
     print(f"silicon     {calculation}")
     print(f"manifest    {result.manifest}")
     print(f"verdict     {result.state.verdict.name if result.state.verdict else 'none'}")
+    print(f"status      {guest.page}")
     print("log in      bin/inv ssh")
     print(f"took        {time.monotonic() - began:.0f} s")
 

@@ -21,6 +21,10 @@ class Guest(Protocol):
         """How to log in."""
 
     @property
+    def page(self) -> str:
+        """Where its status page is seen on this host."""
+
+    @property
     def disk_usage(self) -> int:
         """What its disks take on this host, in bytes."""
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deploys.settings import STATUS_PORT
 from tasks.machines import accelerator
 
 HOST = "127.0.0.1"
@@ -48,10 +49,13 @@ class Machine(BaseModel):
     credentials: dict[str, Path] = Field(default_factory=dict)
 
 
-def argv(directory: Path, machine: Machine, accel: accelerator.Accelerator, port: int) -> list[str]:
+def argv(
+    directory: Path, machine: Machine, accel: accelerator.Accelerator, port: int, page: int = 0
+) -> list[str]:
     """QEMU's command line, to be started in the guest's own folder.
 
-    ``port`` on this host leads to the guest's port 22; 0 lets QEMU take a free one.
+    ``port`` on this host leads to the guest's port 22, ``page`` to that of its status page; 0 lets
+    QEMU take a free one.
     """
     words = [accelerator.QEMU, "-name", machine.name, "-nodefaults", "-display", "none"]
     words += ["-machine", "q35,vmport=off", *accel.argv()]
@@ -65,7 +69,10 @@ def argv(directory: Path, machine: Machine, accel: accelerator.Accelerator, port
         "unix:qmp.sock,server=on,wait=off",
     ]
     words += ["-chardev", "file,id=serial,path=serial.log,append=on", "-serial", "chardev:serial"]
-    net = f"user,id=net,hostfwd=tcp:{HOST}:{port}-:22"
+    forwarded = ((port, 22), (page, STATUS_PORT))
+    net = "user,id=net," + ",".join(
+        f"hostfwd=tcp:{HOST}:{here}-:{there}" for here, there in forwarded
+    )
     words += ["-netdev", net + (",restrict=on" if machine.isolated else "")]
     words += ["-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"]
     for number, disk in enumerate(machine.disks):

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from deploys.errors import BoxError, UnreachableError
+from deploys.settings import STATUS_PORT
 from tasks.machines import accelerator, guestfolder, hardware, keys, qmp, shell
 from tasks.machines.console import Console
 
@@ -28,6 +29,7 @@ class _Record(BaseModel):
     accelerator: str
     pid: int
     port: int
+    page: int = 0
 
 
 class Guest:
@@ -133,6 +135,11 @@ class Guest:
         return keys.Login(hardware.HOST, self._record.port, who.user, who.user_key, known_hosts)
 
     @property
+    def page(self) -> str:
+        """Where its status page is seen on this host; the port may change as the login's."""
+        return f"http://{hardware.HOST}:{self._record.page}/"
+
+    @property
     def disk_usage(self) -> int:
         """What its disks take on this host, in bytes; not what they lie on."""
         return sum(disk.stat().st_blocks for disk in self.machine.disks) * 512
@@ -235,37 +242,52 @@ def _launch(
     accel: accelerator.Accelerator,
     before: Guest | None,
 ) -> _Record:
-    """Start QEMU, on the port it had before if that is free still."""
+    """Start QEMU, on the ports it had before if they are free still."""
     pidfile = directory / "pid"
     pidfile.unlink(missing_ok=True)
+    ports = (before._record.port, before._record.page) if before else (0, 0)
     try:
-        _run_qemu(directory, machine, accel, before.login.port if before else 0)
-        port = _forwarded_port(directory)
+        _run_qemu(directory, machine, accel, ports)
+        port, page = _forwarded_ports(directory)
     except BaseException:  # Ctrl-C too: nothing may run that no note tells of
         pid = int(pidfile.read_text()) if pidfile.exists() else 0
         if _is_ours(pid, directory):
             os.kill(pid, signal.SIGKILL)
         raise
     pid = int(pidfile.read_text())
-    return _Record(machine=machine, identity=identity, accelerator=accel.name, pid=pid, port=port)
+    return _Record(
+        machine=machine,
+        identity=identity,
+        accelerator=accel.name,
+        pid=pid,
+        port=port,
+        page=page,
+    )
 
 
 def _run_qemu(
-    directory: Path, machine: hardware.Machine, accel: accelerator.Accelerator, port: int
+    directory: Path,
+    machine: hardware.Machine,
+    accel: accelerator.Accelerator,
+    ports: tuple[int, int],
 ) -> None:
     try:
-        shell.run(hardware.argv(directory, machine, accel, port), cwd=directory, timeout=60)
+        shell.run(hardware.argv(directory, machine, accel, *ports), cwd=directory, timeout=60)
     except shell.CommandError as error:
-        if not port or "host forwarding" not in error.stderr:
+        if not any(ports) or "host forwarding" not in error.stderr:
             raise
         shell.run(hardware.argv(directory, machine, accel, 0), cwd=directory, timeout=60)
 
 
-def _forwarded_port(directory: Path) -> int:
-    """The port that leads to the guest; QEMU took it itself, so nobody can have come between."""
+def _forwarded_ports(directory: Path) -> tuple[int, int]:
+    """The ports that lead to the guest's login and to its status page.
+
+    QEMU took them itself, so nobody can have come between.
+    """
     monitor = {"command-line": "info usernet"}
     table = qmp.command(directory / "qmp.sock", "human-monitor-command", **monitor)
-    match = re.search(r"TCP\[HOST_FORWARD\]\s+\S+\s+\S+\s+(\d+)\s+\S+\s+22\b", str(table))
-    if match is None:
-        raise BoxError("QEMU did not say which port leads to the guest")
-    return int(match[1])
+    rows = re.findall(r"TCP\[HOST_FORWARD\]\s+\S+\s+\S+\s+(\d+)\s+\S+\s+(\d+)\b", str(table))
+    ports = {int(there): int(here) for here, there in rows}
+    if not {22, STATUS_PORT} <= set(ports):
+        raise BoxError("QEMU did not say which ports lead to the guest")
+    return ports[22], ports[STATUS_PORT]

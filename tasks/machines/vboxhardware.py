@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import NamedTuple
 
+from deploys.settings import STATUS_PORT
 from tasks.machines import vboxmanage
 
 HOST = "127.0.0.1"
 MIB = 2**20
-_RULE = "ssh"  # the name of the forwarded port
+_RULES = {"ssh": 22, "status": STATUS_PORT}  # the forwarded ports of a guest, by their names
 _CONTROLLER = ("--storagectl", "SATA", "--port", "0", "--device", "0", "--type", "hdd")
 # What the guest trims, VirtualBox frees in the file.
 _TRIMS = ("--nonrotational", "on", "--discard", "on")
@@ -18,7 +20,14 @@ _TRIMS = ("--nonrotational", "on", "--discard", "on")
 _OEM_STRING = "VBoxInternal/Devices/pcbios/0/Config/DmiOEMVBoxVer"
 
 
-def create(uuid: str, name: str, folder: Path, disk: Path, port: int, oem_string: str) -> None:
+class Ports(NamedTuple):
+    """The ports of this host that lead to a guest's login and to its status page; 0: none does."""
+
+    ssh: int
+    page: int
+
+
+def create(uuid: str, name: str, folder: Path, disk: Path, ports: Ports, oem_string: str) -> None:
     """Make a machine, which is off.
 
     Args:
@@ -26,7 +35,7 @@ def create(uuid: str, name: str, folder: Path, disk: Path, port: int, oem_string
         name: what VirtualBox's window shows.
         folder: where its settings and its logs are kept.
         disk: its disk, a VDI.
-        port: on this host, leads to its port 22.
+        ports: on this host, that lead to it.
         oem_string: what it finds in its firmware.
 
     Raises:
@@ -34,16 +43,18 @@ def create(uuid: str, name: str, folder: Path, disk: Path, port: int, oem_string
     """
     registered = ("--uuid", uuid, "--ostype", "Debian_64", "--register")
     vboxmanage.run("createvm", "--name", name, "--basefolder", str(folder), *registered)
-    vboxmanage.run("modifyvm", uuid, *_hardware(port))
+    vboxmanage.run("modifyvm", uuid, *_hardware(ports))
     vboxmanage.run("setextradata", uuid, _OEM_STRING, oem_string)
     controller = ("--name", "SATA", "--add", "sata", "--controller", "IntelAhci")
     vboxmanage.run("storagectl", uuid, *controller, "--portcount", "1")
     vboxmanage.run("storageattach", uuid, *_CONTROLLER, "--medium", str(disk), *_TRIMS)
 
 
-def forwarded_anew(port: int) -> list[str]:
-    """The words of modifyvm that have another port of this host lead to the guest."""
-    return ["--natpf1", "delete", _RULE, "--natpf1", _forwarding(port)]
+def forwarded_anew(before: Ports, ports: Ports) -> list[str]:
+    """The words of modifyvm that have other ports of this host lead to the guest."""
+    there = (rule for rule, port in zip(_RULES, before, strict=True) if port)
+    deleted = [word for rule in there for word in ("--natpf1", "delete", rule)]
+    return [*deleted, *_forwarded(ports)]
 
 
 def free_port(wanted: int = 0) -> int:
@@ -57,13 +68,15 @@ def free_port(wanted: int = 0) -> int:
         return int(probe.getsockname()[1])
 
 
-def _hardware(port: int) -> list[str]:
+def _hardware(ports: Ports) -> list[str]:
     """The words of modifyvm; what is not there, a UART or a sound card, costs no boot time."""
     words = ["--firmware", "bios", "--ioapic", "on", "--rtcuseutc", "on"]
     words += ["--graphicscontroller", "vmsvga", "--vram", "16", "--audio-enabled", "off"]
     words += ["--boot1", "disk", "--boot2", "none", "--boot3", "none", "--boot4", "none"]
-    return [*words, "--nic1", "nat", "--nictype1", "virtio", "--natpf1", _forwarding(port)]
+    return [*words, "--nic1", "nat", "--nictype1", "virtio", *_forwarded(ports)]
 
 
-def _forwarding(port: int) -> str:
-    return f"{_RULE},tcp,{HOST},{port},,22"
+def _forwarded(ports: Ports) -> list[str]:
+    pairs = zip(_RULES.items(), ports, strict=True)
+    rules = [f"{rule},tcp,{HOST},{here},,{there}" for (rule, there), here in pairs]
+    return [word for rule in rules for word in ("--natpf1", rule)]

@@ -20,7 +20,7 @@ from tenacity import (
 
 from deploys.errors import BoxError, UnreachableError
 from tasks.machines import credentials, guestfolder, keys, partial, shell, vboxhardware, vboxmanage
-from tasks.machines.vboxhardware import HOST, MIB
+from tasks.machines.vboxhardware import HOST, MIB, Ports, free_port
 
 T = TypeVar("T")
 _NOTE = "virtualbox.json"
@@ -38,6 +38,7 @@ class _Record(BaseModel):
 
     uuid: str
     port: int
+    page: int = 0
     user: str
     user_key: Path
     host_key: str = ""  # not known before its first boot
@@ -70,7 +71,7 @@ class Guest:
             login = credentials.oem_string(user, user_key)
             made = uuid.uuid4()
             record = _Record(
-                uuid=str(made), port=vboxhardware.free_port(), user=user, user_key=user_key
+                uuid=str(made), port=free_port(), page=free_port(), user=user, user_key=user_key
             )
             guest = cls(directory, record)
             guest._keep(record)
@@ -112,6 +113,11 @@ class Guest:
         return keys.Login(HOST, record.port, record.user, record.user_key, self._known_hosts)
 
     @property
+    def page(self) -> str:
+        """Where its status page is seen on this host; the port may change as the login's."""
+        return f"http://{HOST}:{self._record.page}/"
+
+    @property
     def disk_usage(self) -> int:
         """What its disk takes on this host, in bytes."""
         return self._disk.stat().st_blocks * 512
@@ -137,13 +143,14 @@ class Guest:
                 raise BoxError("VirtualBox has this guest no more: remove it with inv destroy")
             changes = ["--memory", str(memory // MIB)] if memory else []
             changes += ["--cpus", str(cpus)] if cpus else []
-            port = vboxhardware.free_port(self._record.port)
-            if port != self._record.port:
-                changes += vboxhardware.forwarded_anew(port)
+            before = self._ports
+            ports = Ports(*map(free_port, before))
+            if ports != before:
+                changes += vboxhardware.forwarded_anew(before, ports)
             # It may have gone off, and its disk been compacted, this very instant.
             if changes:
                 vboxmanage.when_unlocked(lambda: self._manage("modifyvm", *changes))
-                self._keep(self._record.model_copy(update={"port": port}))
+                self._keep(self._record.model_copy(update={"port": ports.ssh, "page": ports.page}))
             vboxmanage.when_unlocked(lambda: self._manage("startvm", "--type", "headless"))
 
     def learn_host_key(self, deadline: float) -> None:
@@ -205,6 +212,10 @@ class Guest:
         return self.directory / _DISK
 
     @property
+    def _ports(self) -> Ports:
+        return Ports(self._record.port, self._record.page)
+
+    @property
     def _known_hosts(self) -> Path:
         return self.directory / "known_hosts"
 
@@ -224,7 +235,7 @@ class Guest:
             shell.run(["qemu-img", "convert", "-f", "raw", "-O", "vdi", image, disk])
         name = f"openkim-box-{self._record.uuid[:8]}"
         folder = self.directory / "machine"
-        vboxhardware.create(self._record.uuid, name, folder, self._disk, self._record.port, login)
+        vboxhardware.create(self._record.uuid, name, folder, self._disk, self._ports, login)
 
     def _unregister(self) -> None:
         # Without --delete: it would delete every disk that the user may have attached.

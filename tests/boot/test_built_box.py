@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fabric
 import pytest
@@ -73,6 +77,29 @@ def scanned(login: keys.Login) -> str:
     return str(tries(scan))
 
 
+def measured(page: str) -> dict[str, Any]:
+    """What a box that came up a moment ago says of itself."""
+
+    def ask() -> dict[str, Any] | None:
+        try:
+            with urllib.request.urlopen(f"{page}status.json", timeout=60) as answer:
+                content: dict[str, Any] = json.load(answer)
+                return content
+        except urllib.error.HTTPError as error:
+            if error.code == 503:  # it has not measured itself yet
+                return None
+            raise
+
+    tries = Retrying(
+        retry=retry_if_result(lambda found: found is None),
+        stop=stop_after_delay(DEADLINE),
+        wait=wait_fixed(1),
+    )
+    found = tries(ask)
+    assert found is not None
+    return found
+
+
 # Before the others: its guest is gone when theirs starts.
 def test_it_boots_by_uefi(built: Path, accel: accelerator.Accelerator, tmp_path: Path) -> None:
     with first_boot(built, tmp_path, accel, OVMF) as box:
@@ -108,6 +135,17 @@ def test_nothing_of_its_making_is_left(box: Box) -> None:
     box.fail("ls /etc/ssh/ssh_host_*_key")
     box.fail("ls /home/*/.bash_history /root/.bash_history /etc/dpkg/dpkg.cfg.d/99mmdebstrap")
     assert box.succeed("ls /persistent/ssh").split() == sorted(HOST_KEYS)
+
+
+def test_its_status_page_is_seen_from_outside(box: Box) -> None:
+    with urllib.request.urlopen(box.guest.page, timeout=60) as page:
+        assert b"<title>Pipeline box</title>" in page.read()
+    found = measured(box.guest.page)
+    assert (found["mode"], found["verdict"]) == ("snapshot", {"name": "fresh", "reason": ""})
+    assert found["snapshot_percent"] < 80
+    assert found["manifest"] == box.state.release["MANIFEST"]
+    assert found["alarms"] == []
+    assert box.succeed("ps -o user= -C python3").split() == ["status-page"]
 
 
 def test_a_provision_over_ssh_finds_nothing_to_change(box: Box) -> None:

@@ -35,11 +35,11 @@ def options(words: list[str]) -> dict[str, str]:
         if words[0] in ("--register", "--compact", "--machinereadable"):
             pairs[words.pop(0)] = ""
         elif words[:2] == ["--natpf1", "delete"]:
-            pairs.pop("--natpf1", None)
             del words[:3]
         else:
             name, value, *words = words
-            pairs[name] = value
+            rule = f" {value.partition(',')[0]}" if name == "--natpf1" else ""
+            pairs[name + rule] = value
     return pairs
 
 

@@ -72,9 +72,13 @@ def test_the_command_line_is_the_machine_asked_for() -> None:
 
 def test_the_port_is_only_on_this_host_and_isolation_keeps_it() -> None:
     (open_net,) = option(hardware.argv(Path("/g"), machine(), TCG, 0), "-netdev")
-    (closed,) = option(hardware.argv(Path("/g"), machine(isolated=True), TCG, 2201), "-netdev")
-    assert open_net == "user,id=net,hostfwd=tcp:127.0.0.1:0-:22"
-    assert closed == "user,id=net,hostfwd=tcp:127.0.0.1:2201-:22,restrict=on"
+    (closed,) = option(
+        hardware.argv(Path("/g"), machine(isolated=True), TCG, 2201, 8080), "-netdev"
+    )
+    assert open_net == ("user,id=net,hostfwd=tcp:127.0.0.1:0-:22,hostfwd=tcp:127.0.0.1:0-:14178")
+    assert closed == (
+        "user,id=net,hostfwd=tcp:127.0.0.1:2201-:22,hostfwd=tcp:127.0.0.1:8080-:14178,restrict=on"
+    )
 
 
 def test_other_firmware_takes_the_place_of_the_bios() -> None:
@@ -198,10 +202,14 @@ def test_a_port_taken_meanwhile_is_replaced(
         "echo 99 >pid"
     )
     before = record(tmp_path, pid=0)
-    table = "TCP[HOST_FORWARD]  12  127.0.0.1 41234  10.0.2.15  22  0 0"
+    table = """  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ
+  TCP[HOST_FORWARD]  13       127.0.0.1 41235       10.0.2.15 14178     0     0
+  TCP[HOST_FORWARD]  12       127.0.0.1 41234       10.0.2.15    22     0     0
+"""
     monkeypatch.setattr(qmp, "command", lambda *_, **__: table)
     guest = qemu.Guest.start(tmp_path, machine(), before.identity, TCG)
     assert guest.login.port == 41234
+    assert guest.page == "http://127.0.0.1:41235/"
     assert guest.login.known_hosts.read_text().startswith("[127.0.0.1]:41234 ssh-ed25519")
     assert len(calls.read_text().splitlines()) == 2
     assert qemu.Guest.load(tmp_path).login == guest.login

@@ -29,6 +29,8 @@ def test_the_users_file_has_the_missions_lines() -> None:
         'config.vm.box_url = "https://x.example/c.json"',
         'config.vm.provision :shell, :inline => "/persistent/runsetup git://h next"',
         "config.ssh.insert_key = false",
+        "config.vm.network :forwarded_port, "
+        'guest: 14178, host: 14178, host_ip: "127.0.0.1", auto_correct: true',
         "end",
     ]
 

@@ -103,7 +103,9 @@ def test_the_machine_is_the_one_asked_for(vbox: VBox, image: Path, tmp_path: Pat
     [(identity, machine)] = vbox.machines.items()
     assert machine["--name"] == f"openkim-box-{identity[:8]}"
     assert machine["--basefolder"] == str(tmp_path / "guest/machine")
-    assert machine["--natpf1"] == f"ssh,tcp,127.0.0.1,{guest.login.port},,22"
+    assert machine["--natpf1 ssh"] == f"ssh,tcp,127.0.0.1,{guest.login.port},,22"
+    page = guest.page.removeprefix("http://127.0.0.1:").removesuffix("/")
+    assert machine["--natpf1 status"] == f"status,tcp,127.0.0.1,{page},,14178"
     assert (machine["--nonrotational"], machine["--discard"]) == ("on", "on")
     assert (machine["--graphicscontroller"], machine["--audio-enabled"]) == ("vmsvga", "off")
     assert not any("uart" in word for call in vbox.calls for word in call)
@@ -178,7 +180,7 @@ def test_a_port_taken_meanwhile_is_replaced(vbox: VBox, image: Path, tmp_path: P
     after = guest.login.port
     assert after != before
     [machine] = vbox.machines.values()
-    assert machine["--natpf1"] == f"ssh,tcp,127.0.0.1,{after},,22"
+    assert machine["--natpf1 ssh"] == f"ssh,tcp,127.0.0.1,{after},,22"
     assert virtualbox.Guest.find(tmp_path / "guest").login.port == after  # type: ignore[union-attr]
 
 
