@@ -2,86 +2,27 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import serve
 
+from tests.unit.serving import Running, rest, serving
 from tests.unit.statusbox import HOME
 
 pytestmark = pytest.mark.commands
 
-# The socket as the first that a process is given; see sd_listen_fds(3).
-_AS_SYSTEMD = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.execv(sys.argv[2], sys.argv[2:])"
-
-
-@dataclass(frozen=True)
-class Running:
-    """A server's process, and where it can be asked."""
-
-    process: subprocess.Popen[bytes]
-    port: int
-    status: Path
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
-
-    def raw(self, request: bytes) -> bytes:
-        """All that is answered to some bytes, until the end."""
-        with self.connect() as connection:
-            connection.sendall(request)
-            return _rest(connection)
-
-    def ask(self, path: str, method: str = "GET") -> tuple[http.client.HTTPResponse, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        try:
-            connection.request(method, path)
-            answer = connection.getresponse()
-            return answer, answer.read()
-        finally:
-            connection.close()
-
-
-def _rest(connection: socket.socket) -> bytes:
-    found = b""
-    try:
-        while piece := connection.recv(65536):
-            found += piece
-    except ConnectionResetError:  # it left what it had not read; what it said came before
-        pass
-    return found
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    root = tmp_path_factory.mktemp("box")
-    status = root / "run/pipeline/status.json"
-    status.parent.mkdir(parents=True)
-    with socket.create_server(("127.0.0.1", 0), backlog=16) as listener:
-        listener.setblocking(False)
-        number = listener.fileno()
-        port = listener.getsockname()[1]
-        words = [sys.executable, "-I", "-B", str(HOME / "serve.py")]
-        process = subprocess.Popen(
-            [sys.executable, "-c", _AS_SYSTEMD, str(number), *words],
-            pass_fds=[number],
-            env={**os.environ, "PIPELINE_ROOT": str(root)},
-            stderr=subprocess.PIPE,
-        )
-    yield Running(process, port, status)
-    process.kill()
-    _, said = process.communicate()
-    assert said == b""  # no stranger writes into the journal
+    with serving(tmp_path_factory.mktemp("box")) as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)
@@ -201,7 +142,7 @@ def test_who_hangs_up_half_way_hears_nothing(server: Running, request_: bytes) -
     with server.connect() as connection:
         connection.sendall(request_)
         connection.shutdown(socket.SHUT_WR)
-        assert _rest(connection) == b""
+        assert rest(connection) == b""
 
 
 def test_one_connection_is_one_answer(server: Running) -> None:
@@ -250,10 +191,10 @@ def test_the_slow_are_cut_off_and_the_many_wait_their_turn(
             connection.sendall(b"GET / HTTP/1.1\r\n")
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            assert _rest(connection).startswith(b"HTTP/1.1 200 OK")
+            assert rest(connection).startswith(b"HTTP/1.1 200 OK")
         assert 0.8 * serve.DEADLINE <= time.monotonic() - began < 4
         for connection in slow:
-            assert _rest(connection) == b""
+            assert rest(connection) == b""
             connection.close()
         inside.shutdown()
 

@@ -31,6 +31,10 @@ function moment(seconds) {
   return `${new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`;
 }
 
+function instant(text) {
+  return isText(text) ? Date.parse(text) / 1000 : NaN;
+}
+
 function span(seconds) {
   if (seconds < 120) return `${Math.max(0, Math.round(seconds))} s`;
   if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
@@ -65,7 +69,7 @@ function tile(id, kind, value, note) {
 function tiles(kindOf) {
   const verdict = object(data.verdict);
   const took = isNumber(data.reset_seconds) ? `took ${data.reset_seconds.toFixed(1)} s` : "";
-  const when = Date.parse(data.reset_at) / 1000;
+  const when = instant(data.reset_at);
   const ago = isNumber(when) && isNumber(data.written) ? `${span(data.written - when)} ago` : "";
   const known = Object.hasOwn(KINDS, verdict.name) ? KINDS[verdict.name] : "";
   tile("reset", kindOf("verdict") || known, verdict.name, [ago, took].filter(Boolean).join(", "));
@@ -74,7 +78,7 @@ function tiles(kindOf) {
   const full = isNumber(percent);
   const none = data.mode === "maintenance" ? "none in maintenance" : "";
   const kind = kindOf("snapshot_percent") || (full ? "good" : "");
-  tile("snapshot", kind, full ? `${percent} % full` : none, "");
+  tile("snapshot", kind, full ? `${percent.toFixed(1)} %` : none, "");
   const meter = document.querySelector(".meter");
   meter.hidden = !full;
   if (full) {
@@ -83,9 +87,9 @@ function tiles(kindOf) {
   }
 
   const queue = object(data.queue);
-  const since = moment(queue.since);
+  const since = isNumber(queue.since) && isNumber(data.written) ? span(data.written - queue.since) : "";
   const linked = kindOf("queue") || (queue.link === "up" ? "good" : "");
-  tile("queue", linked, queue.link, since && `since ${since}`);
+  tile("queue", linked, queue.link, since && `for ${since}`);
 
   const jobs = object(data.jobs);
   put(at("done"), count(jobs.done));
@@ -99,14 +103,14 @@ function details(kindOf) {
   const state = isText(provisiond.state) ? provisiond.state : "";
   const uptime = isNumber(data.uptime) ? `${(data.uptime / 3600).toFixed(1)} h` : "";
   const rows = [
-    ["mode", data.mode, kindOf("mode")],
-    ["last reset", moment(Date.parse(data.reset_at) / 1000), ""],
+    ["mode", data.mode, data.mode === "failed" ? "alarm" : kindOf("mode")],
+    ["last reset", moment(instant(data.reset_at)), ""],
     ["kernel", data.kernel, ""],
     ["kernel and initrd", match, kindOf("initrd_matches") || (match && "good")],
     ["provisiond", state && ended ? `${state}, ${ended}` : state, kindOf("provisiond") || (state === "done" ? "good" : "")],
     ["manifest", data.manifest, "code"],
     ["commit", data.commit, "code"],
-    ["versions", lines(data.versions, String), ""],
+    ["versions", lines(data.versions, (version) => (isText(version) ? version : UNKNOWN)), ""],
     ["free", lines(data.free, (bytes) => (isNumber(bytes) ? size(bytes) : UNKNOWN)), ""],
     ["system", data.system, ""],
     ["uptime", uptime, ""],
@@ -138,14 +142,18 @@ function log() {
   at("no-log").hidden = newest.length > 0;
 }
 
+function isOld() {
+  const interval = isNumber(data.interval) ? data.interval : 60;
+  return !(age + now() - came <= 2 * interval);
+}
+
 // What is wrong, the page's own findings first: [level, words].
 function findings() {
   const found = trouble ? [trouble] : [];
   if (!data) return found;
-  const old = age + now() - came;
-  const interval = isNumber(data.interval) ? data.interval : 60;
-  if (!(old <= 2 * interval)) {
-    found.push(["alarm", `what is shown is ${span(old)} old: the box no longer measures itself`]);
+  if (isOld()) {
+    const old = span(age + now() - came);
+    found.push(["alarm", `what is shown is ${old} old: the box no longer measures itself`]);
   }
   for (const alarm of list(data.alarms).map(object)) {
     found.push([alarm.level === "warning" ? "warning" : "alarm", isText(alarm.text) ? alarm.text : UNKNOWN]);
@@ -160,7 +168,7 @@ function state() {
   const words = { alarm: "Alarm", warning: "Warning", good: "All is well", "": "Reading…" };
   at("state").className = `state ${level}`;
   put(at("summary"), words[level]);
-  document.title = data || found.length ? `${words[level]} – pipeline box` : "Pipeline box";
+  document.title = data || found.length ? `${words[level]}: pipeline box` : "Pipeline box";
   const said = found.map(([, text]) => text.replace(/\d+ (s|min|h|days) old/, "old")).join("\n");
   // Read out anew only when it is news, not for each second that the data grows older.
   if (at("alarms").dataset.said !== said) {
@@ -172,6 +180,7 @@ function state() {
       return item;
     }));
   }
+  document.querySelector("main").classList.toggle("old", trouble !== null || (data !== null && isOld()));
   if (data) at("age").textContent = `Measured ${moment(data.written)}, ${span(age + now() - came)} ago.`;
 }
 
