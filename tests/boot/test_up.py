@@ -37,6 +37,7 @@ def test_up_calculates_silicon_on_a_fresh_box(up: Ran) -> None:
     assert "a = 5.430950 A, E = -4.336400 eV/atom" in up.stdout
     assert re.search(r"^manifest +[0-9a-f]{64}$", up.stdout, re.MULTILINE)
     assert re.search(r"^verdict +fresh$", up.stdout, re.MULTILINE)
+    assert re.search(r"^status +http://127\.0\.0\.1:\d+/$", up.stdout, re.MULTILINE)
 
 
 def test_manifest_is_the_hash_of_what_the_box_says_it_is(up: Ran, box: Box) -> None:

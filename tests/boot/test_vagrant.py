@@ -40,6 +40,12 @@ _CPU = {
     libvirt.cpu_model = "qemu64"
     libvirt.cpu_feature :name => "svm", :policy => "disable\"""",
 }
+# The status page, as seen on the host.
+_PAGE = """\
+import urllib.request
+with urllib.request.urlopen("http://127.0.0.1:14178/", timeout=60) as page:
+    print(page.read().decode())
+"""
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # A network of libvirt's, through the library that Vagrant speaks to it with.
 _NETWORK = """\
@@ -122,6 +128,7 @@ def test_a_box_goes_the_whole_way(vagrant: Vagrant, packages: Path) -> None:
     assert "nothing to do" in vagrant("up", "--provider=libvirt")  # runsetup, of no host yet
     first, *seen = vagrant.ssh(f"cat {_BOOT_ID}; ls /run/resnap")
     assert "fresh" in seen
+    assert "<title>Pipeline box</title>" in vagrant.world.run("python3", "-c", _PAGE)
     vagrant.ssh("sudo touch /junk /persistent/marker")
 
     vagrant("reload")

@@ -11,7 +11,7 @@ import gather
 import pytest
 from reports import Report
 
-from deploys.facts.hoststate import HostState
+from deploys.facts.hoststate import HostState, Verdict
 from deploys.onbox import ONBOX
 from deploys.status_page import sources
 from tests.unit.statusbox import StatusBox
@@ -149,6 +149,13 @@ def test_a_link_that_is_down_anywhere_is_down() -> None:
     reports = [Report(link="up", since=9), Report(link="down", since=3), Report(link="down")]
     page = gather.content(HostState(), reports, [], 0)
     assert page["queue"] == {"link": "down", "since": 3}
+
+
+def test_what_is_refused_without_end_is_told_with_an_end() -> None:
+    verdict = Verdict("golden")
+    page = gather.content(HostState(verdict=verdict), [], ["x is not JSON"] * 500, 0)
+    texts = [alarm["text"] for alarm in page["alarms"] if not alarm["field"]]  # type: ignore[attr-defined]
+    assert texts == [*["x is not JSON"] * 10, "so are 490 reports more"]
 
 
 def test_what_was_done_is_known_where_failures_are_not() -> None:

@@ -29,6 +29,7 @@ from deploys.facts.status import status
 INTERVAL = 60
 FULL_PERCENT = 80
 _LOG_LINES = 20
+_FAULTS = 10  # of reports, that are told one by one
 _DEADLINE = 45  # seconds; all that is read is small and local
 # Of what `status` says, what the world may know: no reasons of provisiond's, which name hosts.
 _FIELDS: tuple[str, ...] = (
@@ -86,6 +87,8 @@ def content(
     page["log"] = [vars(line) for line in lines[-_LOG_LINES:]]
     if roles and page["role"] is None:
         faults = [*faults, f"the reports name more than one role: {', '.join(sorted(roles))}"]
+    if len(faults) > _FAULTS:
+        faults = [*faults[:_FAULTS], f"so are {len(faults) - _FAULTS} reports more"]
     page["alarms"] = [
         {"level": level, "field": field, "text": text}
         for level, field, text in (
