@@ -69,7 +69,7 @@ def serving(root: Path) -> Iterator[Running]:
         listener.setblocking(False)
         number = listener.fileno()
         port = listener.getsockname()[1]
-        words = [sys.executable, "-I", "-B", str(HOME / "serve.py")]
+        words = [sys.executable, "-I", "-S", "-B", str(HOME / "serve.py")]
         process = subprocess.Popen(
             [sys.executable, "-c", _AS_SYSTEMD, str(number), *words],
             pass_fds=[number],
