@@ -146,6 +146,8 @@ def test_its_status_page_is_seen_from_outside(box: Box) -> None:
     assert found["manifest"] == box.state.release["MANIFEST"]
     assert found["alarms"] == []
     [user] = box.succeed("ps -o uid= -C python3").split()
+    units = "-u status-page.service -u status-page-gather.service"
+    assert box.succeed(f"journalctl --boot --quiet {units}") == ""
     assert 61184 <= int(user) <= 65519  # systemd's own, for as long as it runs; see DynamicUser=
 
 
