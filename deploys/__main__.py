@@ -18,6 +18,7 @@ from deploys.apply import Session, Target
 from deploys.errors import BoxError, SettingsError
 from deploys.manifest import SETTINGS, manifest
 from deploys.provisiond import provisiond
+from deploys.roles import role_deploys
 from deploys.settings import Settings
 from deploys.stack import stack
 
@@ -48,6 +49,7 @@ def apply(settings: Settings) -> tuple[str, ...]:
     deploys = (
         lambda: stack(settings=settings),
         lambda: provisiond(),
+        *role_deploys(settings),
         lambda: manifest(settings=settings, project=project),
     )
     with Session(Target("this box")) as session:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from deploys.facts.box import HostState
 from deploys.sizes import human
@@ -77,6 +77,21 @@ def shrunk(results: Mapping[str, Shrunk], _failed: Collection[str] = ()) -> None
             _console().print(f"{name}: its disk took {before} here, and takes {after}")
 
 
+def owners(gateway: str, rows: Sequence[tuple[str, ...]], host_key: str) -> None:
+    """Who may connect boxes to a gateway, and what a box is to see of it.
+
+    A row is an owner's name, his key's fingerprint, when that was made, how many results he has.
+    """
+    key = Column("key", overflow="fold")  # no part of it may be left out
+    table = Table("owner", key, "made (UTC)", "results", title=gateway, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    if rows:
+        _console().print(table)
+    # no column, which a narrow terminal would break: it is to be compared
+    print(f"{gateway}: host key {host_key}")
+
+
 def states(results: Mapping[str, HostState], _failed: Collection[str] = ()) -> None:
     """Each host's status, a column a host."""
     if not results:
@@ -97,6 +112,7 @@ def status(state: HostState) -> dict[str, object]:
     """The status as plain values; sizes in bytes, times in seconds."""
     return {
         "mode": _MODES[state.verdict.name] if state.verdict else "not a box",
+        "role": state.release.get("ROLE"),
         "verdict": asdict(state.verdict) if state.verdict else None,
         "reset_seconds": state.verdict.reset_seconds if state.verdict else None,
         "reset_at": state.reset_at.isoformat(timespec="seconds") if state.reset_at else None,
@@ -135,6 +151,7 @@ def _fields(state: HostState) -> dict[str, str]:
         provisiond = f"{provisiond}: {escape(reason)}"
     return {
         "mode": _MODES[state.verdict.name] if state.verdict else "not a box",
+        "role": state.release.get("ROLE", ""),
         "last reset": reset,
         "snapshot": "" if percent is None else f"{percent} % full",
         "kernel": state.kernel,
