@@ -59,8 +59,5 @@ def gateway() -> None:
     services.masked(name="Mask the queue's other port", units=("beanstalkd.socket",))
     for unit in _UNITS:
         services.enabled(name=f"Enable {unit}", unit=unit)
-    services.taken_up(
-        name="Take up what changed",
-        units=("beanstalkd.service", "ssh.service"),
-        changed=bool(sources.will_change),
-    )
+    if sources.will_change:
+        services.taken_up(name="Take up what changed", units=("beanstalkd.service", "ssh.service"))

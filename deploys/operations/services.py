@@ -23,16 +23,12 @@ def enabled(unit: str, target: str = "multi-user.target") -> Generator[StringCom
 
 
 @operation()
-def taken_up(units: Sequence[str], changed: bool) -> Generator[StringCommand, None, None]:
-    """Have a systemd that runs now read its files again, and those of ``units`` that run.
-
-    ``changed`` says that an operation before this one changes them.
-    """
-    if changed:
-        reload = shlex.join(("systemctl", "try-reload-or-restart", *units))
-        yield StringCommand(
-            f"if [ -d /run/systemd/system ]; then systemctl daemon-reload && {reload}; fi"
-        )
+def taken_up(units: Sequence[str]) -> Generator[StringCommand, None, None]:
+    """Have a systemd that runs now read its files again, and those of ``units`` that run."""
+    reload = shlex.join(("systemctl", "try-reload-or-restart", *units))
+    yield StringCommand(
+        f"if [ -d /run/systemd/system ]; then systemctl daemon-reload && {reload}; fi"
+    )
 
 
 @operation()

@@ -57,7 +57,7 @@ def loop_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def gateway_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root of a gateway, with the deploy applied, and no account on it."""
+    """The root of a gateway, with the deploy applied, and no account on it; not to be changed."""
     if os.geteuid() != 0:
         pytest.skip("making a Debian tree needs root")
     root = gateways.unpacked(tmp_path_factory.mktemp("gateway"))
@@ -70,7 +70,10 @@ def gateway(
     gateway_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[gateways.Gateway]:
     """A gateway that runs, with the owners ada and bob, an item, and a result of bob's."""
-    with gateways.running(gateway_root, tmp_path_factory.mktemp("home")) as made:
+    with (
+        gateways.layered(gateway_root, tmp_path_factory.mktemp("layers")) as root,
+        gateways.running(root, tmp_path_factory.mktemp("home")) as made,
+    ):
         for owner, password in gateways.PASSWORDS.items():
             made.inside(gateways.OWNERS, "add", owner, stdin=f"{password}\n")
         for folder in (made.items / gateways.ITEM, made.results("bob") / "job"):

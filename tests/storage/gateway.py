@@ -161,10 +161,12 @@ class Gateway:
 
 
 def apply(root: Path) -> list[PlannedOperation]:
-    """A pass of the role's deploys over a root; what would have been changed beforehand."""
+    """A pass of both roles' deploys over a root; what would have been changed beforehand."""
     target = Target("the gateway", chroot=root, environment=tree.environment())
+    # the tunnel is another box's; one container is to be both
+    deploys = (*role_deploys(SETTINGS), *role_deploys(Settings()))
     with loop.chroot(root), Session(target) as session:
-        planned = session.prepare(role_deploys(SETTINGS))
+        planned = session.prepare(deploys)
         session.run()
     return list(planned)
 
@@ -182,6 +184,17 @@ def unpacked(folder: Path) -> Path:
         (root / path[1:]).write_text(text)
     (root / "persistent").mkdir()
     return root
+
+
+@contextlib.contextmanager
+def layered(lower: Path, folder: Path) -> Iterator[Path]:
+    """A root like ``lower``, which stays as it is; what is written lies in ``folder``."""
+    upper, work, root = (folder / name for name in ("upper", "work", "root"))
+    for each in (upper, work, root):
+        each.mkdir()
+    options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    with loop.mounted("overlay", root, "-t", "overlay", "-o", options):
+        yield root
 
 
 @contextlib.contextmanager

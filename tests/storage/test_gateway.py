@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.gateway import OWNERS, PASSWORDS, Gateway, apply, everything
+from tests.storage.gateway import OWNERS, PASSWORDS, Gateway, apply, everything, layered
 
 ACCOUNTS = ("etc/passwd", "etc/shadow", "etc/group", "etc/gshadow")
 
 
-def test_a_second_pass_changes_nothing(gateway_root: Path) -> None:
-    planned = apply(gateway_root)
+def test_a_second_pass_changes_nothing(gateway_root: Path, tmp_path: Path) -> None:
+    with layered(gateway_root, tmp_path) as root:
+        planned = apply(root)
     assert len(planned) > 10
     assert [each.name for each in planned if each.changes] == []
 
