@@ -60,7 +60,8 @@ def tunnel(box: Booted) -> Booted:
         install -m 600 /persistent/gateway/owners/ada/files/id_ed25519 {KEYS}/id_ed25519
         echo HostName 127.0.0.1 >{KEYS}/site
         echo "gateway $(cat /etc/ssh/ssh_host_ed25519_key.pub)" >{KEYS}/known_hosts
-        printf '[Service]\\nEnvironment=LISTEN={NEAR}\\n' >/run/systemd/system/{UNIT}.d/near.conf
+        printf '[Service]\\nEnvironment=LISTEN={NEAR}\\nRestartSec=1\\n' \\
+            >/run/systemd/system/{UNIT}.d/near.conf
         systemctl daemon-reload
         systemctl restart {UNIT}
     """
