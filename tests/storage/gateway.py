@@ -224,8 +224,9 @@ def everything(gateway: Gateway, but: Path | None = None) -> dict[str, bytes | s
     That is the items, all results without those below ``but``, the accounts, /etc and /tmp.
     """
     found: dict[str, bytes | str] = {}
-    for top in (gateway.state / "srv", gateway.state / "owners", gateway.root / "etc"):
-        for path in [*top.rglob("*"), *(gateway.root / "tmp").rglob("*")]:
+    tops = (gateway.state / "srv", gateway.state / "owners", gateway.root / "etc")
+    for top in (*tops, gateway.root / "tmp"):
+        for path in top.rglob("*"):
             if but and path.is_relative_to(but):
                 continue
             name = str(path.relative_to(gateway.root))
