@@ -18,6 +18,7 @@ from deploys.apply import Session, Target
 from deploys.errors import BoxError, SettingsError
 from deploys.manifest import SETTINGS, manifest
 from deploys.provisiond import provisiond
+from deploys.roles import role_deploys
 from deploys.settings import Settings
 from deploys.stack import stack
 from deploys.status_page import status_page
@@ -50,6 +51,7 @@ def apply(settings: Settings) -> tuple[str, ...]:
         lambda: stack(settings=settings),
         lambda: provisiond(),
         lambda: status_page(),
+        *role_deploys(settings),
         lambda: manifest(settings=settings, project=project),
     )
     with Session(Target("this box")) as session:

@@ -1,4 +1,4 @@
-"""What the golden root of every box holds, whatever its role."""
+"""What the golden root of a box holds: what every one has, and what its role adds."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from deploys.bundle import Archive, Project, bundle
 from deploys.kimpy import Kimpy, kimpy
 from deploys.manifest import manifest
 from deploys.provisiond import provisiond, source
+from deploys.roles import role_deploys
 from deploys.settings import Settings
 from deploys.stack import stack
 from deploys.status_page import status_page
@@ -39,5 +40,6 @@ def golden(
         partial(provisiond),
         partial(status_page),
         partial(source, settings=settings),
+        *role_deploys(settings),
         partial(manifest, settings=settings, project=project),
     )

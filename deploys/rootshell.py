@@ -86,18 +86,28 @@ class RootShell:
         """End it; what runs in it is not waited for."""
         self._channel.close()
 
-    def run(self, command: str, timeout: float | None = None) -> Answer:
-        """Run a shell command line, of one line or several, with nothing on its standard input.
+    def run(self, command: str, timeout: float | None = None, stdin: bytes | None = None) -> Answer:
+        """Run a shell command line, of one line or several.
 
         Args:
             command: what ``sh -c`` is given.
             timeout: seconds that it may be silent; None is for ever.
+            stdin: what it reads on its standard input, so that it is in no list of processes;
+                not given: nothing.
 
         Raises:
             TimeoutError: it was silent for longer; the shell is closed.
             SSHException: the connection broke.
         """
-        self._send(f"sh -c {shlex.quote(command)} </dev/null\n{self._end}\n".encode())
+        started = f"sh -c {shlex.quote(command)}"
+        if stdin is None:
+            self._send(f"{started} </dev/null\n{self._end}\n".encode())
+            return self._answer(timeout)
+        # What the command leaves unread is read for it: the shell would take it for commands.
+        fed = f"head -c {len(stdin)} | {{ {started}; code=$?; cat >/dev/null; exit $code; }}"
+        self._send(f"true; {self._end}; {fed}; {self._end}\n".encode())
+        self._answer(None)
+        self._send(stdin)
         return self._answer(timeout)
 
     def write(self, source: IO[bytes], path: str) -> Answer:

@@ -50,6 +50,7 @@ LvSize = Annotated[str, AfterValidator(_check_lvsize)]
 # lvm(8), "VALID NAMES": what LVM takes; a hyphen first would read as an option.
 LvmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$", max_length=100)]
 PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+Role = Literal["devel", "gateway"]
 
 
 class Section(BaseModel):
@@ -166,6 +167,7 @@ class Package(Section):
 class Settings(Section):
     """All settings of a box."""
 
+    role: Role = Field("devel", description="what the box is for, beside computing by hand")
     volumes: Volumes = Volumes()
     boot: Boot = Boot()
     setup: Setup = Setup()

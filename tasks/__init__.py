@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from invoke.collection import Collection
 
-from tasks import bench, box, build, dev, host, package
+from tasks import bench, box, build, dev, gateway, host, package
 
 ns = Collection()
 for _task in (
@@ -20,6 +20,9 @@ for _task in (
     host.keep,
     host.maintain,
     host.shrink,
+    gateway.adduser,
+    gateway.deluser,
+    gateway.users,
     box.up,
     box.ssh,
     box.halt,

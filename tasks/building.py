@@ -23,6 +23,7 @@ from deploys.kimpy import KIMPY_PATH, Kimpy
 from deploys.machine import machine
 from deploys.operations.seal import sealed
 from deploys.preflight import SYSTEMS
+from deploys.roles import role_packages
 from deploys.settings import Settings
 from deploys.sizes import human
 from deploys.stack import stack_packages
@@ -46,9 +47,9 @@ class Built:
 
 
 def packages(settings: Settings) -> tuple[str, ...]:
-    """All that is installed by name in a box: the system's, the deploys' and the stack's."""
+    """All that is installed by name: the system's, the deploys', the stack's and the role's."""
     named = (*settings.image.packages, *VOLUME_PACKAGES, *stack_packages(settings))
-    return tuple(sorted(set(named)))
+    return tuple(sorted({*named, *role_packages(settings)}))
 
 
 class Build:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import fabric
 from invoke.context import Context
@@ -14,7 +15,7 @@ from invoke.tasks import task
 
 from deploys.errors import PreflightError
 from deploys.facts.box import HostState
-from deploys.settings import Settings
+from deploys.settings import Role, Settings
 from tasks import show, shrinking
 from tasks.fleet import enlist, finish, one_line
 from tasks.machines.guest import load
@@ -41,6 +42,7 @@ def load_settings(file: str, overrides: Sequence[str] | None) -> Settings:
     iterable=["set"],
     help={
         **SETTINGS_HELP,
+        "role": f"What the box is for: {' or '.join(get_args(Role))}; a box keeps the one it has.",
         "device": "The disk to use, as /dev/vdb; needed where the root is not on LVM.",
         "force": "Wipe what --device carries; reclaim without asking.",
         "reclaim": "Give the old root's partition to the volume group.",
@@ -53,11 +55,12 @@ def provision(
     force: bool = False,
     reclaim: bool = False,
     dry_run: bool = False,
+    role: str = "",
     set: Sequence[str] | None = None,  # noqa: A002 - the flag is --set
     settings: str = "",
 ) -> None:
     """Make a host a box that resets its root at boot, or bring a box up to date."""
-    chosen = load_settings(settings, set)
+    chosen = load_settings(settings, [*(set or ()), *([f"role={role}"] if role else [])])
     if reclaim and not (force or dry_run):
         _confirm("The system as it was before the box will be erased.")
     request = Request(device or None, force, reclaim)

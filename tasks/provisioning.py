@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import get_args
 
 from deploys import preflight
 from deploys.apply import Deploy
@@ -18,7 +19,7 @@ from deploys.kimpy import KIMPY_PATH, Kimpy
 from deploys.operations.reclaim import reclaimed
 from deploys.preflight import Preflight
 from deploys.safety import drop_safety, take_safety
-from deploys.settings import Settings
+from deploys.settings import Role, Settings
 from deploys.volume_plan import Kind
 from deploys.volumes import volumes
 from tasks import bundle, kimpy_bundle
@@ -119,6 +120,7 @@ class Provision:
                 session, self._settings, self._request.device, force=self._request.force
             )
             link = session.fact(LinkTarget, path=KIMPY_PATH) if has_kimpy else None
+        self._settings = of_role(self._settings, found.state.release.get("ROLE", ""))
         if self._request.reclaim and not (found.plan.old_root_uuid and found.state.is_box):
             raise PreflightError("there is no old root to reclaim on this host")
         if self._request.reclaim:
@@ -213,6 +215,22 @@ class Provision:
         with self._host.session(self._progress) as session:
             session.prepare(deploys)
             session.run()
+
+
+def of_role(settings: Settings, present: str) -> Settings:
+    """The settings with the role that a box has, where they name none; ``present``: empty if none.
+
+    Raises:
+        PreflightError: the box has a role that it cannot lose, and they name another; or this
+            version of the project does not know it.
+    """
+    if present in ("", "devel", settings.role):
+        return settings
+    if present not in get_args(Role):
+        raise PreflightError(f"this box is a {present}, which this version does not know")
+    if "role" in settings.model_fields_set:
+        raise PreflightError(f"this box is a {present}: a {settings.role} is made from nothing")
+    return settings.model_copy(update={"role": present})
 
 
 def expect(host: Host, state: HostState, name: str) -> None:

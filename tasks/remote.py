@@ -89,8 +89,8 @@ class Host:
                 tcp(socket.TCP_USER_TIMEOUT, _SILENCE_SECONDS * 1000)
             self._shell = RootShell(client, self._connection.config.sudo.password)
 
-    def run(self, command: str) -> str:
-        """Run a shell command line as root; what it printed.
+    def run(self, command: str, stdin: bytes | None = None) -> str:
+        """Run a shell command line as root, with ``stdin`` to read; what it printed.
 
         Raises:
             DeployError: its exit code is not 0.
@@ -99,7 +99,7 @@ class Host:
         """
         shell = self._root_shell()
         with self._one_line():
-            answer = shell.run(command)
+            answer = shell.run(command, stdin=stdin)
         if answer.code != 0:
             words = (answer.stderr.strip() or "it said nothing").splitlines()[-1]
             raise DeployError(f"{self.name}: {command}: exit code {answer.code}: {words}")

@@ -42,6 +42,9 @@ def load(file: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
 
 def _set(tree: dict[str, Any], override: str) -> None:
     path, equals, value = override.partition("=")
+    if equals and path == "role":  # the one that is in no section
+        tree[path] = value
+        return
     section, dot, name = path.partition(".")
     if not (equals and dot and section and name):
         raise SettingsError(f"--set {override!r}: write SECTION.NAME=VALUE, as volumes.lvsize=4G")

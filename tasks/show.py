@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from deploys.facts.box import HostState
 from deploys.facts.status import mode, status
@@ -76,6 +76,21 @@ def shrunk(results: Mapping[str, Shrunk], _failed: Collection[str] = ()) -> None
             _console().print(f"{name}: its disk took {before} here, and takes {after}")
 
 
+def owners(gateway: str, rows: Sequence[tuple[str, ...]], host_key: str) -> None:
+    """Who may connect boxes to a gateway, and what a box is to see of it.
+
+    A row is an owner's name, his key's fingerprint, when that was made, how many results he has.
+    """
+    key = Column("key", overflow="fold")  # no part of it may be left out
+    table = Table("owner", key, "made (UTC)", "results", title=gateway, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    if rows:
+        _console().print(table)
+    # no column, which a narrow terminal would break: it is to be compared
+    print(f"{gateway}: host key {host_key}")
+
+
 def states(results: Mapping[str, HostState], _failed: Collection[str] = ()) -> None:
     """Each host's status, a column a host."""
     if not results:
@@ -113,6 +128,7 @@ def _fields(state: HostState) -> dict[str, str]:
         provisiond = f"{provisiond}: {escape(reason)}"
     return {
         "mode": mode(state),
+        "role": state.release.get("ROLE", ""),
         "last reset": reset,
         "snapshot": "" if percent is None else f"{percent} % full",
         "kernel": state.kernel,

@@ -37,6 +37,7 @@ def manifest(
     content = canonical(commit, digest, settings, system)
     release = {
         "NAME": '"OpenKIM pipeline box"',
+        "ROLE": json.loads(settings)["role"],
         "MANIFEST": hashlib.sha256(content).hexdigest(),
         "COMMIT": commit,
         "PROJECT": digest,

@@ -124,6 +124,25 @@ def unpacked(archive: Path, digest: str, path: str, compiled: bool = False) -> C
     )
 
 
+@operation()
+def linked(path: str, target: str) -> Commands:
+    """Have ``path`` on the box a symbolic link to ``target``.
+
+    A directory that was there before must be empty: what is in one is not ours to move.
+
+    Raises:
+        OperationValueError: ``path`` is malformed.
+    """
+    _check_path(path)
+    if host.get_fact(LinkTarget, path=path) == target:
+        return
+    yield _script(
+        f"mkdir -p -- {_quote(str(PurePosixPath(path).parent))}",
+        f"if [ -d {_quote(path)} ] && [ ! -L {_quote(path)} ]; then rmdir -- {_quote(path)}; fi",
+        f"ln -sfnT -- {_quote(target)} {_quote(path)}",
+    )
+
+
 def unpacked_name(path: str, digest: str) -> str:
     """Where the link at ``path`` points when what ``digest`` names is unpacked there."""
     return f"{PurePosixPath(path).name}-{digest[:_DIGEST_LENGTH]}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploys import provisiond
+from deploys import provisiond, tunnel
 from deploys.boot import sources
 from deploys.bundle import PROJECT_PATH, PYTHON_PATH
 from deploys.errors import BoxError
@@ -124,6 +124,11 @@ def _link(path: str) -> Callable[[Known, Path], Task]:
     return build
 
 
+def _enabled(unit: str) -> Callable[[Known, Path], Task]:
+    service = {"name": unit, "enabled": True}
+    return lambda _known, _folder: {"ansible.builtin.systemd_service": service}
+
+
 def _lvmlocal(_known: Known, _folder: Path) -> Task:
     block = "devices {\n\tissue_discards = 1\n}"
     # The markers that pyinfra's files.block wrote.
@@ -179,11 +184,8 @@ _TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
     "provisiond | Install provisiond": lambda _known, folder: _copies(
         tree(*provisiond.FILES), folder
     ),
-    f"provisiond | Enable {provisiond.UNIT}": lambda _known, _folder: {
-        "ansible.builtin.systemd_service": {
-            "name": provisiond.UNIT,
-            "enabled": True,
-        }
-    },
+    f"provisiond | Enable {provisiond.UNIT}": _enabled(provisiond.UNIT),
+    "Tunnel | Files of the tunnel": lambda _known, folder: _copies(tree(*tunnel.FILES), folder),
+    f"Tunnel | Enable {tunnel.UNIT}": _enabled(tunnel.UNIT),
     "Manifest | Write manifest.json": _manifest,
 }

@@ -1,24 +1,18 @@
 """libvirt's daemons in a world of their own: what they leave behind goes with them.
 
 libvirtd makes bridges, firewall chains and folders, sets ip_forward, and leaves all of it. Here
-it has a network, a process table and system folders of its own; the kernel ends every process in
-there and drops the rest when the first of them ends, which happens when our end of its standard
-input is closed, by us or by our death.
+it has a network, a process table and system folders of its own; see tests/namespaces.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import subprocess
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.machines import shell
+from tests import namespaces
+from tests.namespaces import World
 
-# dash takes the exit code of every child, as the first process must: libvirtd waits for QEMU to go.
-_FIRST = "echo ready; cat >/dev/null; exit"
-_NAMESPACES = ("--net", "--mount", "--pid")
 # Where libvirt writes, at paths that are compiled in. The host may have none of them.
 WRITTEN = ("/etc", "/var/cache", "/var/lib", "/var/log")
 _FOLDERS = ("/etc/libvirt", "/run/libvirt", "/var/log/libvirt/qemu")
@@ -38,35 +32,10 @@ auth_unix_rw = "none"
 """
 
 
-@dataclass(frozen=True)
-class World:
-    """Where libvirt's daemons run; ``pid`` is its first process, as the host counts."""
-
-    pid: int
-
-    def run(
-        self,
-        *argv: str | Path,
-        cwd: Path = Path("/"),
-        env: Mapping[str, str] | None = None,
-        timeout: float = 60,
-    ) -> str:
-        """What a command printed that ran in there and had exit code 0."""
-        enter = ["nsenter", "--target", str(self.pid), *_NAMESPACES, "env", f"--chdir={cwd}"]
-        return shell.run([*enter, *argv], env=env, timeout=timeout).stdout
-
-
 @contextlib.contextmanager
 def world(folder: Path) -> Iterator[World]:
     """libvirt's daemons, at work in a world of their own; disks are written below ``folder``."""
-    argv = ["unshare", *_NAMESPACES, "--fork", "--mount-proc", "--propagation=private"]
-    with subprocess.Popen(
-        [*argv, "sh", "-c", _FIRST], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as unshare:  # leaving closes its standard input and waits until the last process is gone
-        assert unshare.stdout
-        assert unshare.stdout.readline() == "ready\n"
-        children = Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children").read_text()
-        made = World(int(children))
+    with namespaces.world() as made:
         _furnish(made, folder)
         made.run("virtlogd", "-d")
         made.run("libvirtd", "-d")

@@ -14,6 +14,7 @@ from tasks.machines import accelerator
 from tests.boot import libvirt, traces
 from tests.boot.box import DEADLINE, command
 from tests.boot.conftest import CPUS
+from tests.namespaces import World
 
 pytestmark = pytest.mark.skipif(
     shutil.which("vagrant") is None, reason="Vagrant is not installed; bin/inv test installs it"
@@ -61,7 +62,7 @@ Libvirt.open("qemu:///system").create_network_xml("<network>
 class Vagrant:
     """Vagrant and libvirt in a world of their own; its home and a project are in ``folder``."""
 
-    world: libvirt.World
+    world: World
     folder: Path
 
     def __call__(self, *argv: str | Path) -> str:

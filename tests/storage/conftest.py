@@ -1,4 +1,5 @@
-"""Loop devices and an LVM that sees nothing else, for a kernel without device-mapper and udev."""
+"""Loop devices with an LVM that sees nothing else, for a kernel without device-mapper and udev; a
+gateway."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.storage import gateway as gateways
 from tests.storage.commands import run
 
 LVM_CONF = """\
@@ -51,3 +53,31 @@ def loop_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     finally:
         subprocess.run(["partx", "--delete", loop], capture_output=True, check=False)
         run("losetup", "--detach", loop)
+
+
+@pytest.fixture(scope="session")
+def gateway_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a gateway, with the deploy applied, and no account on it; not to be changed."""
+    if os.geteuid() != 0:
+        pytest.skip("making a Debian tree needs root")
+    root = gateways.unpacked(tmp_path_factory.mktemp("gateway"))
+    gateways.apply(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def gateway(
+    gateway_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[gateways.Gateway]:
+    """A gateway that runs, with the owners ada and bob, an item, and a result of bob's."""
+    with (
+        gateways.layered(gateway_root, tmp_path_factory.mktemp("layers")) as root,
+        gateways.running(root, tmp_path_factory.mktemp("home")) as made,
+    ):
+        for owner, password in gateways.PASSWORDS.items():
+            made.inside(gateways.OWNERS, "add", owner, stdin=f"{password}\n")
+        for folder in (made.items / gateways.ITEM, made.results("bob") / "job"):
+            folder.mkdir()
+            (folder / "results.edn").write_text(f"of {folder.name}\n")
+        made.inside("chown", "-R", "pipeline:pipeline", "/srv/pipeline/results/bob/job")
+        yield made

@@ -10,7 +10,7 @@ import pytest
 from deploys.errors import BoxError
 from deploys.kimpy import Kimpy
 from tasks import kimpy_bundle
-from tasks.building import Build
+from tasks.building import Build, packages
 from tasks.machines.archive import Archive
 from tasks.machines.pins import Manifest
 from tasks.settings import load
@@ -71,3 +71,8 @@ def test_another_wheel_than_the_manifests_ends_the_build(
     with pytest.raises(BoxError, match="the manifest's"):
         chosen(manifest, *overrides)
     assert len(builds) < 2
+
+
+def test_a_role_brings_its_packages() -> None:
+    assert "beanstalkd" in packages(load(None, ["role=gateway"]))
+    assert "beanstalkd" not in packages(load())

@@ -14,9 +14,11 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from deploys.facts.box import HostState, Verdict
+from deploys.settings import Settings
 from tasks import fleet, host, ns
 from tasks.provisioning import Provisioned, Request
 from tasks.remote import Host
+from tasks.settings import load as settings_of
 
 
 def state(verdict: str | None) -> HostState:
@@ -139,6 +141,22 @@ def test_a_provision_gets_its_flags(
         ("run", "2G", Request("/dev/vdb", force=True)),
         ("run", "4G", Request(None)),
     ]
+
+
+def test_a_role_is_a_setting(
+    provisions: list[tuple[str, str, Request]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Exit, match="setting role: Input should be 'devel' or 'gateway'"):
+        call(host.provision, role="director")
+    made: list[Settings] = []
+
+    def load_settings(*asked: Any) -> Settings:
+        made.append(settings_of(None, asked[1]))
+        return made[-1]
+
+    monkeypatch.setattr(host, "load_settings", load_settings)
+    call(host.provision, role="gateway", set=["volumes.lvsize=4G"])
+    assert (made[0].role, provisions[0][1]) == ("gateway", "4G")
 
 
 def test_a_dry_run_only_plans(

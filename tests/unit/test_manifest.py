@@ -102,7 +102,7 @@ def test_written_once() -> None:
     settings = Settings().model_dump_json()
     content = operations.canonical("c0ffee", "d1", settings, SYSTEM)
     release = (
-        'NAME="OpenKIM pipeline box"\n'
+        'NAME="OpenKIM pipeline box"\nROLE=devel\n'
         f"MANIFEST={hashlib.sha256(content).hexdigest()}\nCOMMIT=c0ffee\nPROJECT=d1\n"
     )
     there = {

@@ -20,8 +20,9 @@ from deploys.settings import Settings
 from deploys.volume_plan import Kind, VolumePlan
 from tasks import bundle, kimpy_bundle, provisioning
 from tasks.progress import HostProgress
-from tasks.provisioning import Provision, Provisioned, Request
+from tasks.provisioning import Provision, Provisioned, Request, of_role
 from tasks.remote import Host
+from tasks.settings import load
 
 DEFAULTS = {"VOLGROUP": "vagrant-pipeline", "OLD_ROOT_UUID": "0a-1b"}
 MAINTENANCE = "reboot maintenance"
@@ -285,6 +286,36 @@ def test_a_plan_changes_nothing(host: FakeHost) -> None:
     host.kind, host.found = Kind.SPARE, replace(state(None, box=False))
     rows = provision(host).plan()
     assert rows[0][0] == "copy"
+    assert passes(host) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "present", "role"),
+    [
+        ([], "", "devel"),
+        ([], "devel", "devel"),
+        ([], "gateway", "gateway"),
+        (["role=gateway"], "", "gateway"),
+        (["role=gateway"], "devel", "gateway"),
+        (["role=gateway"], "gateway", "gateway"),
+        (["role=devel"], "gateway", None),
+        (["role=gateway"], "king", None),
+    ],
+)
+def test_a_box_keeps_its_role(asked: list[str], present: str, role: str | None) -> None:
+    settings = load(None, [*asked, "boot.deadline=60"])
+    if role is None:
+        with pytest.raises(PreflightError, match=f"^this box is a {present}[:,] "):
+            of_role(settings, present)
+        return
+    assert of_role(settings, present).role == role
+    assert of_role(settings, present).boot.deadline == 60
+
+
+def test_the_role_of_a_box_is_known_before_anything_is_changed(host: FakeHost) -> None:
+    host.found = replace(state("fresh"), release={"ROLE": "king"})
+    with pytest.raises(PreflightError, match="king"):
+        provision(host).run()
     assert passes(host) == []
 
 

@@ -75,6 +75,27 @@ def test_a_file_arrives_whole(shell: RootShell, tmp_path: Path, size: int) -> No
     assert shell.run("echo on").stdout == "on\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "stdin", "answer"),
+    [
+        ("cat; exit 3", b"a word\nand more", Answer(3, "a word\nand more", "")),
+        ("read -r word; echo $word", b"one\necho two\n", Answer(0, "one\n", "")),
+        ("exec <&-; echo reads nothing", b"echo oops >&2\n" * 300_000, None),
+        ("cat", b"", Answer(0, "", "")),
+    ],
+)
+def test_a_command_reads_what_it_is_given_and_no_more(
+    shell: RootShell, command: str, stdin: bytes, answer: Answer | None
+) -> None:
+    assert shell.run(command, stdin=stdin) == (answer or Answer(0, "reads nothing\n", ""))
+    assert shell.run("echo on") == Answer(0, "on\n", "")
+
+
+def test_what_a_command_reads_is_in_no_list_of_processes(shell: RootShell) -> None:
+    seen = shell.run("cat /proc/[0-9]*/cmdline; read -r word; echo", stdin=b"s3cret\n").stdout
+    assert "s3cret" not in seen
+
+
 def test_what_cannot_be_written_is_no_command(tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     with served() as (client, _):

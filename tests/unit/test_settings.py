@@ -48,6 +48,16 @@ def test_kimpy_comes_with_what_it_joins(overrides: list[str], expected: bool) ->
     assert load(None, overrides).stack.has_kimpy is expected
 
 
+def test_the_role_is_in_no_section(tmp_path: Path) -> None:
+    file = tmp_path / "box.toml"
+    file.write_text('role = "gateway"\n')
+    assert load().role == "devel"
+    assert load(file).role == load(None, ["role=gateway"]).role == "gateway"
+    assert '"role": "gateway"' in load(file).of_box()
+    with pytest.raises(SettingsError, match="setting role: Input should be 'devel' or 'gateway'"):
+        load(file, ["role=king"])
+
+
 def test_an_empty_list_is_none() -> None:
     assert load(None, ["stack.packages="]).stack.packages == ()
 

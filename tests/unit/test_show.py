@@ -24,7 +24,7 @@ FRESH = HostState(
     verdict=Verdict("fresh", 2.5, 4.0, 6.3, "", DIGEST),
     snapshot_percent=12.5,
     sources=DIGEST,
-    release={"MANIFEST": DIGEST, "COMMIT": "0123"},
+    release={"MANIFEST": DIGEST, "COMMIT": "0123", "ROLE": "gateway"},
     provisiond={"state": "failed", "reason": "no network"},
     free={"/": 3 * 2**30},
     versions={"lammps": "20240829"},
@@ -50,8 +50,9 @@ def test_a_status_fits_the_console(capsys: pytest.CaptureFixture[str], columns: 
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= columns
     words = out.split()
-    for word in ("fresh", "snapshot", "12.5", "maintenance", "6.12.9-amd64", "lammps", "match"):
-        assert (word in words) is (word != "maintenance"), word
+    for word in ("fresh", "snapshot", "12.5", "6.12.9-amd64", "lammps", "match", "gateway"):
+        assert word in words, word
+    assert "maintenance" not in words
     assert "\x1b" not in out
 
 
@@ -73,7 +74,7 @@ def test_status_as_json_is_json(capsys: pytest.CaptureFixture[str]) -> None:
         True,
     )
     assert (fresh["snapshot_percent"], fresh["manifest"], fresh["commit"]) == (12.5, DIGEST, "0123")
-    assert fresh["verdict"]["name"] == "fresh"
+    assert (fresh["verdict"]["name"], fresh["role"], bare["role"]) == ("fresh", "gateway", None)
     assert fresh["reset_at"] == "2026-11-24T18:30:06+00:00"
     assert (failed["mode"], failed["verdict"]["reason"]) == ("failed", REASON)
     assert (bare["mode"], bare["verdict"], bare["manifest"]) == ("not a box", None, None)
