@@ -1,0 +1,25 @@
+"""A folder that a job's user can reach, and the sandbox that this machine has for it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kimpipeline.sandbox import Sandbox, choose
+from kimpipeline.settings import Settings
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """An empty folder which, unlike pytest's own, other users may enter."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="kimpipeline-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def sandbox() -> Sandbox:
+    return choose(Settings(sandbox="bubblewrap"))
