@@ -21,5 +21,13 @@ class QueueError(PipelineError):
     """The queue cannot be reached, or it would not take a message."""
 
 
+class LostError(PipelineError):
+    """A job is not this worker's any more: its time to run passed without a sign of life."""
+
+
+class MessageError(PipelineError):
+    """A message is not one."""
+
+
 class TransferError(PipelineError):
     """An item could not be fetched, or a result not delivered."""

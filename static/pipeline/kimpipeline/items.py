@@ -88,6 +88,7 @@ class Repository:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._read: dict[Path, tuple[tuple[int, int], Item]] = {}
 
     def get(self, kimid: str) -> Item:
         """An item by its KIM id.
@@ -98,7 +99,15 @@ class Repository:
         path = self.root / check_kimid(kimid)
         if path.is_symlink() or not path.is_dir():
             raise ItemError(f"{shown(kimid)}: there is no such item in {self.root}")
-        return load(path)
+        try:
+            state = (path / "kimspec.edn").stat()
+        except OSError as error:
+            raise ItemError(f"{kimid}: kimspec.edn: {error.strerror}") from error
+        version = (state.st_mtime_ns, state.st_ino)
+        kept = self._read.get(path)
+        if kept is None or kept[0] != version:  # a director reads thousands, again and again
+            kept = self._read[path] = (version, load(path))
+        return kept[1]
 
     def has(self, kimid: str) -> bool:
         return (self.root / check_kimid(kimid)).is_dir()

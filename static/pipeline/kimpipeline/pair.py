@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from kimpipeline import edn, harvest, results
 from kimpipeline.errors import ItemError, RunError
@@ -50,8 +51,12 @@ class Outcome:
     seconds: float
 
 
-def stdin(pair: Pair) -> str:
+def stdin(pair: Pair, given: Mapping[str, str] = MappingProxyType({})) -> str:
     """``pipeline.stdin`` of a pair.
+
+    Args:
+        pair: whose Test has a template.
+        given: by the KIM id of a Test that it needs, the path of that one's results.
 
     Raises:
         ItemError: the Test has no template, or one that cannot be filled.
@@ -60,7 +65,7 @@ def stdin(pair: Pair) -> str:
     paths = {
         item.kimid: str(item.runner if item.runner.exists() else item.path) for item in pair.others
     }
-    return render(template, pair.model.kimid, paths)
+    return render(template, pair.model.kimid, {**paths, **given})
 
 
 def run(
@@ -69,6 +74,7 @@ def run(
     sandbox: Sandbox,
     limits: Limits,
     beat: Callable[[], None] = lambda: None,
+    given: Mapping[str, str] = MappingProxyType({}),
 ) -> Outcome:
     """Run a pair; a failure of the Test is an outcome too.
 
@@ -78,6 +84,7 @@ def run(
         sandbox: what shuts it in.
         limits: of the runner.
         beat: is called every second or so; what it raises ends the job.
+        given: by the KIM id of a Test that it needs, the text of that one's results for the Model.
 
     Raises:
         SandboxError: this machine could not run it.
@@ -91,16 +98,16 @@ def run(
     try:
         # the items' own links stay links: the sandbox decides what they lead to
         shutil.copytree(pair.test.path, folder, symlinks=True)
-        shutil.rmtree(folder / "output", ignore_errors=True)
-        (folder / "output").mkdir()
-        (target / "pipeline.stdin").write_text(stdin(pair))
+        _empty(folder / "output")
+        before = _give(given, folder / "dependencies") if given else {}
+        (target / "pipeline.stdin").write_text(stdin(pair, before))
         job = Job(("./runner",), folder, pair.test.path.parent, limits)
         with (
-            (target / "pipeline.stdin").open("rb") as given,
+            (target / "pipeline.stdin").open("rb") as fed,
             (target / "pipeline.stdout").open("wb") as stdout,
             (target / "pipeline.stderr").open("wb") as stderr,
         ):
-            ended = supervise(sandbox, job, (given, stdout, stderr), target, beat)
+            ended = supervise(sandbox, job, (fed, stdout, stderr), target, beat)
         _collect(folder, target, limits.disk)
         if ended.fault:
             raise RunError(ended.fault)
@@ -113,6 +120,25 @@ def run(
     return Outcome(target, fault, ended.seconds)
 
 
+def _empty(folder: Path) -> None:
+    """An empty folder in the place of what a Test's author put there, even a link."""
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)
+    folder.mkdir()
+
+
+def _give(given: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Write the results that came before as files, and say where each is."""
+    _empty(folder)
+    for kimid, text in given.items():
+        if not text:
+            raise ItemError(f"the results of {kimid} are too long to be given to another Test")
+        (folder / f"{kimid}.edn").write_text(text)
+    return {kimid: str(folder / f"{kimid}.edn") for kimid in given}
+
+
 def _collect(folder: Path, target: Path, largest: int) -> None:
     output = folder / "output"
     if output.is_dir() and not output.is_symlink():
@@ -121,6 +147,11 @@ def _collect(folder: Path, target: Path, largest: int) -> None:
     if log.is_file() and not log.is_symlink() and log.stat().st_size <= largest:
         (target / "kim.log").unlink()
         harvest.copy(log, target / "kim.log")
+
+
+def keep(outcome: Outcome, target: Path) -> None:
+    """Move a results directory to where it is to stay; an OSError if that cannot be."""
+    shutil.move(outcome.folder, target)
 
 
 def _disown(target: Path) -> None:

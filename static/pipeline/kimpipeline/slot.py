@@ -1,0 +1,72 @@
+"""A worker's own folder on its machine: one worker in it at a time, and what the last one left."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from pathlib import Path
+from typing import Self
+
+from kimpipeline.errors import SandboxError
+from kimpipeline.messages import LOG
+from kimpipeline.said import tail
+
+
+class Slot:
+    """``work/NAME``; entered, it belongs to this process alone.
+
+    A job that was running when a worker died has left its folder there. The end of what it said
+    is kept, as ``work/lost/JOB``, for whoever has to bury that job.
+    """
+
+    def __init__(self, work: Path, name: str) -> None:
+        self.name = name
+        self._root = work / name
+        self._lost = work / "lost"
+        self._lock = -1
+
+    def __enter__(self) -> Self:
+        try:
+            self._lost.mkdir(parents=True, exist_ok=True)
+            self._root.mkdir(exist_ok=True)
+            self._lock = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SandboxError(f"{self._root}: another worker is in it") from error
+        except OSError as error:
+            raise SandboxError(f"{self._root}: {error.strerror}") from error
+        self._keep()
+        self.clear()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+        os.close(self._lock)
+
+    def folder(self, job: str) -> Path:
+        """An empty folder for a job's run."""
+        self.clear()
+        folder = self._root / job
+        folder.mkdir()
+        return folder
+
+    def clear(self) -> None:
+        """Remove what the last job left."""
+        for path in self._root.iterdir():
+            shutil.rmtree(path)
+
+    def lost(self, job: str) -> str:
+        """What the job said on this machine when its workers died; empty if it was never here."""
+        path = self._lost / job
+        if not path.exists():
+            return ""
+        text = path.read_text(errors="replace")
+        path.unlink()
+        return text
+
+    def _keep(self) -> None:
+        for path in self._root.iterdir():
+            said = tail(path / path.name)
+            if said:
+                (self._lost / path.name).write_text(said[-LOG:])
