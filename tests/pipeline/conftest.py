@@ -10,6 +10,8 @@ import pytest
 
 from kimpipeline.sandbox import Sandbox, choose
 from kimpipeline.settings import Settings
+from tests.pipeline import world
+from tests.pipeline.station import Station
 
 
 @pytest.fixture
@@ -18,6 +20,15 @@ def place() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="kimpipeline-") as name:
         Path(name).chmod(0o755)
         yield Path(name)
+
+
+@pytest.fixture
+def station(place: Path) -> Iterator[Station]:
+    """A queue and folders, with one pair on the gateway whose Model is installed."""
+    with Station(place) as station:
+        world.repository(station.items)
+        (station.models / world.MODEL).mkdir()
+        yield station
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def fetch(kimid: str, items: Repository, remote: Remote, beat: Beat) -> None:
         part.chmod(0o755)
         source = f"{remote.items}{kimid}/"
         # its links may lead to its own files only; its modes are ours, but for what is a program
-        flags = ["-rlptE", "--safe-links", "--chmod=D0755,Fu+rw,Fgo+r,Fgo-w"]
+        flags = ["-rlptE", "--safe-links", "--chmod=D0755,Fu+rw,Fgo+r,Fgo-w,Fug-s"]
         code = _rsync(remote, flags, source, f"{part}/", beat)
         if code == _NOT_THERE:
             raise ItemError(f"{kimid}: there is no such item at {remote.items}")
