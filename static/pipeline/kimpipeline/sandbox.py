@@ -7,11 +7,13 @@ used where root has it; bubblewrap limits that of each process, and needs neithe
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
 import select
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +121,10 @@ class _Wrapped:
         self._first = first
 
     def kill(self) -> None:
-        self.process.kill()  # bubblewrap ends its job with itself
+        # bubblewrap ends its job with itself, but for one that it is just about to start
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._first, signal.SIGKILL)
+        self.process.kill()
         waiting = select.poll()
         waiting.register(self._first, select.POLLIN)
         if not waiting.poll(_KILL_DEADLINE * 1000):

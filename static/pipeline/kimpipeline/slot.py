@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import select
 import shutil
+import signal
 from pathlib import Path
 from typing import Self
 
 from kimpipeline.errors import SandboxError
 from kimpipeline.messages import LOG
 from kimpipeline.said import tail
+
+_DEADLINE = 10  # seconds for a process to be gone
 
 
 class Slot:
@@ -36,6 +41,7 @@ class Slot:
             raise SandboxError(f"{self._root}: another worker is in it") from error
         except OSError as error:
             raise SandboxError(f"{self._root}: {error.strerror}") from error
+        end_left(self._root)
         self._keep()
         self.clear()
         return self
@@ -70,3 +76,21 @@ class Slot:
             said = tail(path / path.name)
             if said:
                 (self._lost / path.name).write_text(said[-LOG:])
+
+
+def end_left(root: Path) -> None:
+    """End the jobs whose worker died as bubblewrap was starting them, which it may fail to notice.
+
+    They are known by the folder below ``root`` that bubblewrap was told to show them. Where systemd
+    runs the worker, it has ended them already.
+    """
+    mark = b"\0--bind\0" + os.fsencode(root) + b"/"
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # gone by now
+            process = os.pidfd_open(int(entry.name))
+            try:
+                if mark in (entry / "cmdline").read_bytes():
+                    signal.pidfd_send_signal(process, signal.SIGKILL)
+                    select.select([process], [], [], _DEADLINE)
+            finally:
+                os.close(process)
