@@ -116,11 +116,13 @@ def _user(name: str) -> pwd.struct_passwd:
 class _Wrapped:
     """A job in bubblewrap: when the first process of its namespace is gone, all are."""
 
-    def __init__(self, process: subprocess.Popen[bytes], first: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], first: int | None) -> None:
         self.process = process
         self._first = first
 
     def kill(self) -> None:
+        if self._first is None:
+            return
         # bubblewrap ends its job with itself, but for one that it is just about to start
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._first, signal.SIGKILL)
@@ -131,7 +133,8 @@ class _Wrapped:
             raise SandboxError(f"a job did not end within {_KILL_DEADLINE} s of being killed")
 
     def __del__(self) -> None:
-        os.close(self._first)
+        if self._first is not None:
+            os.close(self._first)
 
 
 class Bubblewrap:
@@ -150,10 +153,9 @@ class Bubblewrap:
             entry = _user(self.user)
             words += [find("setpriv", "util-linux"), f"--reuid={entry.pw_uid}"]
             words += [f"--regid={entry.pw_gid}", "--clear-groups", "--no-new-privs"]
-        words += [find("prlimit", "util-linux"), f"--as={limits.memory}", "--core=0"]
-        words += [f"--fsize={limits.disk}", f"--nproc={limits.processes}"]
-        words += [find("bwrap", "bubblewrap"), "--unshare-all", "--die-with-parent"]
-        words += ["--new-session", "--info-fd", str(information), "--ro-bind", "/", "/"]
+        words += [find("bwrap", "bubblewrap"), "--unshare-all", "--unshare-user"]
+        words += ["--disable-userns", "--die-with-parent", "--new-session"]
+        words += ["--info-fd", str(information), "--ro-bind", "/", "/"]
         words += ["--dev", "/dev", "--proc", "/proc"]
         for name in hidden():
             words += ["--tmpfs", name]
@@ -162,7 +164,10 @@ class Bubblewrap:
         words += ["--ro-bind", str(job.items), str(job.items), "--bind", folder, folder]
         for name in ("/dev", *hidden()):
             words += ["--remount-ro", name]  # else memory to fill without a limit
-        return [*words, "--chdir", folder, "--", *job.argv]
+        # within, where no other job's processes count
+        words += ["--chdir", folder, "--", find("prlimit", "util-linux"), "--core=0"]
+        words += [f"--as={limits.memory}", f"--fsize={limits.disk}", f"--nproc={limits.processes}"]
+        return [*words, *job.argv]
 
     def start(self, job: Job, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> Running:
         give(job.folder, self.user)
@@ -181,9 +186,18 @@ class Bubblewrap:
             finally:
                 os.close(writer)
             try:
-                said = information.read()
-                return _Wrapped(process, os.pidfd_open(json.loads(said)["child-pid"]))
+                return _Wrapped(process, _open(json.loads(information.read())["child-pid"]))
             except (ValueError, KeyError, OSError) as error:
                 process.kill()
                 process.wait()
-                raise SandboxError("bubblewrap could not shut a job in; see stderr") from error
+                line = Path(stderr.name).read_text(errors="replace")[-200:].strip()
+                line = line.rpartition("\n")[2] or "without a word"
+                raise SandboxError(f"bubblewrap could not shut a job in: {line}") from error
+
+
+def _open(process: int) -> int | None:
+    """A process's file descriptor; None if it has ended already."""
+    try:
+        return os.pidfd_open(process)
+    except ProcessLookupError:
+        return None

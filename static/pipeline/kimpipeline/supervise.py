@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
+from kimpipeline.files import open_regular
 from kimpipeline.sandbox import Job, Running, Sandbox
 
 _BLOCK = 4096
+_TIMES = "pipeline.times"
+_SHELL = 'times=$1; shift; "$@"; code=$?; times >"$times"; exit "$code"'
 _LOOK = 1.0  # seconds between two looks at what a job has written
 
 
@@ -20,14 +24,13 @@ _LOOK = 1.0  # seconds between two looks at what a job has written
 class Ended:
     """How a job ended: ``fault`` is empty, or one line that says why it failed.
 
-    Times are in seconds, ``memory`` (bytes) is of the largest process; with systemd, which starts
-    the job elsewhere, ``cpu`` and ``memory`` are 0.
+    ``seconds`` is the time that passed; ``cpu`` that of the processors, as the job's own shell
+    counted it, so a hostile job may forge it, and 0 if the job was ended.
     """
 
     fault: str
     seconds: float
     cpu: float
-    memory: int
 
 
 def supervise(
@@ -50,7 +53,7 @@ def supervise(
         SandboxError: the job could not be started, or not be ended.
     """
     began = time.monotonic()
-    running = sandbox.start(job, *files)
+    running = sandbox.start(_timed(job), *files)
     try:
         fault = _watch(running, job, printed, beat, began + job.limits.seconds)
     except BaseException:
@@ -59,11 +62,9 @@ def supervise(
         raise
     if fault:
         running.kill()
-    cpu, memory = _reap(running)
+    code = running.process.wait()
     seconds = time.monotonic() - began
-    if sandbox.name == "systemd":
-        cpu, memory = 0.0, 0
-    return Ended(fault or _exit_fault(running.process.returncode), seconds, cpu, memory)
+    return Ended(fault or _exit_fault(code), seconds, _cpu(job.folder / _TIMES))
 
 
 def _watch(
@@ -87,14 +88,20 @@ def _watch(
         os.close(descriptor)
 
 
-def _reap(running: Running) -> tuple[float, int]:
-    """CPU seconds, and the most memory (bytes) that a process of the job had."""
-    process = running.process
-    if process.returncode is not None:
-        return 0.0, 0
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+def _timed(job: Job) -> Job:
+    """The job with a shell around it, that counts the time of the processors."""
+    return replace(job, argv=("/bin/sh", "-c", _SHELL, "sh", str(job.folder / _TIMES), *job.argv))
+
+
+def _cpu(path: Path) -> float:
+    """The seconds of all of a shell's children, as its ``times`` wrote them; 0 if it did not."""
+    try:
+        with open_regular(path) as file:
+            lines = file.read(200).decode(errors="replace").splitlines()
+    except OSError:
+        return 0.0
+    found = re.findall(r"(\d{1,6})m(\d{1,2}\.\d+)s", lines[1]) if len(lines) > 1 else []
+    return sum(60 * int(minutes) + float(seconds) for minutes, seconds in found)
 
 
 def _exit_fault(code: int) -> str:

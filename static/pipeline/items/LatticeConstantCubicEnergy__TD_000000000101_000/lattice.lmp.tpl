@@ -6,6 +6,7 @@ create_box 1 cell
 create_atoms 1 box
 mass 1 $mass
 kim interactions $species
+neigh_modify one 20000 page 200000  # some models reach far
 fix relax all box/relax iso 0.0 vmax 0.001
 min_style cg
 minimize 1e-15 1e-15 1000 10000
