@@ -17,6 +17,7 @@ from kimpipeline.messages import JOBS, RESULTS, Job
 from kimpipeline.queue import Queue
 from kimpipeline.sandbox import choose
 from kimpipeline.slot import Slot
+from kimpipeline.transfer import deliver
 from kimpipeline.worker import Worker
 from tasks.machines import shell
 from tests.bench.rows import Row, Step, Target
@@ -25,7 +26,7 @@ from tests.pipeline.station import Station, until
 
 _OVERHEAD = Target(high=50)
 _BUSY = Target(low=95)
-_JOBS = 50
+_TESTS, _MODELS = 7, 7  # each item is fetched for the first of its jobs
 _RUN = 0.2  # seconds of a runner whose overhead is measured
 _LONG, _EACH = 5.0, 6  # seconds of a runner that keeps a CPU busy, and how many for each worker
 
@@ -39,8 +40,8 @@ def queue(step: Step) -> list[Row]:
     for program in ("beanstalkd", "rsync", "bwrap"):
         shell.find(program)
     try:
-        step(f"running {_JOBS} jobs of {_RUN:g} s")
-        overheads = _overheads()
+        step(f"running {_TESTS * _MODELS} jobs of {_RUN:g} s")
+        overheads, transfers = _overheads()
         workers = os.cpu_count() or 1
         step(f"running {_EACH} jobs of {_LONG:g} s on each of {workers} workers")
         busy = _busy(workers)
@@ -49,14 +50,17 @@ def queue(step: Step) -> list[Row]:
     return [
         Row("queue, a job's overhead", "ms", 1000 * median(overheads), target=_OVERHEAD),
         Row("queue, the worst job's overhead", "ms", 1000 * max(overheads)),
+        Row("queue, an rsync of its results alone", "ms", 1000 * median(transfers)),
         Row("CPUs busy with jobs of 5 s", "%", 100 * busy, target=_BUSY),
     ]
 
 
-def _overheads() -> list[float]:
-    """Seconds of a worker from a job's reserve to its report, without those of its runner."""
-    with _station(f"sleep {_RUN}\n{world.GOOD}") as station:
-        jobs = _put(station, _JOBS)
+def _overheads() -> tuple[list[float], list[float]]:
+    """Seconds of a worker from a job's reserve to its report, without those of its runner; and
+    those of delivering each job's results once more, which rsync mostly spends asleep.
+    """
+    with _station() as station:
+        jobs = _put(station, f"sleep {_RUN}\n{world.GOOD}", _TESTS, _MODELS)
         settings = station.settings
         took = []
         with Slot(settings.folders.work, "0") as slot, Queue(settings.queue, JOBS) as connection:
@@ -66,18 +70,23 @@ def _overheads() -> list[float]:
                 worker.serve(0)
                 took.append(time.monotonic() - began - _RUN)
         _expect(station, jobs)
-    return took[1:]  # the first fetches the items that all share
+        transfers = []
+        for job in station.delivered():
+            began = time.monotonic()
+            deliver(station.results / job, f"again-{job}", settings.remote, lambda: None)
+            transfers.append(time.monotonic() - began)
+    return took, transfers
 
 
 def _busy(workers: int) -> float:
     """The share of the workers' time in which their runners ran, from the first job's put."""
-    with _station(f"timeout {_LONG:g} yes >/dev/null\n{world.GOOD}") as station:
+    with _station() as station:
         services = [station.start("worker", "--slot", f"{number}") for number in range(workers)]
         with station.client() as client:
             client.use(JOBS)
             until(lambda: client.stats_tube(JOBS)["current-waiting"] == workers)
         began = time.monotonic()
-        jobs = _put(station, workers * _EACH)
+        jobs = _put(station, f"timeout {_LONG:g} yes >/dev/null\n{world.GOOD}", _EACH, workers)
         until(lambda: station.count(RESULTS, "ready") == jobs, seconds=_EACH * _LONG * 3)
         took = time.monotonic() - began
         _expect(station, jobs)
@@ -88,24 +97,28 @@ def _busy(workers: int) -> float:
 
 
 @contextmanager
-def _station(lines: str) -> Iterator[Station]:
+def _station() -> Iterator[Station]:
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="kimpipeline-bench-") as name:
         Path(name).chmod(0o755)  # a job's user has to reach its folder
         with Station(Path(name) / "station") as station:
-            world.repository(station.items, lines)
             yield station
 
 
-def _put(station: Station, count: int) -> int:
-    """Put a job for each of as many Models; how many they are."""
+def _put(station: Station, lines: str, tests: int, models: int) -> int:
+    """Put a job for each of so many Tests, with these runners, with each of so many Models."""
+    world.program(world.item(station.items, world.DRIVER) / "runner", "true")
+    names = [f"Pair_Al__MO_{number:012d}_000" for number in range(models)]
+    for name in names:
+        world.item(station.items, name, species=["Al"])
     with Queue(station.settings.queue) as connection:
-        for number in range(count):
-            model = f"Pair_Al__MO_{number:012d}_000"
-            world.item(station.items, model, species=["Al"])
-            pair = world.pair(Repository(station.items), model=model)
-            items = (world.DRIVER,)
-            connection.put(JOBS, Job(job=pair.id, test=world.TEST, model=model, items=items))
-    return count
+        for number in range(tests):
+            test = f"Energy_fcc_Al__TE_{number:012d}_000"
+            world.make_test(station.items, lines, test)
+            for model in names:
+                pair = world.pair(Repository(station.items), test, model)
+                job = Job(job=pair.id, test=test, model=model, items=(world.DRIVER,))
+                connection.put(JOBS, job)
+    return tests * models
 
 
 def _expect(station: Station, jobs: int) -> None:

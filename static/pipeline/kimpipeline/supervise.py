@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import IO
 
 from kimpipeline.files import open_regular
 from kimpipeline.sandbox import Job, Running, Sandbox
+from kimpipeline.waiting import ends_within
 
 _BLOCK = 4096
 _TIMES = "pipeline.times"
@@ -71,21 +71,15 @@ def _watch(
     running: Running, job: Job, printed: Path, beat: Callable[[], None], deadline: float
 ) -> str:
     """Why the job must be ended; empty when it ended by itself."""
-    descriptor = os.pidfd_open(running.process.pid)
-    try:
-        waiting = select.poll()
-        waiting.register(descriptor, select.POLLIN)
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return f"not done after {job.limits.seconds:g} s"
-            if waiting.poll(max(1, round(1000 * min(left, _LOOK)))):
-                return ""
-            beat()
-            if used(job.folder) + used(printed) > job.limits.disk:
-                return f"wrote more than {job.limits.disk} bytes"
-    finally:
-        os.close(descriptor)
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return f"not done after {job.limits.seconds:g} s"
+        if ends_within(running.process, min(left, _LOOK)):
+            return ""
+        beat()
+        if used(job.folder) + used(printed) > job.limits.disk:
+            return f"wrote more than {job.limits.disk} bytes"
 
 
 def _timed(job: Job) -> Job:

@@ -15,6 +15,7 @@ from kimpipeline.errors import ItemError, TransferError
 from kimpipeline.items import Repository
 from kimpipeline.kimid import check_kimid
 from kimpipeline.settings import Remote
+from kimpipeline.waiting import ends_within
 
 Beat = Callable[[], None]
 _NOT_THERE = 23  # rsync: some files could not be transferred, as when the source is missing
@@ -74,13 +75,11 @@ def _rsync(remote: Remote, flags: Sequence[str], source: str, target: str, beat:
         [*argv, *flags, "--", source, target], stdin=subprocess.DEVNULL, env=_environment()
     ) as process:
         try:
-            while True:
-                try:
-                    return process.wait(1.0)
-                except subprocess.TimeoutExpired:
-                    beat()
-                    if time.monotonic() > deadline:
-                        raise TransferError(f"rsync: not done after {remote.timeout} s") from None
+            while not ends_within(process, 1.0):
+                beat()
+                if time.monotonic() > deadline:
+                    raise TransferError(f"rsync: not done after {remote.timeout} s")
+            return process.wait()
         except BaseException:
             process.kill()
             raise
