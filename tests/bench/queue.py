@@ -86,7 +86,9 @@ def _busy(workers: int) -> float:
             client.use(JOBS)
             until(lambda: client.stats_tube(JOBS)["current-waiting"] == workers)
         began = time.monotonic()
-        jobs = _put(station, f"timeout {_LONG:g} yes >/dev/null\n{world.GOOD}", _EACH, workers)
+        # ended by timeout, or it kept no CPU busy
+        lines = f"timeout {_LONG:g} yes >/dev/null\n[ $? = 124 ] || exit 1\n{world.GOOD}"
+        jobs = _put(station, lines, _EACH, workers)
         until(lambda: station.count(RESULTS, "ready") == jobs, seconds=_EACH * _LONG * 3)
         took = time.monotonic() - began
         _expect(station, jobs)
