@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from statistics import median
 
 from deploys.errors import BoxError
 from kimpipeline.errors import PipelineError
+from kimpipeline.files import scratch
 from kimpipeline.items import Repository
 from kimpipeline.messages import JOBS, RESULTS, Job
 from kimpipeline.queue import Queue
@@ -100,10 +99,8 @@ def _busy(workers: int) -> float:
 
 @contextmanager
 def _station() -> Iterator[Station]:
-    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="kimpipeline-bench-") as name:
-        Path(name).chmod(0o755)  # a job's user has to reach its folder
-        with Station(Path(name) / "station") as station:
-            yield station
+    with scratch() as folder, Station(folder / "station") as station:
+        yield station
 
 
 def _put(station: Station, lines: str, tests: int, models: int) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from kimpipeline.files import scratch
 from kimpipeline.sandbox import Sandbox, choose
 from kimpipeline.settings import Settings
 from tests.pipeline import world
@@ -17,9 +17,8 @@ from tests.pipeline.station import Station
 @pytest.fixture
 def place() -> Iterator[Path]:
     """An empty folder which, unlike pytest's own, other users may enter."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="kimpipeline-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
+    with scratch() as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -126,6 +126,18 @@ def test_a_bad_update_is_set_aside_and_the_next_is_served(
     assert "\n" not in record.getMessage()
 
 
+def test_an_item_that_needs_too_many_others_has_no_job(
+    station: Station, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"Part__TD_{number:012d}_000" for number in range(101)]
+    for name in names:
+        world.item(station.items, name)
+    world.make_test(station.items, kimid="Many__TE_000000000920_000", dependencies=names)
+    direct(station, ledger, update("Many__TE_000000000920_000"), update(world.TEST))
+    assert [job.test for job in jobs(station)] == [world.TEST]
+    assert "no job: Tuple should have at most 100 items" in caplog.text
+
+
 def test_an_update_of_a_broken_item_is_set_aside(station: Station, ledger: Ledger) -> None:
     (station.items / world.DRIVER / "kimspec.edn").write_text("{")
     direct(station, ledger, update(world.TEST))

@@ -14,10 +14,12 @@ import pytest
 
 from kimpipeline import edn, pair
 from kimpipeline.errors import QueueError, SandboxError
+from kimpipeline.files import remove
 from kimpipeline.pair import Outcome
 from kimpipeline.provenance import provenance
 from kimpipeline.sandbox import Bubblewrap, Job, Sandbox
 from kimpipeline.settings import Limits
+from kimpipeline.supervise import used
 from tests.pipeline import world
 
 Run = Callable[..., Outcome]
@@ -190,6 +192,46 @@ def test_one_that_prints_gigabytes_is_ended(run: Run) -> None:
 def test_one_that_fills_the_disk_with_files_is_ended(run: Run) -> None:
     done = run("i=0; while :; do i=$((i + 1)); : >$i; done")
     assert done.fault == f"wrote more than {world.LIMITS.disk} bytes"
+
+
+DIG = 'import os; os.chdir("output")\nwhile True:\n  os.mkdir("a")\n  os.chdir("a")'
+
+
+def test_one_that_digs_without_end_is_ended_and_removed(run: Run, place: Path) -> None:
+    """Where no path reaches; neither the looks at it nor the removal give up there."""
+    done = run(f"exec python3 -c '{DIG}'")
+    assert done.fault
+    remove(place / "scratch")
+    assert not (place / "scratch").exists()
+
+
+def test_what_is_too_deep_is_not_taken_over(run: Run) -> None:
+    deep = DIG.replace("while True", "for _ in range(1500)")
+    done = run(f"python3 -c '{deep}'; {world.GOOD}")
+    assert done.fault.startswith("output cannot be taken over: ")
+
+
+def test_what_is_hidden_counts_as_too_much(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 10_000)
+    assert used(tmp_path) < 100_000
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(2100):  # deeper than a path may be long
+        os.mkdir("a", dir_fd=here)
+        deeper = os.open("a", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = deeper
+    os.close(here)
+    assert used(tmp_path) > 2**60
+    remove(tmp_path / "a")
+    assert used(tmp_path) < 100_000
+
+
+def test_an_item_that_cannot_be_copied_fails_its_job(place: Path, sandbox: Sandbox) -> None:
+    items = world.repository(place / "items")
+    os.mkfifo(place / "items" / world.TEST / "pipe")
+    (place / "scratch").mkdir()
+    done = pair.run(world.pair(items), place / "scratch", sandbox, world.LIMITS)
+    assert done.fault == f"{world.TEST} cannot be copied: Error"
 
 
 def test_one_that_takes_all_memory_is_ended(run: Run) -> None:

@@ -265,6 +265,14 @@ def test_results_too_long_for_a_message_are_delivered_all_the_same(
     assert station.delivered() == [JOB.job]
 
 
+def test_the_longest_failure_fits_in_a_message(station: Station, serve: Serve) -> None:
+    """Of characters that take four bytes each, and of those that JSON doubles."""
+    script = "import sys; sys.stdout.write(chr(0x1F600) * 99999); sys.stderr.write(chr(34) * 99999)"
+    runner(station, f"python3 -X utf8 -c '{script}'; exit 3")
+    serve(body())
+    assert len(failure(station).log) > 3000
+
+
 def nothing() -> None:
     """A beat that nobody needs."""
 

@@ -6,7 +6,6 @@ import argparse
 import logging
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from kimpipeline import director as directing
 from kimpipeline import pair as pairs
 from kimpipeline import worker as working
 from kimpipeline.errors import PipelineError
+from kimpipeline.files import scratch
 from kimpipeline.items import Repository
 from kimpipeline.kimid import shown
 from kimpipeline.matching import installed, make_pair
@@ -170,9 +170,8 @@ def _run(found: Sequence[Pair], out: Path, settings: Settings) -> int:
         target = out / pair.id
         if target.exists():
             raise PipelineError(f"{target} exists; remove it, or say --out DIR")
-        with tempfile.TemporaryDirectory(prefix="pipeline-", dir="/var/tmp") as name:
-            Path(name).chmod(0o755)  # the job's user has to reach what is in it
-            outcome = pairs.run(pair, Path(name), sandbox, settings.limits)
+        with scratch() as folder:
+            outcome = pairs.run(pair, folder, sandbox, settings.limits)
             try:
                 out.mkdir(parents=True, exist_ok=True)
                 pairs.keep(outcome, target)

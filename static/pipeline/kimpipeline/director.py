@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from pydantic import ValidationError
+
 from kimpipeline.errors import ItemError, MessageError, PipelineError, QueueError
 from kimpipeline.items import Repository
 from kimpipeline.kimid import TESTS
@@ -109,7 +111,10 @@ class Director:
                 entries |= self._entries(needed, priority, (*above, pair.test.kimid))
                 needs.append(needed.id)
         items = tuple(each.kimid for each in pair.others)
-        job = Job(job=pair.id, test=pair.test.kimid, model=pair.model.kimid, items=items)
+        try:
+            job = Job(job=pair.id, test=pair.test.kimid, model=pair.model.kimid, items=items)
+        except ValidationError as error:
+            raise ItemError(f"no job: {error.errors()[0]['msg']}") from error
         return {**entries, pair.id: Entry(job, priority, tuple(needs))}
 
     def _queue_intended(self) -> None:

@@ -30,8 +30,16 @@ def take(source: Path, target: Path, largest: int) -> None:
     The job has ended, all its processes with it, so nothing changes meanwhile.
 
     Raises:
-        RunError: they are more than ``largest`` bytes or too many files, or a name is taken.
+        RunError: they are more than ``largest`` bytes or too many files, or a name is taken, or
+            too long or too deep.
     """
+    try:
+        _take(source, target, largest)
+    except (OSError, RecursionError) as error:
+        raise RunError(f"output cannot be taken over: {type(error).__name__}") from error
+
+
+def _take(source: Path, target: Path, largest: int) -> None:
     left, files = largest, 0
     for path, folders, names in os.walk(source):  # does not go into links to folders
         here = target / Path(path).relative_to(source)

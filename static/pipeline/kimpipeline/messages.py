@@ -11,7 +11,7 @@ from kimpipeline.kimid import MODELS, TESTS, JobId, KimId, job_id, kind
 
 Priority = Annotated[int, Field(ge=0, le=2**32 - 1, strict=True)]
 Line = Annotated[str, Field(max_length=2000)]
-LOG = 16_000  # characters of a log that travel with a failure
+LOG = 12_000  # characters of a log that travel with a failure; four bytes each at the most
 
 UPDATES, JOBS, RESULTS, ERRORS = "updates", "jobs", "results", "errors"
 

@@ -96,8 +96,7 @@ def run(
     ended = Ended("", 0.0, 0.0)
     began = time.time()
     try:
-        # the items' own links stay links: the sandbox decides what they lead to
-        shutil.copytree(pair.test.path, folder, symlinks=True)
+        _copy(pair.test, folder)
         _empty(folder / "output")
         before = _give(given, folder / "dependencies") if given else {}
         (target / "pipeline.stdin").write_text(stdin(pair, before))
@@ -113,11 +112,19 @@ def run(
             raise RunError(ended.fault)
         results.check(target / "results.edn", pair.test.spec.properties)
         fault = ""
-    except (RunError, ItemError, shutil.Error) as error:
+    except (RunError, ItemError) as error:
         fault = str(error).replace("\n", " ")
         _disown(target)
     _describe(pair, target, fault, ended, sandbox, began)
     return Outcome(target, fault, ended.seconds)
+
+
+def _copy(test: Item, folder: Path) -> None:
+    try:
+        # the item's own links stay links: the sandbox decides what they lead to
+        shutil.copytree(test.path, folder, symlinks=True)
+    except (OSError, RecursionError) as error:
+        raise ItemError(f"{test.kimid} cannot be copied: {type(error).__name__}") from error
 
 
 def _empty(folder: Path) -> None:

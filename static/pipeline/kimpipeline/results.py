@@ -46,7 +46,7 @@ def check(path: Path, expected: tuple[str, ...]) -> list[dict[str, Any]]:
         except KIMPropertyError as error:
             reason = re.sub(r"\s+", " ", re.sub(r"ERROR\(@\w+\): ", "", str(error))).strip()
             raise RunError(f"{path.name}: {reason}") from error
-        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+        except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
             # what kim_property says of a value that is of quite another kind
             raise RunError(f"{path.name}: not a property instance: {error}") from error
         if expected and instance["property-id"] not in expected:

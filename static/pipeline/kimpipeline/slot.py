@@ -6,12 +6,12 @@ import contextlib
 import fcntl
 import os
 import select
-import shutil
 import signal
 from pathlib import Path
 from typing import Self
 
 from kimpipeline.errors import SandboxError
+from kimpipeline.files import remove
 from kimpipeline.messages import LOG
 from kimpipeline.said import tail
 
@@ -60,7 +60,7 @@ class Slot:
     def clear(self) -> None:
         """Remove what the last job left."""
         for path in self._root.iterdir():
-            shutil.rmtree(path)
+            remove(path)
 
     def lost(self, job: str) -> str:
         """What the job said on this machine when its workers died; empty if it was never here."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -107,7 +108,10 @@ def _exit_fault(code: int) -> str:
 
 
 def used(folder: Path) -> int:
-    """Bytes that a folder's files take on the disk; what vanishes meanwhile counts as nothing."""
+    """Bytes that a folder's files take on the disk; what vanishes meanwhile counts as nothing.
+
+    One who hides files, where paths grow too long or reading is forbidden, used up all there is.
+    """
     total, folders = 0, [os.fspath(folder)]
     while folders:
         try:
@@ -121,6 +125,8 @@ def used(folder: Path) -> int:
                         total += max(size, _BLOCK)
                     except FileNotFoundError:
                         continue
-        except (FileNotFoundError, PermissionError):
+        except FileNotFoundError:
             continue
+        except OSError:
+            return sys.maxsize
     return total

@@ -103,7 +103,7 @@ class Worker:
             return
         try:
             outcome = self._run(job, beat)
-        except (ItemError, MessageError) as error:
+        except ItemError as error:
             self._fail(reserved, job, str(error), "")
             return
         log.info("%s: %s after %.1f s", job.job, outcome.fault or "good", outcome.seconds)
@@ -142,14 +142,11 @@ class Worker:
 
     def _succeed(self, reserved: Reserved, job: Job, outcome: Outcome) -> None:
         text = (outcome.folder / "results.edn").read_text()
-        largest = self._settings.queue.largest // 4  # JSON may double it, and there is more
-        result = Result(
-            job=job.job,
-            worker=self._name,
-            seconds=outcome.seconds,
-            results=text if len(text) <= largest else "",
-        )
-        self._queue.put(RESULTS, result)
+        result = Result(job=job.job, worker=self._name, seconds=outcome.seconds, results=text)
+        try:
+            self._queue.put(RESULTS, result)
+        except MessageError:  # they are too long to be told; they are delivered
+            self._queue.put(RESULTS, result.model_copy(update={"results": ""}))
         self._queue.delete(reserved)
 
     def _fail(self, reserved: Reserved, job: Job, reason: str, said: str) -> None:
