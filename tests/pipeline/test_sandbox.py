@@ -13,6 +13,7 @@ from kimpipeline import sandbox, systemd
 from kimpipeline.errors import SandboxError
 from kimpipeline.sandbox import Bubblewrap, Job, choose, environment
 from kimpipeline.settings import Limits, Settings
+from kimpipeline.supervise import probe
 from kimpipeline.systemd import Systemd
 
 JOB = Job(("./runner",), Path("/w/test"), Path("/i"), Limits(seconds=9, memory=2**28, processes=8))
@@ -31,24 +32,50 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("uid", "booted", "wanted", "expected"),
+    ("uid", "controllers", "wanted", "expected"),
     [
-        (0, True, "auto", "systemd"),
-        (0, False, "auto", "bubblewrap"),
-        (1000, True, "auto", "bubblewrap"),
-        (0, True, "bubblewrap", "bubblewrap"),
-        (1000, False, "systemd", "systemd"),
+        (0, "cpu io memory pids", "auto", "systemd"),
+        (0, "cpu io memory pids", "systemd", "systemd"),
+        (0, "cpu io memory", "auto", "bubblewrap"),  # a fork bomb would have the machine
+        (0, None, "auto", "bubblewrap"),
+        (1000, "cpu io memory pids", "auto", "bubblewrap"),
+        (0, "cpu io memory pids", "bubblewrap", "bubblewrap"),
     ],
 )
 def test_the_sandbox_is_the_one_that_can_be_had(
-    uid: int, booted: bool, wanted: str, expected: str, monkeypatch: pytest.MonkeyPatch
+    uid: int,
+    controllers: str | None,
+    wanted: str,
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: uid)
-    monkeypatch.setattr(Path, "is_dir", lambda _: booted)
-    chosen = choose(Settings.model_validate({"sandbox": wanted}))
+    _machine(tmp_path, controllers)
+    chosen = choose(Settings.model_validate({"sandbox": wanted}), tmp_path)
     assert chosen.name == expected
     if isinstance(chosen, Bubblewrap):
         assert chosen.user == ("nobody" if uid == 0 else None)
+
+
+@pytest.mark.parametrize(
+    ("uid", "controllers"), [(0, "cpu memory"), (0, None), (1000, "memory pids")]
+)
+def test_a_systemd_that_cannot_limit_is_refused(
+    uid: int, controllers: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    _machine(tmp_path, controllers)
+    with pytest.raises(SandboxError, match="memory and pids controllers"):
+        choose(Settings(sandbox="systemd"), tmp_path)
+
+
+def _machine(root: Path, controllers: str | None) -> None:
+    """One whose systemd has these controllers of cgroup v2; or none runs there."""
+    if controllers is not None:
+        (root / "run/systemd/system").mkdir(parents=True)
+        (root / "sys/fs/cgroup").mkdir(parents=True)
+        (root / "sys/fs/cgroup/cgroup.controllers").write_text(f"{controllers}\n")
 
 
 def test_systemd_is_asked_for_all_of_the_limits(tools: Path) -> None:
@@ -110,6 +137,14 @@ def test_a_unit_is_killed_by_its_name(tools: Path, tmp_path: Path) -> None:
     asked = (tools / "systemctl.asked").read_text().split()
     assert asked == ["kill", "--signal=KILL", unit]
     assert running.process.returncode == 0
+
+
+def test_a_machine_that_cannot_run_jobs_is_known_before_the_first(tools: Path) -> None:
+    probe(Systemd("root"))
+    program = tools / "systemd-run"
+    program.write_text("#!/bin/sh\necho first >&2\necho no bus >&2\nexit 1\n")
+    with pytest.raises(SandboxError, match=r"^systemd cannot shut a job in: no bus$"):
+        probe(Systemd("root"))
 
 
 def test_a_tool_that_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:

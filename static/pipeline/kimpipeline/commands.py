@@ -22,6 +22,7 @@ from kimpipeline.matching import pairs as matching_pairs
 from kimpipeline.pair import Pair
 from kimpipeline.sandbox import choose
 from kimpipeline.settings import Settings, load
+from kimpipeline.supervise import probe
 from kimpipeline.verify import faults
 
 FAULT, FAILED = 1, 2  # exit codes: it could not be done; it was done, and a Test failed
@@ -114,6 +115,7 @@ def worker(argv: Sequence[str] | None = None) -> int:
         if not given.slot.isalnum():
             raise PipelineError(f"--slot {shown(given.slot)}: letters and digits only")
         sandbox = choose(settings)
+        probe(sandbox)
         working.work(settings, sandbox, given.slot, _told_to_stop())
         return 0
 
@@ -164,6 +166,7 @@ def _told_to_stop() -> Callable[[], bool]:
 def _run(found: Sequence[Pair], out: Path, settings: Settings) -> int:
     """Run pairs one after another, a line for each; their results directories go to ``out``."""
     sandbox = choose(settings)
+    probe(sandbox)
     print(f"{len(found)} to run, by {sandbox.name}", file=sys.stderr)
     code = 0
     for pair in found:

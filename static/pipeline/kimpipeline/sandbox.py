@@ -61,21 +61,34 @@ class Sandbox(Protocol):
         """Start a job; a SandboxError if this machine cannot."""
 
 
-def choose(settings: Settings) -> Sandbox:
-    """The sandbox that the settings name; for ``auto`` the one this machine has.
+def choose(settings: Settings, root: Path = Path("/")) -> Sandbox:
+    """The sandbox that the settings name; for ``auto`` the one that the machine at ``root`` has.
 
     Raises:
-        SandboxError: it has none.
+        SandboxError: it does not have the one that they name.
     """
-    wanted = settings.sandbox
-    if wanted == "auto":
-        has_systemd = os.geteuid() == 0 and Path("/run/systemd/system").is_dir()
-        wanted = "systemd" if has_systemd else "bubblewrap"
-    if wanted == "systemd":
+    able = os.geteuid() == 0 and _has_systemd(root)
+    if settings.sandbox == "systemd" and not able:
+        raise SandboxError(
+            "systemd can shut jobs in only for root, where cgroup v2 has the"
+            " memory and pids controllers"
+        )
+    if able and settings.sandbox != "bubblewrap":
         from kimpipeline.systemd import Systemd
 
         return Systemd(settings.job_user)
     return Bubblewrap(settings.job_user if os.geteuid() == 0 else None)
+
+
+def _has_systemd(root: Path) -> bool:
+    """Whether systemd runs there and can limit: it takes MemoryMax and TasksMax in any case, and
+    without the controllers a job that forks without end has the whole machine.
+    """
+    try:
+        controllers = (root / "sys/fs/cgroup/cgroup.controllers").read_text().split()
+    except OSError:
+        return False
+    return (root / "run/systemd/system").is_dir() and {"memory", "pids"} <= set(controllers)
 
 
 def find(program: str, package: str) -> str:

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from kimpipeline.files import open_regular
+from kimpipeline.errors import SandboxError
+from kimpipeline.files import open_regular, scratch
 from kimpipeline.sandbox import Job, Running, Sandbox
+from kimpipeline.settings import Limits
 from kimpipeline.waiting import ends_within
 
 _BLOCK = 4096
@@ -66,6 +68,29 @@ def supervise(
     code = running.process.wait()
     seconds = time.monotonic() - began
     return Ended(fault or _exit_fault(code), seconds, _cpu(job.folder / _TIMES))
+
+
+def probe(sandbox: Sandbox) -> None:
+    """Shut in a program that does nothing, once before the first job.
+
+    systemd-run's exit code does not tell its own failure from that of a job, and a job must not be
+    able to pass itself off as a broken machine, on which it would be tried again for ever.
+
+    Raises:
+        SandboxError: this machine cannot run jobs.
+    """
+    with (
+        scratch() as folder,
+        (folder / "stderr").open("w+b") as said,
+        Path(os.devnull).open("rb") as fed,
+    ):
+        (folder / "test").mkdir()
+        job = Job(("true",), folder / "test", folder, Limits(seconds=60))
+        ended = supervise(sandbox, job, (fed, said, said), folder, lambda: None)
+        said.seek(0)
+        line = said.read(1000).decode(errors="replace").strip().rpartition("\n")[2]
+    if ended.fault:
+        raise SandboxError(f"{sandbox.name} cannot shut a job in: {line or ended.fault}")
 
 
 def _watch(
