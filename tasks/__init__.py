@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-# inv puts this folder itself on the path, not the project's root.
+# inv puts this folder itself on the path, not the project's root; the runner is a package apart.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "static" / "pipeline"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from invoke.collection import Collection

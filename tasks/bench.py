@@ -28,6 +28,7 @@ from tasks.progress import console
 from tests.bench.build import build
 from tests.bench.package import package
 from tests.bench.provision import provision
+from tests.bench.queue import queue
 from tests.bench.resnap import resnap
 from tests.bench.root import root
 from tests.bench.rows import Bench, Row
@@ -38,6 +39,7 @@ BENCHES: Mapping[str, Bench] = {
     "build": build,
     "package": package,
     "provision": provision,
+    "queue": queue,
     "resnap": resnap,
     "root": root,
     "shrink": shrink,

@@ -19,6 +19,7 @@ from deploys.errors import BoxError
 _PACKAGES = {
     "VBoxManage": "virtualbox, in contrib of unstable alone",
     "blkid": "util-linux",
+    "bwrap": "bubblewrap",
     "chroot": "coreutils",
     "losetup": "mount",
     "lvm": "lvm2",

@@ -1,0 +1,187 @@
+"""What is typed: the commands of a devel box, and the two services."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from kimpipeline import director as directing
+from kimpipeline import pair as pairs
+from kimpipeline import worker as working
+from kimpipeline.errors import PipelineError
+from kimpipeline.files import scratch
+from kimpipeline.items import Repository
+from kimpipeline.kimid import shown
+from kimpipeline.matching import installed, make_pair
+from kimpipeline.matching import pairs as matching_pairs
+from kimpipeline.pair import Pair
+from kimpipeline.sandbox import choose
+from kimpipeline.settings import Settings, load
+from kimpipeline.supervise import probe
+from kimpipeline.verify import faults
+
+FAULT, FAILED = 1, 2  # exit codes: it could not be done; it was done, and a Test failed
+
+
+def run_pair(argv: Sequence[str] | None = None) -> int:
+    """``pipeline-run-pair``: one Test with one Model."""
+    parser = _parser("pipeline-run-pair", "Run a Test with a Model.")
+    parser.add_argument("test", metavar="TEST", help="the Test's KIM id")
+    parser.add_argument("model", metavar="MODEL", help="the Model's KIM id")
+    _out(parser)
+
+    def do(given: argparse.Namespace, settings: Settings) -> int:
+        return _run(
+            [make_pair(Repository(settings.folders.items), given.test, given.model)],
+            given.out,
+            settings,
+        )
+
+    return _guarded(parser, argv, do)
+
+
+def run_matches(argv: Sequence[str] | None = None) -> int:
+    """``pipeline-run-matches``: all pairs that an item takes part in."""
+    parser = _parser("pipeline-run-matches", "Run all pairs that an item takes part in.")
+    parser.add_argument("item", metavar="ITEM", help="the KIM id of a Test, a Model or a driver")
+    parser.add_argument("--list", action="store_true", help="only say which pairs they are")
+    _out(parser)
+
+    def do(given: argparse.Namespace, settings: Settings) -> int:
+        here = Repository(settings.folders.items)
+        found = matching_pairs(here, given.item, installed(settings.folders.models))
+        if not found:
+            raise PipelineError(f"{given.item}: no Test and installed Model match by it")
+        if given.list:
+            for pair in found:
+                print(pair.test.kimid, pair.model.kimid)
+            return 0
+        return _run(found, given.out, settings)
+
+    return _guarded(parser, argv, do)
+
+
+def verify(argv: Sequence[str] | None = None) -> int:
+    """``pipeline-verify``: whether an item is in KIM's format, and whole."""
+    parser = _parser("pipeline-verify", "Check that an item is in KIM's format, and whole.")
+    parser.add_argument("item", metavar="ITEM", help="its KIM id")
+
+    def do(given: argparse.Namespace, settings: Settings) -> int:
+        found = faults(Repository(settings.folders.items), given.item)
+        for line in found:
+            print(f"{given.item}: {line}")
+        if not found:
+            print(f"{given.item}: good")
+        return FAILED if found else 0
+
+    return _guarded(parser, argv, do)
+
+
+def items(argv: Sequence[str] | None = None) -> int:
+    """``pipeline-items``: the items here; what completes their names on a command line."""
+    parser = _parser("pipeline-items", "Say which items are here.")
+    parser.add_argument("kinds", metavar="KIND", nargs="*", help="as TE, MO; none: all")
+
+    def do(given: argparse.Namespace, settings: Settings) -> int:
+        for name in Repository(settings.folders.items).names(*given.kinds):
+            print(name)
+        return 0
+
+    return _guarded(parser, argv, do)
+
+
+def director(argv: Sequence[str] | None = None) -> int:
+    """``pipeline-director``: the service that makes jobs of updates."""
+    parser = _parser("pipeline-director", "Make jobs of updates, until told to stop.")
+
+    def do(_given: argparse.Namespace, settings: Settings) -> int:
+        directing.work(settings, _told_to_stop())
+        return 0
+
+    return _guarded(parser, argv, do)
+
+
+def worker(argv: Sequence[str] | None = None) -> int:
+    """``pipeline-worker``: the service that runs jobs, one for each CPU."""
+    parser = _parser("pipeline-worker", "Run jobs from the queue, until told to stop.")
+    parser.add_argument("--slot", default="0", help="a name that no other worker here has")
+
+    def do(given: argparse.Namespace, settings: Settings) -> int:
+        if not given.slot.isalnum():
+            raise PipelineError(f"--slot {shown(given.slot)}: letters and digits only")
+        sandbox = choose(settings)
+        probe(sandbox)
+        working.work(settings, sandbox, given.slot, _told_to_stop())
+        return 0
+
+    return _guarded(parser, argv, do)
+
+
+def _parser(name: str, about: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(name, description=about)
+    parser.add_argument("--settings", type=Path, metavar="FILE", help="a TOML file")
+    return parser
+
+
+def _out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="where the results directories go; not given: here",
+    )
+
+
+def _guarded(
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    do: Callable[[argparse.Namespace, Settings], int],
+) -> int:
+    given = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        return do(given, load(given.settings))
+    except PipelineError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return FAULT
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _told_to_stop() -> Callable[[], bool]:
+    """Whether systemd has asked the service to stop. Any fault ends it too, and systemd starts it
+    anew: that is how it gets a new connection.
+    """
+    told = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: told.set())
+    return told.is_set
+
+
+def _run(found: Sequence[Pair], out: Path, settings: Settings) -> int:
+    """Run pairs one after another, a line for each; their results directories go to ``out``."""
+    sandbox = choose(settings)
+    probe(sandbox)
+    print(f"{len(found)} to run, by {sandbox.name}", file=sys.stderr)
+    code = 0
+    for pair in found:
+        target = out / pair.id
+        if target.exists():
+            raise PipelineError(f"{target} exists; remove it, or say --out DIR")
+        with scratch() as folder:
+            outcome = pairs.run(pair, folder, sandbox, settings.limits)
+            try:
+                out.mkdir(parents=True, exist_ok=True)
+                pairs.keep(outcome, target)
+            except OSError as error:
+                raise PipelineError(f"{target}: {error.strerror}") from error
+        word = outcome.fault or "good"
+        print(f"{pair.test.kimid} {pair.model.kimid}: {word} ({outcome.seconds:.1f} s) {target}")
+        if outcome.fault:
+            code = FAILED
+    return code

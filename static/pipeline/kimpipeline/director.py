@@ -1,0 +1,160 @@
+"""The director: makes jobs of updates, each once, and hears what became of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from pydantic import ValidationError
+
+from kimpipeline.errors import ItemError, MessageError, PipelineError, QueueError
+from kimpipeline.items import Repository
+from kimpipeline.kimid import TESTS
+from kimpipeline.ledger import Entry, Ledger
+from kimpipeline.matching import installed, make_pair, pairs
+from kimpipeline.messages import ERRORS, JOBS, RESULTS, UPDATES, Failure, Job, Result, Update, parse
+from kimpipeline.pair import Pair
+from kimpipeline.queue import Queue, Reserved
+from kimpipeline.settings import Settings
+
+log = logging.getLogger("pipeline-director")
+
+
+class Director:
+    """Works on one connection; after a QueueError it is to be made anew."""
+
+    def __init__(self, settings: Settings, queue: Queue, ledger: Ledger) -> None:
+        self._settings = settings
+        self._queue = queue
+        self._ledger = ledger
+        self._items = Repository(settings.folders.items)
+        self._holding = False
+
+    def recover(self) -> None:
+        """Queue what an earlier director intended and did not, and nothing a second time.
+
+        What is on the queue is looked up there first. What is not, was never put, or is done with:
+        then what was said of it is on the queue, and is heard before anything is put.
+        """
+        intended = self._ledger.intended()
+        if intended:
+            names = {entry.job.job for entry, _ in intended}
+            newest = self._queue.newest()
+            first = min(after for _, after in intended) + 1
+            self._ledger.queued(names & set(self._found(first, newest)))
+            self._holding = True
+            while self.serve(0):
+                pass
+            self._holding = False
+        self._queue_intended()
+
+    def serve(self, timeout: float) -> bool:
+        """Take one message, if there is one within ``timeout`` seconds.
+
+        Raises:
+            QueueError: the connection is of no use any more.
+        """
+        reserved = self._queue.reserve(timeout)
+        if reserved is None:
+            return False
+        try:
+            self._heard(reserved)
+        except QueueError:
+            raise
+        except PipelineError as error:
+            # it stays where an operator finds it, and may be kicked when it is mended
+            log.warning("%s %d: %s", reserved.tube, reserved.id, error)
+            self._queue.bury(reserved)
+        else:
+            self._queue.delete(reserved)
+        return True
+
+    def _heard(self, reserved: Reserved) -> None:
+        if reserved.tube == UPDATES:
+            self._updated(parse(Update, reserved.body))
+        elif reserved.tube == RESULTS:
+            result = parse(Result, reserved.body)
+            if self._ledger.done(result):
+                log.info("%s is done, by %s", result.job, result.worker)
+                self._ledger.wake(self._queue.newest())
+                self._queue_intended()
+        else:
+            failure = parse(Failure, reserved.body)
+            if self._ledger.failed(failure):
+                log.warning("%s failed: %s", failure.job, failure.reason)
+
+    def _updated(self, update: Update) -> None:
+        found = pairs(self._items, update.kimid, installed(self._settings.folders.models))
+        if update.status != "approved":
+            log.info("%s is %s: %d pairs", update.kimid, update.status, len(found))
+            return
+        entries: dict[str, Entry] = {}
+        for pair in found:
+            try:
+                entries |= self._entries(pair, update.priority, ())
+            except PipelineError as error:
+                log.warning("%s with %s: %s", pair.test.kimid, pair.model.kimid, error)
+        self._ledger.intend(entries.values(), self._queue.newest())
+        self._ledger.wake(self._queue.newest())
+        self._queue_intended()
+        log.info("%s: %d pairs", update.kimid, len(entries))
+
+    def _entries(self, pair: Pair, priority: int, above: tuple[str, ...]) -> dict[str, Entry]:
+        """A pair's job, and those of the Tests whose results it needs, with its Model."""
+        if pair.test.kimid in above:
+            raise ItemError(f"{pair.test.kimid} needs its own results")
+        entries: dict[str, Entry] = {}
+        needs = []
+        for other in pair.others:
+            if other.kind in TESTS:
+                needed = make_pair(self._items, other.kimid, pair.model.kimid)
+                entries |= self._entries(needed, priority, (*above, pair.test.kimid))
+                needs.append(needed.id)
+        items = tuple(each.kimid for each in pair.others)
+        try:
+            job = Job(job=pair.id, test=pair.test.kimid, model=pair.model.kimid, items=items)
+        except ValidationError as error:
+            raise ItemError(f"no job: {error.errors()[0]['msg']}") from error
+        return {**entries, pair.id: Entry(job, priority, tuple(needs))}
+
+    def _queue_intended(self) -> None:
+        if self._holding:
+            return
+        put = []
+        try:
+            for entry, _ in self._ledger.intended():
+                try:
+                    self._queue.put(JOBS, entry.job, entry.priority)
+                except MessageError as error:
+                    self._ledger.failed(Failure(job=entry.job.job, worker="", reason=str(error)))
+                    continue
+                put.append(entry.job.job)
+        finally:
+            self._ledger.queued(put)
+
+    def _found(self, first: int, newest: int) -> list[str]:
+        """The jobs on the queue whose ids there are from ``first`` to before ``newest``."""
+        found = []
+        for identifier in range(first, newest):
+            body = self._queue.peek(identifier)
+            try:
+                found.append(parse(Job, body or b"").job)
+            except MessageError:
+                continue  # gone, or another kind of message
+        return found
+
+
+def work(settings: Settings, stopped: Callable[[], bool]) -> None:
+    """Direct until ``stopped``, on one connection.
+
+    Raises:
+        QueueError: the connection is lost.
+    """
+    with (
+        Ledger(settings.folders.ledger) as ledger,
+        Queue(settings.queue, UPDATES, RESULTS, ERRORS) as queue,
+    ):
+        director = Director(settings, queue, ledger)
+        director.recover()
+        while not stopped():
+            director.serve(settings.queue.patience)

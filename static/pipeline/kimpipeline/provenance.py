@@ -1,0 +1,35 @@
+"""Where a result comes from: the box's frozen software, and this boot of it."""
+
+from __future__ import annotations
+
+import platform
+import re
+from pathlib import Path
+
+# Of /run/resnap; "failed" has no worker, and without a verdict the machine is no box.
+_VERDICTS = ("fresh", "kept", "golden", "failed")
+
+
+def provenance(root: Path = Path("/")) -> dict[str, str]:
+    """Of the machine whose filesystem is ``root``; a value it does not have is left out.
+
+    ``manifest`` is the hash of /etc/pipeline-release, ``reset`` the verdict of /run/resnap.
+    """
+    release = _text(root / "etc/pipeline-release")
+    manifest = re.search(r"^MANIFEST=([0-9a-f]{64})$", release, re.MULTILINE)
+    verdicts = [name for name in _VERDICTS if (root / "run/resnap" / name).exists()]
+    found = {
+        "manifest": manifest[1] if manifest else "",
+        "reset": verdicts[0] if verdicts else "",
+        "boot-id": _text(root / "proc/sys/kernel/random/boot_id").strip(),
+        "kernel": platform.release(),
+        "hostname": platform.node(),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

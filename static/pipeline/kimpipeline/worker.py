@@ -1,0 +1,188 @@
+"""A worker: takes a job, runs it, delivers what came of it, says so; one at a time.
+
+A job stays on the queue until all of that is done, so one whose worker is gone is another's. Then
+it runs again, and its results, named by the job, take the place of what the first one delivered.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from kimpipeline import pair as pairs
+from kimpipeline import results
+from kimpipeline.errors import (
+    ItemError,
+    LostError,
+    MessageError,
+    PipelineError,
+    SandboxError,
+    TransferError,
+)
+from kimpipeline.items import Repository
+from kimpipeline.matching import make_pair
+from kimpipeline.messages import ERRORS, JOBS, LOG, RESULTS, Failure, Job, Result, parse
+from kimpipeline.pair import Outcome
+from kimpipeline.queue import Queue, Reserved
+from kimpipeline.said import tail
+from kimpipeline.sandbox import Sandbox
+from kimpipeline.settings import Settings
+from kimpipeline.slot import Slot
+from kimpipeline.transfer import deliver, fetch
+
+log = logging.getLogger("pipeline-worker")
+_AGAIN = 30  # seconds until a job that this machine could not serve may be taken again
+
+
+class Stopped(PipelineError):  # noqa: N818 - what was asked for; not a fault
+    """The worker was told to stop."""
+
+
+class Worker:
+    """Works on one connection, in one slot of this machine."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        queue: Queue,
+        sandbox: Sandbox,
+        slot: Slot,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._settings = settings
+        self._queue = queue
+        self._sandbox = sandbox
+        self._slot = slot
+        self._stopped = stopped
+        self._items = Repository(settings.folders.items)
+        self._name = f"{platform.node()}/{slot.name}"
+
+    def serve(self, timeout: float) -> bool:
+        """Take one job, if there is one within ``timeout`` seconds, and see it through.
+
+        Raises:
+            QueueError: the connection is of no use any more.
+            SandboxError: this machine cannot run jobs; the job was given back.
+            Stopped: likewise, as the worker is to stop.
+        """
+        reserved = self._queue.reserve(timeout)
+        if reserved is None:
+            return False
+        beat = self._beat(reserved)
+        try:
+            self._attend(reserved, beat)
+        except LostError as error:
+            log.warning("%d: %s", reserved.id, error)
+        except TransferError as error:
+            log.warning("%d: %s", reserved.id, error)
+            self._queue.release(reserved, _AGAIN)
+        except SandboxError:
+            self._queue.release(reserved, _AGAIN)
+            raise
+        except Stopped:
+            self._queue.release(reserved)
+            raise
+        return True
+
+    def _attend(self, reserved: Reserved, beat: Callable[[], None]) -> None:
+        try:
+            job = parse(Job, reserved.body)
+        except MessageError as error:
+            # there is no job to name, so no word of it but this: it stays, buried
+            log.warning("%s %d: %s", reserved.tube, reserved.id, error)
+            self._queue.bury(reserved)
+            return
+        lives = self._settings.queue.lives
+        if reserved.deaths >= lives * (1 + reserved.buries):  # a kick gives it new ones
+            reason = f"it ended its worker {reserved.deaths} times"
+            self._fail(reserved, job, reason, self._slot.lost(job.job))
+            return
+        try:
+            outcome = self._run(job, beat)
+        except ItemError as error:
+            self._fail(reserved, job, str(error), "")
+            return
+        log.info("%s: %s after %.1f s", job.job, outcome.fault or "good", outcome.seconds)
+        self._deliver(outcome, job, beat)
+        if outcome.fault:
+            self._fail(reserved, job, outcome.fault, tail(outcome.folder))
+        else:
+            self._succeed(reserved, job, outcome)
+        self._slot.clear()
+
+    def _run(self, job: Job, beat: Callable[[], None]) -> Outcome:
+        for kimid in (job.test, job.model, *job.items):
+            fetch(kimid, self._items, self._settings.remote, beat)
+        pair = make_pair(self._items, job.test, job.model)
+        if pair.id != job.job:
+            raise ItemError("the items need others than the job says")
+        folder = self._slot.folder(job.job)
+        return pairs.run(pair, folder, self._sandbox, self._settings.limits, beat, job.given)
+
+    def _deliver(self, outcome: Outcome, job: Job, beat: Callable[[], None]) -> None:
+        """Try until it succeeds, for as long as one transfer may take: a run may have been long."""
+        remote = self._settings.remote
+        deadline = time.monotonic() + remote.timeout
+        while True:
+            try:
+                deliver(outcome.folder, job.job, remote, beat)
+                return
+            except TransferError as error:
+                if time.monotonic() > deadline:
+                    raise
+                log.warning("%s; again in a moment", error)
+            pause = time.monotonic() + min(5.0, remote.timeout / 10)
+            while time.monotonic() < pause:
+                beat()
+                threading.Event().wait(0.2)
+
+    def _succeed(self, reserved: Reserved, job: Job, outcome: Outcome) -> None:
+        text = (outcome.folder / "results.edn").read_text()
+        result = Result(job=job.job, worker=self._name, seconds=outcome.seconds, results=text)
+        try:
+            self._queue.put(RESULTS, result)
+        except MessageError:  # they are too long to be told; they are delivered
+            self._queue.put(RESULTS, result.model_copy(update={"results": ""}))
+        self._queue.delete(reserved)
+
+    def _fail(self, reserved: Reserved, job: Job, reason: str, said: str) -> None:
+        failure = Failure(job=job.job, worker=self._name, reason=reason[:2000], log=said[-LOG:])
+        self._queue.put(ERRORS, failure)
+        self._queue.bury(reserved)
+
+    def _beat(self, reserved: Reserved) -> Callable[[], None]:
+        """What is to be called now and then: a sign of life every third of the time to run."""
+        every = self._settings.queue.ttr / 3
+        last = time.monotonic()
+
+        def beat() -> None:
+            nonlocal last
+            if self._stopped():
+                raise Stopped("told to stop")
+            if time.monotonic() - last >= every:
+                self._queue.touch(reserved)
+                last = time.monotonic()
+
+        return beat
+
+
+def work(settings: Settings, sandbox: Sandbox, slot: str, stopped: Callable[[], bool]) -> None:
+    """Work until ``stopped``, on one connection.
+
+    Raises:
+        QueueError: the connection is lost.
+        SandboxError: this machine cannot run jobs, or another worker is in the slot.
+    """
+    with (
+        Slot(settings.folders.work, slot) as own,
+        Queue(settings.queue, JOBS) as queue,
+        suppress(Stopped),
+    ):
+        results.properties()  # takes longer than a short job
+        worker = Worker(settings, queue, sandbox, own, stopped)
+        while not stopped():
+            worker.serve(settings.queue.patience)

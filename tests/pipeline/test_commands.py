@@ -1,0 +1,195 @@
+"""The commands as they are typed: what they print, where, their exit codes, and completion."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kimpipeline import commands
+from kimpipeline.settings import load
+from tests.pipeline import world
+
+Run = Callable[..., tuple[int, str, str]]
+COMPLETION = Path(__file__).parents[2] / "static/pipeline/completions/pipeline"
+
+
+@pytest.fixture
+def settings(place: Path) -> Path:
+    """The items of world.repository, and its Model installed."""
+    world.repository(place / "items")
+    (place / "models" / world.MODEL).mkdir(parents=True)
+    file = place / "pipeline.toml"
+    file.write_text(
+        f'sandbox = "bubblewrap"\n[folders]\nitems = "{place}/items"\nmodels = ["{place}/models"]\n'
+    )
+    return file
+
+
+@pytest.fixture
+def run(settings: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command: its exit code, its stdout and its stderr."""
+
+    def run(name: str, *argv: str) -> tuple[int, str, str]:
+        command: Callable[[list[str]], int] = getattr(commands, name)
+        code = command([*argv, "--settings", str(settings)])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def test_a_pair_runs_and_its_results_stay(run: Run, place: Path) -> None:
+    out = place / "out"
+    code, said, _ = run("run_pair", world.TEST, world.MODEL, "--out", str(out))
+    (folder,) = out.iterdir()
+    assert code == 0
+    assert said.startswith(f"{world.TEST} {world.MODEL}: good (")
+    assert said.rstrip().endswith(str(folder))
+    assert (folder / "results.edn").exists()
+    code, said, error = run("run_pair", world.TEST, world.MODEL, "--out", str(out))
+    assert (code, said) == (1, "")
+    assert f"{folder} exists" in error
+
+
+def test_a_test_that_fails_has_an_exit_code_of_its_own(run: Run, place: Path) -> None:
+    world.program(place / "items" / world.TEST / "runner", "exit 5")
+    code, said, _ = run("run_pair", world.TEST, world.MODEL, "--out", str(place / "out"))
+    assert code == 2
+    assert ": failed with exit code 5 (" in said
+
+
+def test_all_matches_run(run: Run, place: Path) -> None:
+    code, said, _ = run("run_matches", world.DRIVER, "--list")
+    assert (code, said) == (0, f"{world.TEST} {world.MODEL}\n")
+    code, said, error = run("run_matches", world.MODEL, "--out", str(place / "out"))
+    assert (code, len(said.splitlines())) == (0, 1)
+    assert error.startswith("1 to run, by bubblewrap")
+    (place / "models" / world.MODEL).rmdir()
+    code, _, error = run("run_matches", world.TEST)
+    assert code == 1
+    assert error == f"pipeline-run-matches: {world.TEST}: no Test and installed Model match by it\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "argv"),
+    [
+        ("run_pair", ("../../etc", world.MODEL)),
+        ("run_pair", (world.TEST, "$(id)\n")),
+        ("run_pair", (world.TEST, world.DRIVER)),
+        ("run_matches", ("nothing",)),
+        ("verify", ("Other__TE_000000000999_000",)),
+        ("worker", ("--slot", "../x")),
+    ],
+)
+def test_a_fault_is_one_line(name: str, argv: tuple[str, ...], run: Run) -> None:
+    code, said, error = run(name, *argv)
+    assert (code, said) == (1, "")
+    assert len(error.splitlines()) == 1
+    assert error.startswith("pipeline-")
+
+
+def test_a_good_item_is_good(run: Run) -> None:
+    for kimid in (world.TEST, world.DRIVER, world.MODEL):
+        assert run("verify", kimid) == (0, f"{kimid}: good\n", "")
+
+
+def test_all_that_is_wrong_with_an_item_is_said(run: Run, place: Path) -> None:
+    folder = place / "items" / world.TEST
+    (folder / "runner").chmod(0o644)
+    (folder / "pipeline.stdin.tpl").write_text("@< query(1) >@")
+    spec = (folder / "kimspec.edn").read_text().replace(world.PROPERTY, "tag:none")
+    (folder / "kimspec.edn").write_text(spec)
+    code, said, _ = run("verify", world.TEST)
+    assert code == 2
+    assert [line.partition(": ")[2] for line in said.splitlines()] == [
+        "pipeline.stdin.tpl: '@< query(1) >@' is not MODELNAME or path(...)",
+        "runner may not be executed",
+        "tag:none is no property of KIM's",
+    ]
+    (folder / "kimspec.edn").write_text("{")
+    code, said, _ = run("verify", world.TEST)
+    assert code == 2
+    assert "kimspec.edn is not EDN" in said
+
+
+def test_items_are_listed_by_kind(run: Run) -> None:
+    assert run("items", "TE", "TD") == (0, f"{world.DRIVER}\n{world.TEST}\n", "")
+    assert len(run("items")[1].splitlines()) == 3
+
+
+def test_help_and_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (commands.run_pair, commands.run_matches, commands.verify, commands.items):
+        with pytest.raises(SystemExit) as ended:
+            command(["--help"])
+        assert ended.value.code == 0
+        assert "usage: pipeline-" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("queue = 3", "queue: "),
+        ("[queue]\nport = 99999", "queue.port: "),
+        ("[remote]\nitems = '-e sh'", "remote.items: "),
+        ("[remote]\nitems = 'host:$(id)/'", "remote.items: "),
+        ("[remote]\nresults = 'folder'", "remote.results: "),
+        ("unknown = 1", "unknown: "),
+        ("[", "Invalid"),
+    ],
+)
+def test_settings_that_are_wrong_are_one_line(
+    text: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "pipeline.toml"
+    file.write_text(text)
+    assert commands.items(["--settings", str(file)]) == 1
+    error = capsys.readouterr().err
+    assert reason in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("place", ["pipeline@gateway:", "gateway:", "gw:items/", "/srv/items/"])
+def test_where_items_may_come_from(place: str, tmp_path: Path) -> None:
+    file = tmp_path / "pipeline.toml"
+    file.write_text(f"[remote]\nitems = '{place}'")
+    assert load(file).remote.items == place
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["pipeline-run-pair", ""], [world.TEST]),
+        (["pipeline-run-pair", "Energy_f"], [world.TEST]),
+        (["pipeline-run-pair", "Pair"], []),
+        (["pipeline-run-pair", world.TEST, ""], [world.MODEL]),
+        (["pipeline-run-pair", "--out", "/", world.TEST, "P"], [world.MODEL]),
+        (["pipeline-run-pair", world.TEST, world.MODEL, ""], []),
+        (["pipeline-verify", "Energy__"], [world.DRIVER]),
+        (["pipeline-run-matches", "--list", "P"], [world.MODEL]),
+    ],
+)
+def test_bash_completes_item_names(
+    words: list[str], expected: list[str], settings: Path, tmp_path: Path
+) -> None:
+    code = "import sys; from kimpipeline.commands import items; sys.exit(items())"
+    world.program(tmp_path / "pipeline-items", f"exec '{sys.executable}' -c '{code}' \"$@\"")
+    script = '. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _pipeline "$1"\n'
+    script += 'printf "%s\\n" "${COMPREPLY[@]}"'
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PYTHONPATH": str(COMPLETION.parents[1]),
+        "KIMPIPELINE_SETTINGS": str(settings),
+    }
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", COMPLETION, *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout.split(), done.stderr) == (expected, "")

@@ -1,0 +1,197 @@
+"""Workers, director and queue killed at random instants: no job is lost, no result doubled."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from kimpipeline import edn, pair
+from kimpipeline.items import Repository
+from kimpipeline.ledger import Ledger
+from kimpipeline.messages import ERRORS, JOBS, UPDATES, Failure, parse
+from kimpipeline.sandbox import choose
+from kimpipeline.slot import Slot, end_left
+from tests.pipeline import world
+from tests.pipeline.station import Station, until
+
+
+def test_a_job_that_ends_its_worker_three_times_is_buried_with_its_log(station: Station) -> None:
+    runner = station.items / world.TEST / "runner"
+    world.program(runner, "echo it began; sleep 54322")
+    _ask(station, world.TEST)
+    director = station.start("director")
+    for _ in range(3):
+        worker = station.start("worker")
+        until(lambda: station.count(JOBS, "reserved") == 1)
+        until(lambda: "it began" in _stdout(station))
+        worker.kill()
+        worker.wait()
+        until(lambda: station.count(JOBS, "ready") == 1)
+    director.kill()  # it would take the word of it
+    director.wait()
+    worker = station.start("worker")
+    until(lambda: station.count(JOBS, "buried") == 1)
+    (body,) = station.bodies(ERRORS)
+    failure = parse(Failure, body)
+    assert failure.reason == "it ended its worker 3 times"
+    assert failure.log == "== pipeline.stdout\nit began\n"
+    # a kick gives it as many lives again
+    world.program(station.root / "worker/items" / world.TEST / "runner", world.GOOD)
+    with station.client() as client:
+        client.use(JOBS)
+        client.kick(1)
+    until(lambda: len(station.delivered()) == 1)
+    assert worker.poll() is None
+
+
+def _stdout(station: Station) -> str:
+    found = list((station.root / "worker/work/0").glob("*/*/pipeline.stdout"))
+    return found[0].read_text() if found else ""
+
+
+def _ask(station: Station, kimid: str) -> None:
+    station.put(UPDATES, json.dumps({"kimid": kimid}).encode())
+
+
+@dataclass
+class Services:
+    """As systemd does it: a service that ended, for whatever reason, is started again."""
+
+    station: Station
+    workers: int
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def keep(self) -> None:
+        for name in ("director", *(f"worker{n}" for n in range(self.workers))):
+            process = self.running.get(name)
+            if process is None or process.poll() is not None:
+                slot = ["--slot", name] if name != "director" else []
+                self.running[name] = self.station.start(name.rstrip("0123456789"), *slot)
+
+    def kill(self, chance: random.Random) -> None:
+        """One of them, or the queue, at this instant."""
+        name = chance.choice([*self.running, *self.running, "queue"])
+        if name == "queue":
+            self.station.kill_queue()
+            self.station.start_queue()
+        else:
+            self.running[name].kill()
+            self.running[name].wait()
+
+
+def many(station: Station, tests: int, seconds: float) -> None:
+    """As many Tests, all for one Model; every tenth fails."""
+    (station.models / world.MODEL).mkdir()
+    world.item(station.items, world.MODEL, species=["Al"])
+    world.program(world.item(station.items, world.DRIVER) / "runner", "true")
+    for number in range(tests):
+        lines = "exit 3" if number % 10 == 9 else world.GOOD
+        kimid = f"Energy_fcc_Al__TE_{number:012d}_000"
+        world.make_test(station.items, f"sleep {seconds}\n{lines}", kimid)
+
+
+def storm(station: Station, *, workers: int, jobs: int, kills: int, seconds: float) -> None:
+    """Ask for all jobs, kill at random instants, and wait until each has ended."""
+    chance = random.Random(20261124)
+    services = Services(station, workers)
+    services.keep()
+    _ask(station, world.MODEL)
+    settings = station.director_settings
+
+    def ended() -> int:
+        with Ledger(settings.folders.ledger) as ledger:
+            count = ledger.count()
+        return count.get("done", 0) + count.get("failed", 0)
+
+    until(lambda: settings.folders.ledger.exists())
+    done = 0
+    deadline = time.monotonic() + seconds
+
+    def due() -> bool:
+        """A kill for each part of the jobs that has ended: over all of the run."""
+        return done < kills and ended() >= done * jobs // kills * 0.9
+
+    while ended() < jobs:
+        assert time.monotonic() < deadline, f"{ended()} of {jobs} ended: {station.said()[-3000:]}"
+        if due():
+            time.sleep(chance.uniform(0, 0.3))  # the instant is what is tested
+            services.kill(chance)
+            done += 1
+        services.keep()
+        time.sleep(0.05)
+    assert done == kills
+    until(lambda: station.count(JOBS, "reserved") == 0 and station.count(JOBS, "ready") == 0)
+
+
+def check(station: Station, jobs: int) -> None:
+    """Each job has exactly one result, or is buried once."""
+    with Ledger(station.director_settings.folders.ledger) as ledger:
+        count = ledger.count()
+        delivered = station.delivered()
+        assert sum(count.values()) == jobs
+        assert all(ledger.state(job) == "done" for job in delivered)
+    assert count["done"] == len(delivered)
+    assert count["failed"] == jobs - len(delivered) == station.count(JOBS, "buried")
+    assert len(delivered) >= jobs * 0.85
+    for job in delivered:
+        spec = edn.read(station.results / job / "kimspec.edn")
+        assert (spec["UUID"], spec["item-type"]) == (job, "tr")
+
+
+@pytest.mark.parametrize(
+    ("workers", "jobs", "kills", "seconds"),
+    [
+        pytest.param(2, 40, 12, 120, id="short"),
+        pytest.param(4, 1000, 50, 900, id="whole", marks=pytest.mark.long),
+    ],
+)
+def test_every_job_has_one_result_or_one_error(
+    workers: int, jobs: int, kills: int, seconds: float, place: Path
+) -> None:
+    with Station(place / "station", ttr=10) as station:
+        many(station, jobs, 0.05)
+        storm(station, workers=workers, jobs=jobs, kills=kills, seconds=seconds)
+        check(station, jobs)
+        for number in range(workers):
+            end_left(station.settings.folders.work / f"worker{number}")
+        assert not _sandboxes(station)
+
+
+def test_what_a_killed_worker_left_is_ended_by_the_next(station: Station) -> None:
+    """bubblewrap may miss that its parent dies while it starts a job: killed at those instants."""
+    world.program(station.items / world.TEST / "runner", "sleep 54323")
+    (station.root / "worker/work/0").mkdir(parents=True)
+    chance = random.Random(7)
+    left = 0
+    for number in range(25):
+        child = os.fork()
+        if child == 0:
+            try:
+                scratch = station.root / f"worker/work/0/{number}"
+                scratch.mkdir()
+                items = Repository(station.items)
+                pair.run(world.pair(items), scratch, choose(station.settings), world.LIMITS)
+            finally:
+                os._exit(0)
+        time.sleep(chance.uniform(0.005, 0.05))  # the instant is what is tested
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        left += bool(_sandboxes(station))
+        with Slot(station.root / "worker/work", "0"):
+            assert not _sandboxes(station)
+    assert left
+
+
+def _sandboxes(station: Station) -> list[str]:
+    """The processes of bubblewrap in this station's folders."""
+    done = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    return [line for line in lines if "bwrap" in line and str(station.root) in line]

@@ -1,0 +1,352 @@
+"""A worker with a real queue and real rsync: what becomes of a job, good, bad or hostile."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kimpipeline import edn
+from kimpipeline.errors import ItemError, LostError, MessageError, SandboxError, TransferError
+from kimpipeline.items import Repository
+from kimpipeline.kimid import job_id
+from kimpipeline.messages import ERRORS, JOBS, RESULTS, Failure, Job, Result, parse
+from kimpipeline.queue import Queue
+from kimpipeline.sandbox import Sandbox
+from kimpipeline.settings import Settings
+from kimpipeline.slot import Slot
+from kimpipeline.transfer import deliver, fetch
+from kimpipeline.worker import Stopped, Worker
+from tests.pipeline import world
+from tests.pipeline.station import Station, until
+
+JOB = Job(
+    job=job_id(world.TEST, world.MODEL, [world.DRIVER]),
+    test=world.TEST,
+    model=world.MODEL,
+    items=(world.DRIVER,),
+)
+Serve = Callable[..., None]
+
+
+@pytest.fixture
+def serve(station: Station, sandbox: Sandbox) -> Iterator[Serve]:
+    """Puts bodies on the tube of jobs, and has a worker take them."""
+
+    def serve(
+        *bodies: bytes,
+        settings: Settings | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        for body in bodies:
+            station.put(JOBS, body)
+        settings = settings or station.settings
+        with Slot(settings.folders.work, "0") as slot, Queue(settings.queue, JOBS) as queue:
+            worker = Worker(settings, queue, sandbox, slot, stopped)
+            while worker.serve(0):
+                pass
+
+    yield serve
+    assert not station.count(JOBS, "reserved")
+
+
+def runner(station: Station, lines: str) -> None:
+    world.program(station.items / world.TEST / "runner", lines)
+
+
+def body(job: Job = JOB) -> bytes:
+    return job.model_dump_json().encode()
+
+
+def failure(station: Station) -> Failure:
+    """The one failure that was reported; its job is buried."""
+    (found,) = station.bodies(ERRORS)
+    assert station.count(JOBS, "buried") == 1
+    assert station.delivered() == []
+    return parse(Failure, found)
+
+
+def test_a_job_is_fetched_run_delivered_and_reported(station: Station, serve: Serve) -> None:
+    runner(station, f"{world.GOOD}; echo words")
+    serve(body())
+    (result,) = (parse(Result, each) for each in station.bodies(RESULTS))
+    assert result.job == JOB.job
+    assert '"instance-id" 1' in result.results
+    folder = station.results / JOB.job
+    assert edn.read(folder / "kimspec.edn")["item-type"] == "tr"
+    assert (folder / "pipeline.stdout").read_text() == "words\n"
+    fetched = Repository(station.settings.folders.items)
+    assert fetched.names() == sorted([world.DRIVER, world.MODEL, world.TEST])
+    assert station.count(JOBS, "ready") == station.count(JOBS, "buried") == 0
+    assert list((station.settings.folders.work / "0").iterdir()) == []
+
+
+def test_a_failed_job_is_delivered_reported_and_buried(station: Station, serve: Serve) -> None:
+    runner(station, "echo some words; echo '\033[2J' >&2; exit 3")
+    serve(body())
+    said = failure(station)
+    assert (said.job, said.reason) == (JOB.job, "failed with exit code 3")
+    assert said.log == "== pipeline.stdout\nsome words\n\n== pipeline.stderr\n?[2J\n"
+    assert edn.read(station.results / JOB.job / "kimspec.edn")["item-type"] == "er"
+
+
+def test_a_second_run_takes_the_place_of_the_first(station: Station, serve: Serve) -> None:
+    """As when a worker died after it delivered: nothing of the first run stays."""
+    folder = station.results / JOB.job
+    folder.mkdir()
+    (folder / "half").write_text("written")
+    serve(body(), body())
+    assert station.delivered() == [JOB.job]
+    assert not (folder / "half").exists()
+
+
+def _changed(**keys: object) -> bytes:
+    return json.dumps({**JOB.model_dump(mode="json"), **keys}).encode()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"",
+        b"\xff{",
+        b'{"job": ',
+        b"[" * 50_000,
+        _changed(test="../../../etc/passwd"),
+        _changed(test=f"{world.TEST}\n"),
+        _changed(model="$(touch pwned)__MO_000000000903_000"),
+        _changed(items=["../x"]),
+        _changed(items=[world.DRIVER] * 101),
+        _changed(job="../../x"),
+        _changed(job=JOB.job.replace("-and-", "-AND-")),
+        _changed(items=[]),  # another job's id
+        _changed(test=world.DRIVER),
+        _changed(model=world.TEST),
+        _changed(command="sh"),
+        _changed(given={"../x": "[1]"}),
+    ],
+)
+def test_what_is_no_job_is_set_aside_and_the_next_is_served(
+    bad: bytes, station: Station, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        serve(bad, body())
+    assert station.delivered() == [JOB.job]
+    assert station.count(JOBS, "buried") == 1
+    (record,) = caplog.records
+    assert "\n" not in record.getMessage()
+
+
+def test_an_unknown_item_fails_its_job(station: Station, serve: Serve) -> None:
+    other = "Unknown__TE_000000000999_000"
+    job = Job(job=job_id(other, world.MODEL, []), test=other, model=world.MODEL)
+    serve(body(job), body())
+    (found,) = station.bodies(ERRORS)
+    assert f"{other}: there is no such item at" in parse(Failure, found).reason
+    assert station.delivered() == [JOB.job]
+
+
+def test_items_that_need_others_than_the_job_says_fail_it(station: Station, serve: Serve) -> None:
+    job = Job(job=job_id(world.TEST, world.MODEL, []), test=world.TEST, model=world.MODEL)
+    serve(body(job))
+    assert "there is no such item" in failure(station).reason
+
+
+def test_results_that_came_before_are_given(station: Station, serve: Serve) -> None:
+    after = "After_fcc_Al__TE_000000000909_000"
+    lines = f"read -r before; cat $before >&2; {world.GOOD}"
+    folder = world.make_test(station.items, lines, after, dependencies=[world.TEST])
+    (folder / "pipeline.stdin.tpl").write_text(f'@< path("{world.TEST}") >@\n')
+    (folder / "dependencies").symlink_to("/var/tmp")  # which must not be written to
+    items = (world.DRIVER, world.TEST)
+    job = Job(
+        job=job_id(after, world.MODEL, items),
+        test=after,
+        model=world.MODEL,
+        items=tuple(sorted(items)),
+        given={world.TEST: "[1 2 3]"},
+    )
+    serve(body(job))
+    assert station.delivered() == [job.job]
+    assert (station.results / job.job / "pipeline.stderr").read_text() == "[1 2 3]"
+    assert not Path("/var/tmp", f"{world.TEST}.edn").exists()
+
+
+def test_a_long_job_stays_with_its_worker(place: Path, sandbox: Sandbox) -> None:
+    """It is touched often enough: its time to run is 3 s, and it takes 5."""
+    with Station(place / "slow", ttr=3) as station:
+        world.repository(station.items, f"echo x; sleep 5; {world.GOOD}")
+        station.put(JOBS, body())
+        settings = station.settings
+        with Slot(settings.folders.work, "0") as slot, Queue(settings.queue, JOBS) as queue:
+            Worker(settings, queue, sandbox, slot, lambda: False).serve(0)
+        assert station.delivered() == [JOB.job]
+        assert station.count(JOBS, "ready") == 0
+
+
+def test_a_job_that_is_anothers_by_now_is_let_go(
+    station: Station, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object) -> None:
+        raise LostError("passed")
+
+    runner(station, "sleep 2")
+    monkeypatch.setattr(Queue, "touch", lost)
+    queue = station.settings.queue.model_copy(update={"ttr": 0.5})
+    serve(body(), settings=station.settings.model_copy(update={"queue": queue}))
+    assert station.bodies(RESULTS) == station.bodies(ERRORS) == []
+    assert not (station.results / JOB.job).exists()
+
+
+def test_results_that_cannot_be_delivered_are_tried_again(station: Station, serve: Serve) -> None:
+    """Later, and by any worker: the job goes back to the queue."""
+    station.results.rmdir()
+    station.results.write_text("a file in its place")
+    remote = station.settings.remote.model_copy(update={"timeout": 1})
+    serve(body(), settings=station.settings.model_copy(update={"remote": remote}))
+    assert station.count(JOBS, "delayed") == 1
+    assert station.bodies(RESULTS) == station.bodies(ERRORS) == []
+
+
+def test_one_who_is_told_to_stop_gives_its_job_back(station: Station, serve: Serve) -> None:
+    runner(station, "sleep 30")
+    with pytest.raises(Stopped):
+        serve(body(), stopped=lambda: True)
+    assert station.count(JOBS, "ready") == 1
+
+
+def test_a_machine_that_cannot_run_jobs_gives_them_back(station: Station) -> None:
+    class Broken:
+        name = "broken"
+
+        def start(self, *_: object) -> None:
+            raise SandboxError("cannot")
+
+    station.put(JOBS, body())
+    settings = station.settings
+    with Slot(settings.folders.work, "0") as slot, Queue(settings.queue, JOBS) as queue:
+        broken: Sandbox = Broken()  # type: ignore[assignment]
+        with pytest.raises(SandboxError):
+            Worker(settings, queue, broken, slot, lambda: False).serve(0)
+        assert station.count(JOBS, "delayed") == 1
+
+
+def test_two_workers_are_not_in_one_slot(tmp_path: Path) -> None:
+    with Slot(tmp_path, "0"), pytest.raises(SandboxError, match="another worker is in it"):
+        Slot(tmp_path, "0").__enter__()
+
+
+def test_a_message_above_the_limit_is_refused(station: Station) -> None:
+    """By us, long before the queue would; and the connection goes on."""
+    settings = station.settings.queue
+    with Queue(settings) as queue:
+        for text in ("x" * settings.largest, "\N{SNOWMAN}" * (settings.largest // 3)):
+            result = Result(job=JOB.job, worker="w", seconds=1, results=text)
+            with pytest.raises(MessageError, match="at most"):
+                queue.put(RESULTS, result)
+        queue.put(RESULTS, Result(job=JOB.job, worker="w", seconds=1))
+    with Queue(settings.model_copy(update={"largest": 10**9})) as queue:
+        with pytest.raises(MessageError, match="as long as this"):
+            queue.put(RESULTS, Result(job=JOB.job, worker="w", seconds=1, results="x" * 11_000_000))
+        queue.put(RESULTS, Result(job=JOB.job, worker="w", seconds=1))
+    assert len(station.bodies(RESULTS)) == 2
+
+
+def test_results_too_long_for_a_message_are_delivered_all_the_same(
+    station: Station, serve: Serve
+) -> None:
+    large = {**world.RESULT, "disclaimer": "x" * 100_000}
+    edn.write(station.items / world.TEST / "results.edn", [large])
+    serve(body())
+    (found,) = station.bodies(RESULTS)
+    assert parse(Result, found).results == ""
+    assert station.delivered() == [JOB.job]
+
+
+def test_the_longest_failure_fits_in_a_message(station: Station, serve: Serve) -> None:
+    """Of characters that take four bytes each, and of those that JSON doubles."""
+    script = "import sys; sys.stdout.write(chr(0x1F600) * 99999); sys.stderr.write(chr(34) * 99999)"
+    runner(station, f"python3 -X utf8 -c '{script}'; exit 3")
+    serve(body())
+    assert len(failure(station).log) > 3000
+
+
+def nothing() -> None:
+    """A beat that nobody needs."""
+
+
+def test_no_name_reaches_rsync_but_a_kim_id(station: Station) -> None:
+    items = Repository(station.root / "fetched")
+    for name in ("../items", "-e sh", "host:x", f"{world.TEST}/../..", f"{world.TEST}\n"):
+        with pytest.raises(ItemError, match="is no KIM id"):
+            fetch(name, items, station.settings.remote, nothing)
+    assert not items.root.exists()
+
+
+def test_links_out_of_an_item_and_devices_do_not_come(station: Station) -> None:
+    source = station.items / world.TEST
+    (source / "out").symlink_to("/etc/passwd")
+    (source / "up").symlink_to("../../../x")
+    (source / "own").symlink_to("runner")
+    (source / "runner").chmod(0o6777)
+    items = Repository(station.root / "fetched")
+    fetch(world.TEST, items, station.settings.remote, nothing)
+    found = {path.name for path in (items.root / world.TEST).iterdir()}
+    assert found == {"kimspec.edn", "own", "pipeline.stdin.tpl", "results.edn", "runner"}
+    assert (items.root / world.TEST / "runner").stat().st_mode & 0o7777 == 0o755
+
+
+def test_what_was_half_fetched_is_no_item(station: Station) -> None:
+    items = Repository(station.root / "fetched")
+    gone = station.settings.remote.model_copy(update={"items": "/no/such/place/"})
+    with pytest.raises(ItemError, match="there is no such item at"):
+        fetch(world.TEST, items, gone, nothing)
+    world.program(station.root / "rsync", "exit 12")
+    broken = station.settings.remote.model_copy(update={"rsync": str(station.root / "rsync")})
+    with pytest.raises(TransferError, match="rsync's exit code is 12"):
+        fetch(world.TEST, items, broken, nothing)
+    assert list(items.root.iterdir()) == []
+
+
+def test_links_are_not_delivered(station: Station, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    (tmp_path / "file").write_text("x")
+    deliver(tmp_path, JOB.job, station.settings.remote, nothing)
+    assert [path.name for path in (station.results / JOB.job).iterdir()] == ["file"]
+
+
+def test_a_transfer_that_hangs_is_ended(station: Station, tmp_path: Path) -> None:
+    world.program(station.root / "rsync", "exec sleep 60")
+    values = {"rsync": str(station.root / "rsync"), "timeout": 1}
+    beats: list[int] = []
+    with pytest.raises(TransferError, match="not done after 1 s"):
+        deliver(
+            tmp_path,
+            JOB.job,
+            station.settings.remote.model_copy(update=values),
+            lambda: beats.append(1),
+        )
+    assert beats
+
+
+def test_a_service_stops_when_told_and_leaves_nothing(station: Station) -> None:
+    runner(station, "sleep 54321")
+    station.put(JOBS, body())
+    worker = station.start("worker")
+    until(lambda: station.count(JOBS, "reserved") == 1)
+    until(lambda: any((station.settings.folders.work / "0").iterdir()))
+    worker.terminate()
+    assert worker.wait(20) == 0, station.said()
+    assert station.count(JOBS, "ready") == 1
+    assert list((station.settings.folders.work / "0").iterdir()) == []
+
+
+def test_a_service_without_a_queue_says_one_line(station: Station) -> None:
+    station.kill_queue()
+    for name in ("worker", "director"):
+        assert station.start(name).wait(20) == 1
+    said = station.said().splitlines()
+    assert len([line for line in said if "refused" in line]) == 2
+    assert "Traceback" not in station.said()

@@ -1,0 +1,70 @@
+"""Small KIM items whose runners are a few lines of shell, and a place where any user may read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import kim_edn
+
+from kimpipeline.items import Item, Repository
+from kimpipeline.pair import Pair
+from kimpipeline.settings import Limits
+
+MIB = 2**20
+PROPERTY = (
+    "tag:staff@noreply.openkim.org,2014-04-15:property/cohesive-potential-energy-cubic-crystal"
+)
+TEST = "Energy_fcc_Al__TE_000000000901_000"
+DRIVER = "Energy__TD_000000000902_000"
+MODEL = "Pair_Al__MO_000000000903_000"
+LIMITS = Limits(seconds=20, memory=512 * MIB, processes=32, disk=8 * MIB)
+RESULT = {
+    "property-id": PROPERTY,
+    "instance-id": 1,
+    "short-name": {"source-value": ["fcc"]},
+    "species": {"source-value": ["Al", "Al", "Al", "Al"]},
+    "a": {"source-value": 4.05, "source-unit": "angstrom"},
+    "basis-atom-coordinates": {
+        "source-value": [[0.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]]
+    },
+    "cohesive-potential-energy": {"source-value": 3.36, "source-unit": "eV"},
+}
+GOOD = "cp results.edn output/results.edn"
+
+
+def item(root: Path, kimid: str, **keys: object) -> Path:
+    """An item's folder, with these keys (underscores for hyphens) in its kimspec.edn."""
+    folder = root / kimid
+    folder.mkdir(parents=True)
+    spec = {"extended-id": kimid, **{name.replace("_", "-"): keys[name] for name in keys}}
+    (folder / "kimspec.edn").write_text(kim_edn.dumps(spec))
+    return folder
+
+
+def program(path: Path, lines: str) -> None:
+    path.write_text(f"#!/bin/sh\n{lines}\n")
+    path.chmod(0o755)
+
+
+def make_test(root: Path, lines: str = GOOD, kimid: str = TEST, **keys: object) -> Path:
+    """A Test whose runner is these lines of shell; a valid results.edn lies beside it."""
+    given = {"species": ["Al"], "test_driver": DRIVER, "properties": [PROPERTY]}
+    folder = item(root, kimid, **{**given, **keys})
+    (folder / "pipeline.stdin.tpl").write_text(f'@< path("{DRIVER}") >@\n@< MODELNAME >@\n')
+    (folder / "results.edn").write_text(kim_edn.dumps([RESULT]))
+    program(folder / "runner", lines)
+    return folder
+
+
+def repository(root: Path, lines: str = GOOD) -> Repository:
+    """One Test, its Driver and a Model."""
+    make_test(root, lines)
+    program(item(root, DRIVER) / "runner", "true")
+    item(root, MODEL, species=["Al"])
+    return Repository(root)
+
+
+def pair(items: Repository, test: str = TEST, model: str = MODEL) -> Pair:
+    first: Item = items.get(test)
+    second = items.get(model)
+    return Pair(first, second, items.closure(first, second))
