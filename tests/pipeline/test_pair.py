@@ -199,7 +199,7 @@ DIG = 'import os; os.chdir("output")\nwhile True:\n  os.mkdir("a")\n  os.chdir("
 
 def test_one_that_digs_deeper_than_paths_reach_is_ended_and_removed(run: Run, place: Path) -> None:
     """What it writes there would not be seen; neither does the removal give up there."""
-    deep = DIG.replace("while True", "for _ in range(3000)")
+    deep = DIG.replace("while True", "for _ in range(2200)")
     done = run(f"python3 -c '{deep}'; sleep 98760")
     assert done.fault == f"wrote more than {world.LIMITS.disk} bytes"
     remove(place / "scratch")

@@ -38,12 +38,18 @@ mount -t sysfs -o ro sys "$root/sys"
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
 mount -t tmpfs run "$root/run"
 mount -t tmpfs -o mode=755 dev "$root/dev"
-for name in null zero full random urandom tty; do
-    : >"$root/dev/$name"
-    mount --bind "/dev/$name" "$root/dev/$name"
-done
-: >"$root/dev/console"
-mount --bind /dev/null "$root/dev/console"
+# Nodes of its own: systemd sets the modes of its console, and a bind mount is the host's own node.
+while read -r name major minor; do
+    mknod -m 666 "$root/dev/$name" c "$major" "$minor"
+done <<END
+null 1 3
+zero 1 5
+full 1 7
+random 1 8
+urandom 1 9
+tty 5 0
+console 1 3
+END
 ln -s /proc/self/fd "$root/dev/fd"
 ln -s pts/ptmx "$root/dev/ptmx"
 mkdir -p "$root/run/resnap"

@@ -107,7 +107,11 @@ def run(
             (target / "pipeline.stderr").open("wb") as stderr,
         ):
             ended = supervise(sandbox, job, (fed, stdout, stderr), target, beat)
-        _collect(folder, target, limits.disk)
+        try:
+            _collect(folder, target, limits.disk)
+        except RunError:
+            if not ended.fault:  # else that came first
+                raise
         if ended.fault:
             raise RunError(ended.fault)
         results.check(target / "results.edn", pair.test.spec.properties)
