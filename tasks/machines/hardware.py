@@ -33,7 +33,8 @@ class Machine(BaseModel):
     what was flushed can be lost when QEMU is killed: not for a guest whose power is cut and that
     must boot again. An ``isolated`` guest reaches nothing; it can still be logged in to.
     ``firmware`` is a file that takes the place of QEMU's own BIOS. ``credentials`` are files that
-    systemd in the guest finds by these names; see systemd.system-credentials(7).
+    systemd in the guest finds by these names; see systemd.system-credentials(7). An ``incoming``
+    guest does not boot: it waits, each time it is started, for the state of one like it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,6 +48,7 @@ class Machine(BaseModel):
     isolated: bool = False
     firmware: Path | None = None
     credentials: dict[str, Path] = Field(default_factory=dict)
+    incoming: bool = False
 
 
 def argv(
@@ -86,6 +88,7 @@ def argv(
         words += ["-fw_cfg", f"name={_CREDENTIALS}/{name},file={_escaped(path)}"]
     for number in range(_HOT_PORTS):
         words += ["-device", f"pcie-root-port,id=hot{number},chassis={number + 1}"]
+    words += ["-incoming", "defer"] if machine.incoming else []
     return words
 
 

@@ -88,13 +88,19 @@ def running(
     settings: tuple[str, ...] = LEAN,
 ) -> Iterator[Box]:
     """A guest that is on and lets us in; its power is cut at the end."""
-    with Guest.start(folder, machine, identity, accel) as guest:
-        host = connected(guest)
-        try:
-            host.wait(DEADLINE)
-            yield Box(guest, host, settings)
-        finally:
-            host.close()
+    with Guest.start(folder, machine, identity, accel) as guest, reached(guest, settings) as box:
+        yield box
+
+
+@contextlib.contextmanager
+def reached(guest: Guest, settings: tuple[str, ...] = LEAN) -> Iterator[Box]:
+    """A guest that is on, as soon as it lets us in."""
+    host = connected(guest)
+    try:
+        host.wait(DEADLINE)
+        yield Box(guest, host, settings)
+    finally:
+        host.close()
 
 
 @dataclass(frozen=True)

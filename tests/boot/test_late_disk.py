@@ -36,7 +36,8 @@ def left_dirty(
                 subprocess.run(argv, stdout=file, stdin=subprocess.DEVNULL, check=True)
         box.guest.halt()
     kernel = Kernel(image=folder / "vmlinuz", initrd=folder / "initrd.img", arguments=arguments)
-    return box.guest.machine.model_copy(update={"kernel": kernel}), box.guest.identity
+    changed = {"kernel": kernel, "incoming": False}
+    return box.guest.machine.model_copy(update=changed), box.guest.identity
 
 
 @pytest.mark.parametrize("seconds", [5, 20])

@@ -87,6 +87,12 @@ def test_other_firmware_takes_the_place_of_the_bios() -> None:
     assert option(uefi, "-bios") == ["/f/OVMF.fd"]
 
 
+def test_a_guest_that_waits_for_a_state_does_not_boot() -> None:
+    assert option(hardware.argv(Path("/g"), machine(), TCG, 0), "-incoming") == []
+    waiting = hardware.argv(Path("/g"), machine(incoming=True), TCG, 0)
+    assert option(waiting, "-incoming") == ["defer"]
+
+
 def test_kvm_and_emulation_take_their_own_processor() -> None:
     assert accelerator.Accelerator("kvm", "").argv() == ["-accel", "kvm", "-cpu", "host"]
     assert "kvm" not in " ".join(TCG.argv())
