@@ -84,11 +84,12 @@ class BlockDevices(FactBase[BlockTree]):
         return "lsblk"
 
     def command(self) -> str:
-        # blkid exits 2 when one of the devices carries nothing
+        # blkid fails for a device that carries nothing, and stops at one that carries two things
+        # that exclude each other: so each is asked for alone
         return (
             f"{_LSBLK} --json --bytes --tree --output {_LSBLK_COLUMNS} | tr -d '\\n'; echo; "
-            f"blkid --probe --output export $({_LSBLK} --noheadings --raw --output PATH | sort -u)"
-            " || true"
+            f"{_LSBLK} --noheadings --raw --output PATH | sort -u"
+            " | xargs -n 1 blkid --probe --output export || true"
         )
 
     @staticmethod

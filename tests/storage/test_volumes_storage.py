@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,21 @@ def test_a_disk_that_carries_something_is_left_alone_in_one_line(loop_disk: str)
         apply(make_volumes(loop_disk))
     with Session(HERE) as session:
         assert session.fact(DiskSignatures, device=loop_disk) == ("ext4",)
+
+
+def test_one_that_carries_two_things_hides_no_other(loop_disk: str) -> None:
+    """blkid names neither of two that exclude each other, and read no device behind that one."""
+    apply(make_volumes(loop_disk))
+    squashfs = bytearray(96)
+    squashfs[:4], squashfs[28], squashfs[41] = b"hsqs", 4, 16  # magic, version, bytes used
+    with Path(f"{loop_disk}p2").open("r+b") as device:
+        device.write(squashfs)
+    with Session(HERE) as session:
+        disk = session.fact(BlockDevices).find(loop_disk)
+        both = session.fact(DiskSignatures, device=f"{loop_disk}p2")
+    assert disk is not None
+    assert [part.fstype for part in disk.children] == ["", "", "LVM2_member"]
+    assert both == ("ext4", "squashfs")
 
 
 def test_a_disk_that_carries_something_is_wiped_when_told(loop_disk: str) -> None:
