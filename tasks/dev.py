@@ -14,8 +14,8 @@ from invoke.tasks import task
 from tasks.machines import shell
 
 ROOT = Path(__file__).resolve().parents[1]
-# Two guests at a time: what two emulated cores carry.
-GUESTS = 2
+# At a time: files of tests, and with that guests, which are what two emulated cores carry.
+WORKERS = 2
 _NO_TESTS = 5  # pytest's exit code when nothing was selected
 
 
@@ -32,10 +32,11 @@ def phases(
     """
     length = "" if long else " and not long"
     chosen = [*(["-k", k] if k else []), *paths]
-    runs = [["-m", f"not boot{length}", *chosen]]
+    # The tests of a file share a guest or a server, so a file stays with one worker.
+    spread = ["-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder"]
+    # A part of what boots nothing is over before workers have started.
+    runs = [["-m", f"not boot{length}", *([] if chosen else spread), *chosen]]
     if not quick:
-        # The tests of a file share a guest, so a file stays with one worker.
-        spread = ["-n", str(GUESTS), "--dist", "loadfile", "--no-loadscope-reorder"]
         runs.append(["-m", f"boot{length}", *spread, "--durations=10", *chosen])
     return runs
 

@@ -52,15 +52,6 @@ def _needs_root() -> None:
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A folder of this run, the same for all workers."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "boxes"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
-@pytest.fixture(scope="session")
 def lvm_image(shared: Path) -> image.BaseImage:
     """A host whose root is on LVM, in a VG of another name, with room to spare."""
     return image.build(image.Recipe("lvm", disk_size=10 * GIB), shared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from kimpipeline import edn, pair
+from kimpipeline.errors import SandboxError
 from kimpipeline.items import Repository
 from kimpipeline.ledger import Ledger
 from kimpipeline.messages import ERRORS, JOBS, UPDATES, Failure, parse
@@ -168,26 +170,54 @@ def test_every_job_has_one_result_or_one_error(
 def test_what_a_killed_worker_left_is_ended_by_the_next(station: Station) -> None:
     """bubblewrap may miss that its parent dies while it starts a job: killed at those instants."""
     world.program(station.items / world.TEST / "runner", "sleep 54323")
-    (station.root / "worker/work/0").mkdir(parents=True)
+    work = station.root / "worker/work"
+    work.mkdir(parents=True)
+    began = time.monotonic()
+    first = _forked(station, work)
+    until(lambda: bool(_sandboxes(station)))
+    whole = time.monotonic() - began  # on a busy machine it is long
+    _kill(first)
+    _end_left(station, work)
     chance = random.Random(7)
     left = 0
-    for number in range(25):
-        child = os.fork()
-        if child == 0:
-            try:
-                scratch = station.root / f"worker/work/0/{number}"
-                scratch.mkdir()
-                items = Repository(station.items)
-                pair.run(world.pair(items), scratch, choose(station.settings), world.LIMITS)
-            finally:
-                os._exit(0)
-        time.sleep(chance.uniform(0.005, 0.05))  # the instant is what is tested
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+    for _ in range(25):
+        child = _forked(station, work)
+        time.sleep(chance.uniform(0, whole))  # the instant is what is tested
+        _kill(child)
         left += bool(_sandboxes(station))
-        with Slot(station.root / "worker/work", "0"):
-            assert not _sandboxes(station)
+        _end_left(station, work)
     assert left
+
+
+def _forked(station: Station, work: Path) -> int:
+    """A process that runs a pair as a worker does."""
+    child = os.fork()
+    if child == 0:
+        try:
+            with Slot(work, "0") as slot:
+                items = Repository(station.items)
+                sandbox = choose(station.settings)
+                pair.run(world.pair(items), slot.folder("1"), sandbox, world.LIMITS)
+        finally:
+            os._exit(0)
+    return child
+
+
+def _kill(process: int) -> None:
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+
+
+def _end_left(station: Station, work: Path) -> None:
+    """Start the next worker, again while what was not yet bubblewrap has the last one's lock."""
+
+    def started() -> bool:
+        with contextlib.suppress(SandboxError), Slot(work, "0"):
+            assert not _sandboxes(station)
+            return True
+        return False
+
+    until(started)
 
 
 def _sandboxes(station: Station) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.storage import gateway as gateways
 from tests.storage.commands import run
@@ -28,6 +29,16 @@ UDEVADM = """\
 #!/bin/sh
 partx --update {loop} 2>/dev/null || true  # it fails when there is no table any more
 """
+
+
+# Its root takes longest to make: by the time that the other worker needs one it is there.
+_FIRST = "test_gateway.py"
+
+
+@pytest.hookimpl(trylast=True)  # after -m has selected
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the file that makes a gateway's root first; the rest stays in order."""
+    items.sort(key=lambda item: item.path.name != _FIRST)
 
 
 @pytest.fixture
@@ -56,13 +67,18 @@ def loop_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def gateway_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def gateway_root(shared: Path) -> Path:
     """The root of a gateway, with the deploy applied, and no account on it; not to be changed."""
     if os.geteuid() != 0:
         pytest.skip("making a Debian tree needs root")
-    root = gateways.unpacked(tmp_path_factory.mktemp("gateway"))
-    gateways.apply(root)
-    return root
+    made = shared / "gateway"
+    with FileLock(made.with_suffix(".lock")):
+        if not made.exists():
+            folder = made.with_suffix(".new")
+            folder.mkdir()
+            gateways.apply(gateways.unpacked(folder))
+            folder.rename(made)
+    return made / "root"
 
 
 @pytest.fixture(scope="session")
