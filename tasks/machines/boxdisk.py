@@ -45,7 +45,7 @@ def write(
     progress("installing GRUB")
     grub.install_bios(tree.root, disk, fixed.time)
     loader = grub.uefi_image(tree.root, fixed.identifiers.uuid("boot"), fixed.time)
-    filesystems.write_esp(disk, esp, grub.UEFI_PATH, loader, fixed)
+    filesystems.write_esp(disk, esp, {grub.UEFI_PATH: loader}, fixed)
     extents = {"boot": boot, "persistent": lvs[plan.persistent.name], "root": lvs[plan.root.name]}
     (tree.root / _DISK).touch()
     with loop.mounted(disk, tree.root / _DISK, "--bind"):

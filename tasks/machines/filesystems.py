@@ -6,7 +6,8 @@ The kernel never mounts what is shipped: where it puts blocks depends on when it
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 
 from deploys.errors import BoxError
 from tasks.machines import loop, shell
@@ -57,8 +58,8 @@ def write_swap(disk: Path, extent: Extent, fixed: Fixed) -> None:
         shell.run([*argv, device])
 
 
-def write_esp(disk: Path, extent: Extent, path: str, image: Path, fixed: Fixed) -> None:
-    """Write a FAT filesystem that holds one file, ``image``, at ``path``."""
+def write_esp(disk: Path, extent: Extent, files: Mapping[str, Path], fixed: Fixed) -> None:
+    """Write a FAT filesystem with these files, each by its path there, as ``EFI/BOOT/X.EFI``."""
     time = {"SOURCE_DATE_EPOCH": str(fixed.time), "TZ": "UTC", "MTOOLS_SKIP_CHECK": "1"}
     with tempfile.TemporaryDirectory(prefix="esp-") as folder:
         esp = Path(folder) / "esp"
@@ -67,10 +68,11 @@ def write_esp(disk: Path, extent: Extent, path: str, image: Path, fixed: Fixed) 
         sectors = str(extent.size // _SECTOR)
         argv: list[str | Path] = ["mformat", "-i", esp, "-T", sectors, "-h", "16", "-s", "32", "-N"]
         shell.run([*argv, fixed.identifiers.serial("esp"), "-v", "ESP", "::"], env=time)
-        parts = path.split("/")[:-1]
-        for depth in range(len(parts)):
-            shell.run(["mmd", "-i", esp, f"::{'/'.join(parts[: depth + 1])}"], env=time)
-        shell.run(["mcopy", "-i", esp, image, f"::{path}"], env=time)
+        parents = (str(parent) for path in files for parent in PurePosixPath(path).parents)
+        for folder_in_it in sorted({parent for parent in parents if parent != "."}):
+            shell.run(["mmd", "-i", esp, f"::{folder_in_it}"], env=time)
+        for path, source in files.items():
+            shell.run(["mcopy", "-i", esp, source, f"::{path}"], env=time)
         with disk.open("r+b") as file:
             file.seek(extent.offset)
             file.write(esp.read_bytes())

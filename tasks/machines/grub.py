@@ -1,7 +1,8 @@
-"""GRUB on a box's disk, from the packages in its own tree."""
+"""GRUB on the disk of a box or of a bare host, from the packages in its own tree."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from tasks.machines import loop
@@ -16,6 +17,7 @@ _UEFI_MODULES = (
     *("ls", "cat", "minicmd", "help", "halt", "reboot", "all_video", "gfxterm", "efi_gop"),
     *("terminal", "serial", "regexp", "keystatus", "chain", "probe", "bli", "efifwsetup"),
 )
+_MODULES = "usr/lib/grub/x86_64-efi"
 UEFI_PATH = "EFI/BOOT/BOOTX64.EFI"
 """Where firmware looks on a disk of which it was told nothing (UEFI specification, 3.5.1.1)."""
 
@@ -46,3 +48,31 @@ def uefi_image(root: Path, boot_uuid: str, epoch: int) -> Path:
     argv = ["grub-mkimage", "--format=x86_64-efi", "--prefix=/grub", "--config=/run/uefi.cfg"]
     inside(root, *argv, "--output=/run/uefi.efi", *_UEFI_MODULES, epoch=epoch)
     return made
+
+
+def signed_chain(root: Path, boot_uuid: str, prefix: str) -> dict[str, Path]:
+    """What Debian has on an EFI system partition, by the path there: shim, GRUB, its settings.
+
+    Signed, so that it starts with Secure Boot too. GRUB's modules are put in ``/boot`` as
+    grub-install does, which would want the FAT filesystem mounted: not every kernel can.
+
+    Args:
+        root: the chroot.
+        boot_uuid: of the filesystem that holds ``/boot/grub``.
+        prefix: the path of that folder there.
+    """
+    shutil.copytree(root / _MODULES, root / "boot/grub/x86_64-efi", dirs_exist_ok=True)
+    settings = root / "run/esp.cfg"
+    settings.write_text(
+        f"search.fs_uuid {boot_uuid} root\nset prefix=($root)'{prefix}'\n"
+        "configfile $prefix/grub.cfg\n"
+    )
+    shim = root / "usr/lib/shim/shimx64.efi.signed"
+    signed = root / f"{_MODULES}-signed/grubx64.efi.signed"
+    return {
+        UEFI_PATH: shim,
+        "EFI/BOOT/grubx64.efi": signed,
+        "EFI/debian/shimx64.efi": shim,
+        "EFI/debian/grubx64.efi": signed,
+        "EFI/debian/grub.cfg": settings,
+    }

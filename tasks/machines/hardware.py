@@ -32,8 +32,10 @@ class Machine(BaseModel):
     ``memory`` in bytes. ``cache`` is QEMU's word: ``unsafe`` makes the guest's flushes free, but
     what was flushed can be lost when QEMU is killed: not for a guest whose power is cut and that
     must boot again. An ``isolated`` guest reaches nothing; it can still be logged in to.
-    ``firmware`` is a file that takes the place of QEMU's own BIOS. ``credentials`` are files that
-    systemd in the guest finds by these names; see systemd.system-credentials(7). An ``incoming``
+    ``firmware`` is a file that takes the place of QEMU's own BIOS. ``nvram`` is what that firmware
+    keeps across boots, a file of this guest alone, made from a template that comes with it: by
+    this a machine started by UEFI has boot entries. ``credentials`` are files that systemd in the
+    guest finds by these names; see systemd.system-credentials(7). An ``incoming``
     guest does not boot: it waits, each time it is started, for the state of one like it.
     """
 
@@ -47,6 +49,7 @@ class Machine(BaseModel):
     cache: Literal["writeback", "none", "writethrough", "unsafe"] = "writeback"
     isolated: bool = False
     firmware: Path | None = None
+    nvram: Path | None = None
     credentials: dict[str, Path] = Field(default_factory=dict)
     incoming: bool = False
 
@@ -61,7 +64,7 @@ def argv(
     """
     words = [accelerator.QEMU, "-name", machine.name, "-nodefaults", "-display", "none"]
     words += ["-machine", "q35,vmport=off", *accel.argv()]
-    words += ["-bios", str(machine.firmware)] if machine.firmware else []
+    words += _firmware(machine)
     words += ["-smp", str(machine.cpus), "-m", f"{machine.memory // MIB}M"]
     words += [
         "-daemonize",
@@ -90,6 +93,16 @@ def argv(
         words += ["-device", f"pcie-root-port,id=hot{number},chassis={number + 1}"]
     words += ["-incoming", "defer"] if machine.incoming else []
     return words
+
+
+def _firmware(machine: Machine) -> list[str]:
+    if machine.firmware is None:
+        return []
+    if machine.nvram is None:
+        return ["-bios", str(machine.firmware)]
+    flash = "if=pflash,format=raw,unit={},readonly={},file={}"
+    code = flash.format(0, "on", _escaped(machine.firmware))
+    return ["-drive", code, "-drive", flash.format(1, "off", _escaped(machine.nvram))]
 
 
 def _drive(disk: Path, cache: str) -> str:

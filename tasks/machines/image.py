@@ -7,6 +7,8 @@ import hashlib
 import json
 import shutil
 import sys
+import time
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -16,7 +18,19 @@ from typing import Literal
 
 from filelock import FileLock
 
-from tasks.machines import bootstrap, keys, layout, loop, partial, shell, tree, volumes
+from tasks.machines import (
+    bootstrap,
+    filesystems,
+    grub,
+    keys,
+    layout,
+    loop,
+    partial,
+    shell,
+    tree,
+    volumes,
+)
+from tasks.machines.identifiers import Fixed, Identifiers
 
 GIB = 2**30
 # A host with its root on LVM was set up as a server: Debian's installer puts these there.
@@ -30,10 +44,12 @@ class Recipe:
 
     ``plain`` is one ext4 root and no LVM installed; ``lvm`` is a /boot partition and a volume
     group ``volgroup`` with the LV ``root`` of ``root_size`` bytes (None: it takes every extent).
-    Sizes are in bytes; ``suite`` is Debian's name of a release.
+    For ``firmware`` uefi it has a partition with Debian's signed boot loader before these, mounted
+    at /boot/efi. Sizes are in bytes; ``suite`` is Debian's name of a release.
     """
 
     kind: Literal["plain", "lvm"] = "plain"
+    firmware: bootstrap.Firmware = "bios"
     suite: str = bootstrap.SUITE
     disk_size: int = 8 * GIB
     boot_size: int = 512 * layout.MIB
@@ -67,17 +83,17 @@ def build(recipe: Recipe, state: Path, progress: Progress = lambda _: None) -> B
     user_key = state / "id_ed25519"
     public = keys.make_key(user_key)
     relaxed = bootstrap.relaxations()
-    made_of = bootstrap.Tree(
-        recipe.suite, bootstrap.PACKAGES, bootstrap.sources(recipe.suite), relaxed
-    )
+    wanted = bootstrap.packages(recipe.firmware)
+    made_of = bootstrap.Tree(recipe.suite, wanted, bootstrap.sources(recipe.suite), relaxed)
     tree_key = _key((bootstrap,), asdict(made_of))
-    code = (sys.modules[__name__], layout, loop, tree, volumes)
+    code = (sys.modules[__name__], filesystems, grub, layout, loop, tree, volumes)
     image = folder / f"{recipe.kind}-{_key(code, tree_key, asdict(recipe), public)}.raw"
     note, kernel = image.with_suffix(".json"), image.with_suffix(".vmlinuz")
     with FileLock(image.with_suffix(".lock")):
         if not (image.exists() and note.exists()):
             loop.require_root("making a disk image")
-            tar = _tree(folder / f"tree-{recipe.suite}-{tree_key}.tar", made_of, progress)
+            named = f"tree-{recipe.suite}-{recipe.firmware}"
+            tar = _tree(folder / f"{named}-{tree_key}.tar", named, made_of, progress)
             progress(f"laying out the {recipe.kind} disk")
             with partial.replaced(image) as disk:
                 host_key = _fill(disk, kernel, recipe, tar, public, relaxed, progress)
@@ -104,12 +120,12 @@ def empty_disk(file: Path, size: int) -> Path:
     return file
 
 
-def _tree(tar: Path, made_of: bootstrap.Tree, progress: Progress) -> Path:
+def _tree(tar: Path, named: str, made_of: bootstrap.Tree, progress: Progress) -> Path:
     with FileLock(tar.with_suffix(".lock")):
         if not tar.exists():
             progress(f"installing Debian {made_of.suite} into a tree")
-            # only the newest of a release is of use
-            for old in tar.parent.glob(f"tree-{made_of.suite}-*.tar"):
+            # only the newest of its name is of use
+            for old in tar.parent.glob(f"{named}-*.tar"):
                 old.unlink()
             bootstrap.make_tree(tar, made_of)
     return tar
@@ -125,10 +141,14 @@ def _fill(
     progress: Progress,
 ) -> str:
     """Put the tree on the disk and make it boot; the host's public key."""
-    is_lvm = recipe.kind == "lvm"
+    is_lvm, is_uefi = recipe.kind == "lvm", recipe.firmware == "uefi"
+    fixed = Fixed(Identifiers(uuid.uuid4().hex), int(time.time()))
     with disk.open("wb") as file:
         file.truncate(recipe.disk_size)
-    parts = layout.partition(disk, layout.mbr(recipe.boot_size if is_lvm else None))
+    boot_size = recipe.boot_size if is_lvm else None
+    table = layout.uefi(boot_size, fixed.identifiers) if is_uefi else layout.mbr(boot_size)
+    parts = layout.partition(disk, table)
+    esp = parts.pop(0) if is_uefi else None
     with ExitStack() as stack:
         work = stack.enter_context(loop.temporary_folder(disk.parent))
         whole = stack.enter_context(loop.attached(disk))
@@ -137,7 +157,7 @@ def _fill(
             wanted = [volumes.Volume("root", recipe.root_size)]
             last = volumes.make(disk, last, recipe.volgroup, wanted)["root"]
         device = stack.enter_context(loop.attached(disk, offset=last.offset, size=last.size))
-        identity = layout.make_ext4(device, "root")
+        identity = boot_uuid = layout.make_ext4(device, "root")
         root = stack.enter_context(loop.mounted(device, work))
         nodes = {whole.name: whole, device.name: device}
         mapped = f"/dev/mapper/{recipe.volgroup.replace('-', '--')}-root"
@@ -147,9 +167,13 @@ def _fill(
             first = parts[0]
             (root / "boot").mkdir()
             boot = stack.enter_context(loop.attached(disk, offset=first.offset, size=first.size))
-            fstab.append(f"UUID={layout.make_ext4(boot, 'boot')} /boot ext4 defaults 0 2")
+            boot_uuid = layout.make_ext4(boot, "boot")
+            fstab.append(f"UUID={boot_uuid} /boot ext4 defaults 0 2")
             stack.enter_context(loop.mounted(boot, root / "boot"))
             nodes[boot.name] = boot
+        if is_uefi:
+            serial = fixed.identifiers.serial("esp").upper()
+            fstab.append(f"UUID={serial[:4]}-{serial[4:]} /boot/efi vfat umask=0077 0 1")
         progress("unpacking the tree")
         tree.unpack(tar, root)
         stack.enter_context(loop.chroot(root, nodes))
@@ -158,7 +182,12 @@ def _fill(
             progress("installing lvm2")
             tree.install(root, *_SERVER)
         progress("making it bootable")
-        tree.make_bootable(root, whole.name, mapped if is_lvm else identity)
+        where = None if is_uefi else whole.name
+        tree.make_bootable(root, where, mapped if is_lvm else identity)
+        if esp is not None:
+            (root / "boot/efi").mkdir()
+            chain = grub.signed_chain(root, boot_uuid, "/grub" if is_lvm else "/boot/grub")
+            filesystems.write_esp(disk, esp, chain, fixed)
         shutil.copy(next((root / "boot").glob("vmlinuz-*")), kernel)
     return host_key
 

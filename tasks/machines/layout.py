@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploys.operations.disks import Partition
+from deploys.operations.disks import EFI_SYSTEM, LINUX, LINUX_LVM, Partition
 from tasks.machines import shell
 from tasks.machines.identifiers import Identifiers
 
 SECTOR = 512
 MIB = 2**20
+ESP_SIZE = 64 * MIB  # of a bare host
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,14 @@ def mbr(boot_size: int | None) -> str:
         return "label: dos\nstart=1MiB, type=83, bootable\n"
     boot = f"start=1MiB, size={boot_size // SECTOR}, type=83, bootable\n"
     return f"label: dos\n{boot}type=8e\n"
+
+
+def uefi(boot_size: int | None, identifiers: Identifiers) -> str:
+    """A GPT as :func:`mbr` has it, with a partition for UEFI firmware before the others."""
+    parts = [Partition("esp", EFI_SYSTEM, ESP_SIZE)]
+    parts += [] if boot_size is None else [Partition("boot", LINUX, boot_size)]
+    parts.append(Partition("root", LINUX if boot_size is None else LINUX_LVM))
+    return gpt(parts, identifiers)
 
 
 def gpt(partitions: Sequence[Partition], identifiers: Identifiers) -> str:

@@ -105,11 +105,12 @@ def install(root: Path, *packages: str) -> None:
         resolver.write_text(kept)
 
 
-def make_bootable(root: Path, disk: str, device: str) -> None:
-    """Make the initramfs and install GRUB for BIOS on ``disk``, a node in the chroot's /dev.
+def make_bootable(root: Path, disk: str | None, device: str) -> None:
+    """Make the initramfs and GRUB's entries, and install GRUB for BIOS.
 
-    ``device`` is what the kernel will find its root on: a path or a filesystem's UUID.
-    grub-probe cannot know, as it sees the loop devices of the image's making.
+    ``disk`` is where GRUB goes, a node in the chroot's /dev; None: nowhere, as UEFI firmware wants
+    it otherwise. ``device`` is what the kernel will find its root on: a path or a filesystem's
+    UUID. grub-probe cannot know, as it sees the loop devices of the image's making.
     """
     if not device.startswith("/"):
         # Only a UUID that has its link is written as root=UUID=.
@@ -118,8 +119,9 @@ def make_bootable(root: Path, disk: str, device: str) -> None:
         link.symlink_to("../../null")  # whatever exists
         device = "/dev/vda1"
     inside(root, "update-initramfs", "-c", "-k", "all")
-    modules = "--modules=part_msdos ext2"
-    inside(root, "grub-install", "--target=i386-pc", "--force", modules, f"/dev/{disk}")
+    if disk is not None:
+        modules = "--modules=part_msdos ext2"
+        inside(root, "grub-install", "--target=i386-pc", "--force", modules, f"/dev/{disk}")
     # grub-mkconfig reads these files after it has asked grub-probe.
     override = root / "etc/default/grub.d/zz-image.cfg"
     override.write_text(f'GRUB_DEVICE="{device}"\n')

@@ -46,7 +46,7 @@ def make(folder: Path, plan: DiskPlan) -> Path:
     _, esp, _, lvm = layout.partition(disk, layout.gpt(plan.partitions, NAMES))
     wanted = [volumes.Volume(each.name, each.size, (COPIED,)) for each in plan.volumes]
     lvs = volumes.make(disk, lvm, "test-box", wanted, FIXED)
-    filesystems.write_esp(disk, esp, "EFI/BOOT/BOOTX64.EFI", loader, FIXED)
+    filesystems.write_esp(disk, esp, {"EFI/BOOT/BOOTX64.EFI": loader}, FIXED)
     filesystems.write_swap(disk, lvs["swap"], FIXED)
     return disk
 

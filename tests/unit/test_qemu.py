@@ -85,6 +85,13 @@ def test_other_firmware_takes_the_place_of_the_bios() -> None:
     assert option(hardware.argv(Path("/g"), machine(), TCG, 0), "-bios") == []
     uefi = hardware.argv(Path("/g"), machine(firmware=Path("/f/OVMF.fd")), TCG, 0)
     assert option(uefi, "-bios") == ["/f/OVMF.fd"]
+    with_nvram = machine(firmware=Path("/f/CODE.fd"), nvram=Path("/g/vars,1.fd"))
+    kept = hardware.argv(Path("/g"), with_nvram, TCG, 0)
+    assert option(kept, "-bios") == []
+    assert option(kept, "-drive")[:2] == [
+        "if=pflash,format=raw,unit=0,readonly=on,file=/f/CODE.fd",
+        "if=pflash,format=raw,unit=1,readonly=off,file=/g/vars,,1.fd",
+    ]
 
 
 def test_a_guest_that_waits_for_a_state_does_not_boot() -> None:
