@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from pyinfra.api.deploy import deploy
 
+from deploys.efi_plan import LOADER, EfiPlan
 from deploys.onbox import ONBOX, tree
 from deploys.operations import boot as operations
-from deploys.operations import onbox
+from deploys.operations import efi, onbox
 from deploys.operations.onbox import OnboxFile
 from deploys.settings import Settings, format_size
 from deploys.volume_plan import VolumePlan
 
 DEFAULTS = "/etc/default/resnap"
 
+# grub-install's default folder and entry, also when an upgrade of GRUB runs it: else it would
+# take away the old root's entry, which has the distribution's name.
+_LOADER = f"GRUB_DISTRIBUTOR={LOADER}\n"
 _FILES = (
     "etc/default/grub.d/resnap.cfg",
     "etc/grub.d/09_resnap",
     "etc/initramfs-tools",
     "etc/kernel",
+    "etc/systemd/system/boot-efi.mount.d",
     "etc/systemd/system/boot.mount.d",
+    "etc/systemd/system/efi.mount.d",
     "usr/lib/resnap",
 )
 
@@ -63,18 +69,64 @@ def boot(plan: VolumePlan, settings: Settings, root: str = "") -> None:
 def boot_copy(plan: VolumePlan, settings: Settings) -> None:
     """Make the copied root boot, once, into maintenance; the old root stays as it is.
 
-    GRUB comes last of all on the disk that the machine boots from: until then, and whenever
-    this breaks off, the machine comes up as it always did.
+    GRUB comes last of all on the disk that the machine boots from, and so does what UEFI firmware
+    is told: until then, and whenever this breaks off, the machine comes up as it always did.
     """
     operations.mounted_copy(
         name="Mount the copied root",
         group=plan.volgroup,
         volume=plan.lvroot,
         boot=plan.boot_partition,
+        esp=plan.efi.partition if plan.efi else "",
     )
     boot(plan=plan, settings=settings, root=operations.COPY)
     operations.next_boot(
         name="Next boot into maintenance", entry="maintenance", root=operations.COPY
     )
-    operations.grub_installed(name="Install GRUB", disks=plan.grub_disks, root=operations.COPY)
+    if plan.efi is None:
+        operations.grub_installed(name="Install GRUB", disks=plan.grub_disks, root=operations.COPY)
+    else:
+        _uefi_loader(plan.efi)
     operations.unmounted_copy(name="Unmount the copied root")
+
+
+@deploy("Removable path")
+def removable_path(plan: VolumePlan) -> None:
+    """Have a host's own UEFI loader, if it has one, start without a boot entry too."""
+    if plan.efi is None or not plan.efi.lacks_removable:
+        return
+    efi.removable_path(
+        name="Loader at the removable path",
+        partition=plan.efi.partition,
+        loader=plan.efi.loader,
+    )
+    efi.removable_path_kept(name="Upgrades renew it")
+
+
+def _uefi_loader(plan: EfiPlan) -> None:
+    """GRUB on a partition of its own. The old one keeps its folder and its entry: a way back.
+
+    Without entries firmware takes the first disk that has something at the removable path, so the
+    old one must have nothing there.
+    """
+    root = operations.COPY
+    loader = {f"{root}/etc/default/grub.d/loader.cfg": OnboxFile(_LOADER.encode())}
+    onbox.files(name="Name of the loader", sources=loader)
+    efi.grub_installed(name="Install GRUB", folder=plan.loader, root=root)
+    efi.removable_path(
+        name="Loader at the removable path",
+        partition=plan.partition,
+        loader=plan.loader,
+        new=True,
+    )
+    efi.removable_path_kept(name="Upgrades renew it", root=root)
+    if plan.entry:
+        efi.boot_entry(
+            name="Boot entry",
+            partition=plan.partition,
+            disk=plan.disk,
+            number=plan.number,
+            label=plan.loader,
+        )
+    if plan.old:
+        efi.no_removable_path(name="Old loader leaves the removable path", partition=plan.old)

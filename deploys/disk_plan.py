@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from deploys.errors import PreflightError
 from deploys.facts.mapper import mapper_path
-from deploys.operations.disks import EFI_SYSTEM, Partition
+from deploys.operations.disks import Partition
 from deploys.operations.root import BOOT_OPTIONS, own_fstab
 from deploys.plan import spare_layout
 from deploys.settings import GIB, MIB, Settings
@@ -56,7 +56,7 @@ def plan_disk(settings: Settings) -> DiskPlan:
         PreflightError: the disk is too small for what it is to hold.
     """
     volumes, size = settings.volumes, settings.image.disk_size
-    bios, boot, lvm = spare_layout(volumes)
+    bios, esp, boot, lvm = spare_layout(volumes, ESP_SIZE)
     room = root_and_snapshot(group_size(size, (boot.size or 0) + ESP_SIZE), volumes)
     root = round_up(volumes.root_size or largest_root(room, volumes), EXTENT)
     wanted = max(root, _LEAST_ROOT)
@@ -68,7 +68,7 @@ def plan_disk(settings: Settings) -> DiskPlan:
     return DiskPlan(
         size=size,
         bios=bios,
-        esp=Partition("resnap-esp", EFI_SYSTEM, ESP_SIZE),
+        esp=esp,
         boot=boot,
         lvm=lvm,
         root=Volume(volumes.lvroot, root),

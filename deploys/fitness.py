@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from deploys.efi_plan import check_firmware
 from deploys.errors import PreflightError
 from deploys.facts.disks import BlockDevice
 from deploys.operations.disks import Partition, has_layout
@@ -24,8 +25,7 @@ def check_host(survey: Survey) -> None:
         PreflightError: it does not.
     """
     root = survey.root
-    if survey.firmware == "uefi":
-        raise PreflightError("the host started by UEFI; only BIOS hosts can be provisioned so far")
+    check_firmware(survey)
     if root.fstype not in _ROOT_TYPES:
         raise PreflightError(f"the root filesystem is {root.fstype}; it must be ext4 or xfs")
     for below in survey.blocks.stack(root.source):
@@ -50,7 +50,8 @@ def check_boot(survey: Survey) -> str:
     """The partition of ``/boot`` on a host that keeps its own.
 
     Raises:
-        PreflightError: ``/boot`` is no partition, or has no room for a second kernel.
+        PreflightError: ``/boot`` is no partition of its own, is FAT, or has no room for a second
+            kernel.
     """
     boot = survey.mount("/boot")
     if boot is None:
@@ -60,6 +61,11 @@ def check_boot(survey: Survey) -> str:
     device = survey.blocks.find(boot.source)
     if device is None or device.type != "part":
         raise PreflightError(f"/boot ({boot.source}) must be a plain partition, for GRUB to write")
+    if boot.fstype == "vfat":
+        raise PreflightError(
+            f"/boot ({boot.source}) is the EFI system partition: it must be one of its own, for "
+            "packages to be unpacked there"
+        )
     if boot.avail < boot_needed(survey):
         raise PreflightError(
             f"/boot has {human(boot.avail)} free; a second kernel and initrd need "

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from deploys.boot import boot
+from deploys.boot import boot, removable_path
 from deploys.bundle import Archive, Project, bundle
 from deploys.kimpy import Kimpy, kimpy
 from deploys.manifest import manifest
@@ -37,6 +37,7 @@ def golden(
         *([partial(kimpy, kimpy=wheel)] if wheel else []),
         partial(bundle, python=python, copy=copy),
         partial(boot, plan=plan, settings=settings),
+        partial(removable_path, plan=plan),
         partial(provisiond),
         partial(status_page),
         partial(source, settings=settings),

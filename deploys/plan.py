@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from deploys.efi_plan import ESP_SIZE, plan_here, plan_spare
 from deploys.errors import PreflightError
 from deploys.facts.lvm import LogicalVolume, VolumeGroup
 from deploys.facts.mapper import mapper_path
 from deploys.fitness import boot_needed, check_boot, check_device, check_host, contents
-from deploys.operations.disks import BIOS_BOOT, LINUX, LINUX_LVM, Partition, partition_path
+from deploys.operations.disks import (
+    BIOS_BOOT,
+    EFI_SYSTEM,
+    LINUX,
+    LINUX_LVM,
+    Partition,
+    partition_path,
+)
 from deploys.operations.root import COPIED
 from deploys.settings import GIB, MIB, Volumes
 from deploys.sizes import (
@@ -25,10 +33,16 @@ from deploys.volume_plan import Kind, Volume, VolumePlan
 _EXTENSION = (Partition("resnap-lvm", LINUX_LVM),)
 
 
-def spare_layout(volumes: Volumes) -> tuple[Partition, ...]:
-    """The partitions of a spare disk that a plain root moves to."""
+def spare_layout(volumes: Volumes, esp_size: int = 0) -> tuple[Partition, ...]:
+    """The partitions of a spare disk that a plain root moves to.
+
+    Args:
+        volumes: the settings.
+        esp_size: bytes of the EFI system partition; 0: it has none.
+    """
     return (
         Partition("resnap-bios", BIOS_BOOT, MIB),
+        *((Partition("resnap-esp", EFI_SYSTEM, esp_size),) if esp_size else ()),
         Partition("resnap-boot", LINUX, round_up(volumes.boot_size, MIB)),
         Partition("resnap-lvm", LINUX_LVM),
     )
@@ -70,7 +84,8 @@ def _plan_spare(survey: Survey, volumes: Volumes, force: bool) -> VolumePlan:
         raise PreflightError(
             f"the root ({survey.root.source}) is not on LVM: name an empty disk with --device"
         )
-    layout = spare_layout(volumes)
+    esp_size = ESP_SIZE if survey.firmware.kind == "uefi" else 0
+    layout = spare_layout(volumes, esp_size)
     resumed = check_device(survey, layout, volumes.volgroup, force)
     disk = survey.disk
     assert disk is not None
@@ -87,7 +102,7 @@ def _plan_spare(survey: Survey, volumes: Volumes, force: bool) -> VolumePlan:
             f"initrds need {human(2 * boot_needed(survey))}"
         )
     sizes = (
-        (volumes.lvroot, _spare_root(survey, volumes, group), ""),
+        (volumes.lvroot, _spare_root(survey, volumes, group, esp_size), ""),
         ("persistent", volumes.persistent_size, "ext4"),
         ("swap", volumes.swap_size, "swap"),
     )
@@ -101,7 +116,7 @@ def _plan_spare(survey: Survey, volumes: Volumes, force: bool) -> VolumePlan:
         lvroot=volumes.lvroot,
         lvsnap=volumes.lvsnap,
         lvsize=volumes.lvsize,
-        boot_partition=partition_path(disk.path, 2),
+        boot_partition=partition_path(disk.path, len(layout) - 1),
         grub_disks=tuple(dict.fromkeys((disk.path, *old_disks))),
         volumes=tuple(_volume(group, *wanted) for wanted in sizes),
         device=disk.path,
@@ -110,6 +125,7 @@ def _plan_spare(survey: Survey, volumes: Volumes, force: bool) -> VolumePlan:
         old_root=survey.root.source,
         old_root_uuid=source.uuid if source else "",
         copied=copied,
+        efi=plan_spare(survey, disk.path, partition_path(disk.path, 2), 2),
     )
 
 
@@ -118,7 +134,7 @@ def _volume(group: VolumeGroup | None, name: str, size: int, fstype: str) -> Vol
     return Volume(name, existing.size if existing else size, fstype, existing is not None)
 
 
-def _spare_root(survey: Survey, volumes: Volumes, group: VolumeGroup | None) -> int:
+def _spare_root(survey: Survey, volumes: Volumes, group: VolumeGroup | None, esp_size: int) -> int:
     existing = group.lv(volumes.lvroot) if group else None
     if existing:
         return existing.size
@@ -132,7 +148,7 @@ def _spare_root(survey: Survey, volumes: Volumes, group: VolumeGroup | None) -> 
             f"{human(least)}"
         )
     root = round_up(volumes.root_size or least, EXTENT)
-    room = root_and_snapshot(group_size(disk.size, volumes.boot_size), volumes)
+    room = root_and_snapshot(group_size(disk.size, volumes.boot_size + esp_size), volumes)
     snapshot = snapshot_size(root, volumes)
     if not volumes.lvsize.endswith("%ORIGIN") and root < room < root + snapshot:
         raise PreflightError(
@@ -142,7 +158,7 @@ def _spare_root(survey: Survey, volumes: Volumes, group: VolumeGroup | None) -> 
     if root + snapshot > room:
         raise PreflightError(
             f"{named.asked} is too small: it has {human(disk.size)}, the volumes need "
-            f"{human(needed_disk(root, volumes))}"
+            f"{human(needed_disk(root, volumes) + esp_size)}"
         )
     return root if volumes.root_size else largest_root(room, volumes)
 
@@ -182,6 +198,7 @@ def _plan_lvm(
         device=disk.path if extends and disk else "",
         layout=_EXTENSION if extends else (),
         wipe=contents(survey) if extends and not resumed else (),
+        efi=plan_here(survey, boot),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from pyinfra.api.facts import FactBase
@@ -13,15 +14,17 @@ from deploys.facts.disks import (
     BlockDevices,
     BlockTree,
     Filesystems,
-    Firmware,
     KernelSize,
     Mount,
     RealPath,
     Signatures,
 )
+from deploys.facts.firmware import Esp, EspContent, Firmware, FirmwareState
 from deploys.facts.lvm import LogicalVolume, Lvm, LvmReport
+from deploys.operations.disks import EFI_SYSTEM
 
 T = TypeVar("T")
+_MBR_EFI_SYSTEM = "0xef"
 
 
 class ReadFact(Protocol):
@@ -41,14 +44,18 @@ class Device:
 
 @dataclass(frozen=True)
 class Survey:
-    """All that the plan of the volumes is made from; ``kernel`` is bytes of kernel and initrd."""
+    """All that the plan of the volumes is made from.
+
+    ``kernel`` is bytes of kernel and initrd; ``esps`` are the ``efi_partitions`` by their paths.
+    """
 
     blocks: BlockTree
     mounts: tuple[Mount, ...]
     lvm: LvmReport = field(default_factory=LvmReport)
-    firmware: str = "bios"
+    firmware: FirmwareState = field(default_factory=FirmwareState)
     kernel: int = 0
     device: Device | None = None
+    esps: Mapping[str, EspContent] = field(default_factory=dict)
 
     def mount(self, target: str) -> Mount | None:
         return next((mount for mount in self.mounts if mount.target == target), None)
@@ -72,6 +79,25 @@ class Survey:
         return self.lvm.lv_at(self.root.source)
 
     @property
+    def efi_partitions(self) -> tuple[BlockDevice, ...]:
+        """The EFI system partition at /boot/efi, or else all on the disks that the host runs from.
+
+        None of a host that was started by BIOS.
+        """
+        if self.firmware.kind != "uefi":
+            return ()
+        if (mount := self.mount("/boot/efi")) and (mounted := self.blocks.find(mount.source)):
+            return (mounted,)
+        sources = [mount.source for at in ("/", "/boot") if (mount := self.mount(at))]
+        disks = {disk.path: disk for at in sources for disk in self.blocks.disks_under(at)}
+        return tuple(
+            device
+            for disk in disks.values()
+            for device in disk.walk()
+            if device.parttype in (EFI_SYSTEM, _MBR_EFI_SYSTEM) and device.fstype == "vfat"
+        )
+
+    @property
     def disk(self) -> BlockDevice | None:
         """The block device that the user named."""
         return self.blocks.find(self.device.path) if self.device else None
@@ -84,7 +110,7 @@ def read_survey(fact: ReadFact, device: str | None = None) -> Survey:
         path = fact(RealPath, path=device)
         # not everything at a path can be read for signatures
         named = Device(device, path, fact(Signatures, device=path) if _is_node(path) else ())
-    return Survey(
+    survey = Survey(
         blocks=fact(BlockDevices),
         mounts=fact(Filesystems),
         lvm=fact(Lvm),
@@ -92,6 +118,8 @@ def read_survey(fact: ReadFact, device: str | None = None) -> Survey:
         kernel=fact(KernelSize),
         device=named,
     )
+    esps = {part.path: fact(Esp, device=part.path) for part in survey.efi_partitions}
+    return replace(survey, esps=esps)
 
 
 def _is_node(path: str) -> bool:

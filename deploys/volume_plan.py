@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from deploys.efi_plan import EfiPlan
 from deploys.facts.mapper import mapper_path
 from deploys.operations.disks import Partition, partition_path
 from deploys.sizes import human
@@ -37,7 +38,8 @@ class VolumePlan:
     the host really has, whatever the settings say. ``boot_partition`` is empty when a box runs
     on its snapshot, where ``/boot`` is not mounted. ``grub_disks`` are the whole disks that
     must have GRUB. ``old_root`` and its UUID stay a way back; empty for a root already on LVM.
-    ``device`` is the disk to partition with ``layout``; ``wipe`` names what it loses.
+    ``device`` is the disk to partition with ``layout``; ``wipe`` names what it loses. ``efi`` is
+    what UEFI firmware is to find; None where BIOS starts the host, and of a box.
     """
 
     kind: Kind
@@ -54,6 +56,7 @@ class VolumePlan:
     old_root: str = ""
     old_root_uuid: str = ""
     copied: bool = False
+    efi: EfiPlan | None = None
 
     @property
     def physical_volume(self) -> str:
@@ -80,11 +83,15 @@ class VolumePlan:
             rows.append(("copy", self.old_root, f"/ to {target}, /boot to {self.boot_partition}"))
         elif new:
             rows.append(("fstab", "/persistent", mapper_path(self.volgroup, "persistent")))
+        if self.efi and not self.copied:
+            rows += self.efi.rows()
         return rows
 
     def _disk_rows(self) -> list[tuple[str, str, str]]:
         parts = ", ".join(f"{p.label} {human(p.size) if p.size else 'rest'}" for p in self.layout)
         rows = [("partition", self.device, parts)]
+        if self.kind is Kind.SPARE and self.efi:
+            rows.append(("filesystem", self.efi.partition, "FAT for /boot/efi"))
         if self.kind is Kind.SPARE:
             rows.append(("filesystem", self.boot_partition, "ext4 for /boot"))
         verb = "volume group" if self.kind is Kind.SPARE else "extend volume group"

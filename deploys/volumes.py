@@ -16,6 +16,8 @@ _LVMLOCAL = "devices {\n\tissue_discards = 1\n}"
 
 # without zstd an initrd takes gzip, several times as long to make and to unpack
 PACKAGES = ("fdisk", "lvm2", "zstd")
+# what makes a disk that UEFI firmware starts from
+_UEFI_PACKAGES = ("dosfstools", "efibootmgr", "grub-efi-amd64-bin", "grub2-common")
 
 
 @deploy("Volumes")
@@ -27,7 +29,7 @@ def volumes(plan: VolumePlan) -> None:
     """
     packages.present(
         name="LVM and initramfs tools",
-        packages=PACKAGES,
+        packages=(*PACKAGES, *(_UEFI_PACKAGES if plan.efi and plan.efi.disk else ())),
         # the old root stays as it was; the copy's initrds are made when its boot files are there
         keep_initrds=plan.kind is Kind.SPARE,
     )
@@ -59,6 +61,7 @@ def volumes(plan: VolumePlan) -> None:
                 group=plan.volgroup,
                 volume=plan.lvroot,
                 boot=plan.boot_partition,
+                esp=plan.efi.partition if plan.efi else "",
             )
     elif plan.kind is not Kind.BOX:
         _persistent(plan)
@@ -71,6 +74,8 @@ def _disk(plan: VolumePlan) -> None:
         layout=plan.layout,
         wipe=bool(plan.wipe),
     )
+    if plan.efi and plan.efi.disk:
+        disks.filesystem(name="Filesystem of /boot/efi", device=plan.efi.partition, fstype="vfat")
     if plan.kind is Kind.SPARE:
         disks.filesystem(
             name="Filesystem of /boot", device=plan.boot_partition, fstype="ext4", label="boot"
@@ -91,4 +96,5 @@ def _persistent(plan: VolumePlan) -> None:
         replace=f"{source} /persistent ext4 defaults,nofail 0 2",
     )
     disks.mounted(name="Mount persistent", target="/persistent")
-    disks.dispensable(name="fstab entry of /boot", target="/boot")
+    for target in ("/boot", "/boot/efi", "/efi"):
+        disks.dispensable(name=f"fstab entry of {target}", target=target)

@@ -131,6 +131,7 @@ def _fields(state: HostState) -> dict[str, str]:
         "role": state.release.get("ROLE", ""),
         "last reset": reset,
         "snapshot": "" if percent is None else f"{percent} % full",
+        "firmware": "UEFI, Secure Boot" if state.secure_boot else state.firmware.upper(),
         "kernel": state.kernel,
         "kernel and initrd": match if state.is_box else "",
         "manifest": state.release.get("MANIFEST", "")[:16],

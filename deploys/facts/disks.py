@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.facts import FactBase
@@ -126,20 +126,6 @@ class Filesystems(FactBase[tuple[Mount, ...]]):
             )
             for row in json.loads("\n".join(output))["filesystems"]
         )
-
-
-class Firmware(FactBase[Literal["bios", "uefi"]]):
-    """How the machine was started: ``bios`` or ``uefi``."""
-
-    def command(self) -> str:
-        return "test -d /sys/firmware/efi && echo uefi || echo bios"
-
-    @staticmethod
-    def default() -> Literal["bios", "uefi"]:
-        return "bios"
-
-    def process(self, output: list[str]) -> Literal["bios", "uefi"]:
-        return "uefi" if output == ["uefi"] else "bios"
 
 
 class RealPath(FactBase[str]):

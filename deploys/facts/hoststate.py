@@ -11,6 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
+EFI_VARIABLES = "/sys/firmware/efi/efivars"
+# The specification's GUID of what the firmware itself defines (UEFI 2.10, 3.3). A variable's
+# file begins with four bytes of attributes.
+SECURE_BOOT = f"{EFI_VARIABLES}/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 VERDICTS = ("fresh", "kept", "golden", "failed")
 
 # One command: a round trip is what costs, on an emulated guest a tenth of a second and more.
@@ -19,6 +23,8 @@ _PARTS = {
     "os": 'cat "$root/etc/os-release"',
     "uid": "id -u",
     "boot_id": 'cat "$root/proc/sys/kernel/random/boot_id"',
+    "firmware": '[ ! -d "$root/sys/firmware/efi" ] || echo uefi; '
+    f'[ "$(od -An -tu1 -j4 -N1 "$root{SECURE_BOOT}" | tr -d " ")" != 1 ] || echo secure',
     "kernel": "uname -r",
     "uptime": 'cat "$root/proc/uptime"',
     "clock": "date +%s",
@@ -71,6 +77,8 @@ class HostState:
     uid: int = -1
     boot_id: str = ""
     kernel: str = ""
+    firmware: str = "bios"
+    secure_boot: bool = False
     uptime: float = 0.0
     clock: int = 0
     has_modules: bool = False
@@ -134,6 +142,8 @@ def parsed(output: Sequence[str]) -> HostState:
         uid=int(first["uid"] or -1),
         boot_id=first["boot_id"],
         kernel=first["kernel"],
+        firmware="uefi" if "uefi" in parts["firmware"] else "bios",
+        secure_boot="secure" in parts["firmware"],
         uptime=float((first["uptime"] or "0").split()[0]),
         clock=int(first["clock"] or 0),
         has_modules=bool(first["modules"]),

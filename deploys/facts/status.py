@@ -26,6 +26,8 @@ def status(state: HostState) -> dict[str, object]:
         "reset_seconds": state.verdict.reset_seconds if state.verdict else None,
         "reset_at": state.reset_at.isoformat(timespec="seconds") if state.reset_at else None,
         "snapshot_percent": state.snapshot_percent,
+        "firmware": state.firmware,
+        "secure_boot": state.secure_boot,
         "kernel": state.kernel,
         "initrd_matches": state.initrd_matches,
         "manifest": state.release.get("MANIFEST"),

@@ -23,10 +23,11 @@ _OTHER_ENTRIES = ("10_linux", "10_linux_zfs", "20_linux_xen", "20_memtest86+", "
 
 _MOUNT = """
 set -eu
-golden=$1 boot=$2 copy=$3
+golden=$1 boot=$2 copy=$3 esp=$4
 mkdir -p "$copy"
 mountpoint -q "$copy" || mount "$golden" "$copy"
 mountpoint -q "$copy/boot" || mount "$boot" "$copy/boot"
+[ -z "$esp" ] || mountpoint -q "$copy/boot/efi" || mount "$esp" "$copy/boot/efi"
 for of_the_kernel in dev proc sys; do
     mountpoint -q "$copy/$of_the_kernel" && continue
     mount --rbind "/$of_the_kernel" "$copy/$of_the_kernel"
@@ -39,7 +40,7 @@ class InitrdsAreCurrent(FactBase[bool]):
     """Whether makeinitrd has run since what it builds from last changed."""
 
     def command(self, root: str) -> str:
-        return f"{_in(root)}/usr/sbin/makeinitrd --check 2>/dev/null && echo current || true"
+        return f"{inside(root)}/usr/sbin/makeinitrd --check 2>/dev/null && echo current || true"
 
     @staticmethod
     def default() -> bool:
@@ -56,7 +57,7 @@ def made_initrds(root: str = "", stale: bool = False) -> Commands:
     ``stale`` says that those files are about to change, by an operation before this one.
     """
     if stale or not host.get_fact(InitrdsAreCurrent, root=root):
-        yield StringCommand(f"{_in(root)}/usr/sbin/makeinitrd")
+        yield StringCommand(f"{inside(root)}/usr/sbin/makeinitrd")
 
 
 @operation()
@@ -73,9 +74,12 @@ def no_other_entries(root: str = "") -> Commands:
 
 
 @operation()
-def mounted_copy(group: str, volume: str, boot: str) -> Commands:
-    """Mount the copied root at :data:`COPY`, with its /boot and the kernel's filesystems."""
-    words = ("sh", "-c", _MOUNT, "mount-copy", mapper_path(group, volume), boot, COPY)
+def mounted_copy(group: str, volume: str, boot: str, esp: str = "") -> Commands:
+    """Mount the copied root at :data:`COPY`, with its /boot and the kernel's filesystems.
+
+    ``esp`` is the partition of /boot/efi, where there is one.
+    """
+    words = ("sh", "-c", _MOUNT, "mount-copy", mapper_path(group, volume), boot, COPY, esp)
     yield StringCommand(shlex.join(words))
 
 
@@ -94,14 +98,15 @@ def grub_installed(disks: Sequence[str], root: str) -> Commands:
         root: where the root with the ``/boot`` it is to read is mounted.
     """
     for disk in disks:
-        yield StringCommand(f"{_in(root)}grub-install --target=i386-pc {shlex.quote(disk)}")
+        yield StringCommand(f"{inside(root)}grub-install --target=i386-pc {shlex.quote(disk)}")
 
 
 @operation()
 def next_boot(entry: str, root: str = "") -> Commands:
     """Have the next boot, and that one alone, take one of GRUB's entries by its id."""
-    yield StringCommand(f"{_in(root)}/usr/lib/resnap/next-boot {shlex.quote(entry)}")
+    yield StringCommand(f"{inside(root)}/usr/lib/resnap/next-boot {shlex.quote(entry)}")
 
 
-def _in(root: str) -> str:
+def inside(root: str) -> str:
+    """What a command begins with that is to run in the root mounted at ``root``; empty: here."""
     return f"chroot {shlex.quote(root)} " if root else ""

@@ -27,6 +27,7 @@ _LOCK = "--lock=yes"
 _MAKE = {
     "ext4": ("mkfs.ext4", "-q"),
     "swap": ("mkswap",),
+    "vfat": ("mkfs.fat", "-F", "32"),
 }
 
 
@@ -102,8 +103,8 @@ def filesystem(device: str, fstype: str, label: str = "") -> Commands:
 
     Args:
         device: where; it may be made by an earlier operation.
-        fstype: ``ext4`` or ``swap``.
-        label: its label, at most 16 bytes.
+        fstype: ``ext4``, ``swap`` or ``vfat``.
+        label: its label, at most 16 bytes; FAT gets none.
 
     Raises:
         OperationError: the device carries something else.

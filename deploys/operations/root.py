@@ -23,7 +23,7 @@ COPIED = "resnap.copied"  # the LVM tag of a golden root whose copy is complete
 # goes away under cp makes it fail: it is tried again, over what it left.
 _SCRIPT = """
 set -eu
-golden=$1 bootdev=$2 options=$3 fstab=$4 vg=$5 lv=$6 tag=$7
+golden=$1 bootdev=$2 options=$3 fstab=$4 vg=$5 lv=$6 tag=$7 esp=$8
 work=/run/pipeline-copy
 mkdir -p "$work/from" "$work/to"
 mkfs.ext4 -q -F -L golden "$golden"
@@ -43,9 +43,13 @@ while read -r swap kind _; do
     case $kind in file) rm -f "$work/to$swap" ;; esac
 done </proc/swaps
 mkdir -p "$work/to/persistent"
+[ -z "$esp" ] || mkdir -p "$work/to/boot/efi"
 {
     printf 'UUID=%s / ext4 errors=remount-ro 0 1\\n' "$(blkid -s UUID -o value "$golden")"
     printf 'UUID=%s /boot ext4 %s 0 2\\n' "$(blkid -s UUID -o value "$bootdev")" "$options"
+    [ -z "$esp" ] ||
+        printf 'UUID=%s /boot/efi vfat umask=0077,%s 0 2\\n' \
+            "$(blkid -s UUID -o value "$esp")" "$options"
     printf '%s\\n' "$fstab"
 } >"$work/to/etc/fstab"
 sync
@@ -76,7 +80,9 @@ def _is_kept(line: str) -> bool:
 
 
 @operation()
-def copy_root(group: str, volume: str, boot: str) -> Generator[StringCommand, None, None]:
+def copy_root(
+    group: str, volume: str, boot: str, esp: str = ""
+) -> Generator[StringCommand, None, None]:
     """Copy the running root and ``/boot`` to an LV and a partition, with an fstab of their own.
 
     Nothing on the running root changes. The LV is tagged when all of it is on the disk; without
@@ -86,6 +92,7 @@ def copy_root(group: str, volume: str, boot: str) -> Generator[StringCommand, No
         group: the VG.
         volume: the LV, which may be made by an earlier operation.
         boot: the partition, with a filesystem, that becomes ``/boot``.
+        esp: the one that becomes ``/boot/efi``, empty so far, where there is to be one.
     """
     existing = host.get_fact(Lvm).group(group)
     golden = existing.lv(volume) if existing else None
@@ -101,6 +108,7 @@ def copy_root(group: str, volume: str, boot: str) -> Generator[StringCommand, No
         group,
         volume,
         COPIED,
+        esp,
     )
     words = ("unshare", "--mount", "sh", "-c", _SCRIPT, "copy-root", *arguments)
     yield StringCommand(shlex.join(words))

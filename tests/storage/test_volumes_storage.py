@@ -9,8 +9,9 @@ import pytest
 
 from deploys.apply import Session, Target
 from deploys.errors import DeployError
-from deploys.facts.disks import BlockDevices, Filesystems, Firmware, KernelSize, RealPath
+from deploys.facts.disks import BlockDevices, Filesystems, KernelSize, RealPath
 from deploys.facts.disks import Signatures as DiskSignatures
+from deploys.facts.firmware import Firmware
 from deploys.facts.lvm import Lvm, LvmReport
 from deploys.operations import disks, lvm
 from deploys.operations.disks import has_layout

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from deploys.facts.disks import BlockDevice, BlockTree, Mount
+from deploys.facts.firmware import EspContent, FirmwareState
 from deploys.facts.lvm import LogicalVolume, LvmReport, PhysicalVolume, VolumeGroup
 from deploys.facts.mapper import mapper_path
+from deploys.operations.disks import EFI_SYSTEM
 from deploys.settings import GIB, MIB
 from deploys.sizes import EXTENT
 from deploys.survey import Device, Survey
@@ -68,4 +73,43 @@ def lvm_host(
         lvm=LvmReport((group,)),
         kernel=40 * MIB,
         device=Device(device, device) if device else None,
+    )
+
+
+# As Debian's installer leaves it, on a host that Secure Boot lets start.
+DEBIAN_ESP: Mapping[str, int] = {
+    "debian/shimx64.efi": MIB,
+    "debian/grubx64.efi": 3 * MIB,
+    "debian/mmx64.efi": MIB,
+    "debian/grub.cfg": 100,
+}
+WITH_REMOVABLE: Mapping[str, int] = {**DEBIAN_ESP, "boot/bootx64.efi": MIB}
+UEFI = FirmwareState("uefi", writable=True, signed=True, grub=True)
+
+
+def by_uefi(
+    survey: Survey,
+    files: Mapping[str, int] = DEBIAN_ESP,
+    *,
+    free: int = 30 * MIB,
+    reads: tuple[str, ...] = (),
+    firmware: FirmwareState = UEFI,
+    esps: int = 1,
+    mounted: bool = False,
+) -> Survey:
+    """A host that UEFI started: ``esps`` EFI system partitions on its first disk, all alike."""
+    first, *others = survey.blocks.disks
+    at = "/boot/efi" if mounted else ""
+    parts = [
+        part(f"{first.path}{15 - n}", 64 * MIB, on=at, fstype="vfat", parttype=EFI_SYSTEM)
+        for n in range(esps)
+    ]
+    first = replace(first, children=(*first.children, *parts))
+    mounts = (*survey.mounts, *(Mount(at, p.path, "vfat") for p in parts[:1] if mounted))
+    return replace(
+        survey,
+        blocks=BlockTree((first, *others)),
+        mounts=mounts,
+        firmware=firmware,
+        esps={p.path: EspContent(files, free, reads) for p in parts},
     )

@@ -64,8 +64,8 @@ def test_an_old_root_in_use_stays_as_it_is(calls: Path, tmp_path: Path) -> None:
     assert calls.read_text().splitlines()[-1] == "wipefs --all /dev/vda1"
 
 
-def _mount() -> str:
-    [command] = mounted_copy._inner(group="a-b", volume="root", boot="/dev/vdb2")
+def _mount(esp: str = "") -> str:
+    [command] = mounted_copy._inner(group="a-b", volume="root", boot="/dev/vdb2", esp=esp)
     return str(command.get_raw_value())
 
 
@@ -80,6 +80,13 @@ def test_the_copy_is_mounted_with_what_a_chroot_needs(calls: Path, tmp_path: Pat
         for line in (f"mount --rbind /{name} {at}/{name}", f"mount --make-rslave {at}/{name}")
     ]
     assert mounts == [f"mount /dev/mapper/a--b-root {at}", f"mount /dev/vdb2 {at}/boot", *bound]
+
+
+def test_the_partition_of_uefi_is_mounted_below_its_boot(calls: Path, tmp_path: Path) -> None:
+    (tmp_path / "mountpoint").write_text("exit 1\n")
+    assert _run(_mount("/dev/vdb3")).returncode == 0
+    mounts = [line for line in calls.read_text().splitlines() if line.startswith("mount /")]
+    assert mounts[-1] == "mount /dev/vdb3 /run/pipeline-golden/boot/efi"
 
 
 def test_what_is_mounted_already_is_not_mounted_again(calls: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from deploys.facts.box import HostState, Verdict
+from deploys.facts.status import status
 from tasks import show
 from tasks.provisioning import Provisioned
 from tasks.shrinking import Shrunk
@@ -54,6 +56,20 @@ def test_a_status_fits_the_console(capsys: pytest.CaptureFixture[str], columns: 
         assert word in words, word
     assert "maintenance" not in words
     assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("firmware", "secure", "words"),
+    [("bios", False, "BIOS"), ("uefi", False, "UEFI"), ("uefi", True, "UEFI, Secure Boot")],
+)
+def test_the_firmware_is_named(
+    capsys: pytest.CaptureFixture[str], firmware: str, secure: bool, words: str
+) -> None:
+    state = replace(FRESH, firmware=firmware, secure_boot=secure)
+    show.states({"box": state})
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "firmware" in line]
+    assert line.strip(" │").partition("│")[2].strip() == words
+    assert status(state)["firmware"] == firmware
 
 
 def test_a_reason_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -108,7 +108,6 @@ CASES: dict[str, tuple[Survey, dict[str, object], str]] = {
         {},
         "volumes.boot_size 512 MiB is too small",
     ),
-    "uefi": (replace(plain_host(SPARE), firmware="uefi"), {}, "started by UEFI"),
     "root type": (plain_host(SPARE, root="btrfs"), {}, "root filesystem is btrfs"),
     "var of its own": (
         replace(plain_host(SPARE), mounts=(*plain_host().mounts, Mount("/var", "/dev/vdc", "xfs"))),

@@ -9,7 +9,6 @@ from deploys.facts.disks import (
     BlockDevices,
     BlockTree,
     Filesystems,
-    Firmware,
     KernelSize,
     Mount,
     Signatures,
@@ -147,8 +146,3 @@ def test_a_gpt_is_named_once_and_without_its_protective_mbr() -> None:
 def test_the_largest_kernel_and_initrd_are_added() -> None:
     sizes = ["vmlinuz-6.1 12", "vmlinuz-6.12 10", "initrd.img-6.1 30", "initrd.img-6.12 40"]
     assert KernelSize().process(sizes) == 52
-
-
-def test_firmware() -> None:
-    assert Firmware().process(["uefi"]) == "uefi"
-    assert Firmware().process(["bios"]) == "bios"

@@ -1,0 +1,121 @@
+"""Have UEFI firmware start a box: GRUB on its partition, the removable path, a boot entry."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator
+
+from pyinfra.api.command import StringCommand
+from pyinfra.api.operation import operation
+from pyinfra.context import host
+
+from deploys.facts.firmware import Esp
+from deploys.operations.boot import inside
+
+Commands = Generator[StringCommand, None, None]
+
+# Where a partition is mounted; else, in a mount namespace that ends with the script, at /mnt.
+_AT = """
+set -eu
+at=$(findmnt --noheadings --first-only --output TARGET --source "$1") || {
+    at=/mnt
+    mount "$1" "$at"
+}
+"""
+# What firmware starts comes last, after all that it reads, each file whole or not at all. Where
+# GRUB is signed, firmware starts shim, and that the GRUB beside it, which has its settings there.
+_REMOVABLE = f"""{_AT}
+cd "$at/EFI"
+sync
+copy() {{
+    cp "$loader/$1" "BOOT/$2.new"
+    sync "BOOT/$2.new"
+    mv "BOOT/$2.new" "BOOT/$2"
+}}
+loader=$2 first=grubx64.efi
+mkdir -p BOOT
+if [ -e "$loader/shimx64.efi" ]; then
+    first=shimx64.efi
+    for beside in grubx64.efi mmx64.efi grub.cfg; do
+        [ ! -e "$loader/$beside" ] || copy "$beside" "$beside"
+    done
+fi
+copy "$first" BOOTX64.EFI
+sync --file-system .
+"""
+_NO_REMOVABLE = f"""{_AT}
+find "$at" -mindepth 3 -maxdepth 3 -ipath "$at/EFI/BOOT/BOOTX64.EFI" \
+    -execdir mv {{}} BOOTX64.OLD ';'
+sync --file-system "$at"
+"""
+# Of an earlier run that broke off there may be an entry already.
+_ENTRY = f"""{_AT}
+disk=$2 number=$3 label=$4
+loader=grubx64.efi
+[ ! -e "$at/EFI/$label/shimx64.efi" ] || loader=shimx64.efi
+efibootmgr | sed -nE "s/^Boot([0-9A-F]{{4}})[* ] $label(\\t.*)?\\$/\\1/p" |
+while read -r old; do
+    efibootmgr --quiet --bootnum "$old" --delete-bootnum
+done
+efibootmgr --quiet --create --disk "$disk" --part "$number" --label "$label" \
+    --loader "\\\\EFI\\\\$label\\\\$loader"
+"""
+# A GRUB that an upgrade renews must be renewed at both places: it takes its modules from /boot.
+_KEEP = """
+dpkg-query --show --showformat='${db:Status-Abbrev}' grub-efi-amd64 2>/dev/null | grep -q ^ii ||
+    exit 0
+echo 'grub-efi-amd64 grub2/force_efi_extra_removable boolean true' | debconf-set-selections
+"""
+
+
+@operation()
+def grub_installed(folder: str, root: str) -> Commands:
+    """Install GRUB for UEFI at ``/boot/efi``, in ``folder`` below ``EFI``; no firmware is told."""
+    words = ("--target=x86_64-efi", "--efi-directory=/boot/efi", "--no-nvram")
+    yield StringCommand(
+        f"{inside(root)}grub-install", *words, shlex.quote(f"--bootloader-id={folder}")
+    )
+
+
+@operation()
+def removable_path(partition: str, loader: str, new: bool = False) -> Commands:
+    """Have firmware find the loader that is in a folder below ``EFI`` without a boot entry too.
+
+    Args:
+        partition: the EFI system partition, mounted or not.
+        loader: the folder.
+        new: it is only made by an operation before this one.
+    """
+    if not new and host.get_fact(Esp, device=partition).has_removable:
+        host.noop(f"{partition} has a loader at its removable path")
+        return
+    yield _script(_REMOVABLE, "removable-path", partition, loader)
+
+
+@operation()
+def removable_path_kept(root: str = "") -> Commands:
+    """Have upgrades of GRUB renew the loader at the removable path too."""
+    yield StringCommand(f"{inside(root)}{shlex.join(('sh', '-c', _KEEP))}")
+
+
+@operation()
+def no_removable_path(partition: str) -> Commands:
+    """Have firmware find nothing at the removable path; what is there gets another name."""
+    yield _script(_NO_REMOVABLE, "no-removable-path", partition)
+
+
+@operation()
+def boot_entry(partition: str, disk: str, number: int, label: str) -> Commands:
+    """Give the firmware's list an entry that comes first; the others stay.
+
+    Args:
+        partition: the EFI system partition.
+        disk: the disk it is on.
+        number: which of its partitions it is.
+        label: the entry's name, and the folder below ``EFI`` that has the loader.
+    """
+    yield _script(_ENTRY, "boot-entry", partition, disk, str(number), label)
+
+
+def _script(script: str, *words: str) -> StringCommand:
+    return StringCommand(shlex.join(("unshare", "--mount", "sh", "-c", script, *words)))
