@@ -34,7 +34,7 @@ from tasks.machines.identifiers import Fixed, Identifiers
 
 GIB = 2**30
 # A host with its root on LVM was set up as a server: Debian's installer puts these there.
-_SERVER = ("lvm2", "zstd", "python3", "ca-certificates", "git")
+SERVER = ("lvm2", "zstd", "python3", "ca-certificates", "git")
 Progress = Callable[[str], None]
 
 
@@ -45,7 +45,8 @@ class Recipe:
     ``plain`` is one ext4 root and no LVM installed; ``lvm`` is a /boot partition and a volume
     group ``volgroup`` with the LV ``root`` of ``root_size`` bytes (None: it takes every extent).
     For ``firmware`` uefi it has a partition with Debian's signed boot loader before these, mounted
-    at /boot/efi. Sizes are in bytes; ``suite`` is Debian's name of a release.
+    at /boot/efi. ``extra`` are packages that it happens to have. Sizes are in bytes; ``suite`` is
+    Debian's name of a release.
     """
 
     kind: Literal["plain", "lvm"] = "plain"
@@ -55,6 +56,7 @@ class Recipe:
     boot_size: int = 512 * layout.MIB
     volgroup: str = "debian-vg"
     root_size: int | None = 3 * GIB
+    extra: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +180,9 @@ def _fill(
         tree.unpack(tar, root)
         stack.enter_context(loop.chroot(root, nodes))
         host_key = tree.furnish(root, fstab, public, relaxed)
-        if is_lvm:
-            progress("installing lvm2")
-            tree.install(root, *_SERVER)
+        if extra := (*(SERVER if is_lvm else ()), *recipe.extra):
+            progress(f"installing {extra[0]}")
+            tree.install(root, *extra)
         progress("making it bootable")
         where = None if is_uefi else whole.name
         tree.make_bootable(root, where, mapped if is_lvm else identity)

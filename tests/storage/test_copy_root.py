@@ -32,7 +32,7 @@ LVCHANGE = '#!/bin/sh\necho "$*" >/run/tag\n'
 @pytest.fixture
 def devices(loop_disk: str) -> tuple[str, str]:
     """A partition for the root and one for /boot."""
-    table = r"printf 'label: gpt\nsize=700MiB\nsize=200MiB\n' | sfdisk --quiet "
+    table = r"printf 'label: gpt\nsize=700MiB\nsize=200MiB\nsize=40MiB\n' | sfdisk --quiet "
     run("sh", "-c", table + loop_disk)
     run("partx", "--update", loop_disk)
     run("mkfs.ext4", "-q", f"{loop_disk}p2")
@@ -59,11 +59,13 @@ def small_root(tmp_path: Path) -> Iterator[Path]:
     assert not list((root / "run").iterdir()), "a mount was left behind"
 
 
-def copy(root: Path, tools: Path, golden: str, boot: str, script: str = _SCRIPT) -> None:
+def copy(
+    root: Path, tools: Path, golden: str, boot: str, script: str = _SCRIPT, esp: str = ""
+) -> None:
     tools.mkdir(exist_ok=True)
     (tools / "lvchange").write_text(LVCHANGE)
     (tools / "lvchange").chmod(0o755)
-    arguments = (golden, boot, BOOT_OPTIONS, FSTAB, "test-box", "root", "resnap.copied")
+    arguments = (golden, boot, BOOT_OPTIONS, FSTAB, "test-box", "root", "resnap.copied", esp)
     outer = ("unshare", "--mount", "sh", "-c", IN_SMALL_ROOT, "outer", root, tools)
     run(*outer, script, "copy-root", *arguments)
 
@@ -95,6 +97,25 @@ def test_the_copy_is_whole_and_has_boot_and_an_fstab_of_its_own(
     ]
     assert (tmp_path / "tools/tag").read_text() == "--addtag resnap.copied test-box/root\n"
     assert (small_root / "etc/fstab").read_text() == "UUID=old / ext4 defaults 0 1\n"
+
+
+def test_the_partition_of_uefi_is_mounted_below_boot(
+    devices: tuple[str, str], small_root: Path, tmp_path: Path
+) -> None:
+    golden, boot = devices
+    esp = boot.replace("p2", "p3")
+    fat = tmp_path / "fat"
+    with fat.open("wb") as file:
+        file.truncate(40 * 2**20)
+    sectors = str(40 * 2**20 // 512)
+    run("mformat", "-i", fat, "-T", sectors, "-h", "16", "-s", "32", "-N", "0a1b2c3d", "::")
+    run("dd", f"if={fat}", f"of={esp}", "bs=1M", "conv=fsync", "status=none")
+    copy(small_root, tmp_path / "tools", golden, boot, esp=esp)
+    assert look(boot, "ls -d efi") == "efi"
+    assert look(golden, "grep /boot/efi etc/fstab") == (
+        "UUID=0A1B-2C3D /boot/efi vfat umask=0077,defaults,nofail,"
+        "x-systemd.before=local-fs.target 0 2"
+    )
 
 
 def test_a_copy_that_broke_off_has_no_tag_and_is_made_again(

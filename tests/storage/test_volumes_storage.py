@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from deploys.apply import Session, Target
+from deploys.boot import boot_copy
+from deploys.efi_plan import EfiPlan
 from deploys.errors import DeployError
 from deploys.facts.disks import BlockDevices, Filesystems, KernelSize, RealPath
 from deploys.facts.disks import Signatures as DiskSignatures
@@ -16,7 +18,7 @@ from deploys.facts.lvm import Lvm, LvmReport
 from deploys.operations import disks, lvm
 from deploys.operations.disks import has_layout
 from deploys.plan import spare_layout
-from deploys.settings import MIB, Volumes
+from deploys.settings import MIB, Settings, Volumes
 from deploys.survey import read_survey
 from deploys.volume_plan import Kind, Volume, VolumePlan
 from deploys.volumes import volumes
@@ -161,6 +163,34 @@ def test_the_deploy_of_a_plan_is_prepared_in_order(loop_disk: str) -> None:
         "Logical volume persistent",
         "Filesystem of persistent",
         "Copy the root",
+    ]
+
+
+def test_what_starts_the_copied_root_comes_last_and_tells_the_firmware_after_that() -> None:
+    efi = EfiPlan("/dev/vdb2", disk="/dev/vdb", number=2, entry=True, old="/dev/vda1")
+    plan = VolumePlan(
+        kind=Kind.SPARE,
+        volgroup="test-box",
+        lvroot="root",
+        lvsnap="root_snap",
+        lvsize="100%ORIGIN",
+        boot_partition="/dev/vdb3",
+        device="/dev/vdb",
+        efi=efi,
+    )
+    with Session(HERE) as session:
+        operations = session.prepare([lambda: boot_copy(plan=plan, settings=Settings())])
+    names = [op.name.removeprefix("Boot of the copied root | ") for op in operations]
+    assert names[-9:] == [
+        "Boot | Initrds and GRUB entries",
+        "Next boot into maintenance",
+        "Name of the loader",
+        "Install GRUB",
+        "Loader at the removable path",
+        "Upgrades renew it",
+        "Boot entry",
+        "Old loader leaves the removable path",
+        "Unmount the copied root",
     ]
 
 

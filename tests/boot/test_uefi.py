@@ -1,0 +1,159 @@
+"""Hosts that UEFI started become boxes: by Secure Boot a plain one (kind a), one on LVM (kind b).
+
+Each guest has an NVRAM of its own, so boot entries stay from boot to boot; emptied, as by a dead
+battery, it leaves the firmware the removable path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.machines import accelerator, image
+from tasks.machines.hardware import Machine
+from tests.boot.box import Box, running
+from tests.boot.conftest import CPUS, GIB
+
+OVMF = Path("/usr/share/OVMF")
+# Firmware's code and the NVRAM it comes with; the second starts only what Microsoft's keys allow.
+PLAIN = (OVMF / "OVMF_CODE_4M.fd", OVMF / "OVMF_VARS_4M.fd")
+SECURE = (OVMF / "OVMF_CODE_4M.secboot.fd", OVMF / "OVMF_VARS_4M.ms.fd")
+# What a provision installs has its own test, and takes minutes of emulation.
+PLAIN_HOST = image.Recipe(firmware="uefi", extra=(*image.SERVER, "dosfstools"))
+LVM_HOST = image.Recipe("lvm", firmware="uefi", disk_size=10 * GIB)
+OLD_ENTRY = "efibootmgr --quiet --create --disk /dev/vda --part 1 --label debian --loader "
+REINSTALL = "env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --reinstall "
+
+
+@contextlib.contextmanager
+def host(
+    recipe: image.Recipe,
+    firmware: tuple[Path, Path],
+    folder: Path,
+    shared: Path,
+    accel: accelerator.Accelerator,
+) -> Iterator[Box]:
+    """A bare host with a spare disk, on firmware with an NVRAM of its own."""
+    base = image.build(recipe, shared)
+    disks = (
+        image.overlay(base.path, folder / "root.qcow2"),
+        image.empty_disk(folder / "spare.qcow2", 12 * GIB),
+    )
+    nvram = Path(shutil.copy(firmware[1], folder / "nvram.fd"))
+    machine = Machine(disks=disks, cpus=CPUS, firmware=firmware[0], nvram=nvram)
+    with running(folder, base.identity, machine, accel) as box:
+        yield box
+
+
+@contextlib.contextmanager
+def without_entries(box: Box, accel: accelerator.Accelerator, empty: Path) -> Iterator[Box]:
+    """The box after a power cut in which its NVRAM was lost; it is off at the end."""
+    machine = box.guest.machine
+    assert machine.nvram is not None
+    box.host.close()
+    box.guest.cut_power()
+    shutil.copy(empty, machine.nvram)
+    with running(box.guest.directory, box.guest.identity, machine, accel) as again:
+        yield again
+
+
+def entries(box: Box) -> dict[str, str]:
+    """The firmware's boot entries, number by name."""
+    rows = (line.split("\t")[0] for line in box.succeed("efibootmgr").splitlines())
+    return {row[10:].strip(): row[4:8] for row in rows if row[4:8].isalnum() and row[8:9] == "*"}
+
+
+def told(box: Box, name: str) -> str:
+    """What efibootmgr says of ``BootCurrent`` or ``BootOrder``."""
+    lines = box.succeed("efibootmgr").splitlines()
+    return next(line.partition(": ")[2] for line in lines if line.startswith(name))
+
+
+@pytest.fixture(scope="module")
+def box(
+    shared: Path, accel: accelerator.Accelerator, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Box]:
+    """Kind a, which had an entry and a removable path of its own, as installers leave them."""
+    folder = tmp_path_factory.mktemp("uefi")
+    with host(PLAIN_HOST, SECURE, folder, shared, accel) as box:
+        box.succeed(OLD_ENTRY + r"'\EFI\debian\shimx64.efi'")
+        assert box.provision(device="/dev/vdb").changed
+        yield box
+
+
+def test_its_entry_is_the_first_and_the_old_one_stays(box: Box) -> None:
+    assert box.verdict.name == "fresh"
+    assert (box.state.firmware, box.state.secure_boot) == ("uefi", True)
+    found = entries(box)
+    assert told(box, "BootOrder").startswith(f"{found['pipeline']},{found['debian']},")
+    assert told(box, "BootCurrent") == found["pipeline"]
+
+
+def test_the_loader_is_out_of_the_snapshots_reach(box: Box) -> None:
+    box.fail("mountpoint -q /boot || mountpoint -q /boot/efi")
+    assert box.succeed("systemctl is-system-running || systemctl --failed").strip() == "running"
+
+
+@pytest.mark.long
+def test_an_upgrade_of_grub_renews_both_and_takes_away_no_entry(box: Box) -> None:
+    box.reboot("maintenance")
+    before = entries(box)
+    box.succeed("rm /boot/efi/EFI/BOOT/BOOTX64.EFI /boot/efi/EFI/*/*x64.efi")
+    box.succeed(f"{REINSTALL} grub-efi-amd64 shim-signed")
+    assert entries(box) == before
+    pairs = "BOOT/BOOTX64.EFI pipeline/shimx64.efi", "BOOT/grubx64.efi pipeline/grubx64.efi"
+    for pair in pairs:
+        box.succeed(f"cd /boot/efi/EFI && cmp {pair}")
+    box.fail("test -e /boot/efi/EFI/debian")
+    box.reboot()
+    assert box.verdict.name == "fresh"
+
+
+@pytest.mark.long
+def test_the_old_root_is_a_way_back_until_it_is_reclaimed(box: Box) -> None:
+    box.reboot("old-root")
+    assert box.succeed("findmnt --noheadings --output SOURCE /").strip() == "/dev/vda2"
+    box.reboot()
+    assert box.provision(reclaim=True).changed
+    assert box.succeed("pvs --noheadings --options vg_name").split() == ["vagrant-pipeline"] * 2
+    assert told(box, "BootCurrent") == entries(box)["pipeline"]
+
+
+# Last: it leaves the box off.
+def test_without_its_entries_it_comes_up_by_the_removable_path(
+    box: Box, accel: accelerator.Accelerator
+) -> None:
+    box.succeed("touch /etc/of-this-snapshot; sync")
+    with without_entries(box, accel, SECURE[1]) as again:
+        assert "pipeline" not in entries(again)
+        assert (again.verdict.name, again.state.secure_boot) == ("fresh", True)
+        again.fail("test -e /etc/of-this-snapshot")
+
+
+@pytest.mark.long
+def test_a_host_on_lvm_keeps_its_loader_and_gets_the_removable_path(
+    shared: Path, accel: accelerator.Accelerator, tmp_path: Path
+) -> None:
+    """One walk, with a GRUB that is not signed: grub-install's own, and no removable path."""
+    with host(LVM_HOST, PLAIN, tmp_path, shared, accel) as box:
+        box.succeed("rm --recursive /boot/efi/EFI")
+        box.succeed("dpkg --purge shim-signed grub-efi-amd64-signed")
+        box.succeed("grub-install")
+        assert box.provision().changed
+        assert (box.verdict.name, box.state.secure_boot) == ("fresh", False)
+        box.fail("mountpoint -q /boot || mountpoint -q /boot/efi")
+        assert told(box, "BootOrder").startswith(entries(box)["debian"])
+        assert not box.provision().changed
+
+        box.reboot("maintenance")
+        box.succeed("rm /boot/efi/EFI/BOOT/* /boot/grub/x86_64-efi/normal.mod")
+        box.succeed(f"{REINSTALL} grub-efi-amd64")
+        box.succeed("cd /boot/efi/EFI && cmp BOOT/BOOTX64.EFI debian/grubx64.efi")
+        assert box.reboot("keep").verdict is not None
+        with without_entries(box, accel, PLAIN[1]) as again:
+            assert "debian" not in entries(again)
+            assert again.verdict.name == "fresh"
