@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from deploys.volumes import volumes
 from tests.storage.commands import run
 
 HERE = Target("local")
+PLAN = VolumePlan(Kind.SPARE, "test-box", "root", "root_snap", "100%ORIGIN")
 LAYOUT = spare_layout(Volumes(boot_size=256 * MIB))
 
 
@@ -140,12 +142,8 @@ def test_this_machine_can_be_surveyed(loop_disk: str) -> None:
 
 
 def test_the_deploy_of_a_plan_is_prepared_in_order(loop_disk: str) -> None:
-    plan = VolumePlan(
-        kind=Kind.SPARE,
-        volgroup="test-box",
-        lvroot="root",
-        lvsnap="root_snap",
-        lvsize="100%ORIGIN",
+    plan = replace(
+        PLAN,
         boot_partition=f"{loop_disk}p2",
         volumes=(Volume("root", 100 * MIB), Volume("persistent", 100 * MIB, "ext4")),
         device=loop_disk,
@@ -168,16 +166,7 @@ def test_the_deploy_of_a_plan_is_prepared_in_order(loop_disk: str) -> None:
 
 def test_what_starts_the_copied_root_comes_last_and_tells_the_firmware_after_that() -> None:
     efi = EfiPlan("/dev/vdb2", disk="/dev/vdb", number=2, entry=True, old="/dev/vda1")
-    plan = VolumePlan(
-        kind=Kind.SPARE,
-        volgroup="test-box",
-        lvroot="root",
-        lvsnap="root_snap",
-        lvsize="100%ORIGIN",
-        boot_partition="/dev/vdb3",
-        device="/dev/vdb",
-        efi=efi,
-    )
+    plan = replace(PLAN, boot_partition="/dev/vdb3", device="/dev/vdb", efi=efi)
     with Session(HERE) as session:
         operations = session.prepare([lambda: boot_copy(plan=plan, settings=Settings())])
     names = [op.name.removeprefix("Boot of the copied root | ") for op in operations]
