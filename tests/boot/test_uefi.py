@@ -26,7 +26,9 @@ SECURE = (OVMF / "OVMF_CODE_4M.secboot.fd", OVMF / "OVMF_VARS_4M.ms.fd")
 PLAIN_HOST = image.Recipe(firmware="uefi", extra=(*image.SERVER, "dosfstools"))
 LVM_HOST = image.Recipe("lvm", firmware="uefi", disk_size=10 * GIB)
 OLD_ENTRY = "efibootmgr --quiet --create --disk /dev/vda --part 1 --label debian --loader "
-REINSTALL = "env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --reinstall "
+REINSTALL = (
+    "env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends --reinstall install "
+)
 
 
 @contextlib.contextmanager
