@@ -28,6 +28,7 @@ _ORDER = (
     "test_up.py",
     "test_lvm_host.py",
     "test_up_bare.py",
+    "test_uefi.py",
     "test_built_box.py",
     "test_full_host.py",
     "test_update.py",
