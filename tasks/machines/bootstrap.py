@@ -7,17 +7,16 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from deploys.errors import BoxError
 from tasks.machines import shell
 
 SUITE = "trixie"
-Firmware = Literal["bios", "uefi"]
 # What a small Debian server has; dbus because logind needs it to heed the power button.
-_PACKAGES = (
+PACKAGES = (
     "dbus",
     "e2fsprogs",
+    "grub-pc",
     "initramfs-tools",
     "iproute2",
     "linux-image-cloud-amd64",
@@ -27,11 +26,6 @@ _PACKAGES = (
     "systemd-sysv",
     "udev",
 )
-# Debian's installer puts the signed chain on every machine that it starts by UEFI.
-_LOADERS: Mapping[Firmware, tuple[str, ...]] = {
-    "bios": ("grub-pc",),
-    "uefi": ("efibootmgr", "grub-efi-amd64", "grub-efi-amd64-signed", "shim-signed"),
-}
 # In a namespace of its own: when it is killed, what it started and mounted goes with it.
 CONTAINED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 _RELAXATIONS = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
@@ -54,11 +48,6 @@ class Tree:
     epoch: int | None = None
     lists: bool = True
     pins: tuple[tuple[str, str], ...] = ()
-
-
-def packages(firmware: Firmware) -> tuple[str, ...]:
-    """What a bare host has that is started by this firmware."""
-    return (*_PACKAGES, *_LOADERS[firmware])
 
 
 def sources(suite: str = SUITE) -> tuple[str, ...]:

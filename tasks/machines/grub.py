@@ -18,6 +18,8 @@ _UEFI_MODULES = (
     *("terminal", "serial", "regexp", "keystatus", "chain", "probe", "bli", "efifwsetup"),
 )
 _MODULES = "usr/lib/grub/x86_64-efi"
+# Debian's installer puts these on every machine that it starts by UEFI.
+SIGNED = ("efibootmgr", "grub-efi-amd64", "grub-efi-amd64-signed", "shim-signed")
 UEFI_PATH = "EFI/BOOT/BOOTX64.EFI"
 """Where firmware looks on a disk of which it was told nothing (UEFI specification, 3.5.1.1)."""
 

@@ -50,7 +50,7 @@ class Recipe:
     """
 
     kind: Literal["plain", "lvm"] = "plain"
-    firmware: bootstrap.Firmware = "bios"
+    firmware: Literal["bios", "uefi"] = "bios"
     suite: str = bootstrap.SUITE
     disk_size: int = 8 * GIB
     boot_size: int = 512 * layout.MIB
@@ -85,8 +85,9 @@ def build(recipe: Recipe, state: Path, progress: Progress = lambda _: None) -> B
     user_key = state / "id_ed25519"
     public = keys.make_key(user_key)
     relaxed = bootstrap.relaxations()
-    wanted = bootstrap.packages(recipe.firmware)
-    made_of = bootstrap.Tree(recipe.suite, wanted, bootstrap.sources(recipe.suite), relaxed)
+    made_of = bootstrap.Tree(
+        recipe.suite, bootstrap.PACKAGES, bootstrap.sources(recipe.suite), relaxed
+    )
     tree_key = _key((bootstrap,), asdict(made_of))
     code = (sys.modules[__name__], filesystems, grub, layout, loop, tree, volumes)
     image = folder / f"{recipe.kind}-{_key(code, tree_key, asdict(recipe), public)}.raw"
@@ -94,8 +95,7 @@ def build(recipe: Recipe, state: Path, progress: Progress = lambda _: None) -> B
     with FileLock(image.with_suffix(".lock")):
         if not (image.exists() and note.exists()):
             loop.require_root("making a disk image")
-            named = f"tree-{recipe.suite}-{recipe.firmware}"
-            tar = _tree(folder / f"{named}-{tree_key}.tar", named, made_of, progress)
+            tar = _tree(folder / f"tree-{recipe.suite}-{tree_key}.tar", made_of, progress)
             progress(f"laying out the {recipe.kind} disk")
             with partial.replaced(image) as disk:
                 host_key = _fill(disk, kernel, recipe, tar, public, relaxed, progress)
@@ -122,12 +122,12 @@ def empty_disk(file: Path, size: int) -> Path:
     return file
 
 
-def _tree(tar: Path, named: str, made_of: bootstrap.Tree, progress: Progress) -> Path:
+def _tree(tar: Path, made_of: bootstrap.Tree, progress: Progress) -> Path:
     with FileLock(tar.with_suffix(".lock")):
         if not tar.exists():
             progress(f"installing Debian {made_of.suite} into a tree")
-            # only the newest of its name is of use
-            for old in tar.parent.glob(f"{named}-*.tar"):
+            # only the newest of a release is of use
+            for old in tar.parent.glob(f"tree-{made_of.suite}-*.tar"):
                 old.unlink()
             bootstrap.make_tree(tar, made_of)
     return tar
@@ -180,7 +180,8 @@ def _fill(
         tree.unpack(tar, root)
         stack.enter_context(loop.chroot(root, nodes))
         host_key = tree.furnish(root, fstab, public, relaxed)
-        if extra := (*(SERVER if is_lvm else ()), *recipe.extra):
+        loader = grub.SIGNED if is_uefi else ()  # in the place of the one for BIOS
+        if extra := (*loader, *(SERVER if is_lvm else ()), *recipe.extra):
             progress(f"installing {extra[0]}")
             tree.install(root, *extra)
         progress("making it bootable")

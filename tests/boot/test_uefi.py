@@ -15,7 +15,8 @@ import pytest
 
 from tasks.machines import accelerator, image
 from tasks.machines.hardware import Machine
-from tests.boot.box import Box, running
+from tasks.machines.qemu import Guest
+from tests.boot.box import DEADLINE, Box, running
 from tests.boot.conftest import CPUS, GIB
 
 OVMF = Path("/usr/share/OVMF")
@@ -51,16 +52,20 @@ def host(
         yield box
 
 
-@contextlib.contextmanager
-def without_entries(box: Box, accel: accelerator.Accelerator, empty: Path) -> Iterator[Box]:
-    """The box after a power cut in which its NVRAM was lost; it is off at the end."""
-    machine = box.guest.machine
+def boots_without_entries(box: Box, accel: accelerator.Accelerator, empty: Path) -> str:
+    """Cut the box's power, lose its NVRAM, and boot it until its root is mounted, and fresh.
+
+    What the console said of that boot; the box is off then.
+    """
+    guest, machine = box.guest, box.guest.machine
     assert machine.nvram is not None
     box.host.close()
-    box.guest.cut_power()
+    guest.cut_power()
     shutil.copy(empty, machine.nvram)
-    with running(box.guest.directory, box.guest.identity, machine, accel) as again:
-        yield again
+    before = guest.console.size
+    with Guest.start(guest.directory, machine, guest.identity, accel) as again:
+        again.wait_for_serial("resnap: verdict: fresh", DEADLINE, before)
+        return again.console.text(before)
 
 
 def entries(box: Box) -> dict[str, str]:
@@ -129,11 +134,8 @@ def test_the_old_root_is_a_way_back_until_it_is_reclaimed(box: Box) -> None:
 def test_without_its_entries_it_comes_up_by_the_removable_path(
     box: Box, accel: accelerator.Accelerator
 ) -> None:
-    box.succeed("touch /etc/of-this-snapshot; sync")
-    with without_entries(box, accel, SECURE[1]) as again:
-        assert "pipeline" not in entries(again)
-        assert (again.verdict.name, again.state.secure_boot) == ("fresh", True)
-        again.fail("test -e /etc/of-this-snapshot")
+    assert r"\EFI\pipeline\shimx64.efi" in box.guest.console.text()
+    assert r"\EFI\pipeline" not in boots_without_entries(box, accel, SECURE[1])
 
 
 @pytest.mark.long
@@ -156,6 +158,4 @@ def test_a_host_on_lvm_keeps_its_loader_and_gets_the_removable_path(
         box.succeed(f"{REINSTALL} grub-efi-amd64")
         box.succeed("cd /boot/efi/EFI && cmp BOOT/BOOTX64.EFI debian/grubx64.efi")
         assert box.reboot("keep").verdict is not None
-        with without_entries(box, accel, PLAIN[1]) as again:
-            assert "debian" not in entries(again)
-            assert again.verdict.name == "fresh"
+        assert r"\EFI\debian" not in boots_without_entries(box, accel, PLAIN[1])
