@@ -24,7 +24,9 @@ DIRTY = "0 8388608 snapshot 9216/8454144 256"
 MERGING = "0 8388608 snapshot-merge 253:1 253:3 P 128"
 
 # Its knobs are files in /fake: busy (how often lvremove fails), refuses (what lvcreate says
-# instead), status.new (of the snapshot it takes), merge (seconds), merge_refuses, lvm_activates.
+# instead), status.new (of the snapshot it takes), merge (seconds), merge_refuses, lvm_activates,
+# partial (a disk is missing), texts (what pvck finds of metadata that is broken), unreadable
+# (those of them that it cannot use, by their offsets).
 _LVM = """#!/bin/sh
 . /fake/names
 one() {
@@ -32,7 +34,23 @@ one() {
     case " $* " in
     *' lvchange '*' --poll y '*) : ;;
     ' lvchange '*)
-        if [ -e /fake/lvm_activates ]; then : >"/dev/mapper/$origin"; fi
+        case "$*" in
+        *partial*) [ ! -e /fake/partial ] || : >"/dev/mapper/$origin" ;;
+        *) [ ! -e /fake/lvm_activates ] || : >"/dev/mapper/$origin" ;;
+        esac
+        ;;
+    ' vgchange '*) : >"/dev/mapper/$origin" ;;
+    *' --dump metadata '*) [ ! -e /fake/texts ] || return 5 ;;
+    *' --dump metadata_search '*' --file '*) echo "$5" >"$7" ;;
+    *' --dump metadata_search '*) cat /fake/texts ;;
+    ' pvck --yes --repair '*)
+        read -r offset <"$5"
+        case " $(cat /fake/unreadable) " in
+        *" ${offset#*=} "*)
+            echo '  Parse error at byte 733 (line 40): unexpected token' >&2
+            return 5
+            ;;
+        esac
         ;;
     ' lvconvert '*)
         if [ -e /fake/merge_refuses ]; then
@@ -105,6 +123,10 @@ echo "${0##*/} $*" >>/fake/calls
 [ ! -e "/fake/${0##*/}-fails" ]
 """
 
+_BLKID = """#!/bin/sh
+[ "$*" != '-t TYPE=LVM2_member -o device' ] || [ ! -e /fake/texts ] || echo /dev/vda4
+"""
+
 # The volume group comes up when the clock says so.
 _UDEVADM = """#!/bin/sh
 . /fake/names
@@ -148,6 +170,7 @@ def skeleton(root: Path, shell: Path) -> None:
     for name, text in (
         ("lvm", _LVM),
         ("dmsetup", _DMSETUP),
+        ("blkid", _BLKID),
         ("udevadm", _UDEVADM),
         ("sleep", _SLEEP),
     ):

@@ -31,6 +31,7 @@ EMPTY = [
     "dmsetup suspend vagrant--pipeline-root",
     "dmsetup wipe_table vagrant--pipeline-root_snap",
     f"dd if=/dev/zero of={COW} bs=4k count=1 conv=fsync",
+    f"dd if=/dev/zero of={COW} bs=4k seek=1 count=255 conv=fsync",
     f"blkdiscard --force --offset 1048576 {COW}",
     f"dmsetup load vagrant--pipeline-root_snap --table {TABLE}",
     "dmsetup resume vagrant--pipeline-root_snap",
@@ -207,6 +208,15 @@ def test_without_any_snapshot_the_golden_root_is_booted_and_called_failed(box: I
     assert param == "ROOT=/dev/mapper/vagrant--pipeline-root\n"
 
 
+@pytest.mark.parametrize("status", ["0 8 snapshot Invalid", "0 8 snapshot Overflow", "0 8 error "])
+def test_a_snapshot_that_cannot_be_read_is_not_booted(box: Initramfs, status: str) -> None:
+    box.has_snapshot(status)
+    box.write("fake/busy", "ever\n")
+    assert box.boot() == "failed"
+    assert box.notes["mounted"] == box.origin
+    assert "to be reached and mended" in box.said
+
+
 def test_a_silent_lvm_is_said_to_be_silent(box: Initramfs) -> None:
     box.write("fake/refuses", "")
     box.write("fake/status.new", "")
@@ -253,6 +263,69 @@ def test_the_deadline_is_two_minutes_if_nothing_else_is_said(box: Initramfs) -> 
     box.write("fake/appears_at", "999\n")
     box.run("premount")
     assert box.calls.count("sleep 1") == 120
+
+
+FOUND = """  Searching for metadata at offset 4096 size 1044480
+  metadata at 4608 length 729 crc e406b687 vg vagrant-pipeline seqno 8 id v3HZcY
+  metadata at 5632 length 1052 crc 5b080754 vg other seqno 11 id abcdef
+  metadata at 7168 length 1342 crc 92efa1c0 vg vagrant-pipeline seqno 10 id v3HZcY
+  metadata at 512 length 1342 crc 0b080754 vg vagrant-pipeline seqno 9 id v3HZcY
+"""
+
+
+def repair(offset: int) -> list[str]:
+    search = f"pvck --dump metadata_search --settings metadata_offset={offset}"
+    return [
+        f"{search} --file /run/resnap/text /dev/vda4",
+        "pvck --yes --repair --file /run/resnap/text /dev/vda4",
+    ]
+
+
+LOOK = [
+    ACTIVATE,
+    "pvck --dump metadata /dev/vda4",
+    "pvck --dump metadata_search /dev/vda4",
+]
+ALL = "vgchange --sysinit -ay vagrant-pipeline"
+
+
+def test_metadata_that_a_power_cut_left_half_written_is_mended(box: Initramfs) -> None:
+    box.write("fake/appears_at", "999\n")
+    box.write("fake/texts", FOUND)
+    box.write("fake/unreadable", "")
+    assert box.boot() == "fresh"
+    assert box.calls == [*LOOK, *repair(7168), ALL, REMOVE, TAKE]
+    assert "is mended" in box.said + (box.root / "run/resnap/log").read_text()
+
+
+def test_of_metadata_the_newest_that_can_be_read_is_put_back(box: Initramfs) -> None:
+    box.write("fake/appears_at", "999\n")
+    box.write("fake/texts", FOUND)
+    box.write("fake/unreadable", "7168 512\n")
+    assert box.boot() == "fresh"
+    assert box.calls == [*LOOK, *repair(7168), *repair(512), *repair(4608), ALL, REMOVE, TAKE]
+
+
+def test_metadata_that_cannot_be_read_at_all_is_left_alone(box: Initramfs) -> None:
+    box.write("fake/appears_at", "1\n")
+    box.write("fake/texts", FOUND)
+    box.write("fake/unreadable", "7168 512 4608\n")
+    box.write("fake/appears_at", "4\n")
+    assert box.boot() == "fresh"
+    assert ALL not in box.calls
+
+
+def test_a_group_that_lacks_a_disk_is_booted_as_far_as_it_goes(box: Initramfs) -> None:
+    box.write("fake/appears_at", "999\n")
+    box.write("fake/partial", "")
+    box.run("premount")
+    assert box.calls.count("sleep 1") == 5  # the deadline: the disk could have come
+    assert box.calls[-1] == "lvchange --sysinit --activationmode partial -ay vagrant-pipeline/root"
+    box.mount(box.mounted_by_the_kernel)
+    box.run("verdict", "/root")
+    assert box.verdict == "failed"
+    assert box.notes["mounted"] == box.origin
+    assert box.notes["reason"] == "a disk of vagrant-pipeline is missing"
 
 
 def test_block_does_nothing_before_premount(box: Initramfs) -> None:
