@@ -6,12 +6,13 @@ from pyinfra.api.deploy import deploy
 
 from deploys.onbox import ONBOX, tree
 from deploys.operations import boot as operations
-from deploys.operations import onbox
+from deploys.operations import onbox, services
 from deploys.operations.onbox import OnboxFile
 from deploys.settings import Settings, format_size
 from deploys.volume_plan import VolumePlan
 
 DEFAULTS = "/etc/default/resnap"
+_QUARANTINE = "resnap-quarantine.service"
 
 _FILES = (
     "etc/default/grub.d/resnap.cfg",
@@ -19,6 +20,7 @@ _FILES = (
     "etc/initramfs-tools",
     "etc/kernel",
     "etc/systemd/system/boot.mount.d",
+    f"etc/systemd/system/{_QUARANTINE}",
     "usr/lib/resnap",
 )
 
@@ -57,6 +59,8 @@ def boot(plan: VolumePlan, settings: Settings, root: str = "") -> None:
     operations.made_initrds(
         name="Initrds and GRUB entries", root=root, stale=bool(files.will_change)
     )
+    if not root:
+        services.enabled(name=f"Enable {_QUARANTINE}", unit=_QUARANTINE)
 
 
 @deploy("Boot of the copied root")
