@@ -33,13 +33,12 @@ one() {
     echo "$*" >>/fake/calls
     case " $* " in
     *' lvchange '*' --poll y '*) : ;;
-    ' lvchange '*)
+    ' vgchange '*)
         case "$*" in
         *partial*) [ ! -e /fake/partial ] || : >"/dev/mapper/$origin" ;;
         *) [ ! -e /fake/lvm_activates ] || : >"/dev/mapper/$origin" ;;
         esac
         ;;
-    ' vgchange '*) : >"/dev/mapper/$origin" ;;
     *' --dump metadata '*) [ ! -e /fake/texts ] || return 5 ;;
     *' --dump metadata_search '*' --file '*) echo "$5" >"$7" ;;
     *' --dump metadata_search '*) cat /fake/texts ;;
@@ -51,6 +50,7 @@ one() {
             return 5
             ;;
         esac
+        : >/fake/lvm_activates
         ;;
     ' lvconvert '*)
         if [ -e /fake/merge_refuses ]; then
