@@ -25,8 +25,8 @@ MERGING = "0 8388608 snapshot-merge 253:1 253:3 P 128"
 
 # Its knobs are files in /fake: busy (how often lvremove fails), refuses (what lvcreate says
 # instead), status.new (of the snapshot it takes), merge (seconds), merge_refuses, lvm_activates,
-# partial (a disk is missing), texts (what pvck finds of metadata that is broken), unreadable
-# (those of them that it cannot use, by their offsets).
+# partial (a disk is missing), lost (where the metadata is missing, of a disk that is broken), texts
+# (what pvck finds of it), unreadable (those of them that it cannot use, by their offsets).
 _LVM = """#!/bin/sh
 . /fake/names
 one() {
@@ -39,8 +39,21 @@ one() {
         *) [ ! -e /fake/lvm_activates ] || : >"/dev/mapper/$origin" ;;
         esac
         ;;
-    *' --dump metadata '*) [ ! -e /fake/texts ] || return 5 ;;
-    *' --dump metadata_search '*' --file '*) echo "$5" >"$7" ;;
+    *' --dump metadata '*)
+        if [ -e /fake/lost ]; then
+            echo '  CHECK: failed to parse metadata text'
+            read -r lost </fake/lost
+            [ -z "$lost" ] || echo "  metadata text at $lost crc 0xf26326cb # vgname ? seqno 0"
+            return 5
+        fi
+        ;;
+    *' --dump metadata_search '*' --file '*)
+        if [ -e "$7" ]; then
+            echo "  Failed to create file $7" >&2
+            return 5
+        fi
+        echo "$5" >"$7"
+        ;;
     *' --dump metadata_search '*) cat /fake/texts ;;
     ' pvck --yes --repair '*)
         read -r offset <"$5"
@@ -124,7 +137,7 @@ echo "${0##*/} $*" >>/fake/calls
 """
 
 _BLKID = """#!/bin/sh
-[ "$*" != '-t TYPE=LVM2_member -o device' ] || [ ! -e /fake/texts ] || echo /dev/vda4
+[ "$*" != '-t TYPE=LVM2_member -o device' ] || [ ! -e /fake/lost ] || echo /dev/vda4
 """
 
 # The volume group comes up when the clock says so.
