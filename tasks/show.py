@@ -17,6 +17,9 @@ from tasks.shrinking import Shrunk
 
 _COLOURS = {"fresh": "green", "kept": "yellow", "golden": "yellow", "failed": "bold red"}
 
+# of the modes, those in which nothing is computed until somebody helps
+_RED = ("failed", "quarantine")
+
 Row = tuple[str, str, str]
 
 
@@ -126,8 +129,9 @@ def _fields(state: HostState) -> dict[str, str]:
     provisiond = state.provisiond.get("state", "not run")
     if reason := state.provisiond.get("reason"):
         provisiond = f"{provisiond}: {escape(reason)}"
+    runs_on = mode(state)
     return {
-        "mode": mode(state),
+        "mode": f"[bold red]{runs_on}[/]" if runs_on in _RED else runs_on,
         "role": state.release.get("ROLE", ""),
         "last reset": reset,
         "snapshot": "" if percent is None else f"{percent} % full",

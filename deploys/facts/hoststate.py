@@ -26,6 +26,7 @@ _PARTS = {
     "defaults": 'cat "$root/etc/default/resnap"',
     "verdict": 'for v in fresh kept golden failed; do [ ! -e "$root/run/resnap/$v" ] || '
     '{ echo "verdict=$v"; cat "$root/run/resnap/$v"; }; done',
+    "quarantine": '[ ! -e "$root/run/resnap/quarantine" ] || echo yes',
     "snapshot": "dmsetup status --target snapshot",
     "sources": '"$root/usr/sbin/makeinitrd" --digest',
     "release": 'cat "$root/etc/pipeline-release"',
@@ -63,7 +64,8 @@ class Verdict:
 class HostState:
     """A host as it stands; a host that is no box has no ``verdict`` and no ``release``.
 
-    ``uptime`` in seconds; ``clock`` is the host's own, in seconds since 1970.
+    ``uptime`` in seconds; ``clock`` is the host's own, in seconds since 1970. A box in quarantine
+    has given up on a reset that failed each time (/usr/lib/resnap/quarantine).
     """
 
     os_id: str = ""
@@ -76,6 +78,7 @@ class HostState:
     has_modules: bool = False
     defaults: Mapping[str, str] = field(default_factory=dict)
     verdict: Verdict | None = None
+    in_quarantine: bool = False
     snapshot_percent: float | None = None
     sources: str = ""
     release: Mapping[str, str] = field(default_factory=dict)
@@ -139,6 +142,7 @@ def parsed(output: Sequence[str]) -> HostState:
         has_modules=bool(first["modules"]),
         defaults=defaults,
         verdict=_verdict(_assignments(parts["verdict"])),
+        in_quarantine=bool(first["quarantine"]),
         snapshot_percent=_percent(parts["snapshot"], defaults),
         sources=first["sources"],
         release=_assignments(parts["release"]),

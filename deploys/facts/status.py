@@ -13,7 +13,9 @@ _MODES = {"fresh": "snapshot", "kept": "snapshot", "golden": "maintenance", "fai
 
 
 def mode(state: HostState) -> str:
-    """What the host runs on: snapshot, maintenance, failed, or that it is not a box."""
+    """What the host runs on: snapshot, maintenance, failed, quarantine, or that it is not a box."""
+    if state.in_quarantine:
+        return "quarantine"
     return _MODES[state.verdict.name] if state.verdict else "not a box"
 
 

@@ -136,11 +136,11 @@ def survive(rig: Bed, start: Start, left: Disk, way: Way, golden: bytes) -> tupl
         way: how it boots, and what that must come to.
         golden: the content of a golden root that is intact.
     """
-    boot = rig.boot(left, *way.after, deadline=60)
+    boot = rig.boot(left, *way.after, deadline=180)
     faults = []
     verdicts = ("fresh",) if way.after == NORMAL else ("kept", "fresh")
     if boot.verdict not in verdicts:
-        faults.append(f"the verdict is {boot.verdict}")
+        faults.append(f"the verdict is {boot.verdict}; its last words: {boot.console[-800:]}")
     if boot.said("root") not in [[root] for root in way.roots]:
         faults.append(f"the root is {boot.said('root')}, not {way.roots}")
     if "EXT4-fs error" in boot.console:

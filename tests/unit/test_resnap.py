@@ -287,7 +287,8 @@ def repairs(*offsets: int) -> list[str]:
     for number, offset in enumerate(offsets, 1):
         text = f"/run/resnap/text{number}"
         search = f"pvck --dump metadata_search --settings metadata_offset={offset}"
-        calls += [f"{search} --file {text} /dev/vda4", f"pvck --yes --repair --file {text} /dev/vda4"]
+        calls.append(f"{search} --file {text} /dev/vda4")
+        calls.append(f"pvck --yes --repair --file {text} /dev/vda4")
     return calls
 
 

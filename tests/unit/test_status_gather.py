@@ -93,6 +93,10 @@ def test_nothing_that_names_somebody_is_in_it(box: StatusBox) -> None:
     ("change", "expected"),
     [
         (lambda box: box.verdict("failed", "reason=no room"), [("alarm", "verdict")]),
+        (
+            lambda box: (box.verdict("failed"), box.write("run/resnap/quarantine", "\n")),
+            [("alarm", "verdict"), ("alarm", "mode")],
+        ),
         (lambda box: box.verdict("fresh", "initrd=other"), [("alarm", "initrd_matches")]),
         (lambda box: box.fill(80), []),
         (lambda box: box.fill(81), [("alarm", "snapshot_percent")]),

@@ -107,6 +107,8 @@ def _alarms(state: HostState, page: dict[str, Any]) -> Iterable[tuple[str, str, 
     if verdict.name == "failed":
         reason = page["verdict"]["reason"]
         yield "alarm", "verdict", f"the last reset failed{reason and f': {reason}'}"
+    if state.in_quarantine:
+        yield "alarm", "mode", "in quarantine: several resets in a row failed, none is tried again"
     if not state.initrd_matches:
         yield "alarm", "initrd_matches", "kernel and initrd do not match"
     percent = state.snapshot_percent
