@@ -27,12 +27,15 @@ CPUS = 1
 _ORDER = (
     "test_up.py",
     "test_lvm_host.py",
+    "test_cuts.py",
     "test_up_bare.py",
     "test_built_box.py",
     "test_full_host.py",
+    "test_random_cuts.py",
     "test_update.py",
     "test_vagrant.py",
     "test_provisiond.py",
+    "test_hopeless.py",
     "test_late_disk.py",
     "test_login.py",
 )
