@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from deploys.facts.box import HostState
-from deploys.facts.status import mode, status
+from deploys.facts.status import faults, mode, status
 from deploys.sizes import human
 from tasks.provisioning import Provisioned
 from tasks.shrinking import Shrunk
@@ -133,6 +133,7 @@ def _fields(state: HostState) -> dict[str, str]:
     return {
         "mode": f"[bold red]{runs_on}[/]" if runs_on in _RED else runs_on,
         "role": state.release.get("ROLE", ""),
+        "faults": "\n".join(f"[red]{escape(fault)}[/]" for fault in faults(state)),
         "last reset": reset,
         "snapshot": "" if percent is None else f"{percent} % full",
         "kernel": state.kernel,
