@@ -23,10 +23,11 @@ FRESH = "0 8388608 snapshot 256/8454144 256"
 DIRTY = "0 8388608 snapshot 9216/8454144 256"
 MERGING = "0 8388608 snapshot-merge 253:1 253:3 P 128"
 
-# Its knobs are files in /fake: busy (how often lvremove fails), refuses (what lvcreate says
-# instead), status.new (of the snapshot it takes), merge (seconds), merge_refuses, lvm_activates,
-# partial (a disk is missing), lost (where the metadata is missing, of a disk that is broken), texts
-# (what pvck finds of it), unreadable (those of them that it cannot use, by their offsets).
+# Its knobs are files in /fake: busy (how often lvremove fails), held (the safety volume is, ever),
+# refuses (what lvcreate says instead), status.new (of the snapshot it takes), merge (seconds),
+# merge_refuses, lvm_activates, partial (a disk is missing), lost (where the metadata is missing, of
+# a disk that is broken), texts (what pvck finds of it), unreadable (those of them that it cannot
+# use, by their offsets).
 _LVM = """#!/bin/sh
 . /fake/names
 one() {
@@ -71,6 +72,10 @@ one() {
             return 5
         fi
         echo '@MERGING@' >"/fake/table/$origin"
+        ;;
+    ' lvremove '*'_safety ')
+        [ ! -e /fake/held ] || return 5
+        /fake/rm "/dev/mapper/${origin}_safety" "/fake/table/${origin}_safety"
         ;;
     ' lvremove '*)
         if [ ! -e "/dev/mapper/$snapshot" ]; then
@@ -275,8 +280,9 @@ class Initramfs:
             self.write(f"sys/block/dm-{number}/dm/name", f"{name}\n")
             self.write(f"sys/block/dm-{number}/size", f"{size}\n")
 
-    def has_safety(self) -> None:
+    def has_safety(self, table: str = "0 8388608 snapshot 253:1 253:3 P 128") -> None:
         self.write(f"dev/mapper/{self.origin}_safety", "")
+        self.write(f"fake/table/{self.origin}_safety", f"{table}\n")
 
     def is_merging(self) -> None:
         self.write(f"fake/table/{self.origin}", f"{MERGING}\n")

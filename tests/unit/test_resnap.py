@@ -401,6 +401,26 @@ def test_a_safety_snapshot_is_merged_back_before_a_snapshot_is_booted(
     assert float(box.notes["merge_finished"]) - float(box.notes["merge_started"]) == 3
 
 
+@pytest.mark.parametrize("knobs", [(), ("held",)])
+def test_what_is_no_safety_snapshot_yet_or_any_more_is_removed(
+    box: Initramfs, knobs: tuple[str, ...]
+) -> None:
+    box.has_safety("0 4231168 linear 254:0 4196352")
+    for knob in knobs:
+        box.write(f"fake/{knob}", "")
+    assert box.boot() == "fresh"
+    remove = "lvremove --yes vagrant-pipeline/root_safety"
+    assert box.calls == [remove, REMOVE, TAKE]
+    assert (box.root / f"dev/mapper/{box.origin}_safety").exists() == bool(knobs)
+
+
+def test_maintenance_leaves_it(box: Initramfs) -> None:
+    box.has_safety("0 4231168 linear 254:0 4196352")
+    box.cmdline(root=f"/dev/mapper/{box.origin}")
+    assert box.boot() == "golden"
+    assert box.calls == []
+
+
 @pytest.mark.parametrize("golden", [False, True])
 def test_a_merge_that_was_broken_off_goes_on_whatever_is_booted(
     box: Initramfs, golden: bool
