@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,14 @@ from tasks.machines.layout import MIB, Extent
 from tests.boot import writelog
 
 GROUP = "vagrant-pipeline"
+# in the words of a command of LVM's: the disk's volume group is on the first
+FIRST, SECOND = "FIRST", "SECOND"
 PAYLOAD = b"".join(b"%07d\n" % line for line in range(8192))
 _DISK = 224 * MIB
 _ROOT, _PERSISTENT = 32 * MIB, 16 * MIB
+
+
+Lvm = Callable[..., None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,43 @@ def version(disk: Disk) -> int | None:
     content = Path(f"{image}.state").read_bytes()
     number = content.partition(b"\n")[0]
     return int(number) if number.isdigit() and content == state(int(number)) else None
+
+
+@contextlib.contextmanager
+def lvm(disk: Disk, second: Path) -> Iterator[Lvm]:
+    """LVM's commands on the group of a disk that is off and a second disk; see FIRST, SECOND."""
+    part = layout.extents(disk.path)[-1]
+    with (
+        loop.attached(disk.path, offset=part.offset, size=part.size) as first,
+        loop.attached(second) as other,
+    ):
+        config = lvm_config(first, other)
+        names = {FIRST: first, SECOND: other}
+
+        def run(name: str, *words: str) -> None:
+            argv: list[str | Path] = ["lvm", name, "--config", config, "-y"]
+            shell.run([*argv, *(names.get(word, word) for word in words)])
+
+        yield run
+
+
+def made_again(disk: Disk, folder: Path) -> Disk:
+    """A copy of the disk whose group was removed and made again, after it had had a long life.
+
+    Nothing but LVM's metadata differs; that life has left its texts there.
+    """
+    again = disk.after([], folder / "again.raw")
+    second = folder / "second.raw"
+    second.write_bytes(bytes(MIB))
+    quietly = ("-an", "-Zn", "-Wn")
+    with lvm(again, second) as tool:
+        for number in range(8):
+            tool("lvcreate", *quietly, "-n", f"other{number}", "-L", "4M", GROUP)
+        tool("vgremove", "--force", GROUP)
+        tool("vgcreate", GROUP, FIRST)
+        for name, extent in (("root", disk.golden), ("persistent", disk.persistent)):
+            tool("lvcreate", *quietly, "-n", name, "-L", f"{extent.size}B", GROUP)
+    return again
 
 
 def has_group(disk: Disk) -> bool:

@@ -6,37 +6,18 @@ one is asked.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tasks.machines import layout, loop, shell
+from tasks.machines import layout
 from tests.boot import bed, beddisk
 from tests.boot.bed import Boot
-from tests.boot.beddisk import Disk
+from tests.boot.beddisk import Lvm
 from tests.boot.cuts import NORMAL, Start
 
-Lvm = Callable[..., object]
 Fault = Callable[[Lvm], None]
-
-
-@contextlib.contextmanager
-def lvm(disk: Disk, second: Path) -> Iterator[Lvm]:
-    """LVM's commands on the group of a disk that is off, and on a second, empty one."""
-    part = layout.extents(disk.path)[-1]
-    with (
-        loop.attached(disk.path, offset=part.offset, size=part.size) as first,
-        loop.attached(second) as other,
-    ):
-        config = beddisk.lvm_config(first, other)
-
-        def run(name: str, *words: str) -> None:
-            argv = ["lvm", name, "--config", config, "-y", *words]
-            shell.run([word.replace("SECOND", str(other)) for word in argv])
-
-        yield run
 
 
 def full(tool: Lvm) -> None:
@@ -51,13 +32,13 @@ def without_root(tool: Lvm) -> None:
 
 def without_second(tool: Lvm) -> None:
     """A disk that the group was extended with is gone; it held nothing."""
-    tool("vgextend", beddisk.GROUP, "SECOND")
+    tool("vgextend", beddisk.GROUP, beddisk.SECOND)
 
 
 def without_part_of_root(tool: Lvm) -> None:
     """A disk is gone that the golden root was extended to; its filesystem was not."""
-    tool("vgextend", beddisk.GROUP, "SECOND")
-    tool("lvextend", "-l", "+1", f"{beddisk.GROUP}/root", "SECOND")
+    tool("vgextend", beddisk.GROUP, beddisk.SECOND)
+    tool("lvextend", "-l", "+1", f"{beddisk.GROUP}/root", beddisk.SECOND)
 
 
 @pytest.fixture
@@ -70,7 +51,7 @@ def hopeless(rig: bed.Bed, starts: dict[str, Start], tmp_path: Path) -> Callable
         with second.open("wb") as file:
             file.truncate(64 * layout.MIB)
         if fault:
-            with lvm(disk, second) as tool:
+            with beddisk.lvm(disk, second) as tool:
                 fault(tool)
         hasty = rig.with_file("etc/default/resnap", "DEADLINE=6\nCHUNKSIZE=64K\n")
         return hasty.boot(disk, *NORMAL, *words, until=until)
