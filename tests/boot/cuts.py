@@ -87,14 +87,16 @@ def in_part(seeds: Iterable[int]) -> tuple[tuple[Cache, int], ...]:
 
 
 def cuts(
-    writes: Sequence[Write], chances: Sequence[tuple[Cache, int]] = LOST_OR_KEPT
+    writes: Sequence[Write], chances: Sequence[tuple[Cache, int]] = LOST_OR_KEPT, first: int = 0
 ) -> Iterator[Cut]:
     """A cut after each request of a boot, with each of these things happening to the cache.
+
+    ``first`` is the number of requests before the first cut.
 
     What is left is a disk; a disk that an earlier cut left too is not named again.
     """
     seen = set()
-    for count in range(len(writes) + 1):
+    for count in range(first, len(writes) + 1):
         for cache, seed in chances:
             left = writelog.surviving(writes[:count], cache, seed)
             digest = _digest(left)
