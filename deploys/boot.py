@@ -7,12 +7,13 @@ from pyinfra.api.deploy import deploy
 from deploys.efi_plan import LOADER, EfiPlan
 from deploys.onbox import ONBOX, tree
 from deploys.operations import boot as operations
-from deploys.operations import efi, onbox
+from deploys.operations import efi, onbox, services
 from deploys.operations.onbox import OnboxFile
 from deploys.settings import Settings, format_size
 from deploys.volume_plan import VolumePlan
 
 DEFAULTS = "/etc/default/resnap"
+_QUARANTINE = "resnap-quarantine.service"
 
 # grub-install's default folder and entry, also when an upgrade of GRUB runs it: else it would
 # take away the old root's entry, which has the distribution's name.
@@ -25,6 +26,7 @@ _FILES = (
     "etc/systemd/system/boot-efi.mount.d",
     "etc/systemd/system/boot.mount.d",
     "etc/systemd/system/efi.mount.d",
+    f"etc/systemd/system/{_QUARANTINE}",
     "usr/lib/resnap",
 )
 
@@ -63,6 +65,8 @@ def boot(plan: VolumePlan, settings: Settings, root: str = "") -> None:
     operations.made_initrds(
         name="Initrds and GRUB entries", root=root, stale=bool(files.will_change)
     )
+    if not root:
+        services.enabled(name=f"Enable {_QUARANTINE}", unit=_QUARANTINE)
 
 
 @deploy("Boot of the copied root")

@@ -27,8 +27,12 @@ def safety_name(lvroot: str) -> str:
 def _taken(group: str, lvroot: str, lvsnap: str) -> Generator[StringCommand, None, None]:
     report = host.get_fact(Lvm).group(group)
     name = safety_name(lvroot)
-    if report and report.lv(name):
+    left = report.lv(name) if report else None
+    if left and left.origin:
         return  # of a change that broke off: it holds the older, good root
+    if left:
+        # the power went before it was a snapshot
+        yield StringCommand("lvremove", "--yes", f"{group}/{name}")
     if report and report.lv(lvsnap):
         # The next boot takes it anew anyhow; its room is what the safety snapshot has.
         yield StringCommand("lvremove", "--yes", f"{group}/{lvsnap}")

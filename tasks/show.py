@@ -10,12 +10,15 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from deploys.facts.box import HostState
-from deploys.facts.status import mode, status
+from deploys.facts.status import faults, mode, status
 from deploys.sizes import human
 from tasks.provisioning import Provisioned
 from tasks.shrinking import Shrunk
 
 _COLOURS = {"fresh": "green", "kept": "yellow", "golden": "yellow", "failed": "bold red"}
+
+# of the modes, those in which nothing is computed until somebody helps
+_RED = ("failed", "quarantine")
 
 Row = tuple[str, str, str]
 
@@ -126,9 +129,11 @@ def _fields(state: HostState) -> dict[str, str]:
     provisiond = state.provisiond.get("state", "not run")
     if reason := state.provisiond.get("reason"):
         provisiond = f"{provisiond}: {escape(reason)}"
+    runs_on = mode(state)
     return {
-        "mode": mode(state),
+        "mode": f"[bold red]{runs_on}[/]" if runs_on in _RED else runs_on,
         "role": state.release.get("ROLE", ""),
+        "faults": "\n".join(f"[red]{escape(fault)}[/]" for fault in faults(state)),
         "last reset": reset,
         "snapshot": "" if percent is None else f"{percent} % full",
         "firmware": "UEFI, Secure Boot" if state.secure_boot else state.firmware.upper(),

@@ -24,8 +24,10 @@ _REAL = ("boot", "storage")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker that keeps a test out of the usual run."""
+    """Register the marker that keeps a test out of the usual run, and the power cuts' report."""
     config.addinivalue_line("markers", "long: takes minutes; runs with inv test --long only")
+    if (_TESTS / "boot/cutreport.py").exists():
+        config.pluginmanager.import_plugin("tests.boot.cutreport")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects

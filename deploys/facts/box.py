@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+
 from pyinfra.api.facts import FactBase
 
 from deploys.facts import hoststate
@@ -21,4 +24,4 @@ class State(FactBase[HostState]):
         return HostState()
 
     def process(self, output: list[str]) -> HostState:
-        return hoststate.parsed(output)
+        return replace(hoststate.parsed(output), read_at=time.time())

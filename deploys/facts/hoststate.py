@@ -32,12 +32,18 @@ _PARTS = {
     "defaults": 'cat "$root/etc/default/resnap"',
     "verdict": 'for v in fresh kept golden failed; do [ ! -e "$root/run/resnap/$v" ] || '
     '{ echo "verdict=$v"; cat "$root/run/resnap/$v"; }; done',
+    "quarantine": '[ ! -e "$root/run/resnap/quarantine" ] || echo yes',
     "snapshot": "dmsetup status --target snapshot",
     "sources": '"$root/usr/sbin/makeinitrd" --digest',
     "release": 'cat "$root/etc/pipeline-release"',
     "provisiond": 'for s in done failed; do [ ! -e "$root/run/provisiond/$s" ] || '
     '{ echo "state=$s"; cat "$root/run/provisiond/$s"; }; done',
     "filesystems": "df --block-size=1 --output=target,used,avail / /persistent",
+    # A /boot that is not mounted says in its superblock what is free.
+    "boot": 'if mountpoint -q "$root/boot"; then df --block-size=1 --output=target,used,avail '
+    '"$root/boot"; else dumpe2fs -h "$(findmnt --fstab --evaluate --noheadings --output SOURCE '
+    '"$root/boot")"; fi',
+    "mounts": 'cat "$root/proc/self/mountinfo"',
     "versions": "dpkg-query -W -f '${Package}=${Version}\\n' lammps libkim-api2 openkim-models",
 }
 
@@ -69,7 +75,10 @@ class Verdict:
 class HostState:
     """A host as it stands; a host that is no box has no ``verdict`` and no ``release``.
 
-    ``uptime`` in seconds; ``clock`` is the host's own, in seconds since 1970.
+    ``uptime`` in seconds; ``clock`` is the host's own, in seconds since 1970, and ``read_at`` that
+    of the machine that read it, if that is another. ``free`` and ``used`` are bytes by mount point;
+    /boot is there even if it is not mounted. A box in quarantine
+    has given up on a reset that failed each time (/usr/lib/resnap/quarantine).
     """
 
     os_id: str = ""
@@ -81,14 +90,18 @@ class HostState:
     secure_boot: bool = False
     uptime: float = 0.0
     clock: int = 0
+    read_at: float | None = None
     has_modules: bool = False
     defaults: Mapping[str, str] = field(default_factory=dict)
     verdict: Verdict | None = None
+    in_quarantine: bool = False
     snapshot_percent: float | None = None
     sources: str = ""
     release: Mapping[str, str] = field(default_factory=dict)
     provisiond: Mapping[str, str] = field(default_factory=dict)
     free: Mapping[str, int] = field(default_factory=dict)
+    used: Mapping[str, int] = field(default_factory=dict)
+    mounts: Mapping[str, frozenset[str]] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -133,6 +146,7 @@ def parsed(output: Sequence[str]) -> HostState:
             current = parts[line[1:]]
         else:
             current.append(line)
+    spaces = (*_spaces(parts["filesystems"]), *_spaces(parts["boot"]), *_superblock(parts["boot"]))
     first = {name: lines[0].strip() if lines else "" for name, lines in parts.items()}
     os_release = _assignments(parts["os"])
     defaults = _assignments(parts["defaults"])
@@ -149,11 +163,14 @@ def parsed(output: Sequence[str]) -> HostState:
         has_modules=bool(first["modules"]),
         defaults=defaults,
         verdict=_verdict(_assignments(parts["verdict"])),
+        in_quarantine=bool(first["quarantine"]),
         snapshot_percent=_percent(parts["snapshot"], defaults),
         sources=first["sources"],
         release=_assignments(parts["release"]),
         provisiond=_assignments(parts["provisiond"]),
-        free=_free(parts["filesystems"]),
+        free={target: free for target, _, free in spaces},
+        used={target: used for target, used, _ in spaces},
+        mounts=_mounts(parts["mounts"]),
         versions=_assignments(parts["versions"]),
     )
 
@@ -192,6 +209,33 @@ def _percent(lines: list[str], defaults: Mapping[str, str]) -> float | None:
     return None
 
 
-def _free(lines: list[str]) -> dict[str, int]:
+def _spaces(lines: list[str]) -> list[tuple[str, int, int]]:
+    """Mount point, bytes used, bytes free, from df's lines."""
     rows = (line.split() for line in lines[1:])
-    return {row[0]: int(row[2]) for row in rows if len(row) == 3}
+    return [
+        (row[0], int(row[1]), int(row[2])) for row in rows if len(row) == 3 and row[0][0] == "/"
+    ]
+
+
+def _superblock(lines: list[str]) -> list[tuple[str, int, int]]:
+    """The same of /boot, from dumpe2fs's lines; nothing if they are not dumpe2fs's."""
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    values = {name: value.strip() for name, value in pairs}
+    names = ("Block count", "Free blocks", "Reserved block count", "Block size")
+    if not all(values.get(name, "").isdigit() for name in names):
+        return []
+    count, free, reserved, size = (int(values[name]) for name in names)
+    return [("/boot", (count - free) * size, max(0, free - reserved) * size)]
+
+
+def _mounts(lines: list[str]) -> dict[str, frozenset[str]]:
+    """The options of the root's and /persistent's filesystems, not those of a service's own view.
+
+    See proc_pid_mountinfo(5). Of several mounts over each other the last counts.
+    """
+    rows = (line.split(" ") for line in lines)
+    return {
+        row[4]: frozenset(row[-1].split(","))
+        for row in rows
+        if len(row) >= 10 and row[4] in ("/", "/persistent")
+    }

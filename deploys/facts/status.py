@@ -9,12 +9,39 @@ from dataclasses import asdict
 
 from deploys.facts.hoststate import HostState
 
+_FULL = 50
+_CLOCK = 600  # seconds; a fleet is asked for minutes
 _MODES = {"fresh": "snapshot", "kept": "snapshot", "golden": "maintenance", "failed": "failed"}
 
 
 def mode(state: HostState) -> str:
-    """What the host runs on: snapshot, maintenance, failed, or that it is not a box."""
+    """What the host runs on: snapshot, maintenance, failed, quarantine, or that it is not a box."""
+    if state.in_quarantine:
+        return "quarantine"
     return _MODES[state.verdict.name] if state.verdict else "not a box"
+
+
+def faults(state: HostState) -> list[str]:
+    """What is wrong with a box's filesystems and its clock, a line each; the box runs on.
+
+    A filesystem is full when less than a fiftieth of it is free.
+    """
+    if not state.is_box:
+        return []
+    found = []
+    if state.mounts and "/persistent" not in state.mounts:
+        found.append("/persistent is not mounted")
+    found += [f"{target} is read-only" for target, words in state.mounts.items() if "ro" in words]
+    found += [
+        f"{target} is full: {free / 1e6:.0f} MB are free"
+        for target, free in state.free.items()
+        if free * _FULL < free + state.used.get(target, 0)
+    ]
+    if state.read_at is not None and abs(state.clock - state.read_at) > _CLOCK:
+        hours = (state.clock - state.read_at) / 3600
+        how = "ahead of" if hours > 0 else "behind"
+        found.append(f"the clock is {abs(hours):.1f} h {how} that of the machine that asks")
+    return found
 
 
 def status(state: HostState) -> dict[str, object]:
@@ -38,4 +65,5 @@ def status(state: HostState) -> dict[str, object]:
         "system": f"{state.os_id} {state.os_version}",
         "boot_id": state.boot_id,
         "uptime": state.uptime,
+        "faults": faults(state),
     }

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from tasks.machines import accelerator, credentials, image
 from tasks.machines.hardware import Machine
-from tests.boot import saved
+from tests.boot import bed, bedinitrd, cuts, saved
 from tests.boot.box import SMALL, Box, command, flags, running
 
 GIB = 2**30
@@ -27,13 +27,16 @@ CPUS = 1
 _ORDER = (
     "test_up.py",
     "test_lvm_host.py",
+    "test_cuts.py",
     "test_up_bare.py",
     "test_uefi.py",
     "test_built_box.py",
     "test_full_host.py",
+    "test_random_cuts.py",
     "test_update.py",
     "test_vagrant.py",
     "test_provisiond.py",
+    "test_hopeless.py",
     "test_late_disk.py",
     "test_login.py",
 )
@@ -133,3 +136,18 @@ def box(start_box: StartBox) -> Iterator[Box]:
     """A box that a module's tests share, in order, in its first fresh snapshot."""
     with start_box() as running_box:
         yield running_box
+
+
+@pytest.fixture(scope="session")
+def rig(built: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> bed.Bed:
+    """The test bed of this worker: the built box's kernel and initrd."""
+    kernel, of_box = bedinitrd.take_kernel(built, shared)
+    folder = tmp_path_factory.mktemp("bed")
+    initrd = bedinitrd.make_initrd(of_box, folder / "initrd")
+    return bed.Bed(folder, kernel, initrd, accelerator.choose(kernel, shared))
+
+
+@pytest.fixture(scope="session")
+def starts(rig: bed.Bed, tmp_path_factory: pytest.TempPathFactory) -> dict[str, cuts.Start]:
+    """The disks that the ways through the reset start from."""
+    return cuts.starts(rig, tmp_path_factory.mktemp("starts"))

@@ -23,16 +23,48 @@ FRESH = "0 8388608 snapshot 256/8454144 256"
 DIRTY = "0 8388608 snapshot 9216/8454144 256"
 MERGING = "0 8388608 snapshot-merge 253:1 253:3 P 128"
 
-# Its knobs are files in /fake: busy (how often lvremove fails), refuses (what lvcreate says
-# instead), status.new (of the snapshot it takes), merge (seconds), merge_refuses, lvm_activates.
+# Its knobs are files in /fake: busy (how often lvremove fails), held (the safety volume is, ever),
+# refuses (what lvcreate says instead), status.new (of the snapshot it takes), merge (seconds),
+# merge_refuses, lvm_activates, partial (a disk is missing), lost (where the metadata is missing, of
+# a disk that is broken), texts (what pvck finds of it), unreadable (those of them that it cannot
+# use, by their offsets).
 _LVM = """#!/bin/sh
 . /fake/names
 one() {
     echo "$*" >>/fake/calls
     case " $* " in
     *' lvchange '*' --poll y '*) : ;;
-    ' lvchange '*)
-        if [ -e /fake/lvm_activates ]; then : >"/dev/mapper/$origin"; fi
+    ' vgchange '*)
+        case "$*" in
+        *partial*) [ ! -e /fake/partial ] || : >"/dev/mapper/$origin" ;;
+        *) [ ! -e /fake/lvm_activates ] || : >"/dev/mapper/$origin" ;;
+        esac
+        ;;
+    *' --dump metadata '*)
+        if [ -e /fake/lost ]; then
+            echo '  CHECK: failed to parse metadata text'
+            read -r lost </fake/lost
+            [ -z "$lost" ] || echo "  metadata text at $lost crc 0xf26326cb # vgname ? seqno 0"
+            return 5
+        fi
+        ;;
+    *' --dump metadata_search '*' --file '*)
+        if [ -e "$7" ]; then
+            echo "  Failed to create file $7" >&2
+            return 5
+        fi
+        echo "$5" >"$7"
+        ;;
+    *' --dump metadata_search '*) cat /fake/texts ;;
+    ' pvck --yes --repair '*)
+        read -r offset <"$5"
+        case " $(cat /fake/unreadable) " in
+        *" ${offset#*=} "*)
+            echo '  Parse error at byte 733 (line 40): unexpected token' >&2
+            return 5
+            ;;
+        esac
+        : >/fake/lvm_activates
         ;;
     ' lvconvert '*)
         if [ -e /fake/merge_refuses ]; then
@@ -40,6 +72,10 @@ one() {
             return 5
         fi
         echo '@MERGING@' >"/fake/table/$origin"
+        ;;
+    ' lvremove '*'_safety ')
+        [ ! -e /fake/held ] || return 5
+        /fake/rm "/dev/mapper/${origin}_safety" "/fake/table/${origin}_safety"
         ;;
     ' lvremove '*)
         if [ ! -e "/dev/mapper/$snapshot" ]; then
@@ -105,6 +141,10 @@ echo "${0##*/} $*" >>/fake/calls
 [ ! -e "/fake/${0##*/}-fails" ]
 """
 
+_BLKID = """#!/bin/sh
+[ "$*" != '-t TYPE=LVM2_member -o device' ] || [ ! -e /fake/lost ] || echo /dev/vda4
+"""
+
 # The volume group comes up when the clock says so.
 _UDEVADM = """#!/bin/sh
 . /fake/names
@@ -148,6 +188,7 @@ def skeleton(root: Path, shell: Path) -> None:
     for name, text in (
         ("lvm", _LVM),
         ("dmsetup", _DMSETUP),
+        ("blkid", _BLKID),
         ("udevadm", _UDEVADM),
         ("sleep", _SLEEP),
     ):
@@ -239,8 +280,9 @@ class Initramfs:
             self.write(f"sys/block/dm-{number}/dm/name", f"{name}\n")
             self.write(f"sys/block/dm-{number}/size", f"{size}\n")
 
-    def has_safety(self) -> None:
+    def has_safety(self, table: str = "0 8388608 snapshot 253:1 253:3 P 128") -> None:
         self.write(f"dev/mapper/{self.origin}_safety", "")
+        self.write(f"fake/table/{self.origin}_safety", f"{table}\n")
 
     def is_merging(self) -> None:
         self.write(f"fake/table/{self.origin}", f"{MERGING}\n")

@@ -22,6 +22,8 @@ _FILES = {
     "etc/pipeline-release": f'NAME="OpenKIM pipeline box"\nMANIFEST={"cd" * 32}\nCOMMIT=0123abc\n',
     "lib/modules/6.12.9-amd64/modules.dep": "",
     "proc/sys/kernel/random/boot_id": "6f1c2f0e-0000\n",
+    "proc/self/mountinfo": "22 1 254:3 / / ro - ext4 x rw\n"
+    "23 22 254:2 / /persistent rw - ext4 y rw\n",
     "proc/uptime": "5400.00 100.00\n",
     "run/provisiond/done": "reason=applied it, of https://git.example.org/x\nfinished=1795550000\n"
     "runsetup=0\nrunsecure=0\n",

@@ -31,6 +31,7 @@ EMPTY = [
     "dmsetup suspend vagrant--pipeline-root",
     "dmsetup wipe_table vagrant--pipeline-root_snap",
     f"dd if=/dev/zero of={COW} bs=4k count=1 conv=fsync",
+    f"dd if=/dev/zero of={COW} bs=4k seek=1 count=255 conv=fsync",
     f"blkdiscard --force --offset 1048576 {COW}",
     f"dmsetup load vagrant--pipeline-root_snap --table {TABLE}",
     "dmsetup resume vagrant--pipeline-root_snap",
@@ -39,7 +40,7 @@ EMPTY = [
 GIB = 2 * 2**20  # in sectors
 # What lvcreate makes of 100%ORIGIN for 4 GiB, in chunks of 64 KiB and extents of 4 MiB.
 FULL = 4 * GIB + 8192
-ACTIVATE = "lvchange --sysinit -ay vagrant-pipeline/root"
+ACTIVATE = "vgchange --sysinit -ay vagrant-pipeline"
 
 
 @pytest.fixture(scope="session", params=SHELLS)
@@ -207,6 +208,15 @@ def test_without_any_snapshot_the_golden_root_is_booted_and_called_failed(box: I
     assert param == "ROOT=/dev/mapper/vagrant--pipeline-root\n"
 
 
+@pytest.mark.parametrize("status", ["0 8 snapshot Invalid", "0 8 snapshot Overflow", "0 8 error "])
+def test_a_snapshot_that_cannot_be_read_is_not_booted(box: Initramfs, status: str) -> None:
+    box.has_snapshot(status)
+    box.write("fake/busy", "ever\n")
+    assert box.boot() == "failed"
+    assert box.notes["mounted"] == box.origin
+    assert "to be reached and mended" in box.said
+
+
 def test_a_silent_lvm_is_said_to_be_silent(box: Initramfs) -> None:
     box.write("fake/refuses", "")
     box.write("fake/status.new", "")
@@ -253,6 +263,82 @@ def test_the_deadline_is_two_minutes_if_nothing_else_is_said(box: Initramfs) -> 
     box.write("fake/appears_at", "999\n")
     box.run("premount")
     assert box.calls.count("sleep 1") == 120
+
+
+# LVM writes from the start again when it comes to the end. The group that was there before had
+# more texts; "other" is another one.
+FOUND = """  Searching for metadata at offset 4096 size 1044480
+  metadata at 4608 length 729 crc e406b687 vg vagrant-pipeline seqno 8 id v3HZcY
+  metadata at 5632 length 1052 crc 5b080754 vg other seqno 11 id abcdef
+  metadata at 7168 length 1342 crc 92efa1c0 vg vagrant-pipeline seqno 9 id v3HZcY
+  metadata at 15360 length 1342 crc 2b080754 vg vagrant-pipeline seqno 90 id before
+  metadata at 1047040 length 1342 crc 0b080754 vg vagrant-pipeline seqno 7 id v3HZcY
+"""
+LOST = "8704\n"
+LOOK = [
+    ACTIVATE,
+    "pvck --dump metadata /dev/vda4",
+    "pvck --dump metadata_search /dev/vda4",
+]
+
+
+def repairs(*offsets: int) -> list[str]:
+    calls = []
+    for number, offset in enumerate(offsets, 1):
+        text = f"/run/resnap/text{number}"
+        search = f"pvck --dump metadata_search --settings metadata_offset={offset}"
+        calls.append(f"{search} --file {text} /dev/vda4")
+        calls.append(f"pvck --yes --repair --file {text} /dev/vda4")
+    return calls
+
+
+@pytest.fixture
+def torn(box: Initramfs) -> Initramfs:
+    """A box whose power went while LVM wrote its metadata."""
+    box.write("fake/appears_at", "999\n")
+    box.write("fake/texts", FOUND)
+    box.write("fake/lost", LOST)
+    box.write("fake/unreadable", "")
+    return box
+
+
+def test_metadata_that_a_power_cut_left_half_written_is_mended(torn: Initramfs) -> None:
+    assert torn.boot() == "fresh"
+    assert torn.calls == [*LOOK, *repairs(7168), ACTIVATE, REMOVE, TAKE]
+    assert "is mended" in torn.said + (torn.root / "run/resnap/log").read_text()
+
+
+def test_of_metadata_the_newest_that_can_be_read_is_put_back(torn: Initramfs) -> None:
+    torn.write("fake/unreadable", "7168 4608\n")
+    assert torn.boot() == "fresh"
+    assert torn.calls == [*LOOK, *repairs(7168, 4608, 1047040), ACTIVATE, REMOVE, TAKE]
+
+
+def test_metadata_that_cannot_be_read_at_all_is_left_alone(torn: Initramfs) -> None:
+    torn.write("fake/unreadable", "7168 4608 1047040\n")
+    torn.write("fake/appears_at", "4\n")
+    assert torn.boot() == "fresh"
+    assert torn.calls == [*LOOK, *repairs(7168, 4608, 1047040), "sleep 1", REMOVE, TAKE]
+
+
+def test_a_disk_whose_header_tells_of_no_lost_text_is_left_alone(torn: Initramfs) -> None:
+    torn.write("fake/lost", "\n")
+    torn.write("fake/appears_at", "4\n")
+    assert torn.boot() == "fresh"
+    assert torn.calls == [*LOOK[:2], "sleep 1", REMOVE, TAKE]
+
+
+def test_a_group_that_lacks_a_disk_is_booted_as_far_as_it_goes(box: Initramfs) -> None:
+    box.write("fake/appears_at", "999\n")
+    box.write("fake/partial", "")
+    box.run("premount")
+    assert box.calls.count("sleep 1") == 5  # the deadline: the disk could have come
+    assert box.calls[-1] == "vgchange --sysinit --activationmode partial -ay vagrant-pipeline"
+    box.mount(box.mounted_by_the_kernel)
+    box.run("verdict", "/root")
+    assert box.verdict == "failed"
+    assert box.notes["mounted"] == box.origin
+    assert box.notes["reason"] == "a disk of vagrant-pipeline is missing"
 
 
 def test_block_does_nothing_before_premount(box: Initramfs) -> None:
@@ -313,6 +399,26 @@ def test_a_safety_snapshot_is_merged_back_before_a_snapshot_is_booted(
     merge = "lvconvert --yes --interval 1 --merge vagrant-pipeline/root_safety"
     assert box.calls == [merge, *["sleep 1"] * 3, REMOVE, TAKE]
     assert float(box.notes["merge_finished"]) - float(box.notes["merge_started"]) == 3
+
+
+@pytest.mark.parametrize("knobs", [(), ("held",)])
+def test_what_is_no_safety_snapshot_yet_or_any_more_is_removed(
+    box: Initramfs, knobs: tuple[str, ...]
+) -> None:
+    box.has_safety("0 4231168 linear 254:0 4196352")
+    for knob in knobs:
+        box.write(f"fake/{knob}", "")
+    assert box.boot() == "fresh"
+    remove = "lvremove --yes vagrant-pipeline/root_safety"
+    assert box.calls == [remove, REMOVE, TAKE]
+    assert (box.root / f"dev/mapper/{box.origin}_safety").exists() == bool(knobs)
+
+
+def test_maintenance_leaves_it(box: Initramfs) -> None:
+    box.has_safety("0 4231168 linear 254:0 4196352")
+    box.cmdline(root=f"/dev/mapper/{box.origin}")
+    assert box.boot() == "golden"
+    assert box.calls == []
 
 
 @pytest.mark.parametrize("golden", [False, True])

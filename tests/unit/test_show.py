@@ -35,6 +35,8 @@ REASON = "Volume group [vagrant-pipeline] has insufficient free space"
 FAILED = HostState(
     verdict=Verdict("failed", reason=REASON), defaults={"VOLGROUP": "vagrant-pipeline"}
 )
+FULL = replace(FRESH, free={"/": 10**6}, used={"/": 10**9})
+STAYS_UP = replace(FAILED, in_quarantine=True)
 BARE = HostState(os_id="debian", os_version="12")
 STATES = {"a.example": FRESH, "b.example:2222": FAILED, "c": BARE}
 
@@ -77,6 +79,27 @@ def test_a_reason_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert "[vagrant-pipeline]" in capsys.readouterr().out
     show.reboots({"box": FAILED})
     assert REASON in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(("state", "mode"), [(FAILED, "failed"), (STAYS_UP, "quarantine")])
+def test_a_box_that_computes_nothing_is_red(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    state: HostState,
+    mode: str,
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    show.states({"box": state})
+    assert f"\x1b[1;31m{mode}\x1b[0m" in capsys.readouterr().out
+    show.states_json({"box": state})
+    assert json.loads(capsys.readouterr().out)["box"]["mode"] == mode
+
+
+def test_faults_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    show.states({"box": FULL})
+    assert "/ is full: 1 MB are free" in " ".join(capsys.readouterr().out.split())
+    show.states_json({"box": FULL})
+    assert json.loads(capsys.readouterr().out)["box"]["faults"] == ["/ is full: 1 MB are free"]
 
 
 def test_status_as_json_is_json(capsys: pytest.CaptureFixture[str]) -> None:

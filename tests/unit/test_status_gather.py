@@ -93,6 +93,10 @@ def test_nothing_that_names_somebody_is_in_it(box: StatusBox) -> None:
     ("change", "expected"),
     [
         (lambda box: box.verdict("failed", "reason=no room"), [("alarm", "verdict")]),
+        (
+            lambda box: (box.verdict("failed"), box.write("run/resnap/quarantine", "\n")),
+            [("alarm", "verdict"), ("alarm", "mode")],
+        ),
         (lambda box: box.verdict("fresh", "initrd=other"), [("alarm", "initrd_matches")]),
         (lambda box: box.fill(80), []),
         (lambda box: box.fill(81), [("alarm", "snapshot_percent")]),
@@ -103,6 +107,10 @@ def test_nothing_that_names_somebody_is_in_it(box: StatusBox) -> None:
             [("alarm", "provisiond")],
         ),
         (lambda box: box.report("tunnel", queue={"link": "down"}), [("warning", "queue")]),
+        (
+            lambda box: box.tool("df", r"printf 'x\n/ 99 1\n/persistent 98 2\n'"),
+            [("alarm", "free")],
+        ),
         (lambda box: box.report("x", role="king"), [("warning", "")]),
         (
             lambda box: [box.report(role, role=role) for role in ("gateway", "worker")],

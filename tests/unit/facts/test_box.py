@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 
 import pytest
 
 from deploys.facts.box import HostState, State, Verdict
+from deploys.facts.status import faults
 
 DIGEST = "5f" * 32
 BASE = """@os
@@ -99,7 +101,7 @@ def test_a_bare_host_whose_own_snapshot_is_none_of_ours() -> None:
 
 
 def test_a_host_that_says_nothing_at_all() -> None:
-    assert read("") == HostState()
+    assert replace(read(""), read_at=None) == HostState()
     assert State.default() == HostState()
 
 
@@ -156,6 +158,55 @@ def test_an_unknown_verdict_is_none() -> None:
 )
 def test_kernel_and_initrd_do_not_match(state: HostState) -> None:
     assert not state.initrd_matches
+
+
+MOUNTS = """@mounts
+22 1 254:3 / / rw,relatime shared:1 - ext4 /dev/mapper/x-root_snap rw,errors=remount-ro
+40 22 254:2 / /persistent ro,relatime shared:9 - ext4 /dev/mapper/x-persistent rw
+41 22 0:5 / /proc rw - proc proc ro
+"""
+SUPERBLOCK = """@boot
+Filesystem volume name:   resnap-boot
+Reserved block count:     1000
+Block count:              100000
+Free blocks:              {free}
+Block size:               4096
+"""
+
+
+def test_filesystems_as_the_kernel_and_their_superblocks_have_them() -> None:
+    state = box(f"verdict=fresh\n{MOUNTS}{SUPERBLOCK.format(free=41000)}")
+    assert state.mounts == {
+        "/": frozenset(("rw", "errors=remount-ro")),
+        "/persistent": frozenset(("rw",)),
+    }
+    assert (state.free["/boot"], state.used["/boot"]) == (40000 * 4096, 59000 * 4096)
+    assert faults(replace(state, clock=100, read_at=100.0)) == []
+    mounted = "@boot\nMounted on   Used  Avail\n/boot  500  0\n"
+    assert box(f"verdict=golden\n{mounted}").free["/boot"] == 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (MOUNTS.replace("/persistent", "/srv"), ["/persistent is not mounted"]),
+        (MOUNTS.replace("-persistent rw", "-persistent ro"), ["/persistent is read-only"]),
+        (MOUNTS.replace(" rw,errors", " ro,errors"), ["/ is read-only"]),
+        (SUPERBLOCK.format(free=2900), ["/boot is full: 8 MB are free"]),
+        (SUPERBLOCK.format(free=900), ["/boot is full: 0 MB are free"]),
+        ("@boot\nMounted on Used Avail\n/boot 97000000 3000000\n", []),
+        ("@clock\n1400\n", []),
+        ("@clock\n4600\n", ["the clock is 1.0 h ahead of that of the machine that asks"]),
+        ("@clock\n-6200\n", ["the clock is 2.0 h behind that of the machine that asks"]),
+    ],
+)
+def test_what_is_wrong_with_a_box_that_runs(lines: str, expected: list[str]) -> None:
+    state = box(f"verdict=fresh\n{lines}@clock\n1000\n")
+    assert faults(replace(state, read_at=1000.0)) == expected
+
+
+def test_a_host_that_is_no_box_has_no_faults() -> None:
+    assert faults(read(f"{BASE}{MOUNTS.replace('/persistent', '/srv')}")) == []
 
 
 @pytest.mark.commands

@@ -24,7 +24,7 @@ from words import shown
 
 from deploys.facts import hoststate
 from deploys.facts.hoststate import HostState
-from deploys.facts.status import status
+from deploys.facts.status import faults, status
 
 INTERVAL = 60
 FULL_PERCENT = 80
@@ -104,9 +104,7 @@ def _alarms(state: HostState, page: dict[str, Any]) -> Iterable[tuple[str, str, 
     if verdict is None:
         yield "alarm", "verdict", "this host has left no verdict of a reset: it is not a box"
         return
-    if verdict.name == "failed":
-        reason = page["verdict"]["reason"]
-        yield "alarm", "verdict", f"the last reset failed{reason and f': {reason}'}"
+    yield from _of_the_reset(state, page["verdict"]["reason"])
     if not state.initrd_matches:
         yield "alarm", "initrd_matches", "kernel and initrd do not match"
     percent = state.snapshot_percent
@@ -117,10 +115,19 @@ def _alarms(state: HostState, page: dict[str, Any]) -> Iterable[tuple[str, str, 
         yield "alarm", "snapshot_percent", text
     if state.provisiond.get("state") == "failed":
         yield "alarm", "provisiond", "provisiond failed to set the box up"
-    if verdict.name == "golden":
-        yield "warning", "mode", "in maintenance: the golden root itself is mounted"
+    yield from (("alarm", "free", fault) for fault in faults(state))
     if page["queue"] and page["queue"]["link"] == "down":
         yield "warning", "queue", "there is no link to the queue"
+
+
+def _of_the_reset(state: HostState, reason: str) -> Iterable[tuple[str, str, str]]:
+    name = state.verdict.name if state.verdict else ""
+    if name == "failed":
+        yield "alarm", "verdict", f"the last reset failed{reason and f': {reason}'}"
+    if state.in_quarantine:
+        yield "alarm", "mode", "in quarantine: several resets in a row failed, none is tried again"
+    if name == "golden":
+        yield "warning", "mode", "in maintenance: the golden root itself is mounted"
 
 
 def _steps(state: HostState) -> Iterable[tuple[str, str]]:
