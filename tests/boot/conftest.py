@@ -29,6 +29,7 @@ _ORDER = (
     "test_lvm_host.py",
     "test_up_bare.py",
     "test_built_box.py",
+    "test_finalize.py",
     "test_full_host.py",
     "test_update.py",
     "test_vagrant.py",
