@@ -11,12 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from deploys import bundle
 from deploys.apply import Session, Target
 from deploys.errors import BoxError, SettingsError
-from deploys.manifest import SETTINGS, manifest
+from deploys.manifest import SETTINGS, manifest, parse_settings
 from deploys.provisiond import provisiond
 from deploys.roles import role_deploys
 from deploys.settings import Settings
@@ -31,13 +29,9 @@ def read_settings(file: Path) -> Settings:
         SettingsError: they cannot be read, or are of another version of this project.
     """
     try:
-        return Settings.model_validate_json(file.read_bytes())
+        return parse_settings(file.read_bytes(), str(file))
     except OSError as error:
         raise SettingsError(f"{file}: {error.strerror}; provision this host first") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"{file}: {name}: {first['msg']}") from error
 
 
 def apply(settings: Settings) -> tuple[str, ...]:

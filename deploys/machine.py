@@ -41,15 +41,16 @@ _CRYPTED = (
 
 
 @deploy("Machine")
-def machine(image: Image, fstab: str) -> None:
+def machine(image: Image, fstab: str = "") -> None:
     """A machine that Vagrant can use, on a system of which only the packages are there.
 
     Args:
         image: the settings; its user gets Vagrant's password, its insecure keys, and sudo.
-        fstab: the content of ``/etc/fstab``.
+        fstab: the content of ``/etc/fstab``; empty: as it is.
     """
     sources = tree(*_FILES)
-    sources["/etc/fstab"] = OnboxFile(fstab.encode())
+    if fstab:
+        sources["/etc/fstab"] = OnboxFile(fstab.encode())
     rule = f"{image.user} ALL=(ALL) NOPASSWD: ALL\n"
     sources[f"/etc/sudoers.d/{image.user}"] = OnboxFile(rule.encode(), 0o440)
     onbox.files(name="Files of the machine", sources=sources)

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
+from pydantic import ValidationError
 from pyinfra.api.deploy import deploy
 
 from deploys.bundle import PYTHON_PATH, Project
+from deploys.errors import SettingsError
 from deploys.kimpy import KIMPY_PATH
 from deploys.operations import manifest as operations
 from deploys.operations.manifest import MANIFEST, RELEASE, SETTINGS
 from deploys.settings import Settings
 
-__all__ = ["MANIFEST", "RELEASE", "SETTINGS", "manifest"]
+__all__ = ["MANIFEST", "RELEASE", "SETTINGS", "manifest", "parse_settings"]
+
+
+def parse_settings(text: str | bytes, where: str) -> Settings:
+    """The settings that a box has of itself; ``where`` says whose they are.
+
+    Raises:
+        SettingsError: they are of another version of this project.
+    """
+    try:
+        return Settings.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"{where}: {name}: {first['msg']}") from error
 
 
 @deploy("Manifest")

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from invoke.collection import Collection
 
-from tasks import bench, box, build, dev, gateway, host, package
+from tasks import bench, box, build, dev, finalize, gateway, host, package
 
 ns = Collection()
 for _task in (
@@ -20,6 +20,7 @@ for _task in (
     host.resnap,
     host.keep,
     host.maintain,
+    host.finalize,
     host.shrink,
     gateway.adduser,
     gateway.deluser,
@@ -37,5 +38,6 @@ for _task in (
 
 _box = Collection("box")
 _box.add_task(build.build)
+_box.add_task(finalize.finalize)
 _box.add_task(package.package)
 ns.add_collection(_box)

@@ -25,12 +25,14 @@ from tasks.progress import InterruptibleProgress, bars
         **SETTINGS_HELP,
         "out": f"The image's file; not given: {BOX.name} in the state folder.",
         "manifest": "A box's manifest.json: take exactly its versions, or say which are gone.",
+        "force": "Replace an image that was finalized, too.",
     },
 )
 def build(
     _c: Context,
     out: str = "",
     manifest: str = "",
+    force: bool = False,
     set: Sequence[str] | None = None,  # noqa: A002 - the flag is --set
     settings: str = "",
 ) -> None:
@@ -45,7 +47,7 @@ def build(
                 if out:
                     built = Build(chosen, Path(out), progress, versions).run()
                 else:
-                    built = build_box(chosen, progress, versions)
+                    built = build_box(chosen, progress, versions, force=force)
         except KeyboardInterrupt as interrupt:
             raise Exit("interrupted: no image was made or changed", code=130) from interrupt
         progress.done("built")

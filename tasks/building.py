@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial as bound
 from pathlib import Path
@@ -74,19 +76,10 @@ class Build:
         plan = plan_disk(self._settings)
         asked = asked_time()
         wanted = pins.read(self._manifest) if self._manifest else None
-        if not self._out.parent.is_dir():
-            raise PreflightError(f"{self._out.parent} is no folder")
-        if self._out.is_dir():
-            raise PreflightError(f"{self._out} is a folder: name a file in it")
+        partial.require_place(self._out)
         partial.require_unused(self._out)
-        IMAGES.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(IMAGES / "build.lock", timeout=0):
-                return self._build(plan, asked, wanted)
-        except Timeout as error:
-            raise BoxError("a box is being built here already") from error
-        except OSError as error:
-            raise BoxError(f"{error.filename or self._out}: {error.strerror}") from error
+        with alone(self._out):
+            return self._build(plan, asked, wanted)
 
     def _build(self, plan: DiskPlan, asked: int | None, wanted: pins.Manifest | None) -> Built:
         suite = self._settings.image.suite
@@ -194,6 +187,23 @@ class Build:
                 f"a root of {human(plan.root.size)} is too small for {human(used)} of files: "
                 "raise volumes.root_size or image.disk_size"
             )
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """While this process makes the image ``out``, none other makes one here.
+
+    Raises:
+        BoxError: another does; or a file could not be written, in one line.
+    """
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(IMAGES / "build.lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise BoxError("a box is being built here already") from error
+    except OSError as error:
+        raise BoxError(f"{error.filename or out}: {error.strerror}") from error
 
 
 def _seed(settings: Settings, epoch: int) -> str:

@@ -15,8 +15,10 @@ from invoke.tasks import task
 
 from deploys.errors import PreflightError
 from deploys.facts.box import HostState
+from deploys.operations.seal import tidied
 from deploys.settings import Role, Settings
 from tasks import show, shrinking
+from tasks.finalizing import settings_of
 from tasks.fleet import enlist, finish, one_line
 from tasks.machines.guest import load
 from tasks.places import GUEST
@@ -62,7 +64,7 @@ def provision(
     """Make a host a box that resets its root at boot, or bring a box up to date."""
     chosen = load_settings(settings, [*(set or ()), *([f"role={role}"] if role else [])])
     if reclaim and not (force or dry_run):
-        _confirm("The system as it was before the box will be erased.")
+        confirm("The system as it was before the box will be erased.")
     request = Request(device or None, force, reclaim)
 
     def work(host: Host, progress: HostProgress) -> Provisioned | list[tuple[str, str, str]]:
@@ -102,6 +104,32 @@ def maintain(c: Context, back: bool = False) -> None:
     enlist(c, partial(_reboot, entry=entry, verdict=verdict), show.reboots)
 
 
+@task(post=[finish], help={"force": "Do not ask."})
+def finalize(c: Context, force: bool = False) -> None:
+    """Make a host's golden root, changed in maintenance, what its fresh snapshots start from.
+
+    Initrds, GRUB's entries, the project's files and the manifest are made anew; histories, logs,
+    caches and temporary files go. SSH keys, machine ID and /persistent stay. Then it boots a fresh
+    snapshot. Of the local guest: inv box.finalize.
+    """
+    if not isinstance(c, fabric.Connection):
+        raise Exit("error: say fab -H HOST finalize; of the local guest: inv box.finalize", code=1)
+    if not force:
+        confirm(
+            f"Histories and caches of all users, logs and temporary files will be removed from "
+            f"the golden root of {c.host}; SSH keys, machine ID and /persistent stay."
+        )
+
+    def work(host: Host, progress: HostProgress) -> HostState:
+        progress.step("looking at the host")
+        provision = Provision(host, settings_of(host), Request(), progress)
+        tidy = partial(tidied, name="Remove histories, caches and logs")
+        provision.finalize(tidy, maintain=f"fab -H {host.name} maintain")
+        return _reboot(host, progress, entry="resnap", verdict="fresh")
+
+    enlist(c, work, show.reboots)
+
+
 @task(post=[finish])
 def shrink(c: Context) -> None:
     """Give the space of deleted files back to the disk; the local guest's to this host too."""
@@ -128,7 +156,8 @@ def expect_box(host: Host) -> None:
         raise PreflightError(f"{host.name} is no box yet: provision it first")
 
 
-def _confirm(what: str) -> None:
+def confirm(what: str) -> None:
+    """Ask whether to go on; Exit if not, or if nobody can be asked."""
     if not sys.stdin.isatty():
         raise Exit(f"error: {what} Say --force if that is meant.", code=1)
     if input(f"{what} Go on? [y/N] ").strip().lower() not in ("y", "yes"):

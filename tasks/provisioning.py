@@ -16,6 +16,7 @@ from deploys.facts.box import HostState
 from deploys.facts.onbox import LinkTarget
 from deploys.golden import golden
 from deploys.kimpy import KIMPY_PATH, Kimpy
+from deploys.operations.boot import stale_initrds
 from deploys.operations.reclaim import reclaimed
 from deploys.preflight import Preflight
 from deploys.safety import drop_safety, take_safety
@@ -108,6 +109,25 @@ class Provision:
         self._change(found)
         return self._fresh()
 
+    def finalize(self, *last: Deploy, maintain: str) -> None:
+        """In maintenance: make all anew that follows from the golden root, as it is by now.
+
+        That are the initrds and GRUB's entries, the files of a box and its manifest. The host
+        stays in maintenance, without a snapshot: the next boot takes one.
+
+        Args:
+            last: deploys for the golden root as it then is.
+            maintain: what a user is to say to get the host into maintenance.
+
+        Raises:
+            BoxError: the host is not in maintenance, or as ``run``.
+        """
+        verdict = self._host.state().verdict
+        if verdict is None or verdict.name != "golden":
+            raise PreflightError(f"{self._host.name} is not in maintenance: {maintain} first")
+        anew = partial(stale_initrds, name="Have the initrds made anew")
+        self._change_safely(self._preflight(), [anew], last)
+
     @property
     def _deadline(self) -> float:
         return self._settings.boot.reboot_deadline
@@ -153,16 +173,24 @@ class Provision:
                 return Provisioned(False, found.state, self._without)
             self._progress.step("booting into maintenance")
             expect(self._host, self._host.reboot("maintenance", self._deadline), "golden")
+        self._change_safely(found)
+        return self._fresh()
+
+    def _change_safely(
+        self, found: Preflight, first: Sequence[Deploy] = (), last: Sequence[Deploy] = ()
+    ) -> None:
+        """In maintenance: all of the change, with deploys before and after it, or nothing."""
         try:
-            self._apply("securing the golden root", [partial(take_safety, plan=found.plan)])
+            safety = partial(take_safety, plan=found.plan)
+            self._apply("securing the golden root", [safety, *first])
             if self._request.reclaim:
                 self._reclaim(found)
             self._change(found)
-            self._apply("keeping the change", [partial(drop_safety, plan=found.plan)])
+            keeping = partial(drop_safety, plan=found.plan)
+            self._apply("keeping the change", [*last, keeping])
         except BoxError:
             self._merge_back()
             raise
-        return self._fresh()
 
     def _reclaim(self, found: Preflight) -> None:
         """Before the golden root forgets the old one, so that a failure can be tried again."""

@@ -61,6 +61,12 @@ def made_initrds(root: str = "", stale: bool = False) -> Commands:
 
 
 @operation()
+def stale_initrds() -> Commands:
+    """Have the next :func:`made_initrds` make them, whatever its sources say: others may differ."""
+    yield StringCommand("rm", "-f", "/var/lib/resnap/made")
+
+
+@operation()
 def no_other_entries(root: str = "") -> Commands:
     """Have GRUB's menu hold no entry that would boot a root without the reset.
 

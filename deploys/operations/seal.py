@@ -1,4 +1,4 @@
-"""Take from a root what belongs to one machine, or to its making."""
+"""Take from a root what belongs to one machine, to its making, or to whoever worked on it."""
 
 from __future__ import annotations
 
@@ -8,24 +8,48 @@ from collections.abc import Generator
 from pyinfra.api.command import StringCommand
 from pyinfra.api.operation import operation
 
+Commands = Generator[StringCommand, None, None]
+
+_TIDY = """
+set -eu
+rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb
+rm -rf /var/cache/ldconfig/* /var/cache/debconf/*-old /var/lib/dpkg/*-old
+rm -rf /tmp/* /tmp/.[!.]* /var/tmp/* /var/tmp/.[!.]* /var/crash/* /var/lib/systemd/coredump/*
+for home in /root /home/*; do
+    rm -rf "$home"/.cache "$home"/.ansible "$home"/.*_history "$home"/.lesshst "$home"/.viminfo
+done
+find /var/log -type f ! -name README -delete
+"""
 # An empty machine-id is filled in at boot; a missing one would make each boot a first boot,
 # which enables and disables units by their presets.
-_SCRIPT = """
-set -eu
+_IDENTITY = """
 rm -f /etc/ssh/ssh_host_* /etc/dpkg/dpkg.cfg.d/99mmdebstrap
 : >/etc/machine-id
 rm -f /var/lib/dbus/machine-id /var/lib/systemd/random-seed /var/lib/systemd/credential.secret
-rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb
-rm -rf /var/cache/ldconfig/* /var/cache/debconf/*-old /var/lib/dpkg/*-old
-rm -rf /tmp/* /tmp/.[!.]* /var/tmp/* /root/.cache /root/.ansible
-rm -f /root/.bash_history /home/*/.bash_history
-find /var/log -type f ! -name README -delete
+rm -rf /var/log/journal/* /var/lib/dhcp/* /var/lib/systemd/timers/*
 # Younger than /usr: no caches to renew at the first boot.
 touch /etc/.updated /var/.updated
 """
+_LOGINS = "rm -rf /root/.ssh /home/*/.ssh"
 
 
 @operation()
-def sealed() -> Generator[StringCommand, None, None]:
+def sealed() -> Commands:
     """Remove keys, histories, caches, logs and the machine's ID; made anew where needed."""
-    yield StringCommand(shlex.join(("sh", "-c", _SCRIPT, "seal")))
+    yield _script(_TIDY + _IDENTITY)
+
+
+@operation()
+def tidied() -> Commands:
+    """Remove histories, caches, logs and temporary files; the machine stays who it is."""
+    yield _script(_TIDY)
+
+
+@operation()
+def without_logins() -> Commands:
+    """Remove the SSH keys of all users: those that let them in, and their own."""
+    yield _script(_LOGINS)
+
+
+def _script(script: str) -> StringCommand:
+    return StringCommand(shlex.join(("sh", "-c", script, "seal")))

@@ -14,7 +14,7 @@ from tasks.machines.worktree import Worktree
 
 _DISK = "run/disk"
 # Of the partitions, see DiskPlan.
-_BOOT = 2
+BOOT, LVM = 2, 3
 
 
 def write(
@@ -60,7 +60,7 @@ def read_kernel(disk: Path, target: Path) -> None:
     Raises:
         BoxError: it has none.
     """
-    boot = layout.extents(disk)[_BOOT]
+    boot = layout.extents(disk)[BOOT]
     device = f"{disk}?offset={boot.offset}"
     # debugfs(8) has no exit code for what it could not do
     listed = shell.run(["debugfs", "-R", "ls -p /", device], check=False).stdout

@@ -60,6 +60,13 @@ def look(path: Path) -> Image:
     return image
 
 
+def chain(path: Path) -> dict[Path, int]:
+    """A disk image and all that it lies on, each with the bytes that it takes."""
+    argv = ["qemu-img", "info", "--force-share", "--backing-chain", "--output=json"]
+    files = json.loads(shell.run([*argv, path]).stdout)
+    return {Path(each["filename"]): each["actual-size"] for each in files}
+
+
 def vmdk(image: Image, out: Path, heard: Heard) -> None:
     """Write a VMDK of compressed grains, as VirtualBox and VMware import it.
 
@@ -90,6 +97,16 @@ def qcow2(image: Image, out: Path, heard: Heard) -> None:
     """
     options = "compression_type=zstd,cluster_size=256k"
     _convert(image, out, ("qcow2", "-c", "-o", options), heard)
+
+
+def raw(image: Image, out: Path, heard: Heard) -> None:
+    """Write a sparse raw image, of a qcow2 with all that lies below it.
+
+    Raises:
+        CommandError: it could not be written.
+        OSError: as the disk is full.
+    """
+    _convert(image, out, ("raw",), heard)
 
 
 def _convert(image: Image, out: Path, how: tuple[str, ...], heard: Heard) -> None:

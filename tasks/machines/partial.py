@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploys.errors import BoxError
+from deploys.errors import BoxError, PreflightError
 
 
 @contextmanager
@@ -34,6 +34,18 @@ def published(work: Path, folder: Path, names: Sequence[str]) -> None:
             os.fsync(file.fileno())
     for name in names:
         (work / name).replace(folder / name)
+
+
+def require_place(file: Path) -> None:
+    """Require that a file can be made there: in a folder, and not in a folder's place.
+
+    Raises:
+        PreflightError: it cannot.
+    """
+    if not file.parent.is_dir():
+        raise PreflightError(f"{file.parent} is no folder")
+    if file.is_dir():
+        raise PreflightError(f"{file} is a folder: name a file in it")
 
 
 def require_unused(file: Path) -> None:

@@ -21,6 +21,8 @@ _PACKAGES = {
     "blkid": "util-linux",
     "bwrap": "bubblewrap",
     "chroot": "coreutils",
+    "fallocate": "util-linux",
+    "fstrim": "util-linux",
     "losetup": "mount",
     "lvm": "lvm2",
     "mcopy": "mtools",

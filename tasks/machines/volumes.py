@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploys.errors import BoxError
 from tasks.machines import loop, lvm_metadata, shell
 from tasks.machines.identifiers import Fixed
 from tasks.machines.layout import Extent
@@ -49,24 +50,39 @@ def make(
             lvm("lvcreate", *words, volgroup)
     if fixed is not None:
         lvm_metadata.settle(disk, part.offset, fixed)
+    return find(disk, part, volgroup)
+
+
+def find(disk: Path, part: Extent, volgroup: str) -> dict[str, Extent]:
+    """Where on a disk image each LV of a VG lies.
+
+    Raises:
+        BoxError: the VG is not there, or an LV is a snapshot or in more than one piece.
+    """
+    columns = "lv_name,segtype,seg_pe_ranges,vg_extent_size,lv_size,origin"
     with _lvm(disk, part) as (lvm, device):
-        extents = _extents(lvm, device, volgroup)
-    return {
-        name: Extent(part.offset + extent.offset, extent.size) for name, extent in extents.items()
-    }
-
-
-def _extents(lvm: Lvm, device: str, volgroup: str) -> dict[str, Extent]:
-    """Where on the PV each LV lies."""
-    columns = "lv_name,seg_pe_ranges,vg_extent_size,lv_size"
-    rows = json.loads(lvm("lvs", *_REPORT, "-o", columns, volgroup))["report"][0]["lv"]
-    [pv] = json.loads(lvm("pvs", *_REPORT, "-o", "pe_start", device))["report"][0]["pv"]
-    found = {}
+        rows = json.loads(lvm("lvs", *_REPORT, "-o", columns, volgroup))["report"][0]["lv"]
+        [pv] = json.loads(lvm("pvs", *_REPORT, "-o", "pe_start", device))["report"][0]["pv"]
+    found: dict[str, Extent] = {}
     for row in rows:
+        name = row["lv_name"]
+        if row["segtype"] != "linear" or row["origin"] or name in found:
+            raise BoxError(f"the volume {name} of {disk} is not one plain piece")
         first = int(row["seg_pe_ranges"].rpartition(":")[2].partition("-")[0])
-        offset = int(pv["pe_start"]) + first * int(row["vg_extent_size"])
-        found[row["lv_name"]] = Extent(offset, int(row["lv_size"]))
+        offset = part.offset + int(pv["pe_start"]) + first * int(row["vg_extent_size"])
+        found[name] = Extent(offset, int(row["lv_size"]))
     return found
+
+
+def unused(part: Extent, lvs: Mapping[str, Extent]) -> Iterator[Extent]:
+    """The parts of a PV behind its first LV that belong to none of ``lvs``, all there are."""
+    end = None
+    for extent in sorted(lvs.values(), key=lambda extent: extent.offset):
+        if end is not None and extent.offset > end:
+            yield Extent(end, extent.offset - end)
+        end = extent.offset + extent.size
+    if end is not None and end < part.offset + part.size:
+        yield Extent(end, part.offset + part.size - end)
 
 
 @contextmanager

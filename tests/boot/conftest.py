@@ -31,6 +31,7 @@ _ORDER = (
     "test_up_bare.py",
     "test_uefi.py",
     "test_built_box.py",
+    "test_finalize.py",
     "test_full_host.py",
     "test_random_cuts.py",
     "test_update.py",

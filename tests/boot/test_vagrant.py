@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tasks.machines import accelerator
-from tests.boot import libvirt, traces
+from tests.boot import guestfs, libvirt, traces
 from tests.boot.box import DEADLINE, command
 from tests.boot.conftest import CPUS
 from tests.namespaces import World
@@ -65,11 +66,13 @@ class Vagrant:
     world: World
     folder: Path
 
-    def __call__(self, *argv: str | Path) -> str:
-        """What a subcommand printed that had exit code 0."""
+    def __call__(self, *argv: str | Path, programs: Path | None = None) -> str:
+        """What a subcommand printed that had exit code 0; it finds those ``programs`` first."""
         home = str(self.folder / "home")
         # it would ask the network for its newest version
         env = {"HOME": home, "VAGRANT_HOME": home, "VAGRANT_CHECKPOINT_DISABLE": "1"}
+        if programs:
+            env["PATH"] = f"{programs}:{os.environ['PATH']}"
         began = time.monotonic()
         try:
             return self.world.run(
@@ -77,6 +80,11 @@ class Vagrant:
             )
         finally:
             print(f"vagrant {argv[0]} took {time.monotonic() - began:.0f} s")
+
+    def add_and_up(self, packages: Path) -> str:
+        """What ``up`` printed of a box that was added by its catalog."""
+        self("box", "add", "--provider=libvirt", packages / "openkim-pipeline.json")
+        return self("up", "--provider=libvirt")
 
     def ssh(self, command: str) -> list[str]:
         """The words that a command on the box printed."""
@@ -125,8 +133,7 @@ def test_what_libvirt_makes_is_not_on_the_host(tmp_path: Path) -> None:
 
 
 def test_a_box_goes_the_whole_way(vagrant: Vagrant, packages: Path) -> None:
-    vagrant("box", "add", "--provider=libvirt", packages / "openkim-pipeline.json")
-    assert "nothing to do" in vagrant("up", "--provider=libvirt")  # runsetup, of no host yet
+    assert "nothing to do" in vagrant.add_and_up(packages)  # runsetup, of no host yet
     first, *seen = vagrant.ssh(f"cat {_BOOT_ID}; ls /run/resnap")
     assert "fresh" in seen
     assert "<title>Pipeline box</title>" in vagrant.world.run("python3", "-c", _PAGE)
@@ -143,3 +150,35 @@ def test_a_box_goes_the_whole_way(vagrant: Vagrant, packages: Path) -> None:
     vagrant("destroy", "--force")
     assert vagrant.state() == "not_created"
     vagrant("box", "remove", "openkim/pipeline")
+
+
+@pytest.mark.long
+def test_a_box_that_was_off_comes_up_again(vagrant: Vagrant, packages: Path) -> None:
+    """And lets in after the reset."""
+    vagrant.add_and_up(packages)
+    vagrant.ssh("sudo touch /junk /persistent/marker")
+    vagrant("halt")
+    vagrant("up")
+    seen = vagrant.ssh("ls / /persistent /run/resnap")
+    assert {"fresh", "marker"} <= set(seen)
+    assert "junk" not in seen
+    assert vagrant.ssh("sudo ./shrink")[:3] == ["/", "reset", "0"]
+
+
+@pytest.mark.long
+def test_what_vagrant_packages_is_a_box(vagrant: Vagrant, packages: Path) -> None:
+    """With what is in /persistent: a box for others is made by inv box.finalize."""
+    vagrant.add_and_up(packages)
+    vagrant.ssh("sudo touch /persistent/marker")
+    vagrant("halt")
+    tools = guestfs.on_path(vagrant.world, guestfs.installed(vagrant.folder), vagrant.folder)
+    vagrant("package", "--output", "modified.box", programs=tools)
+    assert guestfs.ended(tools) == ["virt-sysprep 0", "virt-sparsify 0"]
+    vagrant("destroy", "--force")
+
+    vagrant("box", "add", "--name", "modified", "--provider=libvirt", "modified.box")
+    file = vagrant.folder / "project/Vagrantfile"
+    file.write_text(file.read_text().replace('"openkim/pipeline"', '"modified"'))
+    vagrant("up", "--provider=libvirt")
+    assert {"fresh", "marker"} <= set(vagrant.ssh("ls /persistent /run/resnap"))
+    vagrant("destroy", "--force")

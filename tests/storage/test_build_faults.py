@@ -3,41 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from rich.progress import Progress
 
 from deploys.errors import BoxError, PreflightError
+from deploys.facts.box import HostState
 from tasks import building
 from tasks.building import Build
-from tasks.machines import archive, loop
-from tasks.progress import HostProgress
+from tasks.machines import archive, bootstrap, filesystems, grub, layout, loop, shell
 from tasks.settings import load
 from tests.storage.commands import run
+from tests.storage.faults import (
+    Steps,
+    given_back,
+    held,
+    interrupted_at,
+    last_good_image,
+    only_loop_devices,
+    program,
+)
 
+_READ, _LAYER = archive.read, archive.layer
+_DIRECT = ("-o", "Acquire::http::Proxy=DIRECT", "-o", "Acquire::Retries=0")
 # It would be built with the packages of an archive that is none.
 SETTINGS = load(None, ["stack.kimpy=false"])
-
-
-class Steps(HostProgress):
-    """Progress that does something at a step."""
-
-    def __init__(self, name: str, act: Callable[[], None]) -> None:
-        super().__init__("box", Progress(disable=True))
-        self._at = name
-        self._act = act
-
-    def step(self, name: str) -> None:
-        if name == self._at:
-            self._act()
-
-
-def held() -> tuple[str, str]:
-    """What can be left behind."""
-    return run("losetup", "--list", "--noheadings"), run("findmnt", "--raw", "--noheadings")
 
 
 @pytest.fixture
@@ -54,24 +49,143 @@ def out(loop_disk: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     monkeypatch.setattr(archive, "read", lambda *_: found)
     layer = archive.Layer(tmp_path / "layer.tar", found.date)
     monkeypatch.setattr(archive, "layer", lambda *_: layer)
-    file = tmp_path / "out" / "box.raw"
-    file.parent.mkdir()
-    file.write_text("the last good image")
-    before = held()
-    yield file
-    assert held() == before
-    assert file.read_text() == "the last good image"
-    assert list(file.parent.iterdir()) == [file]
-    assert {left.name for left in images.iterdir()} <= {"build.lock"}
+    with last_good_image(tmp_path) as file:
+        yield file
+    assert [left.name for left in images.iterdir() if left.suffix != ".lock"] == []
 
 
-@pytest.mark.parametrize("step", ["unpacking the packages", "applying the deploys"])
+@pytest.mark.parametrize(
+    "step", ["asking the mirror what it has", "unpacking the packages", "applying the deploys"]
+)
 def test_ctrl_c_leaves_nothing(out: Path, step: str) -> None:
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        Build(SETTINGS, out, Steps(step, interrupt)).run()
+        Build(SETTINGS, out, interrupted_at(step)).run()
+
+
+@pytest.fixture
+def applied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deploys succeed, and GRUB's tools, which the tree has not."""
+
+    def uefi_image(root: Path, *_: object) -> Path:
+        loader = root / "run/loader"
+        loader.write_bytes(b"a loader")
+        return loader
+
+    def write_ext4(_: Path, source: str, disk: str, extent: layout.Extent, *__: object) -> None:
+        root, image = (tree_of(disk) / path.lstrip("/") for path in (source, disk))
+        place = f"offset={extent.offset}"
+        shell.run(["mke2fs", "-q", "-E", place, "-d", root, image, f"{extent.size // 1024}k"])
+
+    def tree_of(disk: str) -> Path:
+        mounts = run("findmnt", "--raw", "--noheadings", "--output", "TARGET").split()
+        return Path(next(each for each in mounts if each.endswith(disk)).removesuffix(disk))
+
+    monkeypatch.setattr(Build, "_apply", lambda *_: HostState())
+    monkeypatch.setattr(grub, "install_bios", lambda *_: None)
+    monkeypatch.setattr(grub, "uefi_image", uefi_image)
+    monkeypatch.setattr(filesystems, "write_ext4", write_ext4)
+
+
+STEPS = (
+    "laying out the disk",
+    "installing GRUB",
+    *(f"writing {label}" for label in ("boot", "persistent", "root")),
+    "flushing it to the disk",
+)
+
+
+@pytest.mark.usefixtures("applied")
+@pytest.mark.parametrize("step", STEPS)
+def test_ctrl_c_while_the_disk_is_written_leaves_nothing(out: Path, step: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Build(SETTINGS, out, interrupted_at(step)).run()
+
+
+@pytest.mark.usefixtures("applied")
+def test_a_disk_that_fills_while_the_image_is_written_leaves_nothing(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the image lies, on another disk than the scratch files."""
+    small = tmp_path / "small"
+    small.mkdir()
+    before = held(tmp_path)
+    monkeypatch.setattr(Build, "_check_disk", lambda *_: None)
+    with loop.mounted("small", small, "-t", "tmpfs", "-o", "size=8M"):
+        kept = small / "box.raw"
+        kept.write_text("the last good image")
+        with pytest.raises(BoxError) as caught:
+            Build(SETTINGS, kept, Steps()).run()
+        assert "\n" not in str(caught.value)
+        assert "No space left" in str(caught.value)
+        assert [(each, each.read_text()) for each in small.iterdir()] == [
+            (kept, "the last good image")
+        ]
+    assert given_back(tmp_path, before)
+    assert out.exists()
+
+
+@pytest.mark.usefixtures("applied")
+@pytest.mark.parametrize("free", [1, 2, 3, 4])
+def test_without_a_free_loop_device_it_is_one_line(
+    out: Path, free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first that is asked for, or from a later one on."""
+    only_loop_devices(free, tmp_path, monkeypatch)
+    with pytest.raises(BoxError, match=r"^losetup .*: cannot find an unused loop device$"):
+        Build(SETTINGS, out, Steps()).run()
+
+
+MMDEBSTRAP = """\
+#!/bin/sh
+mkdir "$TMPDIR/root"
+mount -t tmpfs tree "$TMPDIR/root"
+echo >"{started}"
+sleep 60
+"""
+
+
+def test_ctrl_c_while_the_packages_are_installed_leaves_nothing(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does what it started outlive it, with what that has mounted."""
+    monkeypatch.setattr(archive, "layer", _LAYER)
+    started = tmp_path / "started"
+    program(tmp_path, "mmdebstrap", MMDEBSTRAP.format(started=started), monkeypatch)
+    began = time.monotonic()
+    # to this process alone: a terminal's would end the others by itself
+    interrupt = "while [ ! -e $0 ]; do sleep 0.1; done; kill -INT $1"
+    with (
+        subprocess.Popen(["sh", "-c", interrupt, started, str(os.getpid())]),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        Build(SETTINGS, out, Steps()).run()
+    assert time.monotonic() - began < 30
+
+
+def test_a_mirror_that_answers_nothing_is_one_line(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that takes the connection and stays silent."""
+    monkeypatch.setattr(archive, "read", _READ)
+    monkeypatch.setattr(archive, "_QUIET", ("-o", "Acquire::http::Timeout=1", *_DIRECT))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        line = f"deb http://127.0.0.1:{silent.getsockname()[1]}/debian trixie main"
+        monkeypatch.setattr(bootstrap, "sources", lambda _: (line,))
+        with pytest.raises(BoxError, match=r"^the mirror of trixie does not answer: ") as caught:
+            Build(SETTINGS, out, Steps()).run()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.long
+def test_a_package_that_does_not_exist_is_one_line(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As this machine's own mirror says; nothing is installed before."""
+    monkeypatch.setattr(archive, "read", _READ)
+    monkeypatch.setattr(archive, "layer", _LAYER)
+    settings = load(None, ["stack.packages=no-such-package"])
+    with pytest.raises(BoxError, match=r"^installing Debian trixie: .*no-such-package$"):
+        Build(settings, out, Steps()).run()
 
 
 def test_a_full_disk_leaves_nothing(
@@ -82,19 +196,19 @@ def test_a_full_disk_leaves_nothing(
     junk.write_bytes(os.urandom(40 * 2**20))
     run("tar", "-rf", tmp_path / "layer.tar", "-C", tmp_path / "tree", "junk")
     small = tmp_path / "images"
-    before = held()
+    before = held(tmp_path)
     with loop.mounted("small", small, "-t", "tmpfs", "-o", "size=30M"):
         with pytest.raises(PreflightError, match=r"images has .* free, a build needs"):
-            Build(SETTINGS, out, Steps("", lambda: None)).run()
+            Build(SETTINGS, out, Steps()).run()
         monkeypatch.setattr(Build, "_check_disk", lambda *_: None)
         with pytest.raises(BoxError, match="images: the disk is full or failing"):
-            Build(SETTINGS, out, Steps("", lambda: None)).run()
-    assert held() == before
+            Build(SETTINGS, out, Steps()).run()
+    assert given_back(tmp_path, before)
 
 
 def test_a_root_that_runs_nothing_is_one_line(out: Path) -> None:
     with pytest.raises(BoxError, match=r"^the image: connecting: ") as caught:
-        Build(SETTINGS, out, Steps("", lambda: None)).run()
+        Build(SETTINGS, out, Steps()).run()
     assert "\n" not in str(caught.value)
 
 
@@ -103,22 +217,22 @@ def test_a_second_build_is_refused(out: Path) -> None:
         FileLock(out.parents[1] / "images" / "build.lock"),
         pytest.raises(BoxError, match="being built here already"),
     ):
-        Build(SETTINGS, out, Steps("", lambda: None)).run()
+        Build(SETTINGS, out, Steps()).run()
 
 
 def test_an_image_in_use_is_refused(out: Path) -> None:
     with out.open("rb"), pytest.raises(BoxError, match=r"is in use by .*halt the guest first"):
-        Build(SETTINGS, out, Steps("", lambda: None)).run()
+        Build(SETTINGS, out, Steps()).run()
 
 
 def test_a_folder_that_is_not_there_is_refused(out: Path) -> None:
     with pytest.raises(BoxError, match="is no folder"):
-        Build(SETTINGS, out.parent / "no" / "box.raw", Steps("", lambda: None)).run()
+        Build(SETTINGS, out.parent / "no" / "box.raw", Steps()).run()
     with pytest.raises(BoxError, match="is a folder: name a file"):
-        Build(SETTINGS, out.parent, Steps("", lambda: None)).run()
+        Build(SETTINGS, out.parent, Steps()).run()
 
 
 def test_a_time_that_is_none_is_refused(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     with pytest.raises(BoxError, match="SOURCE_DATE_EPOCH 'yesterday' is not a number"):
-        Build(SETTINGS, out, Steps("", lambda: None)).run()
+        Build(SETTINGS, out, Steps()).run()

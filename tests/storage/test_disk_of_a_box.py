@@ -18,6 +18,7 @@ from tasks.machines import boxdisk, filesystems, layout, loop, volumes
 from tasks.machines.identifiers import Fixed, Identifiers
 from tasks.settings import load
 from tests.storage.commands import run
+from tests.storage.faults import given_back, held
 
 NAMES = Identifiers("a test")
 FIXED = Fixed(NAMES, 1_790_000_000)
@@ -92,11 +93,11 @@ def test_volumes_that_do_not_fit_are_refused(plan: DiskPlan, tmp_path: Path) -> 
     with disk.open("wb") as file:
         file.truncate(plan.size // 2)
     extents = layout.partition(disk, layout.gpt(plan.partitions, NAMES))
-    before = run("losetup", "--list", "--noheadings")
+    before = held(tmp_path)
     wanted = [volumes.Volume("root", plan.size)]
     with pytest.raises(Exception, match="insufficient free space"):
         volumes.make(disk, extents[3], "test-box", wanted)
-    assert run("losetup", "--list", "--noheadings") == before
+    assert given_back(tmp_path, before)
 
 
 def test_its_kernel_can_be_read(plan: DiskPlan, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Two builds from nothing, one after the other, with nothing kept between them."""
+"""Builds from nothing, one after the other, with nothing kept between them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from deploys.manifest import MANIFEST
+from tasks.machines import boxdisk, layout, volumes
 from tasks.places import ROOT
+from tests.storage.commands import run
 from tests.storage.test_disk_of_a_box import sha256
 
 SMALL = (
@@ -20,10 +23,10 @@ SMALL = (
 )
 
 
-def build(folder: Path) -> Path:
+def build(folder: Path, *more: str | Path) -> Path:
     folder.mkdir()
     disk = folder / "box.raw"
-    flags = [word for setting in SMALL for word in ("--set", setting)]
+    flags = [*more, *(word for setting in SMALL for word in ("--set", setting))]
     program = Path(sys.executable).with_name("inv")
     subprocess.run(
         [program, "--search-root", ROOT, "box.build", "--out", disk, *flags],
@@ -34,7 +37,21 @@ def build(folder: Path) -> Path:
     return disk
 
 
+def manifest_of(disk: Path) -> str:
+    """What a box says that it is made of."""
+    root = volumes.find(disk, layout.extents(disk)[boxdisk.LVM], "vagrant-pipeline")["root"]
+    return run("debugfs", "-R", f"cat {MANIFEST}", f"{disk}?offset={root.offset}")
+
+
 @pytest.mark.long
 def test_two_builds_are_the_same_bytes(loop_disk: str, tmp_path: Path) -> None:
+    """A third one, told to take the versions that the first one has, too."""
     assert loop_disk
-    assert sha256(build(tmp_path / "one")) == sha256(build(tmp_path / "two"))
+    one = build(tmp_path / "one")
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(manifest_of(one))
+    assert '"packages"' in manifest.read_text()
+    two = build(tmp_path / "two")
+    assert sha256(one) == sha256(two)
+    two.unlink()
+    assert sha256(one) == sha256(build(tmp_path / "three", "--manifest", manifest))

@@ -35,6 +35,7 @@ def builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     monkeypatch.setattr(Build, "run", run)
     monkeypatch.setattr(boxes, "BOX", tmp_path / "state/box.raw")
     monkeypatch.setattr(boxes, "_NOTE", tmp_path / "state/box.made-of")
+    monkeypatch.setattr(boxes, "_FINALIZED", tmp_path / "state/box.finalized")
     monkeypatch.setattr(bundle, "project_version", lambda: Project("one", "1"))
     return seen
 
@@ -93,3 +94,51 @@ def test_after_a_build_that_failed_it_is_built_again(
             boxes.box_image(Settings(), PROGRESS)
     boxes.box_image(Settings(), PROGRESS)
     assert len(builds) == 1
+
+
+def finalized(folder: Path, *, named: bool = True) -> Path:
+    """An image that was finalized, or is about to get its name."""
+    image = folder / "state/box.raw.partial"
+    image.parent.mkdir(exist_ok=True)
+    image.write_text("finalized")
+    boxes.note_finalized(image)
+    return image.replace(folder / "state/box.raw") if named else image
+
+
+def test_a_finalized_box_is_taken_whatever_the_settings(
+    builds: list[Settings], tmp_path: Path
+) -> None:
+    image = finalized(tmp_path)
+    assert boxes.box_image(load(overrides=["stack.packages="]), PROGRESS) == image
+    assert builds == []
+
+
+def test_a_finalized_box_is_not_replaced_unasked(builds: list[Settings], tmp_path: Path) -> None:
+    image = finalized(tmp_path)
+    assert not boxes.is_replaceable(image)
+    with pytest.raises(BoxError, match=r"was finalized and cannot be built again.*--force"):
+        boxes.build_box(Settings(), PROGRESS)
+    assert image.read_text() == "finalized"
+    boxes.build_box(Settings(), PROGRESS, force=True)
+    assert (image.read_text(), len(builds)) == ("image", 1)
+    assert boxes.is_replaceable(image)
+
+
+def test_what_is_no_image_of_ours_is_not_replaced_unasked(
+    builds: list[Settings], tmp_path: Path
+) -> None:
+    assert builds == []
+    assert boxes.is_replaceable(tmp_path / "new.raw")
+    (tmp_path / "other.raw").touch()
+    assert not boxes.is_replaceable(tmp_path / "other.raw")
+
+
+def test_a_power_cut_before_the_rename_loses_neither(
+    builds: list[Settings], tmp_path: Path
+) -> None:
+    first = finalized(tmp_path)
+    second = finalized(tmp_path, named=False)
+    assert boxes.is_finalized()
+    second.replace(first)
+    assert boxes.is_finalized()
+    assert builds == []

@@ -25,6 +25,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     box = tmp_path / "state" / "box.raw"
     monkeypatch.setattr(boxes, "BOX", box)
     monkeypatch.setattr(boxes, "_NOTE", box.with_suffix(".made-of"))
+    monkeypatch.setattr(boxes, "_FINALIZED", box.with_suffix(".finalized"))
     monkeypatch.setattr(bundle, "project_version", lambda: Project("commit", "digest"))
     return box
 

@@ -219,7 +219,54 @@ def test_reclaim_without_a_terminal_wants_force(
     assert len(provisions) == 1
 
 
+@pytest.fixture
+def finalizes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The hosts that were finalized, and what would have brought them into maintenance."""
+    asked: list[tuple[str, str]] = []
+
+    class Provision:
+        def __init__(self, host: Host, *_: object) -> None:
+            self._name = host.name
+
+        def finalize(self, _tidy: object, maintain: str) -> None:
+            asked.append((self._name, maintain))
+
+    monkeypatch.setattr(host, "Provision", Provision)
+    monkeypatch.setattr(host, "settings_of", lambda _: Settings())
+    return asked
+
+
+def test_a_finalize_ends_in_a_fresh_snapshot(
+    finalizes: list[tuple[str, str]], boots: list[str | None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(host.finalize, force=True)
+    assert finalizes == [("box", "fab -H box maintain")]
+    assert boots == ["resnap"]
+    assert capsys.readouterr().out.strip() == "box: fresh"
+
+
+def test_a_finalize_asks_first_and_says_what_goes(
+    finalizes: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(Exit, match=r"golden root of box; SSH keys, .* stay. Say --force"):
+        call(host.finalize)
+    assert finalizes == []
+    _answering(monkeypatch)("y\n")
+    call(host.finalize)
+    assert finalizes[0][0] == "box"
+
+
+def test_the_local_guest_is_finalized_by_another_task() -> None:
+    with pytest.raises(Exit, match=r"inv box\.finalize"):
+        host.finalize(Context(), force=True)
+
+
 def test_every_task_on_a_host_ends_with_the_fleet() -> None:
-    for task in (host.provision, host.status, host.resnap, host.keep, host.maintain, host.shrink):
+    of_hosts = (
+        *(host.provision, host.status, host.resnap, host.keep),
+        *(host.maintain, host.finalize, host.shrink),
+    )
+    for task in of_hosts:
         assert task.post == [fleet.finish]
         assert task.name.replace("_", "-") in ns.task_names

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -68,6 +69,9 @@ class FakeHost:
     def run(self, command: str) -> str:
         self.happens(command)
         return ""
+
+    def state(self) -> HostState:
+        return self.found
 
     def reboot(self, entry: str | None, _deadline: float) -> HostState:
         self.happens(f"reboot {entry or 'default'}")
@@ -231,6 +235,50 @@ def test_an_interrupted_change_is_left_to_the_next_boot(host: FakeHost) -> None:
     with pytest.raises(KeyboardInterrupt):
         provision(host).run()
     assert passes(host) == [MAINTENANCE, SAFETY, GOLDEN]
+
+
+STALE = "initrds stale"
+
+
+@pytest.fixture
+def finalized(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Finalizes the host."""
+
+    def finalize() -> None:
+        last = partial(host.happens, "tidied")
+        provision(host).finalize(last, maintain="inv maintain")
+
+    monkeypatch.setattr(provisioning, "stale_initrds", lambda **_: host.happens(STALE))
+    return finalize
+
+
+def test_a_box_is_finalized_with_a_net_and_stays_in_maintenance(
+    host: FakeHost, finalized: Callable[[], None]
+) -> None:
+    host.found, host.pending = state("golden"), 0
+    finalized()
+    assert passes(host) == [SAFETY, STALE, GOLDEN, "tidied", KEPT]
+
+
+@pytest.mark.parametrize("at", [STALE, GOLDEN, "/usr/sbin/makeinitrd --check", "tidied"])
+def test_a_finalize_that_fails_is_merged_back(
+    host: FakeHost, finalized: Callable[[], None], at: str
+) -> None:
+    host.found, host.fails[at] = state("golden"), DeployError("box: no space left")
+    with pytest.raises(DeployError, match="no space left"):
+        finalized()
+    assert passes(host)[-1] == RESNAP
+    assert KEPT not in host.record
+
+
+@pytest.mark.parametrize("verdict", ["fresh", "kept", "failed", None])
+def test_what_is_not_in_maintenance_is_not_finalized(
+    host: FakeHost, finalized: Callable[[], None], verdict: str | None
+) -> None:
+    host.found = state(verdict)
+    with pytest.raises(PreflightError, match=r"^box is not in maintenance: inv maintain first$"):
+        finalized()
+    assert host.record == []
 
 
 def test_maintenance_that_came_out_otherwise_changes_nothing(host: FakeHost) -> None:

@@ -1,0 +1,141 @@
+"""A local guest in maintenance becomes the disk image of a box that never ran."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial as bound
+from pathlib import Path
+
+from deploys.apply import Session, Target
+from deploys.errors import PreflightError
+from deploys.facts.box import HostState, State
+from deploys.machine import machine
+from deploys.manifest import SETTINGS, parse_settings
+from deploys.operations.seal import sealed, without_logins
+from deploys.provisiond import provisiond, source
+from deploys.settings import Settings
+from deploys.sizes import human
+from tasks.boxes import note_finalized
+from tasks.building import Built, alone
+from tasks.fleet import connected
+from tasks.machines import convert, loop, partial, qemu, sealing
+from tasks.machines.guest import Guest
+from tasks.machines.tree import environment
+from tasks.places import BOX, IMAGES
+from tasks.progress import HostProgress
+from tasks.provisioning import Provision, Request
+from tasks.remote import Host
+
+
+def settings_of(host: Host) -> Settings:
+    """What a box was provisioned with, by its own word.
+
+    Raises:
+        BoxError: it is no box, or one of another version of this project.
+    """
+    if not host.state().is_box:
+        raise PreflightError(f"{host.name} is no box yet: provision it first")
+    return parse_settings(host.run(f"cat {SETTINGS}"), f"{host.name}: {SETTINGS}")
+
+
+class Finalizing:
+    """Finalizes a guest into a file; its steps are told to ``progress``.
+
+    All that cannot be undone is done to the copy: the guest keeps its keys and its logs.
+    """
+
+    def __init__(self, guest: Guest, out: Path, progress: HostProgress) -> None:
+        self._guest = guest
+        self._out = out.absolute()
+        self._progress = progress
+
+    def run(self) -> Built:
+        """Change what follows from the golden root, power the guest off, copy its disk, seal that.
+
+        Raises:
+            BoxError: the guest is none that can be shipped, is not in maintenance, or a step
+                failed. There is no new file then, and the guest can be started again.
+        """
+        loop.require_root("making a box's disk image")
+        guest = shippable(self._guest)
+        [disk] = guest.machine.disks
+        partial.require_place(self._out)
+        files = convert.chain(disk)
+        # What the guest lies on may lose its name: the guest has one of its own for it.
+        if not (self._out.exists() and any(map(self._out.samefile, files))):
+            partial.require_unused(self._out)
+        self._require_room(sum(files.values()))
+        with alone(self._out):
+            settings = self._in_guest(guest)
+            with partial.replaced(self._out) as copy:
+                self._progress.step("copying the guest's disk")
+                convert.raw(convert.look(disk), copy, self._progress.amount)
+                state = self._seal(copy, settings, guest.identity.user)
+                self._progress.step("flushing it to the disk")
+                if self._out == BOX:
+                    note_finalized(copy)
+        return Built(self._out, self._out.stat().st_blocks * 512, state)
+
+    def _require_room(self, needed: int) -> None:
+        """Before the guest is changed; a copy that needs more all the same is one line later."""
+        free = shutil.disk_usage(self._out.parent).free
+        if free < needed:
+            raise PreflightError(
+                f"{self._out.parent} has {human(free)} free, a copy of the guest's disk may need "
+                f"{human(needed)}"
+            )
+
+    def _in_guest(self, guest: qemu.Guest) -> Settings:
+        """The golden root as it is to be, and the guest off; the settings of the box."""
+        host = connected(guest)
+        try:
+            self._progress.step("looking at the guest")
+            settings = settings_of(host)
+            provision = Provision(host, settings, Request(), self._progress)
+            provision.finalize(maintain="inv maintain")
+        finally:
+            host.close()
+        self._progress.step("powering the guest off")
+        guest.halt(settings.boot.reboot_deadline)
+        return settings
+
+    def _seal(self, copy: Path, settings: Settings, user: str) -> HostState:
+        """Make the copy the disk of nobody's box, as box.build makes one."""
+        self._progress.step("sealing the copy")
+        sealing.empty(copy, settings.volumes)
+        image = settings.image.model_copy(update={"user": user})
+        # One after the other: what the first removes the second has to find missing.
+        passes = (
+            (
+                bound(without_logins, name="Remove the SSH keys of all users"),
+                bound(sealed, name="Seal the root"),
+            ),
+            (bound(machine, image=image), bound(provisiond), bound(source, settings=settings)),
+        )
+        with sealing.opened(copy, settings.volumes, IMAGES) as root:
+            target = Target("the image", chroot=root, environment=environment())
+            for deploys in passes:
+                with Session(target, self._progress) as session:
+                    session.prepare(deploys)
+                    session.run()
+            with Session(target) as session:
+                return session.fact(State)
+
+
+def shippable(guest: Guest) -> qemu.Guest:
+    """The guest, if its disk can become that of a box for others.
+
+    Raises:
+        PreflightError: it is off, VirtualBox's, or was a bare host.
+    """
+    if not isinstance(guest, qemu.Guest):
+        raise PreflightError(
+            "the guest is VirtualBox's: make the change in one of QEMU, inv up --provider qemu"
+        )
+    if not guest.machine.credentials:
+        raise PreflightError(
+            "the guest was a bare host before: only one that inv up made of a box can be shipped"
+        )
+    if not guest.alive:
+        raise PreflightError("the guest is off: inv up starts it, inv maintain comes next")
+    return guest

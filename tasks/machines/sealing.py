@@ -1,0 +1,79 @@
+"""The disk of a box that has run, as it is to be shipped: its root opened, the rest emptied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from deploys.errors import BoxError
+from deploys.settings import Volumes
+from tasks.machines import boxdisk, layout, loop, shell, volumes
+from tasks.machines.layout import Extent
+
+_PERSISTENT = "persistent"
+_SWAP = "swap"
+
+
+def empty(disk: Path, wanted: Volumes) -> None:
+    """Make ``/persistent`` and the swap anew, and holes of what no volume has.
+
+    What a snapshot held is gone with it; so is what the box was told and had found out.
+
+    Raises:
+        BoxError: it is not the disk of such a box, or a tool failed.
+    """
+    part = layout.extents(disk)[boxdisk.LVM]
+    lvs = _volumes(disk, wanted)
+    for extent in (*volumes.unused(part, lvs), lvs[_PERSISTENT], lvs[_SWAP]):
+        where = ("--offset", str(extent.offset), "--length", str(extent.size))
+        shell.run(["fallocate", "--punch-hole", *where, disk])
+    with _device(disk, lvs[_PERSISTENT]) as device:
+        layout.make_ext4(device, _PERSISTENT)
+    with _device(disk, lvs[_SWAP]) as device:
+        shell.run(["mkswap", "--quiet", "--label", _SWAP, device])
+
+
+@contextmanager
+def opened(disk: Path, wanted: Volumes, work: Path) -> Iterator[Path]:
+    """The golden root with its ``/boot`` and ``/persistent``, ready for commands in a chroot.
+
+    When the block ends well, what it freed is given back, and all is on the disk.
+
+    Args:
+        disk: a raw image; nothing else may have it open.
+        wanted: the names of the volumes.
+        work: a folder for the mount point.
+
+    Raises:
+        BoxError: it is not the disk of such a box, or it could not be written out.
+    """
+    lvs = _volumes(disk, wanted)
+    boot = layout.extents(disk)[boxdisk.BOOT]
+    with ExitStack() as stack:
+        enter = stack.enter_context
+        root = enter(loop.temporary_folder(work))
+        places = {"": lvs[wanted.lvroot], "boot": boot, "persistent": lvs[_PERSISTENT]}
+        for place, extent in places.items():
+            enter(loop.mounted(enter(_device(disk, extent)), root / place))
+        with loop.chroot(root):
+            yield root
+        for place in places:
+            # blocks of files deleted a moment ago are free only once the journal says so
+            loop.flush(root / place, disk.parent)
+            shell.run(["fstrim", root / place])
+
+
+def _volumes(disk: Path, wanted: Volumes) -> dict[str, Extent]:
+    part = layout.extents(disk)[boxdisk.LVM]
+    lvs = volumes.find(disk, part, wanted.volgroup)
+    for name in (wanted.lvroot, _PERSISTENT, _SWAP):
+        if name not in lvs:
+            raise BoxError(f"{disk} is not the disk of a box: it has no volume {name}")
+    return lvs
+
+
+@contextmanager
+def _device(disk: Path, extent: Extent) -> Iterator[Path]:
+    with loop.attached(disk, offset=extent.offset, size=extent.size) as device:
+        yield device

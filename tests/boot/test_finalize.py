@@ -1,0 +1,81 @@
+"""The base box is modified as a maintainer does it: maintenance, a change, finalize, a new box."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tasks.machines import accelerator
+from tests.boot.box import Box, command
+from tests.boot.conftest import StartBox
+from tests.boot.test_built_box import HOST_KEYS, first_boot
+
+# A package of the maintainer's own, which no network is needed for.
+_PACKAGE = """\
+mkdir -p /root/kim-extra/DEBIAN
+printf 'Package: kim-extra\\nVersion: 1.0\\nArchitecture: all\\nMaintainer: a test\\n\
+Description: of the test\\n' >/root/kim-extra/DEBIAN/control
+dpkg-deb --build /root/kim-extra /root/kim-extra.deb
+dpkg --install /root/kim-extra.deb
+rm -r /root/kim-extra /root/kim-extra.deb"""
+# What must not be shipped.
+_TRACES = """\
+echo of-the-first-life >/root/.bash_history
+echo of-the-first-life >/home/vagrant/.bash_history
+mkdir -p /root/.ssh
+echo of-the-first-life >/root/.ssh/id_ed25519
+echo of-the-first-life >/persistent/credentials
+echo of-the-first-life >/var/log/first.log
+cp -r /run/host-keys /persistent/ssh"""
+
+
+def test_a_modified_box_is_shipped_as_one_that_never_ran(
+    start_box: StartBox, accel: accelerator.Accelerator, tmp_path: Path
+) -> None:
+    with start_box() as box:
+        (tmp_path / "guest").symlink_to(box.guest.directory)
+        first = box.state.release["MANIFEST"]
+        early = command("inv", "box.finalize", state=tmp_path)
+        assert early.code == 1
+        assert "is not in maintenance: inv maintain first" in early.stderr
+        assert command("inv", "maintain", state=tmp_path).code == 0
+        box.host.close()
+        for change in (_PACKAGE, _TRACES, "echo more >/etc/of-the-maintainer"):
+            box.succeed(change)
+        machine_id = box.succeed("cat /etc/machine-id")
+        used = ("--image", str(box.guest.machine.disks[0]), "--out", str(tmp_path / "packages"))
+        refused = command("inv", "box.package", *used, state=tmp_path)
+        assert refused.code == 1
+        assert refused.stderr.count("\n") == 1
+        assert "halt the guest first" in refused.stderr
+        ran = command("inv", "box.finalize", state=tmp_path)
+        assert ran.code == 0, ran.stderr
+        assert not box.guest.alive
+    made = tmp_path / "box.raw"
+    assert f"image       {made}" in ran.stdout
+    assert sorted(each.name for each in tmp_path.glob("*.raw")) == ["box.raw"]
+    (tmp_path / "new").mkdir()
+    with first_boot(made, tmp_path / "new", accel) as box:
+        _is_new_and_has_the_change(box, first, machine_id)
+        assert f"manifest    {box.state.release['MANIFEST']}" in ran.stdout
+
+
+def _is_new_and_has_the_change(box: Box, first: str, machine_id: str) -> None:
+    assert (box.verdict.name, box.verdict.reason) == ("fresh", "")
+    assert box.state.initrd_matches
+    assert box.succeed("cat /etc/of-the-maintainer") == "more\n"
+    assert box.state.release["MANIFEST"] != first
+    manifest = json.loads(box.succeed("cat /etc/pipeline/manifest.json"))
+    assert manifest["packages"]["kim-extra"] == "1.0"
+    assert box.succeed("cat /etc/machine-id") not in (machine_id, "")
+    assert box.succeed("ls /persistent/ssh").split() == sorted(HOST_KEYS)
+    assert sorted(box.succeed("ls /persistent").split()) == sorted(
+        ["log", "lost+found", "runsecure", "runsetup", "ssh"]
+    )
+    box.fail("grep -rqs of-the-first-life /root /home /var/log /persistent")
+    keyring = box.succeed("cat /home/vagrant/.ssh/authorized_keys").splitlines()
+    assert [key.split()[2:] for key in keyring if key] == [
+        ["vagrant", "insecure", "public", "key"]
+    ] * 2
+    assert box.succeed("sudo -u vagrant sudo -n id -u").strip() == "0"
+    assert box.succeed("systemctl is-system-running || systemctl --failed").strip() == "running"
