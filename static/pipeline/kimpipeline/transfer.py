@@ -18,7 +18,7 @@ from kimpipeline.settings import Remote
 from kimpipeline.waiting import ends_within
 
 Beat = Callable[[], None]
-_NOT_THERE = 23  # rsync: some files could not be transferred, as when the source is missing
+_NOT_THERE = 23  # rsync: some files could not be transferred, as when all items are missing
 
 
 def fetch(kimid: str, items: Repository, remote: Remote, beat: Beat) -> None:
@@ -36,16 +36,17 @@ def fetch(kimid: str, items: Repository, remote: Remote, beat: Beat) -> None:
     part = Path(tempfile.mkdtemp(dir=items.root, prefix=".part-"))
     try:
         part.chmod(0o755)
-        source = f"{remote.items}{kimid}/"
+        # asked for by a filter: a gateway's answer to a name that is not there is like one broken off
+        only = [f"--include=/{kimid}/", f"--include=/{kimid}/**", "--exclude=*"]
         # its links may lead to its own files only; its modes are ours, but for what is a program
         flags = ["-rlptE", "--safe-links", "--chmod=D0755,Fu+rw,Fgo+r,Fgo-w,Fug-s"]
-        code = _rsync(remote, flags, source, f"{part}/", beat)
-        if code == _NOT_THERE:
+        code = _rsync(remote, [*flags, *only], remote.items, f"{part}/", beat)
+        if code == _NOT_THERE or (not code and not (part / kimid).is_dir()):
             raise ItemError(f"{kimid}: there is no such item at {remote.items}")
         if code:
             raise TransferError(f"{kimid} could not be fetched: rsync's exit code is {code}")
         try:
-            part.rename(target)
+            (part / kimid).rename(target)
         except OSError:  # another worker was faster
             items.get(kimid)
     finally:
@@ -56,10 +57,13 @@ def fetch(kimid: str, items: Repository, remote: Remote, beat: Beat) -> None:
 def deliver(folder: Path, job: str, remote: Remote, beat: Beat) -> None:
     """Make a job's folder in the results be as this one; what an earlier try left there goes.
 
+    A gateway lets no box delete anything, and sees to that itself (its ``transfer``).
+
     Raises:
         TransferError: it could not be.
     """
-    flags = ["-rt", "--delete", "--chmod=D0755,F0644"]
+    here = ["--delete"] if remote.results.startswith("/") else []
+    flags = ["-rt", *here, "--chmod=D0755,F0644"]
     code = _rsync(remote, flags, f"{folder}/", f"{remote.results}{job}/", beat)
     if code:
         raise TransferError(f"{job} could not be delivered: rsync's exit code is {code}")
