@@ -18,6 +18,9 @@ from kimpipeline.settings import Remote
 from kimpipeline.waiting import ends_within
 
 Beat = Callable[[], None]
+# Of what others wrote, links may lead to an item's own files only; the modes are ours, but for what
+# is a program.
+_TAKEN = ("-rlptE", "--safe-links", "--chmod=D0755,Fu+rw,Fgo+r,Fgo-w,Fug-s")
 _NOT_THERE = 23  # rsync: some files could not be transferred, as when all items are missing
 
 
@@ -36,11 +39,9 @@ def fetch(kimid: str, items: Repository, remote: Remote, beat: Beat) -> None:
     part = Path(tempfile.mkdtemp(dir=items.root, prefix=".part-"))
     try:
         part.chmod(0o755)
-        # asked for by a filter: a gateway's answer to a name that is not there is like one broken off
+        # by a filter: a gateway answers a name that is not there as if it had broken off
         only = [f"--include=/{kimid}/", f"--include=/{kimid}/**", "--exclude=*"]
-        # its links may lead to its own files only; its modes are ours, but for what is a program
-        flags = ["-rlptE", "--safe-links", "--chmod=D0755,Fu+rw,Fgo+r,Fgo-w,Fug-s"]
-        code = _rsync(remote, [*flags, *only], remote.items, f"{part}/", beat)
+        code = _rsync(remote, [*_TAKEN, *only], remote.items, f"{part}/", beat)
         if code == _NOT_THERE or (not code and not (part / kimid).is_dir()):
             raise ItemError(f"{kimid}: there is no such item at {remote.items}")
         if code:
@@ -52,6 +53,20 @@ def fetch(kimid: str, items: Repository, remote: Remote, beat: Beat) -> None:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     items.get(kimid)
+
+
+def mirror(items: Repository, remote: Remote, beat: Beat) -> None:
+    """Have all items that there are in the repository here, if they are kept elsewhere.
+
+    Raises:
+        TransferError: they could not be asked for.
+    """
+    if remote.items is None:
+        return
+    items.root.mkdir(parents=True, exist_ok=True)
+    code = _rsync(remote, _TAKEN, remote.items, f"{items.root}/", beat)
+    if code:
+        raise TransferError(f"the items could not be fetched: rsync's exit code is {code}")
 
 
 def deliver(folder: Path, job: str, remote: Remote, beat: Beat) -> None:
