@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from invoke.collection import Collection
 
-from tasks import bench, box, build, dev, gateway, host, package
+from tasks import bench, box, build, dev, gateway, host, package, secure
 
 ns = Collection()
 for _task in (
@@ -24,6 +24,7 @@ for _task in (
     gateway.adduser,
     gateway.deluser,
     gateway.users,
+    secure.secure,
     box.up,
     box.ssh,
     box.halt,

@@ -60,6 +60,12 @@ def reboots(results: Mapping[str, HostState], _failed: Collection[str] = ()) -> 
         _console().print(f"{name}: {verdict(state)}{took}")
 
 
+def lines(results: Mapping[str, str]) -> None:
+    """What each host said."""
+    for name, line in results.items():
+        print(f"{name}: {line}")
+
+
 def shrunk(results: Mapping[str, Shrunk], _failed: Collection[str] = ()) -> None:
     """What each filesystem gave back, and what a local guest's disk took before and takes now."""
     table = Table("host", "filesystem", "how", "given back")
