@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from invoke.collection import Collection
 
-from tasks import bench, box, build, dev, gateway, host, package, secure
+from tasks import bench, box, build, dev, gateway, host, package, pipeline, secure
 
 ns = Collection()
 for _task in (
@@ -40,3 +40,9 @@ _box = Collection("box")
 _box.add_task(build.build)
 _box.add_task(package.package)
 ns.add_collection(_box)
+
+_pipeline = Collection("pipeline")
+_pipeline.add_task(pipeline.submit)
+_pipeline.add_task(pipeline.queue)
+_pipeline.add_task(pipeline.results)
+ns.add_collection(_pipeline)
