@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,6 +153,14 @@ def test_it_is_shut_off(box: Box) -> None:
     assert [line.split()[-2:] for line in box.called if line.startswith("systemd-run")] == [
         ["-KILL", "^sshd"]
     ]
+
+
+@pytest.mark.skipif(not shutil.which("grub-script-check"), reason="needs grub-common")
+def test_grub_reads_what_is_written_for_it(box: Box) -> None:
+    box.lock()
+    argv = ["grub-script-check", box.root / "boot/grub/secured.cfg"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_twice_is_once(box: Box) -> None:
