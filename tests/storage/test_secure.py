@@ -178,6 +178,23 @@ def test_a_queue_that_is_away_is_seen_before_anything_is_kept(place: Place, host
     assert place.box.run("sh", "-c", LOOK) == before
 
 
+def test_a_host_key_is_confirmed_once_and_no_other_is_taken(place: Place, host_key: str) -> None:
+    """As a devel box, which stays open."""
+    words = ("--role=devel", f"--site={SITE}", "--username=ada")
+    assert place.secure(*words, f"--host-key={host_key}").returncode == 0
+    again = place.secure(*words)
+    assert (again.returncode, again.stderr) == (0, "")
+    other = "ssh-keygen -q -t ed25519 -N '' -f /run/other && cut -d ' ' -f 1,2 /run/other.pub"
+    key = place.box.run("sh", "-c", other).strip()
+    place.box.run("sh", "-c", f"echo 'gateway {key}' >/persistent/pipeline/ssh/known_hosts")
+    told = place.secure(*words)
+    assert told.returncode == 1
+    assert "another host key than the one that was confirmed" in told.stderr
+    assert place.scan() == "[22, 8080, 14178]"
+    place.box.run("systemctl", "stop", "pipeline-tunnel.service")
+    place.box.run("rm", "-r", "/persistent/pipeline/ssh", "/persistent/settings/runsecure")
+
+
 class Terminal:
     """The script as its user sees it: what it asks, what he types."""
 

@@ -158,7 +158,7 @@ def test_it_is_shut_off(box: Box) -> None:
 @pytest.mark.skipif(not shutil.which("grub-script-check"), reason="needs grub-common")
 def test_grub_reads_what_is_written_for_it(box: Box) -> None:
     box.lock()
-    argv = ["grub-script-check", box.root / "boot/grub/secured.cfg"]
+    argv = ["grub-script-check", str(box.root / "boot/grub/secured.cfg")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
