@@ -26,6 +26,8 @@ from filelock import FileLock
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from deploys.gateway import OWNERS
+from deploys.gateway import PACKAGES as GATEWAY_PACKAGES
+from deploys.secure import PACKAGES as SECURE_PACKAGES
 from tasks.machines import accelerator, credentials, image
 from tasks.machines.hardware import Machine
 from tasks.machines.qemu import Guest
@@ -38,14 +40,13 @@ PASSWORD = "Ada's pass: word $(id)"
 SILICON = "SW_StillingerWeber_1985_Si__MO_405512056662_005"
 ALUMINIUM = "EAM_Dynamo_ErcolessiAdams_1994_Al__MO_123629422045_005"
 RESULTS = "/srv/pipeline/results/ada"
-_COMMON = ("boot.deadline=60", "volumes.swap_size=64M", "stack.kimpy=false")
-SETTINGS = {
-    "worker": (*_COMMON, "stack.packages=libkim-api2,openkim-models,lammps"),
-    "gateway": (
-        *(*_COMMON, "stack.packages=libkim-api2,openkim-models"),
-        *("role=gateway", "jobs.director=true"),
-    ),
-}
+# The same packages for both, a few of which one of them does not need: they are unpacked once.
+_PACKAGES = ("libkim-api2", "openkim-models", "lammps", *GATEWAY_PACKAGES, *SECURE_PACKAGES)
+_COMMON = (
+    *("boot.deadline=60", "volumes.swap_size=64M", "stack.kimpy=false"),
+    f"stack.packages={','.join(_PACKAGES)}",
+)
+SETTINGS = {"worker": _COMMON, "gateway": (*_COMMON, "role=gateway", "jobs.director=true")}
 
 
 def build(name: str, folder: Path) -> Path:
