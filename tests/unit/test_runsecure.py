@@ -151,7 +151,7 @@ def test_it_is_shut_off(box: Box) -> None:
     assert f"nft -f {LOCK.parent}/firewall.nft" in box.called
     assert "systemctl --no-block stop ssh.service ssh.socket" in box.called
     assert [line.split()[-2:] for line in box.called if line.startswith("systemd-run")] == [
-        ["-KILL", "^sshd"]
+        ["-KILL", "^(sshd|login$)"]
     ]
 
 
