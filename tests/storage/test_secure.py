@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from deploys.operations.manifest import RELEASE
 from deploys.secure import ASK, SECURE
-from tasks.machines import shell, tree
+from tasks.machines import keys, shell, tree
+from tasks.places import ROOT
 from tests import namespaces
 from tests.storage.booted import Booted, booted
 from tests.storage.gateway import OWNERS, layered
@@ -178,6 +181,46 @@ def test_a_queue_that_is_away_is_seen_before_anything_is_kept(place: Place, host
     assert place.box.run("sh", "-c", LOOK) == before
 
 
+def forgotten(place: Place) -> None:
+    """As if the box had never been given a part."""
+    place.box.run("systemctl", "stop", "pipeline-tunnel.service")
+    place.box.run("rm", "-r", "/persistent/pipeline/ssh", "/persistent/settings/runsecure")
+
+
+def test_an_operator_does_it_from_afar(place: Place, host_key: str, tmp_path: Path) -> None:
+    """With fab, over the box's own sshd."""
+    ssh, allowed = tmp_path / ".ssh", place.root / "root/.ssh/authorized_keys"
+    allowed.parent.mkdir(mode=0o700, exist_ok=True)
+    allowed.write_text(f"{keys.make_key(ssh / 'id_ed25519')}\n")
+    public = (place.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
+    (ssh / "known_hosts").write_text(f"10.9.0.2 {public}")
+    (place.root / RELEASE[1:]).write_text("ROLE=devel\n")
+
+    def fab(password: str) -> subprocess.CompletedProcess[str]:
+        program = Path(sys.executable).with_name("fab")
+        login = ("-H", "root@10.9.0.2", "-i", str(ssh / "id_ed25519"))
+        words = ("--role=devel", f"--site={SITE}", "--username=ada", f"--host-key={host_key}")
+        argv = (*login, "secure", *words, "--password-fd=0")
+        return subprocess.run(
+            place.world.enter(program, "--search-root", ROOT, *argv),
+            env={**os.environ, "HOME": str(tmp_path), "SSH_AUTH_SOCK": ""},
+            input=f"{password}\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    told = fab("another word")
+    assert told.returncode == 1
+    line = f"{SITE} does not let ada in: the username or the password is wrong"
+    assert f"error: 10.9.0.2: {line}\n" in told.stderr
+    told = fab(PASSWORD)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout == f"10.9.0.2: this box is a devel of {SITE}\n"
+    forgotten(place)
+
+
 def test_a_host_key_is_confirmed_once_and_no_other_is_taken(place: Place, host_key: str) -> None:
     """As a devel box, which stays open."""
     words = ("--role=devel", f"--site={SITE}", "--username=ada")
@@ -191,8 +234,7 @@ def test_a_host_key_is_confirmed_once_and_no_other_is_taken(place: Place, host_k
     assert told.returncode == 1
     assert "another host key than the one that was confirmed" in told.stderr
     assert place.scan() == "[22, 8080, 14178]"
-    place.box.run("systemctl", "stop", "pipeline-tunnel.service")
-    place.box.run("rm", "-r", "/persistent/pipeline/ssh", "/persistent/settings/runsecure")
+    forgotten(place)
 
 
 class Terminal:
