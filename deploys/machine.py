@@ -8,6 +8,7 @@ from pyinfra.operations import files, server
 from deploys.onbox import ONBOX, tree
 from deploys.operations import onbox, services
 from deploys.operations.onbox import OnboxFile
+from deploys.secure import ASK
 from deploys.settings import Image
 
 _FILES = (
@@ -62,11 +63,10 @@ def machine(image: Image, fstab: str = "") -> None:
         password=_CRYPTED,
         public_keys=str(_KEYS),
     )
-    files.link(
-        name="shrink, at hand for its user",
-        path=f"/home/{image.user}/shrink",
-        target="/usr/lib/pipeline/shrink",
-    )
+    for name, target in {"shrink": "/usr/lib/pipeline/shrink", "secure": ASK}.items():
+        files.link(
+            name=f"{name}, at hand for its user", path=f"/home/{image.user}/{name}", target=target
+        )
     for unit in _ENABLED:
         services.enabled(name=f"Enable {unit}", unit=unit)
     services.masked(name="Mask what only costs time", units=_MASKED)

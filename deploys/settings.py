@@ -50,7 +50,7 @@ LvSize = Annotated[str, AfterValidator(_check_lvsize)]
 # lvm(8), "VALID NAMES": what LVM takes; a hyphen first would read as an option.
 LvmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$", max_length=100)]
 PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
-Role = Literal["devel", "gateway"]
+Role = Literal["devel", "gateway", "director", "worker"]
 
 
 class Section(BaseModel):
@@ -105,6 +105,15 @@ class Stack(Section):
     def has_kimpy(self) -> bool:
         """Whether kimpy is asked for, and what it joins is there."""
         return self.kimpy and {"libkim-api2", "python3-ase"} <= set(self.packages)
+
+
+class Jobs(Section):
+    """What a job of the pipeline may take, on this box; and who makes the jobs."""
+
+    seconds: int = Field(3600, ge=1)
+    memory: Size = Field(4 * GIB, ge=64 * MIB)
+    disk: Size = Field(GIB, ge=16 * MIB, description="of all that it writes and prints")
+    director: bool = Field(False, description="a gateway's: it is the pipeline's director too")
 
 
 class Image(Section):
@@ -172,6 +181,7 @@ class Settings(Section):
     boot: Boot = Boot()
     setup: Setup = Setup()
     stack: Stack = Stack()
+    jobs: Jobs = Jobs()
     image: Image = Image()
     guest: Guest = Guest()
     package: Package = Package()

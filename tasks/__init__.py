@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from invoke.collection import Collection
 
-from tasks import bench, box, build, dev, finalize, gateway, host, package
+from tasks import bench, box, build, dev, finalize, gateway, host, package, pipeline, secure
 
 ns = Collection()
 for _task in (
@@ -25,6 +25,7 @@ for _task in (
     gateway.adduser,
     gateway.deluser,
     gateway.users,
+    secure.secure,
     box.up,
     box.ssh,
     box.halt,
@@ -41,3 +42,9 @@ _box.add_task(build.build)
 _box.add_task(finalize.finalize)
 _box.add_task(package.package)
 ns.add_collection(_box)
+
+_pipeline = Collection("pipeline")
+_pipeline.add_task(pipeline.submit)
+_pipeline.add_task(pipeline.queue)
+_pipeline.add_task(pipeline.results)
+ns.add_collection(_pipeline)

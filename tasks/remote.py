@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from fabric import Connection
 from paramiko import (
     AuthenticationException,
     BadHostKeyException,
+    Channel,
     RejectPolicy,
     SSHException,
 )
@@ -109,6 +111,35 @@ class Host:
         """A pass of deploys over this connection."""
         return Session(Target(self.name, self._root_shell()), observer)
 
+    @contextlib.contextmanager
+    def forwarded(self, port: int) -> Iterator[socket.socket]:
+        """A socket that leads to a port of the host's own loopback.
+
+        Raises:
+            UnreachableError, PreflightError: as ``connect``, or nobody listens there.
+        """
+        self.connect()
+        with self._one_line():
+            channel = self._connection.transport.open_channel(
+                "direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=_CONNECT_SECONDS
+            )
+        near, far = socket.socketpair()
+        near.settimeout(_SILENCE_SECONDS)
+        threads = [
+            threading.Thread(target=_pour, args=ends, daemon=True)
+            for ends in ((far, channel), (channel, far))
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield near
+        finally:
+            near.close()
+            channel.close()
+            for thread in threads:
+                thread.join(_CONNECT_SECONDS)
+            far.close()
+
     def state(self) -> HostState:
         """What the host says of itself now."""
         with self.session() as session:
@@ -198,3 +229,12 @@ class Host:
         except (OSError, EOFError) as error:
             why = getattr(error, "strerror", None) or str(error) or "the connection broke"
             raise UnreachableError(f"{name}: {why}") from error
+
+
+def _pour(source: socket.socket | Channel, target: socket.socket | Channel) -> None:
+    """All that comes from one end to the other, until either is closed."""
+    with contextlib.suppress(OSError, EOFError, SSHException):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with contextlib.suppress(OSError, EOFError, SSHException):
+        target.shutdown(socket.SHUT_RDWR)

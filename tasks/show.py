@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +23,36 @@ _COLOURS = {"fresh": "green", "kept": "yellow", "golden": "yellow", "failed": "b
 _RED = ("failed", "quarantine")
 
 Row = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Tube:
+    """A tube of the queue: its messages by state, who watches it, how many there ever were.
+
+    ``counts``: ready, reserved, delayed, buried. ``rate``: how many are done with in a minute.
+    """
+
+    name: str
+    counts: tuple[int, ...] = (0, 0, 0, 0)
+    watching: int = 0
+    total: int = 0
+    rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job's result on a gateway.
+
+    ``when`` is in seconds since 1970; ``fault`` is empty if it is good.
+    """
+
+    when: float
+    owner: str
+    job: str
+    test: str
+    model: str
+    fault: str
+    manifest: str
 
 
 def _console() -> Console:
@@ -63,6 +95,12 @@ def reboots(results: Mapping[str, HostState], _failed: Collection[str] = ()) -> 
         _console().print(f"{name}: {verdict(state)}{took}")
 
 
+def lines(results: Mapping[str, str]) -> None:
+    """What each host said."""
+    for name, line in results.items():
+        print(f"{name}: {line}")
+
+
 def shrunk(results: Mapping[str, Shrunk], _failed: Collection[str] = ()) -> None:
     """What each filesystem gave back, and what a local guest's disk took before and takes now."""
     table = Table("host", "filesystem", "how", "given back")
@@ -92,6 +130,34 @@ def owners(gateway: str, rows: Sequence[tuple[str, ...]], host_key: str) -> None
         _console().print(table)
     # no column, which a narrow terminal would break: it is to be compared
     print(f"{gateway}: host key {host_key}")
+
+
+def tube_table(gateway: str, tubes: Sequence[Tube]) -> Table:
+    """A gateway's queue; of jobs and results each who watches is a worker or a director."""
+    numbers = ("ready", "reserved", "delayed", "buried", "watched by", "ever", "done a minute")
+    heads = [Column(name, justify="right") for name in numbers]
+    table = Table("tube", *heads, title=gateway, title_justify="left")
+    for tube in tubes:
+        rate = "" if tube.rate is None else f"{tube.rate:.0f}"
+        table.add_row(tube.name, *map(str, (*tube.counts, tube.watching, tube.total)), rate)
+    return table
+
+
+def tubes(gateway: str, found: Sequence[Tube]) -> None:
+    """As it is now."""
+    _console().print(tube_table(gateway, found))
+
+
+def results(gateway: str, found: Sequence[Ended]) -> None:
+    """The newest results of a gateway, a line each, which a narrow terminal does not break."""
+    if not found:
+        print(f"{gateway}: there are no results")
+    for each in found:
+        when = datetime.fromtimestamp(each.when, UTC).strftime("%Y-%m-%d %H:%M")
+        words = (when, each.owner, each.job, each.test, each.model, each.manifest[:16])
+        line = " ".join((*words, f"failed: {each.fault}" if each.fault else "good"))
+        # a worker wrote that: nothing of it is to move a terminal's cursor
+        print("".join(letter if letter.isprintable() else "?" for letter in line))
 
 
 def states(results: Mapping[str, HostState], _failed: Collection[str] = ()) -> None:

@@ -26,6 +26,7 @@ CPUS = 1
 # and neither is left with a long one at the end. A file that is not here is started before them.
 _ORDER = (
     "test_up.py",
+    "test_pipeline.py",
     "test_lvm_host.py",
     "test_cuts.py",
     "test_up_bare.py",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from kimpipeline.director import Director
-from kimpipeline.errors import QueueError
+from kimpipeline.errors import QueueError, TransferError
 from kimpipeline.ledger import Ledger
 from kimpipeline.messages import (
     ERRORS,
@@ -264,3 +264,19 @@ def test_no_queue_is_one_line(station: Station) -> None:
 
 def _body(message: Message) -> bytes:
     return message.model_dump_json().encode()
+
+
+def test_a_director_elsewhere_fetches_the_items(station: Station, ledger: Ledger) -> None:
+    """When asked, as there may be new ones; what it cannot fetch it leaves on the queue."""
+    settings = station.settings  # its own items are a worker's, who has none yet
+    station.put(UPDATES, update(world.TEST))
+    broken = settings.remote.model_copy(update={"items": "/no/such/place/"})
+    with Queue(settings.queue, UPDATES) as queue:
+        away = settings.model_copy(update={"remote": broken})
+        with pytest.raises(TransferError, match="the items could not be fetched"):
+            Director(away, queue, ledger).serve(0)
+    assert station.count(UPDATES, "ready") == 1
+    with Queue(settings.queue, UPDATES) as queue:
+        assert Director(settings, queue, ledger).serve(0)
+    (job,) = jobs(station)
+    assert job.test == world.TEST

@@ -15,14 +15,16 @@ from pathlib import Path
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from deploys import gateway
+from deploys import bundle, gateway
 from deploys.apply import PlannedOperation, Session, Target
 from deploys.gateway import OWNERS
 from deploys.operations.manifest import RELEASE
+from deploys.provisiond import provisiond
 from deploys.roles import role_deploys, role_packages
 from deploys.settings import Settings
+from tasks.bundle import python_bundle
 from tasks.machines import bootstrap, keys, loop, shell, tree
-from tasks.places import ROOT
+from tasks.places import BUNDLES, ROOT
 from tests import namespaces
 from tests.namespaces import World
 
@@ -163,8 +165,8 @@ class Gateway:
 def apply(root: Path) -> list[PlannedOperation]:
     """A pass of both roles' deploys over a root; what would have been changed beforehand."""
     target = Target("the gateway", chroot=root, environment=tree.environment())
-    # the tunnel is another box's; one container is to be both
-    deploys = (*role_deploys(SETTINGS), *role_deploys(Settings()))
+    # the other deploys are another box's; one container is to be both
+    deploys = (*role_deploys(SETTINGS), lambda: provisiond(), *role_deploys(Settings()))
     with loop.chroot(root), Session(target) as session:
         planned = session.prepare(deploys)
         session.run()
@@ -174,7 +176,7 @@ def apply(root: Path) -> list[PlannedOperation]:
 def unpacked(folder: Path) -> Path:
     """The root of a small Debian with the packages of the role, and what a box has beside."""
     root, tar = folder / "root", folder / "tree.tar"
-    packages = ("iproute2", "systemd", *role_packages(SETTINGS))
+    packages = ("iproute2", "systemd", *role_packages(SETTINGS), *role_packages(Settings()))
     lines, options = bootstrap.sources(), bootstrap.relaxations()
     bootstrap.make_tree(tar, bootstrap.Tree("trixie", packages, lines, options, lists=False))
     root.mkdir()
@@ -183,6 +185,10 @@ def unpacked(folder: Path) -> Path:
     for path, text in _BOX.items():
         (root / path[1:]).write_text(text)
     (root / "persistent").mkdir()
+    libraries = root / bundle.PYTHON_PATH[1:]
+    libraries.mkdir(parents=True)
+    archive = python_bundle("3.13", BUNDLES).path
+    shell.run(["tar", "-C", libraries, "-xf", archive, "--no-same-owner"], timeout=120)
     return root
 
 

@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from kimpipeline.errors import ItemError
+from kimpipeline.items import Repository
+from kimpipeline.kimid import job_id
+from kimpipeline.settings import Remote
+from kimpipeline.transfer import deliver, fetch
 from tests.storage.gateway import ITEM, QUEUE, Gateway, everything
 
 HOST = "pipeline@127.0.0.1"
@@ -52,6 +57,66 @@ def test_results_are_written_and_written_again(gateway: Gateway, results: Path) 
     assert [
         line.split()[3] for line in gateway.inside("/usr/lib/gateway/owners", "list").splitlines()
     ]
+
+
+def jobs(gateway: Gateway) -> list[str]:
+    """All that lies among ada's results, hidden or not."""
+    return sorted(path.name for path in gateway.results("ada").iterdir())
+
+
+def test_a_second_run_takes_the_place_of_the_first(gateway: Gateway, results: Path) -> None:
+    gateway.rsync("ada", "--archive", f"{results}/", f"{HOST}:job-18/")
+    (results / "results.edn").rename(results / "results.edn.invalid")
+    (results / "output").chmod(0o500)
+    for _ in range(2):
+        told = gateway.rsync("ada", "--archive", f"{results}/", f"{HOST}:job-18/")
+        assert (told.returncode, told.stderr) == (0, "")
+        arrived = gateway.results("ada") / "job-18"
+        assert {path.name for path in arrived.iterdir()} == {"output", "results.edn.invalid"}
+        assert (arrived / "output/kim.log").exists()
+    assert not [name for name in jobs(gateway) if name.startswith(".")]
+
+
+def test_what_breaks_off_changes_nothing(gateway: Gateway, results: Path) -> None:
+    gateway.rsync("ada", "--archive", f"{results}/", f"{HOST}:job-19/")
+    (results / "results.edn").write_text("half\n")
+    before = jobs(gateway)
+    (results / "large").write_bytes(bytes(2_000_000))
+    ssh = shlex.join(["ssh", *gateway.with_key("ada")])
+    slowly = ("rsync", "-a", "--bwlimit=200", "-e", ssh, f"{results}/", f"{HOST}:job-19/")
+    assert gateway.outside("timeout", "3", *slowly).returncode == 124
+    gateway.inside("sh", "-c", "while pgrep -u pipeline -f rrsync; do sleep 0.1; done")
+    assert (gateway.results("ada") / "job-19/results.edn").read_text() == "[{}]\n"
+    assert jobs(gateway) == before
+
+
+def test_a_power_cut_between_two_renames_is_healed(gateway: Gateway, results: Path) -> None:
+    gateway.rsync("ada", "--archive", f"{results}/", f"{HOST}:job-20/")
+    mine = gateway.results("ada")
+    (mine / "job-20").rename(mine / ".old-job-20")
+    (mine / ".new-cut").mkdir()
+    gateway.rsync("ada", "--archive", f"{results}/", f"{HOST}:job-21/")
+    assert (mine / "job-20/results.edn").read_text() == "[{}]\n"
+    gateway.inside("/usr/lib/gateway/owners", "restore")
+    assert not [name for name in jobs(gateway) if name.startswith(".")]
+
+
+def test_the_runner_delivers(gateway: Gateway, results: Path) -> None:
+    """As a worker does it: with the options of its own, as often as it must."""
+    ssh = gateway.home / "as-ssh"  # its ssh is this machine's, in the gateway's world
+    words = gateway.world.enter("ssh", *gateway.with_key("ada"))
+    ssh.write_text(f'#!/bin/sh\nexec {shlex.join(map(str, words))} "$@"\n')
+    ssh.chmod(0o700)
+    remote = Remote(items=f"{HOST}:", results=f"{HOST}:", ssh=(str(ssh),))
+    job = job_id("A__TE_000000000001_000", "B__MO_000000000002_000", ())
+    for name in ("results.edn", "results.edn.invalid"):
+        for each in results.glob("results.edn*"):
+            each.rename(results / name)
+        deliver(results, job, remote, lambda: None)
+        arrived = gateway.results("ada") / job
+        assert {path.name for path in arrived.iterdir()} == {"output", name}
+    with pytest.raises(ItemError, match="there is no such item"):
+        fetch("A__TE_000000000001_000", Repository(gateway.home / "items"), remote, lambda: None)
 
 
 def test_two_workers_write_at_once(gateway: Gateway, results: Path) -> None:

@@ -146,8 +146,8 @@ def test_a_provision_gets_its_flags(
 def test_a_role_is_a_setting(
     provisions: list[tuple[str, str, Request]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(Exit, match="setting role: Input should be 'devel' or 'gateway'"):
-        call(host.provision, role="director")
+    with pytest.raises(Exit, match="setting role: Input should be 'devel', 'gateway', 'dir"):
+        call(host.provision, role="king")
     made: list[Settings] = []
 
     def load_settings(*asked: Any) -> Settings:

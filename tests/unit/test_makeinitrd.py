@@ -293,7 +293,7 @@ def test_the_menu_has_the_boxs_entries(box: Box) -> None:
     common = "ro volgroup=vagrant-pipeline lvroot=root lvsnap=root_snap lvsize=100%ORIGIN"
     snapshot = "/dev/mapper/vagrant--pipeline-root_snap"
     golden = "/dev/mapper/vagrant--pipeline-root"
-    more = "net.ifnames=0 console=ttyS0 quiet"
+    more = "net.ifnames=0 console=ttyS0 quiet $secured"
     assert entries == {
         "resnap": f"/vmlinuz-6.12.10-1 root={snapshot} {common} resnap {more}",
         "keep": f"/vmlinuz-6.12.10-1 root={snapshot} {common} {more}",
@@ -304,6 +304,16 @@ def test_the_menu_has_the_boxs_entries(box: Box) -> None:
     }
     assert box.menu.count("search --no-floppy --fs-uuid --set=root 1234-/dev/vda2") == 6
     assert "initrd /initrd.img-6.12.10-1\n" in box.menu
+
+
+def test_only_the_snapshots_boot_is_free_on_a_box_that_was_shut_off(box: Box) -> None:
+    box.write("etc/default/resnap", DEFAULTS.replace("UUID=", "UUID=0a1b-2c"))
+    box.run("/sbin/update-grub")
+    assert box.menu.index("source $prefix/secured.cfg") < box.menu.index("menuentry")
+    entries = re.findall(r"--id (\S+)(.*)\{", box.menu)
+    free = [name for name, words in entries if "--unrestricted" in words]
+    assert free == ["resnap", "keep"]
+    assert len(entries) > 3
 
 
 def test_the_menu_finds_boot_below_the_root(box: Box) -> None:

@@ -54,7 +54,9 @@ def test_the_role_is_in_no_section(tmp_path: Path) -> None:
     assert load().role == "devel"
     assert load(file).role == load(None, ["role=gateway"]).role == "gateway"
     assert '"role": "gateway"' in load(file).of_box()
-    with pytest.raises(SettingsError, match="setting role: Input should be 'devel' or 'gateway'"):
+    with pytest.raises(
+        SettingsError, match="setting role: Input should be 'devel', 'gateway', 'dir"
+    ):
         load(file, ["role=king"])
 
 

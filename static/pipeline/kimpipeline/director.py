@@ -7,7 +7,14 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from kimpipeline.errors import ItemError, MessageError, PipelineError, QueueError
+from kimpipeline.errors import (
+    ItemError,
+    LostError,
+    MessageError,
+    PipelineError,
+    QueueError,
+    TransferError,
+)
 from kimpipeline.items import Repository
 from kimpipeline.kimid import TESTS
 from kimpipeline.ledger import Entry, Ledger
@@ -15,7 +22,9 @@ from kimpipeline.matching import installed, make_pair, pairs
 from kimpipeline.messages import ERRORS, JOBS, RESULTS, UPDATES, Failure, Job, Result, Update, parse
 from kimpipeline.pair import Pair
 from kimpipeline.queue import Queue, Reserved
+from kimpipeline.report import Report
 from kimpipeline.settings import Settings
+from kimpipeline.transfer import mirror
 
 log = logging.getLogger("pipeline-director")
 
@@ -53,14 +62,18 @@ class Director:
 
         Raises:
             QueueError: the connection is of no use any more.
+            TransferError: nor is that to the items; what was asked for stays on the queue.
         """
         reserved = self._queue.reserve(timeout)
         if reserved is None:
             return False
         try:
             self._heard(reserved)
-        except QueueError:
+        except (QueueError, TransferError):
             raise
+        except LostError as error:  # it comes again
+            log.warning("%s %d: %s", reserved.tube, reserved.id, error)
+            return True
         except PipelineError as error:
             # it stays where an operator finds it, and may be kicked when it is mended
             log.warning("%s %d: %s", reserved.tube, reserved.id, error)
@@ -71,7 +84,7 @@ class Director:
 
     def _heard(self, reserved: Reserved) -> None:
         if reserved.tube == UPDATES:
-            self._updated(parse(Update, reserved.body))
+            self._updated(parse(Update, reserved.body), reserved)
         elif reserved.tube == RESULTS:
             result = parse(Result, reserved.body)
             if self._ledger.done(result):
@@ -83,7 +96,8 @@ class Director:
             if self._ledger.failed(failure):
                 log.warning("%s failed: %s", failure.job, failure.reason)
 
-    def _updated(self, update: Update) -> None:
+    def _updated(self, update: Update, reserved: Reserved) -> None:
+        mirror(self._items, self._settings.remote, lambda: self._queue.touch(reserved))
         found = pairs(self._items, update.kimid, installed(self._settings.folders.models))
         if update.status != "approved":
             log.info("%s is %s: %d pairs", update.kimid, update.status, len(found))
@@ -151,9 +165,11 @@ def work(settings: Settings, stopped: Callable[[], bool]) -> None:
         QueueError: the connection is lost.
     """
     with (
+        Report("director") as report,
         Ledger(settings.folders.ledger) as ledger,
         Queue(settings.queue, UPDATES, RESULTS, ERRORS) as queue,
     ):
+        report.link("up")
         director = Director(settings, queue, ledger)
         director.recover()
         while not stopped():

@@ -71,7 +71,8 @@ class Systemd:
         ]
         worker = os.environ.get(WORKER_UNIT)
         if worker:
-            properties += [f"BindsTo={worker}", f"After={worker}"]
+            # the worker stops first, and says that its job was not to blame
+            properties += [f"BindsTo={worker}", f"Before={worker}"]
         words = [find("systemd-run", "systemd"), "--quiet", "--collect", "--pipe", "--wait"]
         words += [f"--unit={unit}", "--service-type=exec"]
         words += [f"--property={each}" for each in properties]

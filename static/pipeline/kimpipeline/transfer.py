@@ -18,7 +18,10 @@ from kimpipeline.settings import Remote
 from kimpipeline.waiting import ends_within
 
 Beat = Callable[[], None]
-_NOT_THERE = 23  # rsync: some files could not be transferred, as when the source is missing
+# Of what others wrote, links may lead to an item's own files only; the modes are ours, but for what
+# is a program.
+_TAKEN = ("-rlptE", "--safe-links", "--chmod=D0755,Fu+rw,Fgo+r,Fgo-w,Fug-s")
+_NOT_THERE = 23  # rsync: some files could not be transferred, as when all items are missing
 
 
 def fetch(kimid: str, items: Repository, remote: Remote, beat: Beat) -> None:
@@ -36,16 +39,15 @@ def fetch(kimid: str, items: Repository, remote: Remote, beat: Beat) -> None:
     part = Path(tempfile.mkdtemp(dir=items.root, prefix=".part-"))
     try:
         part.chmod(0o755)
-        source = f"{remote.items}{kimid}/"
-        # its links may lead to its own files only; its modes are ours, but for what is a program
-        flags = ["-rlptE", "--safe-links", "--chmod=D0755,Fu+rw,Fgo+r,Fgo-w,Fug-s"]
-        code = _rsync(remote, flags, source, f"{part}/", beat)
-        if code == _NOT_THERE:
+        # by a filter: a gateway answers a name that is not there as if it had broken off
+        only = [f"--include=/{kimid}/", f"--include=/{kimid}/**", "--exclude=*"]
+        code = _rsync(remote, [*_TAKEN, *only], remote.items, f"{part}/", beat)
+        if code == _NOT_THERE or (not code and not (part / kimid).is_dir()):
             raise ItemError(f"{kimid}: there is no such item at {remote.items}")
         if code:
             raise TransferError(f"{kimid} could not be fetched: rsync's exit code is {code}")
         try:
-            part.rename(target)
+            (part / kimid).rename(target)
         except OSError:  # another worker was faster
             items.get(kimid)
     finally:
@@ -53,13 +55,30 @@ def fetch(kimid: str, items: Repository, remote: Remote, beat: Beat) -> None:
     items.get(kimid)
 
 
+def mirror(items: Repository, remote: Remote, beat: Beat) -> None:
+    """Have all items that there are in the repository here, if they are kept elsewhere.
+
+    Raises:
+        TransferError: they could not be asked for.
+    """
+    if remote.items is None:
+        return
+    items.root.mkdir(parents=True, exist_ok=True)
+    code = _rsync(remote, _TAKEN, remote.items, f"{items.root}/", beat)
+    if code:
+        raise TransferError(f"the items could not be fetched: rsync's exit code is {code}")
+
+
 def deliver(folder: Path, job: str, remote: Remote, beat: Beat) -> None:
     """Make a job's folder in the results be as this one; what an earlier try left there goes.
+
+    A gateway lets no box delete anything, and sees to that itself (its ``transfer``).
 
     Raises:
         TransferError: it could not be.
     """
-    flags = ["-rt", "--delete", "--chmod=D0755,F0644"]
+    here = ["--delete"] if remote.results.startswith("/") else []
+    flags = ["-rt", *here, "--chmod=D0755,F0644"]
     code = _rsync(remote, flags, f"{folder}/", f"{remote.results}{job}/", beat)
     if code:
         raise TransferError(f"{job} could not be delivered: rsync's exit code is {code}")

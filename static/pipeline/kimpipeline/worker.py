@@ -28,6 +28,7 @@ from kimpipeline.matching import make_pair
 from kimpipeline.messages import ERRORS, JOBS, LOG, RESULTS, Failure, Job, Result, parse
 from kimpipeline.pair import Outcome
 from kimpipeline.queue import Queue, Reserved
+from kimpipeline.report import Report
 from kimpipeline.said import tail
 from kimpipeline.sandbox import Sandbox
 from kimpipeline.settings import Settings
@@ -52,7 +53,9 @@ class Worker:
         sandbox: Sandbox,
         slot: Slot,
         stopped: Callable[[], bool],
+        report: Report | None = None,
     ) -> None:
+        self._report = report or Report("worker")
         self._settings = settings
         self._queue = queue
         self._sandbox = sandbox
@@ -148,11 +151,13 @@ class Worker:
         except MessageError:  # they are too long to be told; they are delivered
             self._queue.put(RESULTS, result.model_copy(update={"results": ""}))
         self._queue.delete(reserved)
+        self._report.job(f"{job.job}: good", failed=False)
 
     def _fail(self, reserved: Reserved, job: Job, reason: str, said: str) -> None:
         failure = Failure(job=job.job, worker=self._name, reason=reason[:2000], log=said[-LOG:])
         self._queue.put(ERRORS, failure)
         self._queue.bury(reserved)
+        self._report.job(f"{job.job}: {reason}", failed=True)
 
     def _beat(self, reserved: Reserved) -> Callable[[], None]:
         """What is to be called now and then: a sign of life every third of the time to run."""
@@ -178,11 +183,13 @@ def work(settings: Settings, sandbox: Sandbox, slot: str, stopped: Callable[[], 
         SandboxError: this machine cannot run jobs, or another worker is in the slot.
     """
     with (
+        Report("worker") as report,
         Slot(settings.folders.work, slot) as own,
         Queue(settings.queue, JOBS) as queue,
         suppress(Stopped),
     ):
         results.properties()  # takes longer than a short job
-        worker = Worker(settings, queue, sandbox, own, stopped)
+        report.link("up")
+        worker = Worker(settings, queue, sandbox, own, stopped, report)
         while not stopped():
             worker.serve(settings.queue.patience)

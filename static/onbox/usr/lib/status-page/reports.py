@@ -33,7 +33,7 @@ from words import shown
 ROLES = ("gateway", "director", "worker", "devel")
 LEVELS = ("info", "warning", "error")
 SIZE_LIMIT = 16384  # bytes of a report
-COUNT_LIMIT = 32  # files that are looked at in a folder
+COUNT_LIMIT = 512  # files that are looked at in a folder; a worker for each CPU has one
 LINES_LIMIT = 50  # of the log of one report
 _NUMBER_LIMIT = 2**53 - 1  # what JavaScript counts to
 _DAYS = 86400 * 7

@@ -1,0 +1,84 @@
+"""What a box keeps of its part in a pipeline, in /persistent: the way to the gateway, and its role.
+
+PIPELINE_ROOT: a directory that stands for / (for tests; not set on a box).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import paramiko
+from site_keys import Site
+
+_ROOT = Path(os.environ.get("PIPELINE_ROOT", "/"))
+_KEYS = _ROOT / "persistent/pipeline/ssh"  # as /etc/pipeline/ssh_config has it
+_ROLE = _ROOT / "persistent/settings/runsecure"
+RUNSECURE = _ROOT / "persistent/runsecure"
+_SNAPSHOT = (_ROOT / "run/resnap/fresh", _ROOT / "run/resnap/kept")
+
+
+def in_snapshot() -> bool:
+    """Whether the root that is mounted is one that is thrown away."""
+    return any(verdict.exists() for verdict in _SNAPSHOT)
+
+
+def known_key(site: Site) -> str:
+    """The host key that was confirmed of a site, as it is in known_hosts; empty if none was."""
+    try:
+        same = (_KEYS / "site").read_text() == _site(site)
+        words = (_KEYS / "known_hosts").read_text().split()
+    except OSError:
+        return ""
+    return words[2] if same and len(words) == 3 else ""
+
+
+def keep_key(site: Site, host_key: paramiko.PKey, key: bytes) -> None:
+    """Keep a key and where it is for, all of it or nothing, whenever the power goes."""
+    known = f"gateway {host_key.get_name()} {host_key.get_base64()}\n"
+    new, old = _KEYS.with_name("ssh.new"), _KEYS.with_name("ssh.old")
+    if old.exists() and not _KEYS.exists():  # a power cut
+        old.rename(_KEYS)
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    new.mkdir(mode=0o700, parents=True)
+    _write(new, {"id_ed25519": key, "known_hosts": known.encode(), "site": _site(site).encode()})
+    if _KEYS.exists():
+        _KEYS.rename(old)
+    new.rename(_KEYS)
+    _sync(_KEYS.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def keep_role(role: str, site: Site, username: str) -> None:
+    """Keep what runsecure is to bring back after each reset."""
+    _ROLE.parent.mkdir(parents=True, exist_ok=True)
+    part = _ROLE.with_name("runsecure.new")
+    part.unlink(missing_ok=True)
+    _write(_ROLE.parent, {part.name: f"{role}\n{site}\n{username}\n".encode()}, 0o644)
+    part.replace(_ROLE)
+    _sync(_ROLE.parent)
+
+
+def _site(site: Site) -> str:
+    return f"HostName {site.host}\nPort {site.port}\n"
+
+
+def _write(folder: Path, files: Mapping[str, bytes], mode: int = 0o600) -> None:
+    for name, content in files.items():
+        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+    _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

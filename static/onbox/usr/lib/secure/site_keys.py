@@ -1,0 +1,139 @@
+"""A pipeline's gateway, as one who has a name and a password there meets it: its host key, his key.
+
+The password is in this process's memory and in what is encrypted to the gateway, nowhere else.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import io
+import logging
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import paramiko
+from paramiko import AuthenticationException, SSHException
+
+QUEUE = ("127.0.0.1", 14177)  # on the gateway
+_SECONDS = 20.0
+_LARGEST = 16384  # bytes of a key's file
+_HOST = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}|\[?[0-9A-Fa-f:]{2,45}\]?")
+
+# It logs, with a traceback, what it also raises.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+logging.getLogger("paramiko").propagate = False
+
+
+class RefusedError(Exception):
+    """Why it cannot be, and what to do, in one line."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a gateway is."""
+
+    host: str
+    port: int = 22
+
+    @classmethod
+    def parse(cls, text: str) -> Site:
+        """A site by its name, as ``gateway.example.org`` or ``gateway.example.org:2222``.
+
+        Raises:
+            RefusedError: it is none.
+        """
+        host, colon, port = text.strip().rpartition(":")
+        if not colon or (":" in host and not host.endswith("]")):  # none, or an address of IPv6
+            host, port = text.strip(), "22"
+        if not _HOST.fullmatch(host) or not port.isascii() or not port.isdigit():
+            raise RefusedError(f"{text!r} is no site: write HOST or HOST:PORT")
+        if not 0 < int(port) < 65536:
+            raise RefusedError(f"{text!r} is no site: there is no port {port}")
+        return cls(host.strip("[]"), int(port))
+
+    def __str__(self) -> str:
+        return self.host if self.port == 22 else f"{self.host}:{self.port}"
+
+
+def host_key(site: Site) -> paramiko.PKey:
+    """The key by which a gateway says who it is.
+
+    Raises:
+        RefusedError: it does not answer.
+    """
+    with _connected(site) as transport:
+        return transport.get_remote_server_key()
+
+
+def fingerprint(key: paramiko.PKey) -> str:
+    """A key as people compare it, in OpenSSH's form."""
+    digest = base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode()
+    return f"SHA256:{digest.rstrip('=')}"
+
+
+def fetch(site: Site, known: paramiko.PKey, username: str, password: str) -> bytes:
+    """The key that an owner of boxes has on a gateway, which was tried there.
+
+    Args:
+        site: where the gateway is.
+        known: its host key; the password goes to no other.
+        username: of the owner.
+        password: his.
+
+    Raises:
+        RefusedError: it is not the gateway, does not let him in, or the key is of no use.
+    """
+    with _connected(site, known) as transport:
+        try:
+            transport.auth_password(username, password, fallback=False)
+        except AuthenticationException as error:
+            raise RefusedError(
+                f"{site} does not let {username} in: the username or the password is wrong"
+            ) from error
+        sftp = transport.open_sftp_client()
+        if sftp is None:
+            raise RefusedError(f"{site} gives no files to {username}")
+        sftp.get_channel().settimeout(_SECONDS)  # type: ignore[union-attr]
+        with sftp.open("id_ed25519") as file:
+            content = file.read(_LARGEST)
+    _try(site, known, content)
+    return content
+
+
+def _try(site: Site, known: paramiko.PKey, content: bytes) -> None:
+    try:
+        key = paramiko.Ed25519Key.from_private_key(io.StringIO(content.decode()))
+    except (SSHException, ValueError) as error:
+        raise RefusedError(f"what {site} has for a key is none") from error
+    with _connected(site, known) as transport:
+        try:
+            transport.auth_publickey("pipeline", key)
+        except AuthenticationException as error:
+            raise RefusedError(f"{site} does not take the key that it gave out") from error
+        try:
+            transport.open_channel("direct-tcpip", QUEUE, ("127.0.0.1", 0), timeout=_SECONDS)
+        except SSHException as error:
+            raise RefusedError(f"the queue of {site} does not answer: try again later") from error
+
+
+@contextlib.contextmanager
+def _connected(site: Site, known: paramiko.PKey | None = None) -> Iterator[paramiko.Transport]:
+    """A connection on which nobody is logged in yet; whatever breaks in it is one line."""
+    try:
+        with (
+            socket.create_connection((site.host, site.port), timeout=_SECONDS) as sock,
+            contextlib.closing(paramiko.Transport(sock)) as transport,
+        ):
+            transport.get_security_options().key_types = ("ssh-ed25519",)
+            transport.banner_timeout = transport.auth_timeout = _SECONDS
+            transport.start_client(timeout=_SECONDS)
+            if known is not None and transport.get_remote_server_key() != known:
+                raise RefusedError(f"{site} has another host key than a moment ago")
+            yield transport
+    except (OSError, EOFError, SSHException) as error:
+        why = getattr(error, "strerror", None) or str(error) or "the connection broke"
+        raise RefusedError(f"{site} cannot be reached: {why}") from error

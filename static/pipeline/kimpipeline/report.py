@@ -1,0 +1,57 @@
+"""What a service tells its box's status page: who it is, that it has the queue, how its jobs went.
+
+A file in the folder that systemd made for the service, and removes with it; its form is that of
+the box's ``/usr/lib/status-page/reports.py``. Where nobody made one, nobody is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any, Literal, Self
+
+_LINES = 10
+_LONGEST = 200
+
+
+class Report:
+    """Of one service, from its start on; what cannot be written is no fault of the service's."""
+
+    def __init__(self, role: Literal["director", "worker"]) -> None:
+        self._folder = os.environ.get("RUNTIME_DIRECTORY", "")
+        self._content: dict[str, Any] = {"role": role}
+        self._log: deque[dict[str, object]] = deque(maxlen=_LINES)
+        self.link("down")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.link("down")
+
+    def link(self, word: Literal["up", "down"]) -> None:
+        """Whether the queue is reached, from now on."""
+        self._content["queue"] = {"link": word, "since": int(time.time())}
+        self._write()
+
+    def job(self, text: str, *, failed: bool) -> None:
+        """A job has ended, of which this is to be said."""
+        jobs = self._content.setdefault("jobs", {"done": 0, "failed": 0})
+        jobs["failed" if failed else "done"] += 1
+        level = "warning" if failed else "info"
+        line = {"time": int(time.time()), "level": level, "text": text[:_LONGEST]}
+        self._log.append(line)
+        self._write()
+
+    def _write(self) -> None:
+        if not self._folder:
+            return
+        file = Path(self._folder, "report.json")
+        part = file.with_name(".new")
+        with contextlib.suppress(OSError):
+            part.write_text(json.dumps({**self._content, "log": list(self._log)}))
+            part.replace(file)

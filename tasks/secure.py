@@ -1,0 +1,123 @@
+"""The task that gives a box its part in a pipeline: what ``./secure`` asks there, from afar."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shlex
+import sys
+from collections.abc import Collection, Mapping
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from deploys.errors import BoxError, DeployError, PreflightError
+from deploys.secure import SECURE
+from tasks import show
+from tasks.fleet import enlist, finish, host_of, one_line
+from tasks.progress import HostProgress
+from tasks.remote import Host
+
+_ROLES = ("worker", "director", "devel")
+_FAILED = "it failed"
+
+
+@task(
+    post=[finish],
+    help={
+        "role": "worker or director; devel: it is given a key, and is not shut off.",
+        "site": "The gateway, as HOST or HOST:PORT.",
+        "username": "Whom the gateway's operator made an account for.",
+        "host-key": "The gateway's, as SHA256:...; it is shown and asked about if not given.",
+        "password-fd": "Read the password from this open file instead of asking for it.",
+    },
+)
+def secure(
+    c: Context,
+    role: str = "",
+    site: str = "",
+    username: str = "",
+    host_key: str = "",
+    password_fd: int = -1,
+) -> None:
+    """Make a box the pipeline's worker or director, and shut it off from the outside."""
+    with one_line():
+        if role not in _ROLES or not site or not username:
+            raise BoxError(f"say --role {' or '.join(_ROLES)}, --site and --username")
+        host_key = host_key or _confirmed(host_of(c), site)
+        password = _password(username, site, password_fd)
+    words = [SECURE, f"--role={role}", f"--site={site}", f"--username={username}"]
+    command = shlex.join([*words, f"--host-key={host_key}", "--password-fd=0"])
+
+    def work(host: Host, progress: HostProgress) -> str:
+        progress.step("looking at the host")
+        _expect_fit(host)
+        progress.step(f"making it a {role}")
+        return _told(host, command, f"{password}\n".encode())
+
+    enlist(c, work, _report)
+
+
+def _confirmed(host: Host, site: str) -> str:
+    """A gateway's host key as a box sees it, which somebody at this terminal knows.
+
+    Raises:
+        BoxError: nobody does, the box is not fit, or the gateway cannot be reached from it.
+    """
+    if not sys.stdin.isatty():
+        raise BoxError("there is no terminal to show the gateway's host key on: say --host-key")
+    try:
+        _expect_fit(host)
+        offered = _told(host, shlex.join([SECURE, f"--show-host-key={site}"]))
+    finally:
+        host.close()
+    print(f"{host.name}: the host key of {site} is {offered}")
+    if input("Is that what its operator told you? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise BoxError("nothing was changed")
+    return offered
+
+
+def _expect_fit(host: Host) -> None:
+    state = host.state()
+    if not state.is_box:
+        raise PreflightError(f"{host.name} is no box yet: provision it first")
+    if state.release.get("ROLE") == "gateway":
+        raise PreflightError(f"{host.name} is a gateway: it has no other part")
+    if not state.in_snapshot:
+        raise PreflightError(f"{host.name} runs no snapshot of its root now: nothing lasts there")
+
+
+def _told(host: Host, command: str, stdin: bytes | None = None) -> str:
+    """The last line that a command printed, which its fault is too.
+
+    Raises:
+        DeployError: its exit code is not 0; with that line alone.
+    """
+    lines = host.run(f"{command} 2>&1 || echo {shlex.quote(_FAILED)}", stdin=stdin).splitlines()
+    failed = lines[-1:] == [_FAILED]
+    said = (lines[:-1] if failed else lines)[-1:] or ["it said nothing"]
+    line = said[0].removeprefix("secure: ").removeprefix("runsecure: ")
+    if failed:
+        raise DeployError(f"{host.name}: {line}")
+    return line
+
+
+def _password(username: str, site: str, descriptor: int) -> str:
+    """An owner's password: a line of an open file, or what is typed; never on a command line.
+
+    Raises:
+        BoxError: it cannot be read.
+    """
+    if descriptor >= 0:
+        try:
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.readline(4096).decode().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BoxError(f"--password-fd {descriptor}: {error}") from error
+    if not sys.stdin.isatty():
+        raise BoxError("there is no terminal to ask for the password on: say --password-fd")
+    return getpass.getpass(f"password of {username} at {site}: ")
+
+
+def _report(results: Mapping[str, str], _failed: Collection[str]) -> None:
+    show.lines(results)

@@ -1,0 +1,222 @@
+"""runsecure and lock, run for real in a small root, with stand-ins for what they call."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ONBOX = Path(__file__).parents[2] / "static/onbox"
+LOCK = ONBOX / "usr/lib/secure/lock"
+SHADOW = """root:$6$a$b:20781::::::
+vagrant:$y$c:20781:0:99999:7:::
+daemon:*:20781::::::
+none::1::::::
+"""
+
+pytestmark = pytest.mark.commands
+
+
+@dataclass(frozen=True)
+class Box:
+    root: Path
+
+    def write(self, name: str, content: str = "") -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        return path
+
+    def fake(self, name: str, lines: str = ":") -> None:
+        """A program that notes how it was called."""
+        note = f'echo "{name} $*" >>"{self.root}/called"'
+        self.write(f"bin/{name}", f"#!/bin/sh\n{note}\n{lines}\n").chmod(0o755)
+
+    def run(self, program: Path, *words: str) -> subprocess.CompletedProcess[str]:
+        path = f"{self.root}/bin:{os.environ['PATH']}"
+        return subprocess.run(
+            ["sh", program, *words],
+            env={"PATH": path, "PIPELINE_ROOT": str(self.root)},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    def runsecure(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.run(ONBOX / "persistent/runsecure", *words)
+
+    def lock(self) -> subprocess.CompletedProcess[str]:
+        return self.run(LOCK)
+
+    @property
+    def called(self) -> list[str]:
+        path = self.root / "called"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def text(self, name: str) -> str:
+        return (self.root / name).read_text()
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    """A box in a fresh snapshot that has a key, on a machine with two CPUs."""
+    box = Box(tmp_path / "a box")
+    box.write("proc/cmdline", "root=/dev/x resnap quiet\n")
+    box.write("run/resnap/fresh")
+    box.write("persistent/pipeline/ssh/id_ed25519", "a key\n")
+    box.write("etc/shadow", SHADOW)
+    box.write("etc/passwd", "root:x:0:0::/root:/bin/sh\nvagrant:x:1:1::/home/vagrant:/bin/sh\n")
+    box.write("root/.ssh/authorized_keys", "x")
+    box.write("home/vagrant/.ssh/authorized_keys2", "x")
+    box.write("boot/grub/grub.cfg")
+    box.write("usr/lib/secure/lock", f"#!/bin/sh\necho lock >>'{box.root}/called'\n").chmod(0o755)
+    for name in ("nft", "systemctl", "systemd-run", "sync", "mountpoint", "pkill", "pgrep"):
+        box.fake(name)
+    box.fake("nproc", "echo 2")
+    return box
+
+
+def remember(box: Box, role: str) -> None:
+    box.write("persistent/settings/runsecure", f"{role}\ngw.example.org:2222\nada\n")
+
+
+def test_a_box_without_a_role_is_left_alone(box: Box) -> None:
+    done = box.runsecure()
+    assert (done.returncode, done.stderr, box.called) == (0, "", [])
+    assert done.stdout == "runsecure: this box was given no role: nothing to do\n"
+
+
+@pytest.mark.parametrize(
+    ("role", "units"),
+    [
+        ("director", "pipeline-director.service"),
+        ("worker", "pipeline-worker@1.service pipeline-worker@2.service"),
+    ],
+)
+def test_a_role_is_brought_back_on_a_box_that_is_shut_off_first(
+    box: Box, role: str, units: str
+) -> None:
+    remember(box, role)
+    done = box.runsecure()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"runsecure: this box is a {role} of gw.example.org:2222\n"
+    start = f"systemctl start --no-block pipeline-tunnel.service {units}"
+    assert [line for line in box.called if line != "nproc "] == ["lock", start]
+
+
+def test_a_devel_box_stays_open(box: Box) -> None:
+    remember(box, "devel")
+    assert box.runsecure().returncode == 0
+    assert box.called == ["systemctl start --no-block pipeline-tunnel.service"]
+
+
+def test_a_box_that_cannot_be_shut_off_does_not_work(box: Box) -> None:
+    remember(box, "worker")
+    box.write("usr/lib/secure/lock", "#!/bin/sh\nexit 1\n")
+    done = box.runsecure()
+    assert done.returncode == 1
+    assert done.stderr == "runsecure: this box could not be shut off: not started\n"
+    assert box.called == []
+
+
+@pytest.mark.parametrize("content", ["", "gateway\nx\ny\n", "$(id)\nx\ny\n", "worker worker\n"])
+def test_what_is_no_role_starts_nothing(box: Box, content: str) -> None:
+    box.write("persistent/settings/runsecure", content)
+    done = box.runsecure()
+    assert (done.returncode, len(done.stderr.splitlines()), box.called) == (1, 1, [])
+
+
+def test_a_box_that_lost_its_key_says_so_and_is_shut_off(box: Box) -> None:
+    remember(box, "worker")
+    box.write("persistent/pipeline/ssh/id_ed25519")
+    done = box.runsecure()
+    assert (done.returncode, box.called) == (1, ["lock"])
+    assert "there is no key" in done.stderr
+
+
+def test_it_is_shut_off(box: Box) -> None:
+    done = box.lock()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert box.text("etc/shadow") == (
+        "root:*:20781::::::\nvagrant:*:20781:0:99999:7:::\ndaemon:*:20781::::::\nnone:*:1::::::\n"
+    )
+    assert list(box.root.glob("*/.ssh/*")) == list(box.root.glob("home/*/.ssh/*")) == []
+    assert (box.root / "run/secured").exists()
+    assert (box.root / "persistent/settings/secured").exists()
+    assert f"nft -f {LOCK.parent}/firewall.nft" in box.called
+    assert "systemctl --no-block stop ssh.service ssh.socket" in box.called
+    assert [line.split()[-2:] for line in box.called if line.startswith("systemd-run")] == [
+        ["-KILL", "^(sshd|login$)"]
+    ]
+
+
+@pytest.mark.skipif(not shutil.which("grub-script-check"), reason="needs grub-common")
+def test_grub_reads_what_is_written_for_it(box: Box) -> None:
+    box.lock()
+    argv = ["grub-script-check", str(box.root / "boot/grub/secured.cfg")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_twice_is_once(box: Box) -> None:
+    box.lock()
+    before = {path: path.read_bytes() for path in box.root.rglob("*") if path.is_file()}
+    assert box.lock().returncode == 0
+    after = {path: path.read_bytes() for path in box.root.rglob("*") if path.is_file()}
+    del before[box.root / "called"], after[box.root / "called"]
+    assert after == before
+
+
+def test_in_maintenance_the_golden_roots_users_stay(box: Box) -> None:
+    (box.root / "run/resnap/fresh").rename(box.root / "run/resnap/golden")
+    assert box.lock().returncode == 0
+    assert box.text("etc/shadow") == SHADOW
+    assert (box.root / "root/.ssh/authorized_keys").exists()
+    assert any(line.startswith("nft -f") for line in box.called)
+
+
+def test_a_boot_that_was_told_leaves_boot_unmounted(box: Box) -> None:
+    box.write("proc/cmdline", "root=/dev/x resnap secured panic=10\n")
+    box.fake("mountpoint", "exit 1")
+    box.fake("unshare", "exit 1")
+    assert box.lock().returncode == 0
+    assert not (box.root / "boot/grub/secured.cfg").exists()
+
+
+def test_in_a_snapshot_boot_is_mounted_for_the_menu_alone(box: Box) -> None:
+    box.fake("mountpoint", f'[ -e "{box.root}/mounted" ]')
+    box.fake("mount", f': >"{box.root}/mounted"')
+    box.fake("unshare", 'shift; exec "$@"')
+    assert box.lock().returncode == 0
+    assert f"mount {box.root}/boot" in box.called
+    assert "set superusers=" in box.text("boot/grub/secured.cfg")
+
+
+@pytest.mark.parametrize("broken", ["nft", "sed", "unshare"])
+def test_what_fails_keeps_nothing_else_open(box: Box, broken: str) -> None:
+    if broken == "unshare":
+        box.fake("mountpoint", "exit 1")
+    box.fake(broken, "exit 1")
+    done = box.lock()
+    name = {"nft": "nft", "sed": "forget_logins", "unshare": "close_menu"}[broken]
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"lock: this box is not shut off: failed were {name}"
+    assert (box.root / "run/secured").exists()
+    assert any(line.startswith("systemctl --no-block stop") for line in box.called)
+    if broken != "nft":
+        assert any(line.startswith("nft -f") for line in box.called)
+    if broken != "sed":
+        assert "$" not in box.text("etc/shadow")
+
+
+@pytest.mark.parametrize(("words", "code"), [(("--help",), 0), (("more",), 2)])
+def test_usage(box: Box, words: tuple[str, ...], code: int) -> None:
+    done = box.runsecure(*words)
+    assert done.returncode == code
+    assert "usage: runsecure" in done.stdout + done.stderr
+    assert box.called == []
