@@ -19,7 +19,7 @@ from tasks.settings import load
 from tests.storage.commands import run
 
 # It would be built with the packages of an archive that is none.
-SETTINGS = load(None, ["stack.kimpy=false"])
+SETTINGS = load(None, ["stack.openkim-python.source=none"])
 
 
 class Steps(HostProgress):
