@@ -179,7 +179,9 @@ class Stack(BaseModel):
             pinned = self.versions.get(part.location, "")
             if part.source == "apt" and part.version not in ("", pinned):
                 raise ValueError(f"{part.location} is asked for in two versions")
-        python = self.openkim_python
+        python, locked = self.openkim_python, DEFAULTS["openkim-python"]
+        if python.source == "pip" and not python.version and python != locked:
+            raise ValueError(f"openkim-python: {locked.location} alone is locked; say a version")
         if python.source == "file" and not python.location.endswith(".tar.gz"):
             raise ValueError("openkim-python from a file is a .tar.gz of sources")
         return self

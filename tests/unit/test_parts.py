@@ -78,6 +78,7 @@ def test_a_location_follows_the_hostname(location: str, hostname: str, address: 
         ([f"{PYTHON}.version=2.1.3"], "pip needs the version and the sha256"),
         ([f"{PYTHON}.sha256={SHA256}"], "pip needs the version and the sha256"),
         ([f"{PYTHON}.location=a b"], "write a project's name"),
+        ([f"{PYTHON}.location=kimpier"], "openkim-python: kimpy alone is locked; say a version"),
         (GIT[:1], "git needs the whole commit, 40 or 64 hexadecimal digits; a branch moves"),
         ([GIT[0], f"{PYTHON}.version=stable"], "git needs the whole commit"),
         ([GIT[0], f"{PYTHON}.version={COMMIT[:12]}"], "git needs the whole commit"),
