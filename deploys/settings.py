@@ -12,7 +12,10 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    model_validator,
 )
+
+from deploys.parts import Stack
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 STATUS_PORT = 14178  # where every box shows its status page
@@ -93,20 +96,6 @@ class Setup(Section):
     branch: str = Field("stable", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
 
 
-class Stack(Section):
-    """The software that computes."""
-
-    packages: tuple[PackageName, ...] = ("libkim-api2", "openkim-models", "lammps", "python3-ase")
-    kimpy: bool = Field(
-        True, description="ASE's door to the KIM API, where libkim-api2 and python3-ase are"
-    )
-
-    @property
-    def has_kimpy(self) -> bool:
-        """Whether kimpy is asked for, and what it joins is there."""
-        return self.kimpy and {"libkim-api2", "python3-ase"} <= set(self.packages)
-
-
 class Jobs(Section):
     """What a job of the pipeline may take, on this box; and who makes the jobs."""
 
@@ -185,6 +174,19 @@ class Settings(Section):
     image: Image = Image()
     guest: Guest = Guest()
     package: Package = Package()
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Settings:
+        hostname = self.setup.hostname
+        for name, part in self.stack.parts.items():
+            is_file = part.source == "file"
+            if part.is_relative and not hostname.startswith("/") and (is_file or not hostname):
+                wanted = "a path in setup.hostname" if is_file else "setup.hostname"
+                raise ValueError(
+                    f"stack.{name}: {part.location} is relative: it needs {wanted}, "
+                    "or a full address"
+                )
+        return self
 
     def of_box(self) -> str:
         """What lands on the box, as JSON: all but how its disk is made, run and shipped."""

@@ -19,6 +19,10 @@ def stack_packages(settings: Settings) -> tuple[str, ...]:
 
 @deploy("Stack")
 def stack(settings: Settings) -> None:
-    """The packages of ``settings.stack.packages``, with Python, git and the box's own helpers."""
-    packages.present(name="Install packages", packages=stack_packages(settings))
+    """The packages of the parts that come from apt, with Python, git and the box's own helpers."""
+    packages.present(
+        name="Install packages",
+        packages=stack_packages(settings),
+        versions=settings.stack.versions,
+    )
     onbox.files(name="Helpers", sources=tree("usr/lib/pipeline"))

@@ -67,8 +67,8 @@ def _provisioned(
         host.wait(settings.boot.reboot_deadline)
         device = None if host.state().is_box else SPARE
         result = Provision(host, settings, Request(device), progress).run()
-        if "lammps" not in settings.stack.packages:
-            return result, "(lammps not chosen)"
+        if not settings.stack.has_reference:
+            return result, "(no LAMMPS with models chosen)"
         progress.step("calculating silicon with LAMMPS and the KIM model")
         return result, host.run(REFERENCE).strip()
     finally:

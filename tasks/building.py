@@ -31,6 +31,7 @@ from deploys.sizes import human
 from deploys.stack import stack_packages
 from deploys.volumes import PACKAGES as VOLUME_PACKAGES
 from tasks import bundle, kimpy_bundle
+from tasks.kimpy_sources import Sources
 from tasks.machines import archive, boxdisk, loop, partial, pins, worktree
 from tasks.machines.identifiers import Fixed, Identifiers, asked_time
 from tasks.machines.tree import environment
@@ -88,7 +89,10 @@ class Build:
         if wanted is not None:
             self._progress.step("looking for the manifest's versions")
             pins.require_had(wanted.packages, found, IMAGES)
-        versions = wanted.packages if wanted else None
+        pinned = self._settings.stack.versions
+        if pinned:
+            pins.require_had(pinned, found, IMAGES)
+        versions = self._versions(wanted)
         layer = archive.layer(
             found, suite, packages(self._settings), IMAGES, self._progress.step, versions
         )
@@ -121,14 +125,19 @@ class Build:
             pins.require_wheel(pinned, "")
             return None
         suite = self._settings.image.suite
-        kept = kimpy_bundle.kept(pinned, suite, BUNDLES) if pinned else None
+        sources = Sources.of(self._settings)
+        kept = kimpy_bundle.kept(pinned, suite, BUNDLES, sources) if pinned else None
         if kept is not None:
             return kept
-        versions = wanted.packages if wanted else None
-        made = kimpy_bundle.wheel(found, suite, BUNDLES, self._progress.step, versions)
+        step, versions = self._progress.step, self._versions(wanted)
+        made = kimpy_bundle.wheel(found, suite, BUNDLES, step, versions, sources)
         if wanted is not None:
             pins.require_wheel(pinned, kimpy_bundle.sha256(made))
         return made
+
+    def _versions(self, wanted: pins.Manifest | None) -> dict[str, str] | None:
+        """What packages are pinned to: by the manifest, and by the rows of the stack."""
+        return {**(wanted.packages if wanted else {}), **self._settings.stack.versions} or None
 
     def _apply(
         self,

@@ -17,14 +17,13 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from deploys.bundle import ROOT
 from deploys.errors import BoxError
 from deploys.kimpy import KIMPY_PATH, Kimpy
 from deploys.operations.onbox import unpacked_name
 from tasks import bundle
-from tasks.machines import apt, archive, bootstrap, loop, sdist, shell
+from tasks.kimpy_sources import Sources
+from tasks.machines import apt, archive, bootstrap, loop, shell
 
-_LOCK = ROOT / "requirements-kimpy.txt"
 _TOOLS = (
     "g++",
     "libkim-api-dev",
@@ -50,6 +49,7 @@ cd sources
 python3 -c 'from setuptools.build_meta import build_wheel; build_wheel("../out")'
 """
 _MODULES = "modules.tar.gz"
+_ORIGIN = "built-from.json"
 # Debian's releases that it is built for, each with its Python.
 PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
 
@@ -64,6 +64,7 @@ def wheel(
     folder: Path,
     progress: Callable[[str], None],
     pins: Mapping[str, str] | None = None,
+    sources: Sources = Sources(),  # noqa: B008 - frozen
 ) -> Kimpy:
     """Kimpy for boxes of a Debian release, built once for all that it is made of.
 
@@ -73,11 +74,12 @@ def wheel(
         folder: where wheels are kept.
         progress: is told what takes time.
         pins: versions that packages are to have if the archive has them.
+        sources: what it is built from.
 
     Raises:
         BoxError: the sources cannot be had, or the build failed.
     """
-    asked = _digest(PYTHONS[suite])
+    asked = _digest(PYTHONS[suite], sources)
     # apt takes seconds to say what an archive has, and says the same while that is the same.
     now = folder / f"kimpy-now-{_hash(asked, found.digest, pins)[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,18 +99,23 @@ def wheel(
                     lists=False,
                     pins=tuple(sorted((pins or {}).items())),
                 )
-                _make(made, tree, PYTHONS[suite])
+                _make(made, tree, PYTHONS[suite], sources)
             now.unlink(missing_ok=True)
             now.symlink_to(made.name)
     return Kimpy(now.resolve() / _MODULES, asked, PYTHONS[suite])
 
 
-def kept(sha256: str, suite: str, folder: Path) -> Kimpy | None:
-    """Kimpy from the wheel of that sha256, if such a one was built here once."""
+def kept(
+    sha256: str,
+    suite: str,
+    folder: Path,
+    sources: Sources = Sources(),  # noqa: B008 - frozen
+) -> Kimpy | None:
+    """Kimpy from the wheel of that sha256, if such a one was built here once from ``sources``."""
     for wheel in folder.glob("kimpy-*/*.whl"):
-        if _sha256(wheel) == sha256:
+        if _sha256(wheel) == sha256 and _origin(wheel.parent) == sources.origin:
             python = PYTHONS[suite]
-            return Kimpy(wheel.resolve().with_name(_MODULES), _digest(python), python)
+            return Kimpy(wheel.resolve().with_name(_MODULES), _digest(python, sources), python)
     return None
 
 
@@ -125,6 +132,7 @@ def for_host(
     progress: Callable[[str], None],
     *,
     build: bool = True,
+    sources: Sources = Sources(),  # noqa: B008 - frozen
 ) -> Kimpy:
     """Kimpy for a host, built only if that lacks it.
 
@@ -134,12 +142,13 @@ def for_host(
         folder: where wheels are kept.
         progress: is told what takes time.
         build: not so, the file is not made; what is compared needs none.
+        sources: what it is built from.
 
     Raises:
         UnavailableError: there is none, and none can be built on this machine.
         BoxError: building it failed.
     """
-    asked = _digest(python)
+    asked = _digest(python, sources)
     wanted = Kimpy(Path(_MODULES), asked, python)
     if link == unpacked_name(KIMPY_PATH, asked):
         return wanted
@@ -157,44 +166,56 @@ def for_host(
     if not build:
         return wanted
     folder.mkdir(parents=True, exist_ok=True)
-    return wheel(archive.read(suite, folder), suite, folder, progress)
+    return wheel(archive.read(suite, folder), suite, folder, progress, sources=sources)
 
 
-def _make(made: Path, tree: bootstrap.Tree, python: str) -> None:
+def _make(made: Path, tree: bootstrap.Tree, python: str, sources: Sources) -> None:
     with tempfile.TemporaryDirectory(dir=made.parent, prefix=".kimpy-") as name:
         work = Path(name) / "build"
         work.mkdir()
-        sdist.fetch(_LOCK, work)
+        sources.fetch(work)
         try:
             bootstrap.run_in_tree(tree, work, _SCRIPT)
         except BoxError as error:
             raise BoxError(f"building kimpy: {error}") from error
         (built,) = (work / "out").glob("*.whl")
+        if not built.name.startswith("kimpy-"):
+            raise BoxError(f"building kimpy: the sources make {built.name}, which is not kimpy")
         if f"-cp{python.replace('.', '')}-" not in built.name:
             raise BoxError(f"building kimpy: {built.name} is not for Python {python}")
         kept = Path(name) / "kept"
         kept.mkdir()
         wheel = Path(shutil.copy(built, kept))
-        _unpack(wheel, work / "modules")
+        if sources.origin:
+            (kept / _ORIGIN).write_text(json.dumps(sources.origin))
+        _unpack(wheel, work / "modules", sources.origin)
         bundle.pack(kept / _MODULES, work / "modules")
         kept.rename(made)
 
 
-def _unpack(wheel: Path, folder: Path) -> None:
+def _unpack(wheel: Path, folder: Path, origin: Mapping[str, str]) -> None:
     """A wheel's files, with the note of their origin that an installer leaves beside them."""
     with zipfile.ZipFile(wheel) as packed:
         packed.extractall(folder)
     (info,) = folder.glob("*.dist-info")
-    record = {
+    record: dict[str, object] = {
         "url": f"file:///{wheel.name}",
         "archive_info": {"hashes": {"sha256": _sha256(wheel)}},
     }
+    if origin:
+        record["built_from"] = dict(origin)
     (info / "direct_url.json").write_text(json.dumps(record))
 
 
-def _digest(python: str) -> str:
+def _digest(python: str, sources: Sources) -> str:
     """What a box with this Python is to have: the sources, built by this recipe."""
-    return _hash(_SCRIPT, _LOCK.read_text(), python)
+    return _hash(_SCRIPT, sources.named, python)
+
+
+def _origin(folder: Path) -> dict[str, str]:
+    """What ``Sources.origin`` was when the wheel in this folder was made."""
+    file = folder / _ORIGIN
+    return dict(json.loads(file.read_text())) if file.exists() else {}
 
 
 def _sha256(file: Path) -> str:

@@ -24,6 +24,7 @@ from deploys.settings import Role, Settings
 from deploys.volume_plan import Kind
 from deploys.volumes import volumes
 from tasks import bundle, kimpy_bundle
+from tasks.kimpy_sources import Sources
 from tasks.places import BUNDLES
 from tasks.progress import HostProgress
 from tasks.remote import Host
@@ -153,7 +154,9 @@ class Provision:
         """Before anything is changed: the build of a wheel may fail."""
         step = self._progress.step
         try:
-            self._kimpy = kimpy_bundle.for_host(python, link, BUNDLES, step, build=build)
+            self._kimpy = kimpy_bundle.for_host(
+                python, link, BUNDLES, step, build=build, sources=Sources.of(self._settings)
+            )
         except kimpy_bundle.UnavailableError as error:
             self._without = str(error)
 
@@ -220,7 +223,7 @@ class Provision:
         self._progress.step("checking the golden root")
         self._host.run('test -z "$(dpkg --audit)"')
         self._host.run("/usr/sbin/makeinitrd --check")
-        if "lammps" in self._settings.stack.packages:
+        if self._settings.stack.has_reference:
             self._host.run(REFERENCE)
 
     def _merge_back(self) -> None:

@@ -14,11 +14,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from deploys.errors import SettingsError
+from deploys.parts import OPTIONAL
 from deploys.settings import Settings
 
 
 def load(file: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
     """Settings from a TOML file, then from overrides such as ``volumes.lvsize=4G``.
+
+    The word ``stack=none`` among these leaves out all parts of the stack that can be.
 
     Raises:
         SettingsError: the file cannot be read, or a setting is unknown or out of range; an
@@ -45,15 +48,21 @@ def _set(tree: dict[str, Any], override: str) -> None:
     if equals and path == "role":  # the one that is in no section
         tree[path] = value
         return
-    section, dot, name = path.partition(".")
-    if not (equals and dot and section and name):
+    if override == "stack=none":
+        tree["stack"] = {part: {"source": "none"} for part in OPTIONAL}
+        return
+    *sections, name = path.split(".")
+    if not (equals and sections and name and all(sections)):
         raise SettingsError(f"--set {override!r}: write SECTION.NAME=VALUE, as volumes.lvsize=4G")
     field = _fields().get(path)
     is_list = field is not None and str(field).startswith("tuple")
     parsed = tuple(value.replace(",", " ").split()) if is_list else value
-    table = tree.setdefault(section, {})
-    if isinstance(table, dict):  # else the file is wrong, as the validation will say
-        table[name] = parsed
+    table: Any = tree
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):  # the file is wrong, as the validation will say
+            return
+    table[name] = parsed
 
 
 def _fields() -> Mapping[str, Any]:
@@ -61,7 +70,8 @@ def _fields() -> Mapping[str, Any]:
 
 
 def _walk(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, field in section.model_fields.items():
+    for attribute, field in section.model_fields.items():
+        name = field.alias or attribute
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             yield prefix + name, annotation
@@ -76,4 +86,5 @@ def _one_line(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         nearest = difflib.get_close_matches(path, _fields(), n=1, cutoff=0)[0]
         return f"unknown setting {path!r}; did you mean {nearest!r}?"
-    return f"setting {path}: {first['msg'].removeprefix('Value error, ')}"
+    said = first["msg"].removeprefix("Value error, ")
+    return f"setting {path}: {said}" if path else f"setting {said}"

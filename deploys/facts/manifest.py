@@ -23,7 +23,8 @@ _PARTS = {
 class System:
     """The distribution, every installed package with its version, and the Python libraries.
 
-    ``kimpy`` has its ``version`` and its ``wheel``'s sha256, where there is one.
+    ``kimpy`` has its ``version`` and its ``wheel``'s sha256, where there is one; and, of sources
+    that are not the index's, the ``commit`` or the archive's ``sha256``.
     """
 
     os: dict[str, str] = field(default_factory=dict)
@@ -93,4 +94,5 @@ def _wheel(origin: str) -> dict[str, str]:
         return {}
     record = json.loads(origin)
     file = PurePosixPath(record["url"]).name
-    return {"version": file.split("-")[1], "wheel": record["archive_info"]["hashes"]["sha256"]}
+    wheel = record["archive_info"]["hashes"]["sha256"]
+    return {"version": file.split("-")[1], "wheel": wheel, **record.get("built_from", {})}

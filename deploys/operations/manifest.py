@@ -12,6 +12,7 @@ from pyinfra.context import host
 
 from deploys.facts.manifest import System, SystemState
 from deploys.operations import onbox
+from deploys.parts import provenance
 
 MANIFEST = "/etc/pipeline/manifest.json"
 SETTINGS = "/etc/pipeline/settings.json"
@@ -54,6 +55,7 @@ def manifest(
 
 def canonical(commit: str, digest: str, settings: str, system: System) -> bytes:
     """The manifest's one form: the same box gives the same bytes, so ``sha256sum`` is its hash."""
+    rows = json.loads(settings).get("stack", {})
     body = {
         "kernels": system.kernels,
         "kimpy": system.kimpy,
@@ -62,5 +64,6 @@ def canonical(commit: str, digest: str, settings: str, system: System) -> bytes:
         "project": {"commit": commit, "digest": digest},
         "python": system.python,
         "settings": json.loads(settings),
+        "stack": provenance(rows, commit, system.packages, system.kimpy),
     }
     return (json.dumps(body, sort_keys=True, indent=1) + "\n").encode()

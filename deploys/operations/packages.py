@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 
 from pyinfra.api.command import StringCommand
 from pyinfra.api.operation import operation
@@ -34,14 +34,24 @@ fi
 
 @operation()
 def present(
-    packages: Sequence[str], keep_initrds: bool = False
+    packages: Sequence[str],
+    keep_initrds: bool = False,
+    versions: Mapping[str, str] | None = None,
 ) -> Generator[StringCommand, None, None]:
-    """Have ``packages`` installed, of whatever version, without what they merely recommend.
+    """Have ``packages`` installed, without what they merely recommend.
+
+    Of those in ``versions`` that version, be it older than what is there; of others any.
 
     With nothing missing no network is needed, and none is asked. With ``keep_initrds`` the
     host's initrds stay as they are, whatever a package would have in them.
     """
-    missing = sorted(set(packages) - set(host.get_fact(DebPackages)))
+    pins, installed = versions or {}, host.get_fact(DebPackages)
+    missing = [
+        f"{name}={pins[name]}" if name in pins else name
+        for name in sorted(set(packages))
+        if name not in installed or pins.get(name, "") not in ("", *installed[name])
+    ]
     if missing:
+        options = ["--allow-downgrades"] if pins else []
         script = (_KEEP_INITRDS if keep_initrds else "") + _SCRIPT
-        yield StringCommand(shlex.join(("sh", "-c", script, "install", *missing)))
+        yield StringCommand(shlex.join(("sh", "-c", script, "install", *options, *missing)))

@@ -79,7 +79,9 @@ def require_wheel(wanted: str, made: str) -> None:
     if not made:
         raise BoxError("the manifest's box has kimpy, the settings leave it out")
     if not wanted:
-        raise BoxError("the manifest's box has no kimpy: say --set stack.kimpy=false")
+        raise BoxError(
+            "the manifest's box has no kimpy: say --set stack.openkim-python.source=none"
+        )
     raise BoxError(
         f"the manifest's wheel of kimpy is no longer to be had: {wanted[:16]}, not {made[:16]}"
     )

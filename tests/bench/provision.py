@@ -19,6 +19,7 @@ from deploys.kimpy import KIMPY_PATH
 from deploys.settings import Settings
 from tasks import bundle, kimpy_bundle
 from tasks.fleet import guest_host
+from tasks.kimpy_sources import Sources
 from tasks.machines import shell
 from tasks.places import BUNDLES, STATE
 from tasks.progress import HostProgress, bars
@@ -102,7 +103,14 @@ def _write(folder: Path) -> None:
             copy = bundle.project_copy(BUNDLES)
             version = bundle.project_version()
             link = session.fact(LinkTarget, path=KIMPY_PATH)
-            kimpy = kimpy_bundle.for_host(found.python, link, BUNDLES, lambda _: None, build=False)
+            kimpy = kimpy_bundle.for_host(
+                found.python,
+                link,
+                BUNDLES,
+                lambda _: None,
+                build=False,
+                sources=Sources.of(settings),
+            )
             deploys = golden(found.plan, settings, archive, copy, version, kimpy)
             planned = session.prepare(deploys)
         links = {path: host.run(f"readlink {path}").strip() for path in playbook.LINKS}

@@ -13,10 +13,16 @@ from tasks.places import ROOT
 from tests.boot.box import SMALL, Box, flags, home_that_knows
 
 
+def repository(package: str) -> tuple[str, str]:
+    """The settings that have this package in the place of the models."""
+    row = "stack.openkim-repository"
+    return f"{row}.source=apt", f"{row}.location={package}"
+
+
 def test_update_that_fails_is_merged_back(box: Box) -> None:
     manifest = box.state.release["MANIFEST"]
     with pytest.raises(DeployError, match="no-such-package"):
-        box.provision(*SMALL, "stack.packages=no-such-package")
+        box.provision(*SMALL, *repository("no-such-package"))
     assert box.verdict.name == "fresh"
     assert box.state.release["MANIFEST"] == manifest
     volumes = box.succeed("lvs --noheadings --options lv_name vagrant-pipeline").split()
@@ -48,7 +54,7 @@ def test_interrupted_update_is_merged_back(box: Box, tmp_path: Path) -> None:
         [
             *(Path(sys.executable).with_name("fab"), "--search-root", ROOT),
             *("-i", login.key, "-H", f"{login.user}@{login.host}:{login.port}"),
-            *("provision", *flags((*SMALL, "stack.packages=ed"))),
+            *("provision", *flags((*SMALL, *repository("ed")))),
         ],
         env={**os.environ, "HOME": str(home_that_knows(box, tmp_path))},
         stdin=subprocess.DEVNULL,

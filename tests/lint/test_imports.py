@@ -12,6 +12,7 @@ import pytest
 # operation may use is at the bottom.
 _HEIGHT = {
     "deploys.errors": 0,
+    "deploys.parts": 0,
     "deploys.settings": 1,
     "deploys.facts": 2,
     "deploys.operations": 3,

@@ -32,7 +32,7 @@ from tests.storage.faults import (
 _READ, _LAYER = archive.read, archive.layer
 _DIRECT = ("-o", "Acquire::http::Proxy=DIRECT", "-o", "Acquire::Retries=0")
 # It would be built with the packages of an archive that is none.
-SETTINGS = load(None, ["stack.kimpy=false"])
+SETTINGS = load(None, ["stack.openkim-python.source=none"])
 
 
 @pytest.fixture

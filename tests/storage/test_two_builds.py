@@ -19,7 +19,7 @@ SMALL = (
     "image.disk_size=9G",
     "volumes.persistent_size=256M",
     "volumes.swap_size=64M",
-    "stack.packages=",
+    "stack=none",
 )
 
 

@@ -54,7 +54,7 @@ def test_the_guest_of_it_is_no_part_of_it(builds: list[Settings]) -> None:
 
 def test_other_settings_are_another_box(builds: list[Settings]) -> None:
     boxes.box_image(Settings(), PROGRESS)
-    other = load(overrides=["stack.packages="])
+    other = load(overrides=["stack=none"])
     boxes.box_image(other, PROGRESS)
     boxes.box_image(other, PROGRESS)
     assert [each.stack.packages for each in builds] == [Settings().stack.packages, ()]

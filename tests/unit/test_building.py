@@ -25,7 +25,9 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The versions that wheels were built with; the one kept is ``feed``, one built ``beef``."""
     built: list[object] = []
 
-    def wheel(_archive: Archive, _suite: str, _folder: Path, _step: object, pins: object) -> Kimpy:
+    def wheel(
+        _archive: Archive, _suite: str, _folder: Path, _step: object, pins: object, _: object
+    ) -> Kimpy:
         built.append(pins)
         return MADE
 
@@ -43,7 +45,7 @@ def chosen(manifest: Manifest | None, *overrides: str) -> Kimpy | None:
 
 def test_without_a_manifest_it_is_built(builds: list[object]) -> None:
     assert chosen(None) == MADE
-    assert chosen(None, "stack.kimpy=false") is None
+    assert chosen(None, "stack.openkim-python.source=none") is None
     assert builds == [None]
 
 
@@ -62,7 +64,7 @@ def test_a_manifests_wheel_is_built_again_with_its_versions(builds: list[object]
     [
         (Manifest({}, "another"), []),
         (Manifest({}, ""), []),
-        (Manifest({}, "feed"), ["stack.kimpy=false"]),
+        (Manifest({}, "feed"), ["stack.openkim-python.source=none"]),
     ],
 )
 def test_another_wheel_than_the_manifests_ends_the_build(

@@ -47,7 +47,7 @@ def test_a_manifest_is_read_without_architectures(tmp_path: Path) -> None:
     ("wanted", "made", "line"),
     [
         ("feed", "beef", "no longer to be had: feed, not beef"),
-        ("", "beef", r"has no kimpy: say --set stack\.kimpy=false"),
+        ("", "beef", r"has no kimpy: say --set stack\.openkim-python\.source=none"),
         ("feed", "", "has kimpy, the settings leave it out"),
     ],
 )

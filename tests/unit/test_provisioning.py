@@ -16,10 +16,12 @@ from deploys.bundle import Archive, Project
 from deploys.errors import BoxError, DeployError, PreflightError, UnreachableError
 from deploys.facts.box import HostState, Verdict
 from deploys.kimpy import KIMPY_PATH, Kimpy
+from deploys.parts import OPTIONAL
 from deploys.preflight import Preflight
 from deploys.settings import Settings
 from deploys.volume_plan import Kind, VolumePlan
 from tasks import bundle, kimpy_bundle, provisioning
+from tasks.kimpy_sources import Sources
 from tasks.progress import HostProgress
 from tasks.provisioning import Provision, Provisioned, Request, of_role
 from tasks.remote import Host
@@ -146,8 +148,9 @@ class Silent:
         pass
 
 
-def provision(host: FakeHost, request: Request | None = None, *packages: str) -> Provision:
-    settings = Settings.model_validate({"stack": {"packages": packages}})
+def provision(host: FakeHost, request: Request | None = None, *parts: str) -> Provision:
+    left_out = {part: {"source": "none"} for part in OPTIONAL if part not in parts}
+    settings = Settings.model_validate({"stack": left_out})
     return Provision(cast(Host, host), settings, request or Request(), cast(HostProgress, Silent()))
 
 
@@ -173,7 +176,7 @@ def test_a_host_with_its_root_on_lvm_is_changed_in_place(host: FakeHost) -> None
 
 
 def test_the_golden_root_is_checked_before_it_is_left(host: FakeHost) -> None:
-    provision(host, None, "lammps").run()
+    provision(host, None, "lammps", "openkim-repository").run()
     checks = host.record[host.record.index(GOLDEN) + 1 : host.record.index(KEPT)]
     assert [check.split("/")[-1] for check in checks] == [
         'test -z "$(dpkg --audit)"',
@@ -367,7 +370,7 @@ def test_the_role_of_a_box_is_known_before_anything_is_changed(host: FakeHost) -
     assert passes(host) == []
 
 
-STACK = ("libkim-api2", "python3-ase")
+STACK = ("openkim-api", "openkim-python", "ase")
 
 
 @pytest.fixture
@@ -376,8 +379,15 @@ def wheels(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, bool]
     asked: list[tuple[str, str | None, bool]] = []
 
     def for_host(
-        python: str, link: str | None, _folder: object, _step: object, *, build: bool
+        python: str,
+        link: str | None,
+        _folder: object,
+        _step: object,
+        *,
+        build: bool,
+        sources: Sources,
     ) -> Kimpy:
+        assert sources == Sources()
         asked.append((python, link, build))
         if link == "unbuildable":
             raise kimpy_bundle.UnavailableError("building it needs root")
@@ -397,7 +407,7 @@ def test_kimpy_is_built_before_anything_is_changed(
     assert (wheels, host.kimpy) == ([("3.13", None, True)], WHEEL)
     provision(host, None, *STACK).plan()
     assert wheels[1] == ("3.13", None, False)
-    provision(host, None, "libkim-api2").run()
+    provision(host, None, "openkim-api", "openkim-python").run()
     assert (len(wheels), host.kimpy) == (2, None)
 
 

@@ -30,18 +30,18 @@ def test_a_file_then_the_flags(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["a,b-1", "a b-1", "a, b-1"])
 def test_a_list_is_words(value: str) -> None:
-    settings = load(None, [f"stack.packages={value.replace('a', 'aa')}"])
-    assert settings.stack.packages == ("aa", "b-1")
+    settings = load(None, [f"image.packages={value.replace('a', 'aa')}"])
+    assert settings.image.packages == ("aa", "b-1")
 
 
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
         ([], True),
-        (["stack.kimpy=false"], False),
-        (["stack.packages="], False),
-        (["stack.packages=libkim-api2"], False),
-        (["stack.packages=python3-ase,libkim-api2"], True),
+        (["stack.openkim-python.source=none"], False),
+        (["stack=none"], False),
+        (["stack.ase.source=none"], False),
+        (["stack.lammps.source=none"], True),
     ],
 )
 def test_kimpy_comes_with_what_it_joins(overrides: list[str], expected: bool) -> None:
@@ -61,7 +61,7 @@ def test_the_role_is_in_no_section(tmp_path: Path) -> None:
 
 
 def test_an_empty_list_is_none() -> None:
-    assert load(None, ["stack.packages="]).stack.packages == ()
+    assert load(None, ["image.packages="]).image.packages == ()
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_an_empty_list_is_none() -> None:
         ("volumes.lvroot=a;reboot", "setting volumes.lvroot: String should match pattern"),
         ("setup.branch=--upload-pack=x", "setting setup.branch: String should match pattern"),
         ("setup.hostname=a b", "setting setup.hostname: String should match pattern"),
-        ("stack.packages=lammps,$(x)", "setting stack.packages.1: String should match pattern"),
+        ("image.packages=lammps,$(x)", "setting image.packages.1: String should match pattern"),
         ("volumes=4G", "--set 'volumes=4G': write SECTION.NAME=VALUE, as volumes.lvsize=4G"),
         ("volumes.lvsize", "--set 'volumes.lvsize': write SECTION.NAME=VALUE"),
         ("=4G", "--set '=4G': write SECTION.NAME=VALUE"),
@@ -150,8 +150,8 @@ def test_a_size_that_was_written_is_read_exactly(size: int) -> None:
     "overrides",
     [
         [],
-        ["volumes.lvsize=1.5G", "volumes.root_size=5000000000", "stack.packages=lammps"],
-        ["stack.packages=", "boot.reboot_deadline=70", "setup.hostname=git@host:/a"],
+        ["volumes.lvsize=1.5G", "volumes.root_size=5000000000", "stack.lammps.source=none"],
+        ["stack=none", "boot.reboot_deadline=70", "setup.hostname=git@host:/a"],
     ],
 )
 def test_what_a_box_carries_reads_back_the_same(overrides: list[str]) -> None:

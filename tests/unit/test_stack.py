@@ -51,3 +51,18 @@ def test_what_is_missing_is_installed_without_questions(
     assert "--no-install-recommends" in install
     wanted = sorted({"git", "lammps"} - set(installed))
     assert install.split()[-len(wanted) :] == wanted
+
+
+def pinned(version: str) -> list[str]:
+    with ctx_host.use(Host("git", "lammps")):
+        found = packages.present._inner(packages=["git", "lammps"], versions={"lammps": version})
+        return [str(command) for command in found]
+
+
+def test_a_version_that_is_there_touches_nothing() -> None:
+    assert pinned("1") == []
+
+
+def test_another_version_is_installed_be_it_older() -> None:
+    (command,) = pinned("0.9")
+    assert command.endswith(" install --allow-downgrades lammps=0.9")

@@ -1,0 +1,269 @@
+"""The eight parts that a box computes with: where each comes from, and which of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Source = Literal["git", "apt", "pip", "file", "none"]
+Rows = Mapping[str, Mapping[str, str]]
+
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+_DEBIAN_VERSION = re.compile(r"[0-9][A-Za-z0-9.+:~-]*")
+_PROJECT, _PROJECT_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), re.compile(r"[0-9a-z.+!]+")
+_COMMIT, _SHA256 = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}"), re.compile(r"[0-9a-f]{64}")
+# As runsetup has it: neither a part that git or ssh would take for an option, nor a helper program.
+_URL = re.compile(r"(git|https?|ssh)://[A-Za-z0-9\[][][A-Za-z0-9._~:/@+,=-]*")
+_PATH = re.compile(r"/?[A-Za-z0-9._~+-]+(/[A-Za-z0-9._~+-]+)*")
+
+
+class Part(BaseModel):
+    """One row: a source, what to take there, and exactly which.
+
+    ``location`` is, for apt, names of packages; for pip, a project's name; for git and file, what
+    follows ``setup.hostname`` and a slash, or an address of its own: a URL or an absolute path. A
+    file without one is of this checkout. ``version`` is a package's or a project's version, or
+    git's commit; ``sha256`` the archive's, for pip and file.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Source
+    location: str = Field("", max_length=400)
+    version: str = Field("", max_length=100)
+    sha256: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> Part:
+        fault = _FAULTS[self.source](self)
+        if fault:
+            raise ValueError(fault)
+        return self
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it comes with the checkout that makes the box."""
+        return self.source == "file" and not self.location
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether ``setup.hostname`` says where it lies."""
+        named = self.source in ("git", "file") and bool(self.location)
+        return named and not self.location.startswith("/") and "://" not in self.location
+
+    def address(self, hostname: str) -> str:
+        """The URL or the path of a part from git or from a file."""
+        return f"{hostname.rstrip('/')}/{self.location}" if self.is_relative else self.location
+
+
+def _none(part: Part) -> str:
+    return "one that is left out has no more to say" if _said(part, "location", "version") else ""
+
+
+def _apt(part: Part) -> str:
+    names = part.location.split()
+    if not names or not all(map(_PACKAGE.fullmatch, names)):
+        return f"location {part.location!r}: write the names of Debian packages"
+    if part.version and (len(names) > 1 or not _DEBIAN_VERSION.fullmatch(part.version)):
+        return f"version {part.version!r}: write that of the one package in location, or nothing"
+    return "sha256 is for pip and file; apt has its archive's" if part.sha256 else ""
+
+
+def _git(part: Part) -> str:
+    fault = _misplaced(part.location, url=True)
+    if fault:
+        return fault
+    if not _COMMIT.fullmatch(part.version):
+        return "version: git needs the whole commit, 40 or 64 hexadecimal digits; a branch moves"
+    return "sha256 is for pip and file; git has its commit" if part.sha256 else ""
+
+
+def _pip(part: Part) -> str:
+    if not _PROJECT.fullmatch(part.location):
+        return f"location {part.location!r}: write a project's name"
+    if not (part.version or part.sha256):
+        return ""  # what the lock file has
+    if not (_PROJECT_VERSION.fullmatch(part.version) and _SHA256.fullmatch(part.sha256)):
+        return "pip needs the version and the sha256 of its sources; neither: as locked here"
+    return ""
+
+
+def _file(part: Part) -> str:
+    if part.is_own:
+        return "a file needs a location" if _said(part, "version") else ""
+    if part.version:
+        return "a file's version is its sha256"
+    if not _SHA256.fullmatch(part.sha256):
+        return "sha256: a file needs its own, 64 hexadecimal digits"
+    return _misplaced(part.location, url=False)
+
+
+_FAULTS = {"none": _none, "apt": _apt, "git": _git, "pip": _pip, "file": _file}
+
+
+def _said(part: Part, *names: str) -> bool:
+    return bool(part.sha256) or any(getattr(part, name) for name in names)
+
+
+def _misplaced(location: str, *, url: bool) -> str:
+    if re.search(r"//[^/]*:[^/]*@", location):
+        return "location: it lands in the manifest, so no password is taken in it"
+    plain = _PATH.fullmatch(location) or (url and _URL.fullmatch(location))
+    words = re.split(r"[/@]+", location)
+    if plain and not any(word.startswith("-") or word in (".", "..") for word in words):
+        return ""
+    takes = "a URL (git, http, https or ssh), a path" if url else "a path"
+    return f"location {location!r}: write {takes} or a name, without spaces and '..'"
+
+
+def _apt_row(location: str) -> Part:
+    return Part(source="apt", location=location)
+
+
+_OWN = Part(source="file")
+DEFAULTS = {
+    "openkim-pipeline-setup": _OWN,
+    "openkim-api": _apt_row("libkim-api2"),
+    "openkim-python": Part(source="pip", location="kimpy"),
+    "openkim-kimcalculator-ase": _apt_row("python3-ase"),
+    "openkim-repository": _apt_row("openkim-models"),
+    "openkim-pipeline": _OWN,
+    "ase": _apt_row("python3-ase"),
+    "lammps": _apt_row("lammps"),
+}
+# What a provision knows how to bring; the first is a row's default.
+_TAKEN: dict[str, tuple[Source, ...]] = {
+    **dict.fromkeys(DEFAULTS, ("apt", "none")),
+    "openkim-pipeline-setup": ("file",),
+    "openkim-python": ("pip", "git", "file", "none"),
+    "openkim-pipeline": ("file",),
+}
+OPTIONAL = tuple(name for name, taken in _TAKEN.items() if "none" in taken)
+"""The parts that a box can do without."""
+
+
+class Stack(BaseModel):
+    """The software that computes, a row a part; what a row does not say is as in its default."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=lambda name: name.replace("_", "-"),
+        serialize_by_alias=True,
+    )
+
+    openkim_pipeline_setup: Part = DEFAULTS["openkim-pipeline-setup"]
+    openkim_api: Part = DEFAULTS["openkim-api"]
+    openkim_python: Part = DEFAULTS["openkim-python"]
+    openkim_kimcalculator_ase: Part = DEFAULTS["openkim-kimcalculator-ase"]
+    openkim_repository: Part = DEFAULTS["openkim-repository"]
+    openkim_pipeline: Part = DEFAULTS["openkim-pipeline"]
+    ase: Part = DEFAULTS["ase"]
+    lammps: Part = DEFAULTS["lammps"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, rows: Any) -> Any:
+        if not isinstance(rows, dict):
+            return rows
+        return {name: _completed(name, row) for name, row in rows.items()}
+
+    @model_validator(mode="after")
+    def _check(self) -> Stack:
+        for name, part in self.parts.items():
+            if _TAKEN[name] == ("file",) and not part.is_own:
+                raise ValueError(_untaken(name, "another file"))
+            pinned = self.versions.get(part.location, "")
+            if part.source == "apt" and part.version not in ("", pinned):
+                raise ValueError(f"{part.location} is asked for in two versions")
+        python, locked = self.openkim_python, DEFAULTS["openkim-python"]
+        if python.source == "pip" and not python.version and python != locked:
+            raise ValueError(f"openkim-python: {locked.location} alone is locked; say a version")
+        if python.source == "file" and not python.location.endswith(".tar.gz"):
+            raise ValueError("openkim-python from a file is a .tar.gz of sources")
+        return self
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The rows, by the parts' names."""
+        return {name: getattr(self, name.replace("-", "_")) for name in DEFAULTS}
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The Debian packages of the rows."""
+        rows = (part for part in self.parts.values() if part.source == "apt")
+        return tuple(dict.fromkeys(name for part in rows for name in part.location.split()))
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions that packages are to have, where the rows say it."""
+        rows = (part for part in self.parts.values() if part.source == "apt")
+        return {part.location: part.version for part in rows if part.version}
+
+    @property
+    def has_kimpy(self) -> bool:
+        """Whether kimpy is asked for, and what it joins is there."""
+        return self._has("openkim-python", "openkim-api", "ase")
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether a calculation with LAMMPS is possible."""
+        return self._has("lammps", "openkim-repository")
+
+    def _has(self, *names: str) -> bool:
+        return all(self.parts[name].source != "none" for name in names)
+
+
+def _completed(name: str, row: Any) -> Any:
+    """A row as given, and what it leaves out: of the default, if that is of the same source."""
+    default = DEFAULTS.get(name)
+    if default is None or not isinstance(row, dict):
+        return row
+    if row.get("source", default.source) in set(get_args(Source)) - set(_TAKEN[name]):
+        raise ValueError(_untaken(name, row["source"]))
+    if row.get("source", default.source) == default.source:
+        return {**default.model_dump(), **row}
+    return {"location": name, **row} if row["source"] == "git" else row
+
+
+def _untaken(name: str, source: str) -> str:
+    taken = " or ".join(_TAKEN[name])
+    hint = ": setup.hostname and setup.branch say where a box takes it from"
+    own = f"this checkout{hint if name == 'openkim-pipeline-setup' else ''}"
+    return f"{name} cannot come from {source}, only from {own if taken == 'file' else taken}"
+
+
+def provenance(
+    rows: Rows, commit: str, packages: Mapping[str, str], kimpy: Mapping[str, str]
+) -> dict[str, object]:
+    """Where a box's parts are from, and exactly which they are, for its manifest.
+
+    Args:
+        rows: of the settings.
+        commit: of this project.
+        packages: all that is installed, with versions.
+        kimpy: what the box has of it, as ``deploys.facts.manifest.System`` says it.
+    """
+    versions = {name.partition(":")[0]: version for name, version in packages.items()}
+
+    def found(name: str, row: Mapping[str, str]) -> dict[str, object]:
+        if name == "openkim-python":
+            return _of_kimpy(kimpy)
+        if row["source"] == "apt":
+            names = row["location"].split()
+            had = {name: versions[name] for name in names if name in versions}
+            return {"source": "apt", "packages": had}
+        own = {"commit": commit} if row["source"] == "file" else {}
+        return {"source": row["source"], **own}
+
+    return {name: found(name, row) for name, row in rows.items()}
+
+
+def _of_kimpy(kimpy: Mapping[str, str]) -> dict[str, object]:
+    if not kimpy:
+        return {"source": "none"}
+    source = "git" if "commit" in kimpy else "file" if "sha256" in kimpy else "pip"
+    return {"source": source, **kimpy}

@@ -1,0 +1,78 @@
+"""What a box's kimpy is built from: the locked sources, or what the settings' row names instead."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploys.bundle import ROOT
+from deploys.errors import BoxError
+from deploys.parts import DEFAULTS, Part
+from deploys.settings import Settings
+from tasks.machines import gitsource, sdist
+
+_LOCK = ROOT / "requirements-kimpy.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The row ``openkim-python`` and what its location is relative to."""
+
+    part: Part = DEFAULTS["openkim-python"]
+    hostname: str = ""
+
+    @staticmethod
+    def of(settings: Settings) -> Sources:
+        """Those that settings name."""
+        return Sources(settings.stack.openkim_python, settings.setup.hostname)
+
+    @property
+    def named(self) -> str:
+        """What tells these sources from all others: their hash, not where they lie."""
+        if self.part.source == "pip":
+            return self._requirement
+        return f"{self.part.source} {self.part.version or self.part.sha256}"
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What a box is to know of sources that are not the package index's."""
+        of = {"git": {"commit": self.part.version}, "file": {"sha256": self.part.sha256}}
+        return of.get(self.part.source, {})
+
+    def fetch(self, folder: Path) -> Path:
+        """The sources as the one ``.tar.gz`` in ``folder``, checked against their hash.
+
+        Raises:
+            BoxError: they cannot be had, or are others.
+        """
+        address = self.part.address(self.hostname)
+        if self.part.source == "git":
+            return gitsource.fetch(address, self.part.version, folder / "kimpy.tar.gz")
+        if self.part.source == "file":
+            return _copy(Path(address), self.part.sha256, folder)
+        if not self.part.version:
+            return sdist.fetch(_LOCK, folder)
+        lock = folder / "openkim-python.txt"
+        lock.write_text(self._requirement)
+        return sdist.fetch(lock, folder)
+
+    @property
+    def _requirement(self) -> str:
+        """As a lock file has it."""
+        part = self.part
+        if not part.version:
+            return _LOCK.read_text()
+        return f"{part.location}=={part.version} --hash=sha256:{part.sha256}\n"
+
+
+def _copy(file: Path, sha256: str, folder: Path) -> Path:
+    try:
+        copy = Path(shutil.copy(file, folder))
+        found = hashlib.sha256(copy.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BoxError(f"openkim-python from {file}: {error.strerror}") from error
+    if found != sha256:
+        raise BoxError(f"openkim-python from {file}: its sha256 is {found}, not {sha256}")
+    return copy
