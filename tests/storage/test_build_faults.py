@@ -183,7 +183,7 @@ def test_a_package_that_does_not_exist_is_one_line(
     """As this machine's own mirror says; nothing is installed before."""
     monkeypatch.setattr(archive, "read", _READ)
     monkeypatch.setattr(archive, "layer", _LAYER)
-    settings = load(None, ["stack.packages=no-such-package"])
+    settings = load(None, ["stack.lammps.location=no-such-package"])
     with pytest.raises(BoxError, match=r"^installing Debian trixie: .*no-such-package$"):
         Build(settings, out, Steps()).run()
 

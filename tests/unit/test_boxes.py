@@ -109,7 +109,7 @@ def test_a_finalized_box_is_taken_whatever_the_settings(
     builds: list[Settings], tmp_path: Path
 ) -> None:
     image = finalized(tmp_path)
-    assert boxes.box_image(load(overrides=["stack.packages="]), PROGRESS) == image
+    assert boxes.box_image(load(overrides=["stack.lammps.source=none"]), PROGRESS) == image
     assert builds == []
 
 
