@@ -151,7 +151,7 @@ def host(settings: str, defaults: dict[str, str]) -> Host:
 
 
 def test_the_settings_are_the_boxs_own() -> None:
-    settings = Settings.model_validate({"stack": {"packages": ["ed"]}})
+    settings = Settings.model_validate({"stack": {"lammps": {"location": "lammps-data"}}})
     assert settings_of(host(settings.of_box(), {"VOLGROUP": "vg"})) == settings
 
 
