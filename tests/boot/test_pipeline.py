@@ -59,7 +59,8 @@ def build(name: str, folder: Path) -> Path:
     with FileLock(disk.with_suffix(".lock")):
         if not disk.exists():
             words = ("--set", "image.disk_size=12G", *flags(SETTINGS[name]))
-            ran = command("inv", "box.build", "--out", str(disk), *words, state=folder)
+            # a state of its own: in the shared one inv up may be building, and two are refused
+            ran = command("inv", "box.build", "--out", str(disk), *words, state=folder / "pipeline")
             assert ran.code == 0, ran.stderr
     return disk
 
