@@ -41,6 +41,9 @@ _ORDER = (
     "test_hopeless.py",
     "test_late_disk.py",
     "test_login.py",
+    "test_secure.py",
+    "test_role_units.py",
+    "test_gateway_units.py",
 )
 
 

@@ -14,6 +14,8 @@ from deploys.tunnel import UNIT
 from tests.storage.booted import Booted, booted
 from tests.storage.gateway import OWNERS, layered
 
+pytestmark = pytest.mark.boot  # of systemd, in a container
+
 NEAR = "127.0.0.2:14177"
 KEYS = "/persistent/pipeline/ssh"
 ASK = f"exec 3<>/dev/tcp/{NEAR.replace(':', '/')} && printf 'list-tubes\\r\\nquit\\r\\n' >&3 && "

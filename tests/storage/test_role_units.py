@@ -20,6 +20,8 @@ from tests.pipeline import world
 from tests.storage.booted import Booted, booted
 from tests.storage.gateway import OWNERS, layered
 
+pytestmark = pytest.mark.boot  # of systemd, in a container
+
 WORKER, DIRECTOR = "pipeline-worker@1.service", "pipeline-director.service"
 PASSWORD = "her own pass word"
 RESULTS = "/srv/pipeline/results/ada"

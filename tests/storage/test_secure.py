@@ -26,6 +26,8 @@ from tests import namespaces
 from tests.storage.booted import Booted, booted
 from tests.storage.gateway import OWNERS, layered
 
+pytestmark = pytest.mark.boot  # of systemd, in a container
+
 PASSWORD = "Ada's pass: word $(id)"
 SITE = "127.0.0.1"
 # What secure could change, in a form that can be compared.
