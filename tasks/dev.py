@@ -56,7 +56,7 @@ def verdict(codes: Sequence[int], *, narrowed: bool) -> int:
     positional=[],
     iterable=["path"],  # a default of its own would undo this
     help={
-        "quick": "Leave out what boots guests: about 3 minutes.",
+        "quick": "Leave out what boots: two to three minutes.",
         "long": "Also run the tests marked long.",
         "k": "Only tests whose names match this pytest expression.",
         "path": "Only this file, folder or test id; may be given more than once.",
