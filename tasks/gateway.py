@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import re
-import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +13,7 @@ from invoke.tasks import task
 
 from deploys.errors import BoxError, PreflightError
 from deploys.gateway import OWNERS
-from tasks import show
+from tasks import passwords, show
 from tasks.fleet import enlist, finish, one_line
 from tasks.progress import HostProgress
 from tasks.remote import Host
@@ -92,18 +89,7 @@ def read_password(name: str, descriptor: int) -> str:
     Raises:
         BoxError: there is none, it is too short or too long, or cannot be typed.
     """
-    if descriptor >= 0:
-        try:
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                password = file.readline(2 * _LONGEST).decode().rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BoxError(f"--password-fd {descriptor}: {error}") from error
-    elif sys.stdin.isatty():
-        password = getpass.getpass(f"password for {name}: ")
-        if getpass.getpass("once more: ") != password:
-            raise BoxError("these are two passwords: nothing was changed")
-    else:
-        raise BoxError("there is no terminal to ask for the password on: say --password-fd")
+    password = passwords.read(f"password for {name}: ", descriptor, 2 * _LONGEST, new=True)
     if not _SHORTEST <= len(password) <= _LONGEST or not password.isprintable():
         raise BoxError(
             f"a password has {_SHORTEST} to {_LONGEST} characters, all of which can be printed"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import shlex
 import sys
 from collections.abc import Collection, Mapping
@@ -13,13 +11,14 @@ from invoke.tasks import task
 
 from deploys.errors import BoxError, DeployError, PreflightError
 from deploys.secure import SECURE
-from tasks import show
+from tasks import passwords, show
 from tasks.fleet import enlist, finish, host_of, one_line
 from tasks.progress import HostProgress
 from tasks.remote import Host
 
 _ROLES = ("worker", "director", "devel")
 _FAILED = "it failed"
+_LINE = 4096  # bytes of a password at most
 
 
 @task(
@@ -45,7 +44,7 @@ def secure(
         if role not in _ROLES or not site or not username:
             raise BoxError(f"say --role {' or '.join(_ROLES)}, --site and --username")
         host_key = host_key or _confirmed(host_of(c), site)
-        password = _password(username, site, password_fd)
+        password = passwords.read(f"password of {username} at {site}: ", password_fd, _LINE)
     words = [SECURE, f"--role={role}", f"--site={site}", f"--username={username}"]
     command = shlex.join([*words, f"--host-key={host_key}", "--password-fd=0"])
 
@@ -100,23 +99,6 @@ def _told(host: Host, command: str, stdin: bytes | None = None) -> str:
     if failed:
         raise DeployError(f"{host.name}: {line}")
     return line
-
-
-def _password(username: str, site: str, descriptor: int) -> str:
-    """An owner's password: a line of an open file, or what is typed; never on a command line.
-
-    Raises:
-        BoxError: it cannot be read.
-    """
-    if descriptor >= 0:
-        try:
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.readline(4096).decode().rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BoxError(f"--password-fd {descriptor}: {error}") from error
-    if not sys.stdin.isatty():
-        raise BoxError("there is no terminal to ask for the password on: say --password-fd")
-    return getpass.getpass(f"password of {username} at {site}: ")
 
 
 def _report(results: Mapping[str, str], _failed: Collection[str]) -> None:

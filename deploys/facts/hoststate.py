@@ -77,8 +77,8 @@ class HostState:
 
     ``uptime`` in seconds; ``clock`` is the host's own, in seconds since 1970, and ``read_at`` that
     of the machine that read it, if that is another. ``free`` and ``used`` are bytes by mount point;
-    /boot is there even if it is not mounted. A box in quarantine
-    has given up on a reset that failed each time (/usr/lib/resnap/quarantine).
+    /boot is there even if it is not mounted. A box in quarantine has given up on a reset that
+    failed each time (/usr/lib/resnap/quarantine).
     """
 
     os_id: str = ""

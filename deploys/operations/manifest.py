@@ -55,7 +55,7 @@ def manifest(
 
 def canonical(commit: str, digest: str, settings: str, system: System) -> bytes:
     """The manifest's one form: the same box gives the same bytes, so ``sha256sum`` is its hash."""
-    rows = json.loads(settings).get("stack", {})
+    told = json.loads(settings)
     body = {
         "kernels": system.kernels,
         "kimpy": system.kimpy,
@@ -63,7 +63,7 @@ def canonical(commit: str, digest: str, settings: str, system: System) -> bytes:
         "packages": system.packages,
         "project": {"commit": commit, "digest": digest},
         "python": system.python,
-        "settings": json.loads(settings),
-        "stack": provenance(rows, commit, system.packages, system.kimpy),
+        "settings": told,
+        "stack": provenance(told.get("stack", {}), commit, system.packages, system.kimpy),
     }
     return (json.dumps(body, sort_keys=True, indent=1) + "\n").encode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +17,7 @@ from deploys.facts.box import HostState, Verdict
 from deploys.gateway import OWNERS
 from tasks import fleet, gateway
 from tasks.remote import Host
+from tests.unit.descriptors import descriptor_of
 
 KEY = "SHA256:" + "k" * 43
 HOST_KEY = "SHA256:" + "h" * 43
@@ -57,11 +57,8 @@ def call(task: Any, *words: str, host: str = "gw", **flags: Any) -> None:
 @pytest.fixture
 def descriptor() -> Iterator[int]:
     """Of a pipe that a password can be read from."""
-    reading, writing = os.pipe()
-    os.write(writing, b"a long word\nand more")
-    os.close(writing)
-    yield reading
-    os.close(reading)
+    with descriptor_of(b"a long word\nand more") as reading:
+        yield reading
 
 
 def test_an_account_is_made_and_shown(
@@ -135,12 +132,8 @@ def test_no_gateway_is_asked_for_a_name_that_is_none(
     ],
 )
 def test_what_is_no_password(typed: bytes, line: str) -> None:
-    reading, writing = os.pipe()
-    os.write(writing, typed)
-    os.close(writing)
-    with pytest.raises(BoxError, match=line):
+    with descriptor_of(typed) as reading, pytest.raises(BoxError, match=line):
         gateway.read_password("ada", reading)
-    os.close(reading)
     with pytest.raises(BoxError, match="--password-fd"):
         gateway.read_password("ada", reading)
 

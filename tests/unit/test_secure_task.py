@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +17,7 @@ from deploys.secure import SECURE
 from tasks import fleet
 from tasks.remote import Host
 from tasks.secure import secure
+from tests.unit.descriptors import descriptor_of
 
 KEY = "SHA256:" + "h" * 43
 PASSWORD = "a long $(word)"
@@ -64,11 +64,8 @@ def call(host: str = "box", **flags: Any) -> None:
 
 @pytest.fixture
 def descriptor() -> Iterator[int]:
-    reading, writing = os.pipe()
-    os.write(writing, f"{PASSWORD}\nand more".encode())
-    os.close(writing)
-    yield reading
-    os.close(reading)
+    with descriptor_of(f"{PASSWORD}\nand more".encode()) as reading:
+        yield reading
 
 
 def test_the_password_goes_to_standard_input_alone(
