@@ -62,15 +62,15 @@ class Packaging:
         """Make the formats that ``progress`` names, side by side; they get their names at the end.
 
         Raises:
-            BoxError: the image is missing, none, or in use; the folder cannot be written, or has
-                another box of this version and there is no ``force``; a step failed. What the
-                folder held is as it was.
+            BoxError: the image is missing, none, or being written; the folder cannot be written,
+                or has another box of this version and there is no ``force``; a step failed. What
+                the folder held is as it was.
         """
         asked = asked_time()
         if self._out.exists() and not self._out.is_dir():
             raise PreflightError(f"{self._out} is a file: name a folder")
         image = convert.look(self._image)
-        partial.require_unused(self._image)
+        partial.require_unwritten(self._image)
         try:
             with _workshop(self._out) as work:
                 listed = catalog.read(self._catalog, self._settings.package.name)

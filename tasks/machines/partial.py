@@ -54,6 +54,24 @@ def require_unused(file: Path) -> None:
     Raises:
         BoxError: one has; the line names it.
     """
+    for entry in _opened(file):
+        _refuse(file, entry)
+
+
+def require_unwritten(file: Path) -> None:
+    """Require that no process can write a file; those that read it, as a guest whose disk lies
+    on it, may have it open.
+
+    Raises:
+        BoxError: one can; the line names it.
+    """
+    for entry in _opened(file):
+        if _mode(entry) != os.O_RDONLY:
+            _refuse(file, entry)
+
+
+def _opened(file: Path) -> Iterator[Path]:
+    """The descriptors of all processes that have a file open: /proc/PID/fd/N."""
     if not file.exists():
         return
     wanted = file.stat()
@@ -63,6 +81,20 @@ def require_unused(file: Path) -> None:
         except OSError:
             continue  # it ended, or is another user's
         if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
-            pid = entry.parts[2]
-            name = (Path("/proc") / pid / "comm").read_text().strip()
-            raise BoxError(f"{file} is in use by {name} (process {pid}): halt the guest first")
+            yield entry
+
+
+def _mode(descriptor: Path) -> int:
+    """How it was opened, by proc_pid_fdinfo(5); one that is closed by now reads nothing."""
+    try:
+        lines = (descriptor.parents[1] / "fdinfo" / descriptor.name).read_text().splitlines()
+    except OSError:
+        return os.O_RDONLY
+    [flags] = [line.removeprefix("flags:") for line in lines if line.startswith("flags:")]
+    return int(flags, base=8) & os.O_ACCMODE
+
+
+def _refuse(file: Path, descriptor: Path) -> None:
+    process = descriptor.parents[1]
+    name = (process / "comm").read_text().strip()
+    raise BoxError(f"{file} is in use by {name} (process {process.name}): halt the guest first")

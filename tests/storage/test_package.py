@@ -214,8 +214,8 @@ def test_another_box_of_the_same_version_is_refused(shelf: Path, tmp_path: Path)
         packaging(other, shelf).run()
 
 
-def test_an_image_in_use_is_refused(shelf: Path, disk: Path) -> None:
-    with disk.open("rb"), pytest.raises(BoxError, match=r"is in use by .*halt the guest first"):
+def test_an_image_that_a_guest_writes_is_refused(shelf: Path, disk: Path) -> None:
+    with disk.open("r+b"), pytest.raises(BoxError, match=r"is in use by .*halt the guest first"):
         packaging(disk, shelf, version="2").run()
 
 

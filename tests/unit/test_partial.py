@@ -44,3 +44,14 @@ def test_a_file_that_someone_has_open_is_in_use(tmp_path: Path) -> None:
         partial.require_unused(file)
     with file.open("rb"), pytest.raises(BoxError, match=r"box\.raw is in use by \S+ \(process"):
         partial.require_unused(file)
+
+
+@pytest.mark.parametrize("mode", ["r+b", "ab"])
+def test_a_file_that_someone_can_write(tmp_path: Path, mode: str) -> None:
+    file = tmp_path / "box.raw"
+    partial.require_unwritten(file)  # not there yet
+    file.touch()
+    with file.open("rb"):
+        partial.require_unwritten(file)  # a guest's disk may lie on it
+    with file.open(mode), pytest.raises(BoxError, match=r"box\.raw is in use by \S+ \(process"):
+        partial.require_unwritten(file)
