@@ -22,6 +22,9 @@ from tests.boot.box import SMALL, Box, command, flags, running
 GIB = 2**30
 # Of two guests at a time on two cores: with two each, they spin on each other's locks.
 CPUS = 1
+# What a box's roles need, on a host that happens to have it: a provision that installs it is
+# test_up_bare's, and takes minutes of emulation.
+INSTALLED = ("bubblewrap", "nftables", "rsync")
 # The longest files, in the order in which they are started: the other worker has the short ones,
 # and neither is left with a long one at the end. A file that is not here is started before them.
 _ORDER = (
@@ -63,13 +66,14 @@ def _needs_root() -> None:
 @pytest.fixture(scope="session")
 def lvm_image(shared: Path) -> image.BaseImage:
     """A host whose root is on LVM, in a VG of another name, with room to spare."""
-    return image.build(image.Recipe("lvm", disk_size=10 * GIB), shared)
+    return image.build(image.Recipe("lvm", disk_size=10 * GIB, extra=INSTALLED), shared)
 
 
 @pytest.fixture(scope="session")
 def full_image(shared: Path) -> image.BaseImage:
     """A host whose root takes all of its VG."""
-    return image.build(image.Recipe("lvm", disk_size=4 * GIB, root_size=None), shared)
+    recipe = image.Recipe("lvm", disk_size=4 * GIB, root_size=None, extra=INSTALLED)
+    return image.build(recipe, shared)
 
 
 @pytest.fixture(scope="session")

@@ -17,15 +17,14 @@ from tasks.machines import accelerator, image
 from tasks.machines.hardware import Machine
 from tasks.machines.qemu import Guest
 from tests.boot.box import DEADLINE, Box, running
-from tests.boot.conftest import CPUS, GIB
+from tests.boot.conftest import CPUS, GIB, INSTALLED
 
 OVMF = Path("/usr/share/OVMF")
 # Firmware's code and the NVRAM it comes with; the second starts only what Microsoft's keys allow.
 PLAIN = (OVMF / "OVMF_CODE_4M.fd", OVMF / "OVMF_VARS_4M.fd")
 SECURE = (OVMF / "OVMF_CODE_4M.secboot.fd", OVMF / "OVMF_VARS_4M.ms.fd")
-# What a provision installs has its own test, and takes minutes of emulation.
-PLAIN_HOST = image.Recipe(firmware="uefi", extra=(*image.SERVER, "dosfstools"))
-LVM_HOST = image.Recipe("lvm", firmware="uefi", disk_size=10 * GIB)
+PLAIN_HOST = image.Recipe(firmware="uefi", extra=(*image.SERVER, "dosfstools", *INSTALLED))
+LVM_HOST = image.Recipe("lvm", firmware="uefi", disk_size=10 * GIB, extra=INSTALLED)
 OLD_ENTRY = "efibootmgr --quiet --create --disk /dev/vda --part 1 --label debian --loader "
 REINSTALL = (
     "env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends --reinstall install "
