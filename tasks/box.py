@@ -20,6 +20,7 @@ from tasks.machines.guest import Guest, load
 from tasks.places import GUEST
 from tasks.progress import HostProgress, InterruptibleProgress, bars
 from tasks.provisioning import REFERENCE, Provision, Provisioned, Request
+from tasks.questions import confirm
 
 
 @task(
@@ -105,10 +106,7 @@ def destroy(_c: Context, force: bool = False) -> None:
     with one_line():
         guest = load(GUEST)
     if not force:
-        if not sys.stdin.isatty():
-            raise Exit("error: the guest and its data would be lost: say --force", code=1)
-        if input("The guest and its data will be lost. Go on? [y/N] ").strip().lower() != "y":
-            raise Exit("nothing was changed", code=1)
+        confirm("The guest and its data will be lost.")
     with one_line():
         guest.destroy()
     print("the guest is gone")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from tasks.machines.guest import load
 from tasks.places import GUEST
 from tasks.progress import HostProgress
 from tasks.provisioning import Provision, Provisioned, Request, expect
+from tasks.questions import confirm
 from tasks.remote import Host
 from tasks.settings import load as read_settings
 
@@ -154,11 +154,3 @@ def expect_box(host: Host) -> None:
     """Require that a host was provisioned; raises PreflightError."""
     if not host.state().is_box:
         raise PreflightError(f"{host.name} is no box yet: provision it first")
-
-
-def confirm(what: str) -> None:
-    """Ask whether to go on; Exit if not, or if nobody can be asked."""
-    if not sys.stdin.isatty():
-        raise Exit(f"error: {what} Say --force if that is meant.", code=1)
-    if input(f"{what} Go on? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise Exit("nothing was changed", code=1)

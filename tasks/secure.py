@@ -14,6 +14,7 @@ from deploys.secure import SECURE
 from tasks import passwords, show
 from tasks.fleet import enlist, finish, host_of, one_line
 from tasks.progress import HostProgress
+from tasks.questions import is_yes
 from tasks.remote import Host
 
 _ROLES = ("worker", "director", "devel")
@@ -71,7 +72,7 @@ def _confirmed(host: Host, site: str) -> str:
     finally:
         host.close()
     print(f"{host.name}: the host key of {site} is {offered}")
-    if input("Is that what its operator told you? [y/N] ").strip().lower() not in ("y", "yes"):
+    if not is_yes("Is that what its operator told you?"):
         raise BoxError("nothing was changed")
     return offered
 
