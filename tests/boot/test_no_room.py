@@ -1,7 +1,7 @@
-"""A box without any room, with a /persistent it cannot write and a clock that is off, comes up.
+"""A box without room, with a /persistent it cannot write, a clock that is off and a DNS that hangs.
 
 The golden root is full too, and so is each snapshot of it. All at once, as none of these hides
-another: each is told in the status.
+another: it comes up, and each is told in the status.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from deploys.facts.status import faults
 from tests.boot.box import Box
 
 YEARS = 10
-# All that is free, to the last block; what is taken at once is not written.
+# All that is free, to the last block and root's reserve too; nothing of it is written.
 _FILL = (
-    "cd {0} && {{ fallocate --length $(($(df --output=avail --block-size=1M . | tail -n 1) - 1))M "
-    "filler; dd if=/dev/zero of=filling bs=4k status=none; sync; }} 2>/dev/null || :"
+    "cd {0}; for size in 1G 64M 4M 256K 4K; do while "
+    "fallocate --offset $(($(stat -c %b filler || echo 0) * 512)) --length $size filler; "
+    "do :; done; done 2>/dev/null; sync"
 )
 # The machine's own clock, which is read at each boot, by RTC_SET_TIME of linux/rtc.h. systemd
 # takes back a clock that is more than 15 years ahead of its own release.
@@ -23,6 +24,12 @@ _SET_CLOCK = (
     'python3 -c \'import fcntl, struct; fcntl.ioctl(open("/dev/rtc0"), 0x4024700A, '
     'struct.pack("9i", 0, 0, 0, 1, 0, {0} - 1900, 0, 0, 0))\''
 )
+# A name server that takes each question and answers none, and something to be asked for.
+_DEAF = """cd /etc/systemd/network && mkdir -p 80-dhcp.network.d &&
+printf '[NetDev]\\nName=deaf\\nKind=dummy\\n' >deaf.netdev &&
+printf '[Match]\\nName=deaf\\n[Network]\\nAddress=192.0.2.2/24\\n' >deaf.network &&
+printf '[Network]\\nDNS=192.0.2.1\\n[DHCPv4]\\nUseDNS=no\\n' >80-dhcp.network.d/dns.conf &&
+mkdir -p /persistent/settings && echo git://git.example.org >/persistent/settings/runsetup"""
 
 
 def test_full_everywhere_and_a_clock_of_another_decade(box: Box) -> None:
@@ -31,6 +38,7 @@ def test_full_everywhere_and_a_clock_of_another_decade(box: Box) -> None:
     assert box.verdict.name == "golden"
     # golden: that its /persistent is not written holds from the next boot on
     box.succeed("sed -i '\\|/persistent|s/defaults/ro/' /etc/fstab && grep ' ro' /etc/fstab")
+    box.succeed(_DEAF)
     for target in ("/", "/boot", "/persistent"):
         box.succeed(_FILL.format(target))
         box.fail(f"dd if=/dev/zero of={target}/more bs=64k count=1 conv=fsync")
@@ -44,3 +52,13 @@ def test_full_everywhere_and_a_clock_of_another_decade(box: Box) -> None:
         assert f"{target} is full" in found
     assert "/persistent is read-only" in found
     assert "ahead of that of the machine that asks" in found
+
+
+def test_a_name_server_that_does_not_answer(box: Box) -> None:
+    """The same boot: what is asked of it ends some time, and with it the set-up."""
+    assert "192.0.2.1" in box.succeed("resolvectl dns")
+    box.succeed(
+        "timeout 400 sh -c 'until [ -e /run/provisiond/done ] || "
+        "[ -e /run/provisiond/failed ]; do sleep 1; done'"
+    )
+    assert "cannot reach git://git.example.org/" in box.state.provisiond["reason"]
