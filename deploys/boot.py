@@ -13,7 +13,7 @@ from deploys.settings import Settings, format_size
 from deploys.volume_plan import VolumePlan
 
 DEFAULTS = "/etc/default/resnap"
-_QUARANTINE = "resnap-quarantine.service"
+_SERVICES = ("resnap-quarantine.service", "resnap-pressure.service")
 
 # grub-install's default folder and entry, also when an upgrade of GRUB runs it: else it would
 # take away the old root's entry, which has the distribution's name.
@@ -26,13 +26,13 @@ _FILES = (
     "etc/systemd/system/boot-efi.mount.d",
     "etc/systemd/system/boot.mount.d",
     "etc/systemd/system/efi.mount.d",
-    f"etc/systemd/system/{_QUARANTINE}",
+    *(f"etc/systemd/system/{service}" for service in _SERVICES),
     "usr/lib/resnap",
 )
 
 
 def defaults(plan: VolumePlan, settings: Settings) -> OnboxFile:
-    """The shell variables that the initramfs script, the GRUB script and makeinitrd read."""
+    """The shell variables of the initramfs script, the GRUB script, makeinitrd and pressure."""
     values = {
         "VOLGROUP": plan.volgroup,
         "LVROOT": plan.lvroot,
@@ -40,6 +40,9 @@ def defaults(plan: VolumePlan, settings: Settings) -> OnboxFile:
         "LVSIZE": plan.lvsize,
         "CHUNKSIZE": format_size(settings.volumes.chunksize),
         "DEADLINE": str(settings.boot.deadline),
+        "WARN_PERCENT": str(settings.volumes.warn_percent),
+        "RESET_PERCENT": str(settings.volumes.reset_percent),
+        "DRAIN_SECONDS": str(settings.jobs.drain),
         "OLD_ROOT_UUID": plan.old_root_uuid,
     }
     lines = "".join(f"{name}={value}\n" for name, value in values.items())
@@ -66,7 +69,8 @@ def boot(plan: VolumePlan, settings: Settings, root: str = "") -> None:
         name="Initrds and GRUB entries", root=root, stale=bool(files.will_change)
     )
     if not root:
-        services.enabled(name=f"Enable {_QUARANTINE}", unit=_QUARANTINE)
+        for service in _SERVICES:
+            services.enabled(name=f"Enable {service}", unit=service)
 
 
 @deploy("Boot of the copied root")

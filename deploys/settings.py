@@ -69,6 +69,10 @@ class Volumes(Section):
     lvsize: LvSize = Field(
         "100%ORIGIN", description="size of the snapshot; 100%ORIGIN is one that cannot fill"
     )
+    warn_percent: int = Field(80, ge=1, le=98, description="a snapshot that full is told of")
+    reset_percent: int = Field(
+        95, ge=2, le=99, description="one that can fill, and is that full, is reset"
+    )
     chunksize: Size = Field(64 * KIB, ge=4 * KIB, le=512 * KIB)
     root_size: Size | None = Field(
         None, ge=2 * GIB, description="of the golden root; not given: what leaves room to snapshot"
@@ -76,6 +80,14 @@ class Volumes(Section):
     persistent_size: Size = Field(2 * GIB, ge=256 * MIB)
     swap_size: Size = Field(GIB, ge=64 * MIB)
     boot_size: Size = Field(512 * MIB, ge=256 * MIB)
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Volumes:
+        if self.warn_percent >= self.reset_percent:
+            raise ValueError(
+                f"warn_percent {self.warn_percent} is not below reset_percent {self.reset_percent}"
+            )
+        return self
 
 
 class Boot(Section):
@@ -102,6 +114,9 @@ class Jobs(Section):
     seconds: int = Field(3600, ge=1)
     memory: Size = Field(4 * GIB, ge=64 * MIB)
     disk: Size = Field(GIB, ge=16 * MIB, description="of all that it writes and prints")
+    drain: int = Field(
+        600, ge=0, le=86400, description="seconds it has to end when a full snapshot is to be reset"
+    )
     director: bool = Field(False, description="a gateway's: it is the pipeline's director too")
 
 

@@ -33,6 +33,7 @@ _PARTS = {
     "verdict": 'for v in fresh kept golden failed; do [ ! -e "$root/run/resnap/$v" ] || '
     '{ echo "verdict=$v"; cat "$root/run/resnap/$v"; }; done',
     "quarantine": '[ ! -e "$root/run/resnap/quarantine" ] || echo yes',
+    "overfull": 'cut -d" " -f1 "$root/persistent/log/overfull"',
     "snapshot": "dmsetup status --target snapshot",
     "sources": '"$root/usr/sbin/makeinitrd" --digest',
     "release": 'cat "$root/etc/pipeline-release"',
@@ -78,7 +79,8 @@ class HostState:
     ``uptime`` in seconds; ``clock`` is the host's own, in seconds since 1970, and ``read_at`` that
     of the machine that read it, if that is another. ``free`` and ``used`` are bytes by mount point;
     /boot is there even if it is not mounted. A box in quarantine has given up on a reset that
-    failed each time (/usr/lib/resnap/quarantine).
+    failed each time (/usr/lib/resnap/quarantine). ``overfull`` is when it reset itself, by its own
+    clock, as its snapshot had filled up (/usr/lib/resnap/pressure).
     """
 
     os_id: str = ""
@@ -96,6 +98,7 @@ class HostState:
     verdict: Verdict | None = None
     in_quarantine: bool = False
     snapshot_percent: float | None = None
+    overfull: tuple[int, ...] = ()
     sources: str = ""
     release: Mapping[str, str] = field(default_factory=dict)
     provisiond: Mapping[str, str] = field(default_factory=dict)
@@ -165,6 +168,7 @@ def parsed(output: Sequence[str]) -> HostState:
         verdict=_verdict(_assignments(parts["verdict"])),
         in_quarantine=bool(first["quarantine"]),
         snapshot_percent=_percent(parts["snapshot"], defaults),
+        overfull=tuple(int(line) for line in parts["overfull"] if line.isdecimal()),
         sources=first["sources"],
         release=_assignments(parts["release"]),
         provisiond=_assignments(parts["provisiond"]),

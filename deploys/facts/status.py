@@ -5,12 +5,14 @@ Needs nothing but Python, as deploys/facts/hoststate.py.
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 
 from deploys.facts.hoststate import HostState
 
 _FULL = 50
 _CLOCK = 600  # seconds; a fleet is asked for minutes
+_DAY = 86400
 _MODES = {"fresh": "snapshot", "kept": "snapshot", "golden": "maintenance", "failed": "failed"}
 
 
@@ -22,13 +24,13 @@ def mode(state: HostState) -> str:
 
 
 def faults(state: HostState) -> list[str]:
-    """What is wrong with a box's filesystems and its clock, a line each; the box runs on.
+    """What is wrong with a box's filesystems, snapshot and clock, a line each; the box runs on.
 
     A filesystem is full when less than a fiftieth of it is free.
     """
     if not state.is_box:
         return []
-    found = []
+    found = filling(state)
     if state.mounts and "/persistent" not in state.mounts:
         found.append("/persistent is not mounted")
     found += [f"{target} is read-only" for target, words in state.mounts.items() if "ro" in words]
@@ -41,6 +43,22 @@ def faults(state: HostState) -> list[str]:
         hours = (state.clock - state.read_at) / 3600
         how = "ahead of" if hours > 0 else "behind"
         found.append(f"the clock is {abs(hours):.1f} h {how} that of the machine that asks")
+    return found
+
+
+def filling(state: HostState) -> list[str]:
+    """That a box's snapshot fills up, or that it did within a day, a line each."""
+    found = []
+    percent = state.snapshot_percent
+    if percent is not None and percent >= int(state.defaults.get("WARN_PERCENT", 80)):
+        what_follows = ""
+        if not re.fullmatch(r"[1-9]\d\d+%ORIGIN", state.defaults.get("LVSIZE", "100%ORIGIN")):
+            what_follows = f": at {state.defaults.get('RESET_PERCENT', 95)} % the box resets"
+        found.append(f"the snapshot is {percent} % full{what_follows}")
+    if percent is None and state.in_snapshot:
+        found.append("the snapshot says no fill: it has overflowed or is not what is mounted")
+    if times := sum(0 <= state.clock - when < _DAY for when in state.overfull):
+        found.append(f"the snapshot filled up and was reset, within a day: {times}")
     return found
 
 

@@ -343,6 +343,23 @@ def test_a_service_stops_when_told_and_leaves_nothing(station: Station) -> None:
     assert list((station.settings.folders.work / "0").iterdir()) == []
 
 
+def test_a_worker_of_a_box_that_is_to_be_reset_ends_its_job_and_takes_no_other(
+    station: Station,
+) -> None:
+    drain = station.root / "drain"
+    text = station.file.read_text().replace("[folders]", f'[folders]\ndrain = "{drain}"')
+    station.file.write_text(text)
+    runner(station, f"sleep 3; {world.GOOD}")
+    for _ in range(2):
+        station.put(JOBS, body())
+    worker = station.start("worker")
+    until(lambda: station.count(JOBS, "reserved") == 1)
+    drain.touch()
+    assert worker.wait(20) == 0, station.said()
+    assert station.delivered() == [JOB.job]
+    assert (station.count(JOBS, "ready"), station.count(RESULTS, "ready")) == (1, 1)
+
+
 def test_a_service_without_a_queue_says_one_line(station: Station) -> None:
     station.kill_queue()
     for name in ("worker", "director"):

@@ -379,6 +379,7 @@ def test_a_snapshot_not_worth_keeping_is_taken_anew(box: Initramfs, status: str 
     assert box.boot() == "fresh"
     assert box.calls == [REMOVE, TAKE]
     assert box.notes["reason"] == "there was no good snapshot to keep"
+    assert box.notes.get("overflowed") == ("yes" if status else None)
 
 
 def test_maintenance_touches_nothing(box: Initramfs) -> None:

@@ -86,6 +86,12 @@ def test_an_empty_list_is_none() -> None:
         ("setup.branch=--upload-pack=x", "setting setup.branch: String should match pattern"),
         ("setup.hostname=a b", "setting setup.hostname: String should match pattern"),
         ("image.packages=lammps,$(x)", "setting image.packages.1: String should match pattern"),
+        (
+            "volumes.warn_percent=95",
+            "setting volumes: warn_percent 95 is not below reset_percent 95",
+        ),
+        ("volumes.reset_percent=100", "setting volumes.reset_percent: Input should be less than"),
+        ("jobs.drain=-1", "setting jobs.drain: Input should be greater than"),
         ("volumes=4G", "--set 'volumes=4G': write SECTION.NAME=VALUE, as volumes.lvsize=4G"),
         ("volumes.lvsize", "--set 'volumes.lvsize': write SECTION.NAME=VALUE"),
         ("=4G", "--set '=4G': write SECTION.NAME=VALUE"),

@@ -98,8 +98,8 @@ def test_nothing_that_names_somebody_is_in_it(box: StatusBox) -> None:
             [("alarm", "verdict"), ("alarm", "mode")],
         ),
         (lambda box: box.verdict("fresh", "initrd=other"), [("alarm", "initrd_matches")]),
-        (lambda box: box.fill(80), []),
-        (lambda box: box.fill(81), [("alarm", "snapshot_percent")]),
+        (lambda box: box.fill(79), []),
+        (lambda box: box.fill(80), [("alarm", "snapshot_percent")]),
         (lambda box: box.tool("dmsetup", "exit 1"), [("alarm", "snapshot_percent")]),
         (lambda box: box.verdict("golden"), [("warning", "mode")]),
         (

@@ -53,6 +53,8 @@ class Folders(Section):
     items: Path = Path("/persistent/pipeline/items")
     work: Path = Path("/var/tmp/pipeline")  # noqa: S108 - each worker makes its own folder there
     ledger: Path = Path("/persistent/pipeline/director.sqlite")
+    # no folder: where it is there, no worker takes another job (/usr/lib/resnap/pressure)
+    drain: Path = Path("/run/resnap/drain")
     # of the KIM API, as Debian lays it; a model is installed if one of these holds its name
     models: tuple[str, ...] = (
         "/usr/lib/*/kim-api/portable-models",

@@ -176,7 +176,8 @@ class Worker:
 
 
 def work(settings: Settings, sandbox: Sandbox, slot: str, stopped: Callable[[], bool]) -> None:
-    """Work until ``stopped``, on one connection.
+    """Work until ``stopped``, on one connection; or until the job is done after which none is taken
+    as the box is to be reset.
 
     Raises:
         QueueError: the connection is lost.
@@ -191,5 +192,5 @@ def work(settings: Settings, sandbox: Sandbox, slot: str, stopped: Callable[[], 
         results.properties()  # takes longer than a short job
         report.link("up")
         worker = Worker(settings, queue, sandbox, own, stopped, report)
-        while not stopped():
+        while not stopped() and not settings.folders.drain.exists():
             worker.serve(settings.queue.patience)

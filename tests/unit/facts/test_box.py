@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from deploys.facts.box import HostState, State, Verdict
-from deploys.facts.status import faults
+from deploys.facts.status import faults, filling
 
 DIGEST = "5f" * 32
 BASE = """@os
@@ -207,6 +207,29 @@ def test_what_is_wrong_with_a_box_that_runs(lines: str, expected: list[str]) -> 
 
 def test_a_host_that_is_no_box_has_no_faults() -> None:
     assert faults(read(f"{BASE}{MOUNTS.replace('/persistent', '/srv')}")) == []
+
+
+def test_a_snapshot_that_fills_up_is_a_fault() -> None:
+    snapshot = "@snapshot\nvagrant--pipeline-root_snap: 0 8388608 snapshot {}/1000 256\n"
+    assert filling(box("verdict=fresh\n", snapshot.format(799))) == []
+    assert filling(box("verdict=fresh\n", snapshot.format(800))) == ["the snapshot is 80.0 % full"]
+    small = DEFAULTS.replace("100%ORIGIN", "4G") + "WARN_PERCENT=60\nRESET_PERCENT=70\n"
+    state = read(f"{BASE}{small}@verdict\nverdict=fresh\n{snapshot.format(650)}{REST}")
+    assert filling(state) == ["the snapshot is 65.0 % full: at 70 % the box resets"]
+
+
+def test_resets_for_want_of_room_are_told_for_a_day() -> None:
+    state = box("verdict=fresh\n@overfull\n1000\n2000\nx\n90000\n@clock\n87500\n")
+    assert state.overfull == (1000, 2000, 90000)
+    assert filling(replace(state, clock=87500)) == [
+        "the snapshot filled up and was reset, within a day: 1"
+    ]
+    assert filling(replace(state, clock=500000)) == []
+
+
+def test_what_fills_up_is_among_the_faults() -> None:
+    state = box("verdict=fresh\n@overfull\n1000\n@clock\n2000\n")
+    assert faults(replace(state, read_at=None)) == filling(state) != []
 
 
 @pytest.mark.commands

@@ -24,10 +24,9 @@ from words import shown
 
 from deploys.facts import hoststate
 from deploys.facts.hoststate import HostState
-from deploys.facts.status import faults, status
+from deploys.facts.status import faults, filling, status
 
 INTERVAL = 60
-FULL_PERCENT = 80
 _LOG_LINES = 20
 _FAULTS = 10  # of reports, that are told one by one
 _DEADLINE = 45  # seconds; all that is read is small and local
@@ -107,15 +106,11 @@ def _alarms(state: HostState, page: dict[str, Any]) -> Iterable[tuple[str, str, 
     yield from _of_the_reset(state, page["verdict"]["reason"])
     if not state.initrd_matches:
         yield "alarm", "initrd_matches", "kernel and initrd do not match"
-    percent = state.snapshot_percent
-    if percent is not None and percent > FULL_PERCENT:
-        yield "alarm", "snapshot_percent", f"the snapshot is {percent} % full"
-    if percent is None and state.in_snapshot:
-        text = "the snapshot says no fill: it has overflowed or is not what is mounted"
-        yield "alarm", "snapshot_percent", text
+    full = filling(state)
+    yield from (("alarm", "snapshot_percent", fault) for fault in full)
     if state.provisiond.get("state") == "failed":
         yield "alarm", "provisiond", "provisiond failed to set the box up"
-    yield from (("alarm", "free", fault) for fault in faults(state))
+    yield from (("alarm", "free", fault) for fault in faults(state) if fault not in full)
     if page["queue"] and page["queue"]["link"] == "down":
         yield "warning", "queue", "there is no link to the queue"
 
