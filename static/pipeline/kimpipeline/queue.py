@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,10 +39,14 @@ class Reserved:
 
 
 class Queue:
-    """A connection. After a QueueError it is of no use any more; ``with`` closes it."""
+    """A connection. After a QueueError it is of no use any more; ``with`` closes it.
+
+    Threads may share it; one that waits for a message keeps the others waiting.
+    """
 
     def __init__(self, settings: Settings, *watch: str) -> None:
         self._settings = settings
+        self._lock = threading.Lock()
         where = (settings.host, settings.port)
         with _faults():
             sock = socket.create_connection(where, timeout=_ANSWER)
@@ -67,13 +72,13 @@ class Queue:
         body = message.model_dump_json().encode()
         if len(body) > self._settings.largest:
             raise MessageError(f"a message of {len(body)} bytes; {self._settings.largest} at most")
-        with _faults():
+        with self._lock, _faults():
             self._client.use(tube)
             return int(self._client.put(body, priority=priority, ttr=self._settings.ttr))
 
     def newest(self) -> int:
         """The id that was given last, which a message of no consequence finds out."""
-        with _faults():
+        with self._lock, _faults():
             self._client.use("newest")
             identifier = int(self._client.put(b"", priority=DEFAULT_PRIORITY))
             self._client.delete(identifier)
@@ -81,7 +86,7 @@ class Queue:
 
     def peek(self, identifier: int) -> bytes | None:
         """A message's body wherever it is, reserved and buried too; None if it is gone."""
-        with _faults():
+        with self._lock, _faults():
             try:
                 return bytes(self._client.peek(identifier).body)
             except greenstalk.NotFoundError:
@@ -89,7 +94,7 @@ class Queue:
 
     def reserve(self, timeout: float) -> Reserved | None:
         """The next message of the watched tubes; None if there is none within ``timeout`` s."""
-        with _faults():
+        with self._lock, _faults():
             try:
                 job = self._client.reserve(timeout=int(timeout))
             except (greenstalk.TimedOutError, greenstalk.DeadlineSoonError):
@@ -104,21 +109,21 @@ class Queue:
 
     def touch(self, reserved: Reserved) -> None:
         """Have its time to run begin anew; a LostError if it is in this hand no more."""
-        with _faults(lost=True):
+        with self._lock, _faults(lost=True):
             self._client.touch(reserved.job)
 
     def delete(self, reserved: Reserved) -> None:
-        with _faults(lost=True):
+        with self._lock, _faults(lost=True):
             self._client.delete(reserved.job)
 
     def release(self, reserved: Reserved, delay: int = 0) -> None:
         """Give it back, for any hand after ``delay`` seconds."""
-        with _faults(lost=True):
+        with self._lock, _faults(lost=True):
             self._client.release(reserved.job, priority=reserved.priority, delay=delay)
 
     def bury(self, reserved: Reserved) -> None:
         """Set it aside, until an operator kicks it."""
-        with _faults(lost=True):
+        with self._lock, _faults(lost=True):
             self._client.bury(reserved.job, priority=reserved.priority)
 
 
