@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -380,6 +381,20 @@ def test_a_service_stops_when_told_and_leaves_nothing(station: Station) -> None:
     assert worker.wait(20) == 0, station.said()
     assert station.count(JOBS, "ready") == 1
     assert list((station.settings.folders.work / "0").iterdir()) == []
+
+
+def test_a_queue_that_is_a_moment_late_is_waited_for(place: Path) -> None:
+    """As at boot, when the tunnel and the worker start side by side."""
+    with Station(place / "late", reach=20) as station:
+        station.kill_queue()
+        worker = station.start("worker")
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker.wait(3)
+        station.start_queue()
+        with station.client() as client:
+            client.use(JOBS)
+            until(lambda: client.stats_tube(JOBS)["current-waiting"] == 1)
+        assert worker.poll() is None
 
 
 def test_a_service_without_a_queue_says_one_line(station: Station) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,9 +48,8 @@ class Queue:
     def __init__(self, settings: Settings, *watch: str) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        where = (settings.host, settings.port)
         with _faults():
-            sock = socket.create_connection(where, timeout=_ANSWER)
+            sock = _connection(settings)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._client = greenstalk.Client(sock, encoding=None, watch=watch or "default")
 
@@ -125,6 +125,20 @@ class Queue:
         """Set it aside, until an operator kicks it."""
         with self._lock, _faults(lost=True):
             self._client.bury(reserved.job, priority=reserved.priority)
+
+
+def _connection(settings: Settings) -> socket.socket:
+    """Tried again for a while: at boot the tunnel may be a moment late, and a service that ends
+    for that costs more than the moment.
+    """
+    deadline = time.monotonic() + settings.reach
+    while True:
+        try:
+            return socket.create_connection((settings.host, settings.port), timeout=_ANSWER)
+        except OSError:
+            if time.monotonic() >= deadline:
+                raise
+        threading.Event().wait(0.2)
 
 
 @contextmanager
