@@ -57,6 +57,8 @@ def runner(settings: Settings) -> None:
     if settings.role == "gateway":
         services.enabled(name=f"Enable {DIRECTOR}", unit=DIRECTOR)
     if found.will_change:
+        # a worker may not write there, and its start is what a reset waits for
+        onbox.compiled(name="Compile the runner", path=HOME)
         services.taken_up(name="Take up the runner", units=(DIRECTOR, "pipeline-worker@*.service"))
 
 

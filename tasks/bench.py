@@ -34,6 +34,7 @@ from tests.bench.root import root
 from tests.bench.rows import Bench, Row
 from tests.bench.shrink import shrink
 from tests.bench.up import up
+from tests.bench.worker import worker
 
 BENCHES: Mapping[str, Bench] = {
     "build": build,
@@ -44,6 +45,7 @@ BENCHES: Mapping[str, Bench] = {
     "root": root,
     "shrink": shrink,
     "up": up,
+    "worker": worker,
 }
 
 

@@ -133,14 +133,32 @@ def owners(gateway: str, rows: Sequence[tuple[str, ...]], host_key: str) -> None
 
 
 def tube_table(gateway: str, tubes: Sequence[Tube]) -> Table:
-    """A gateway's queue; of jobs and results each who watches is a worker or a director."""
-    numbers = ("ready", "reserved", "delayed", "buried", "watched by", "ever", "done a minute")
-    heads = [Column(name, justify="right") for name in numbers]
-    table = Table("tube", *heads, title=gateway, title_justify="left")
+    """A gateway's queue, within 80 columns; below it who works on it: workers watch the jobs,
+    directors the updates.
+    """
+    numbers = ("ready", "reserved", "delayed", "buried", "ever", "done/min")
+    heads = [Column(name, justify="right", overflow="fold") for name in numbers]
+    name = Column("tube", no_wrap=True)
+    who = {tube.name: tube.watching for tube in tubes}
+    workers, directors = who.get("jobs", 0), who.get("updates", 0)
+    table = Table(
+        *(name, *heads),
+        title=gateway,
+        title_justify="left",
+        caption=f"{_many(workers, 'worker')}, {_many(directors, 'director')}",
+        caption_justify="left",
+    )
     for tube in tubes:
         rate = "" if tube.rate is None else f"{tube.rate:.0f}"
-        table.add_row(tube.name, *map(str, (*tube.counts, tube.watching, tube.total)), rate)
+        # what was buried waits for somebody
+        states = [str(count) for count in tube.counts]
+        buried = f"[red]{states[3]}[/]" if tube.counts[3] else states[3]
+        table.add_row(tube.name, *states[:3], buried, str(tube.total), rate)
     return table
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def tubes(gateway: str, found: Sequence[Tube]) -> None:

@@ -125,6 +125,17 @@ def unpacked(archive: Path, digest: str, path: str, compiled: bool = False) -> C
 
 
 @operation()
+def compiled(path: str) -> Commands:
+    """Have the box's Python compile the modules below ``path``, where it has one.
+
+    They are known by their hash: ``files`` gives all of them one and the same time.
+    """
+    _check_path(path)
+    how = "-q --invalidation-mode checked-hash"
+    yield _script(f"python3 -m compileall {how} {_quote(path)} >/dev/null || true")
+
+
+@operation()
 def linked(path: str, target: str) -> Commands:
     """Have ``path`` on the box a symbolic link to ``target``.
 

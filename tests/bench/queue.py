@@ -6,14 +6,17 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 from deploys.errors import BoxError
 from kimpipeline.errors import PipelineError
 from kimpipeline.files import scratch
 from kimpipeline.items import Repository
-from kimpipeline.messages import JOBS, RESULTS, Job
+from kimpipeline.messages import JOBS, RESULTS, Job, Result, parse
 from kimpipeline.queue import Queue
+from kimpipeline.report import Report
 from kimpipeline.sandbox import choose
 from kimpipeline.slot import Slot
 from kimpipeline.transfer import deliver
@@ -40,41 +43,90 @@ def queue(step: Step) -> list[Row]:
         shell.find(program)
     try:
         step(f"running {_TESTS * _MODELS} jobs of {_RUN:g} s")
-        overheads, transfers = _overheads()
+        measured = _overheads()
         workers = os.cpu_count() or 1
         step(f"running {_EACH} jobs of {_LONG:g} s on each of {workers} workers")
         busy = _busy(workers)
     except PipelineError as error:
         raise BoxError(str(error)) from error
     return [
-        Row("queue, a job's overhead", "ms", 1000 * median(overheads), target=_OVERHEAD),
-        Row("queue, the worst job's overhead", "ms", 1000 * max(overheads)),
-        Row("queue, an rsync of its results alone", "ms", 1000 * median(transfers)),
+        _row("a job costs its worker", median(measured.free), _OVERHEAD),
+        _row("the worst job costs its worker", max(measured.free)),
+        _row("a job, from reserve to reported", median(measured.reported), _OVERHEAD),
+        _row("an rsync of its results alone", median(measured.rsync)),
         Row("CPUs busy with jobs of 5 s", "%", 100 * busy, target=_BUSY),
     ]
 
 
-def _overheads() -> tuple[list[float], list[float]]:
-    """Seconds of a worker from a job's reserve to its report, without those of its runner; and
-    those of delivering each job's results once more, which rsync mostly spends asleep.
+def _row(what: str, seconds: float, target: Target | None = None) -> Row:
+    return Row(f"queue, {what}", "ms", 1000 * seconds, target=target)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Seconds of each job without those of its runner: from its reserve until the worker is free
+    for the next, and until it is reported; and those of delivering its results once more, which
+    rsync mostly spends asleep.
     """
+
+    free: list[float]
+    reported: list[float]
+    rsync: list[float]
+
+
+class _Clock(Report):
+    """Notes when each job was reported."""
+
+    def __init__(self) -> None:
+        super().__init__("worker")
+        self.times: list[float] = []
+
+    def job(self, text: str, *, failed: bool) -> None:
+        super().job(text, failed=failed)
+        self.times.append(time.monotonic())
+
+
+def _overheads() -> _Measured:
     with _station() as station:
-        jobs = _put(station, f"sleep {_RUN}\n{world.GOOD}", _TESTS, _MODELS)
-        settings = station.settings
-        took = []
-        with Slot(settings.folders.work, "0") as slot, Queue(settings.queue, JOBS) as connection:
-            worker = Worker(settings, connection, choose(settings), slot, lambda: False)
+        # what its runner takes is what passes within it; how it is shut in counts as overhead
+        lines = (
+            "date +%s%N >output/began",
+            f"sleep {_RUN}",
+            world.GOOD,
+            "date +%s%N >output/ended",
+        )
+        jobs = _put(station, "\n".join(lines), _TESTS, _MODELS)
+        settings, clock = station.settings, _Clock()
+        began, free = [], []
+        with (
+            Slot(settings.folders.work, "0") as slot,
+            Queue(settings.queue, JOBS) as connection,
+            Worker(settings, connection, choose(settings), slot, lambda: False, clock) as worker,
+        ):
             for _ in range(jobs):
-                began = time.monotonic()
+                began.append(time.monotonic())
                 worker.serve(0)
-                took.append(time.monotonic() - began - _RUN)
+                free.append(time.monotonic())
         _expect(station, jobs)
+        with station.client(RESULTS) as client:
+            order = [parse(Result, client.reserve(0).body).job for _ in range(jobs)]
+        own = [_own(station.results / job) for job in order]
         transfers = []
-        for job in station.delivered():
-            began = time.monotonic()
+        for job in order:
+            start = time.monotonic()
             deliver(station.results / job, f"again-{job}", settings.remote, lambda: None)
-            transfers.append(time.monotonic() - began)
-    return took, transfers
+            transfers.append(time.monotonic() - start)
+    return _Measured(
+        [end - start - ran for start, end, ran in zip(began, free, own, strict=True)],
+        [end - start - ran for start, end, ran in zip(began, clock.times, own, strict=True)],
+        transfers,
+    )
+
+
+def _own(folder: Path) -> float:
+    """The seconds of a runner, as it said itself."""
+    began, ended = (int((folder / name).read_text()) for name in ("began", "ended"))
+    return (ended - began) / 1e9
 
 
 def _busy(workers: int) -> float:

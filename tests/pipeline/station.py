@@ -1,4 +1,6 @@
-"""A whole pipeline on loopback: a real beanstalkd with its binlog, real rsync to folders."""
+"""A whole pipeline on loopback: a real beanstalkd with its binlog, real rsync to folders, or to
+what a gateway has at the other end of it.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ from typing import Self
 import greenstalk
 
 from kimpipeline.settings import Settings, load
+from tests.pipeline.far_end import FarEnd
 
 PACKAGE = Path(__file__).parents[2] / "static/pipeline"
 # The services as a box starts them, but for the script that pip would make.
@@ -39,13 +42,26 @@ def _free_port() -> int:
 class Station:
     """Folders for each role, the queue, and the services that a test starts; all end with it."""
 
-    def __init__(self, root: Path, ttr: int = 30, limits: str = "seconds = 20") -> None:
+    def __init__(
+        self,
+        root: Path,
+        ttr: int = 30,
+        limits: str = "seconds = 20",
+        *,
+        reach: float = 0,
+        far: bool = False,
+    ) -> None:
         self.root = root
         self.items = root / "gateway/items"
         self.results = root / "gateway/results"
         self.models = root / "models"
         for folder in (self.items, self.results, self.models, root / "binlog"):
             folder.mkdir(parents=True)
+        self.far = FarEnd(root / "gateway") if far else None
+        places = f'items = "{self.items}/"\nresults = "{self.results}/"'
+        if self.far:
+            self.results = self.far.results
+            places = f'items = "gateway:"\nresults = "gateway:"\nssh = ["{self.far.ssh}"]'
         self.port = _free_port()
         self.file = root / "pipeline.toml"
         self.file.write_text(
@@ -55,9 +71,9 @@ class Station:
             port = {self.port}
             ttr = {ttr}
             patience = 1
+            reach = {reach}
             [remote]
-            items = "{self.items}/"
-            results = "{self.results}/"
+            {places}
             timeout = 10
             [folders]
             items = "{root}/worker/items"
@@ -102,6 +118,13 @@ class Station:
         argv = [program, *where, "-b", str(self.root / "binlog"), "-z", "10000000"]
         self._queue = subprocess.Popen(argv, stdout=self.log, stderr=self.log)
         until(self._answers)
+
+    def cut_gateway(self) -> None:
+        """Its power goes, at this instant, and comes again."""
+        assert self.far
+        with self.far.cut():
+            self.kill_queue()
+            self.start_queue()
 
     def kill_queue(self) -> None:
         assert self._queue

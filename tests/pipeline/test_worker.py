@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,8 +45,11 @@ def serve(station: Station, sandbox: Sandbox) -> Iterator[Serve]:
         for body in bodies:
             station.put(JOBS, body)
         settings = settings or station.settings
-        with Slot(settings.folders.work, "0") as slot, Queue(settings.queue, JOBS) as queue:
-            worker = Worker(settings, queue, sandbox, slot, stopped)
+        with (
+            Slot(settings.folders.work, "0") as slot,
+            Queue(settings.queue, JOBS) as queue,
+            Worker(settings, queue, sandbox, slot, stopped) as worker,
+        ):
             while worker.serve(0):
                 pass
 
@@ -82,6 +86,38 @@ def test_a_job_is_fetched_run_delivered_and_reported(station: Station, serve: Se
     assert fetched.names() == sorted([world.DRIVER, world.MODEL, world.TEST])
     assert station.count(JOBS, "ready") == station.count(JOBS, "buried") == 0
     assert list((station.settings.folders.work / "0").iterdir()) == []
+
+
+def own_rsync(station: Station, lines: str) -> Settings:
+    """Settings of a worker that has all items, and delivers by these lines of shell."""
+    world.program(station.root / "rsync", lines)
+    values = {"items": None, "rsync": str(station.root / "rsync"), "timeout": 20}
+    settings = station.settings
+    folders = settings.folders.model_copy(update={"items": station.items})
+    remote = settings.remote.model_copy(update=values)
+    return settings.model_copy(update={"folders": folders, "remote": remote})
+
+
+def test_the_next_job_runs_while_results_are_on_their_way(station: Station, serve: Serve) -> None:
+    second = "Second_fcc_Al__TE_000000000909_000"
+    world.make_test(station.items, f"echo second; {world.GOOD}", second)
+    items = (world.DRIVER,)
+    other = Job(job=job_id(second, world.MODEL, items), test=second, model=world.MODEL, items=items)
+    said = f"{station.settings.folders.work}/0/*/*/pipeline.stdout"
+    lines = f'until grep -qs second {said}; do sleep 0.05; done; exec rsync "$@"'
+    serve(body(), body(other), settings=own_rsync(station, lines))
+    reported = [parse(Result, each).job for each in station.bodies(RESULTS)]
+    assert reported == [JOB.job, other.job]
+    assert station.delivered() == sorted(reported)
+
+
+def test_results_on_their_way_are_given_up_by_one_who_stops(station: Station, serve: Serve) -> None:
+    began = station.root / "began"
+    settings = own_rsync(station, f"touch {began}; exec sleep 60")
+    with pytest.raises(Stopped):
+        serve(body(), settings=settings, stopped=began.exists)
+    assert station.count(JOBS, "ready") == 1
+    assert station.bodies(RESULTS) == station.bodies(ERRORS) == []
 
 
 def test_a_failed_job_is_delivered_reported_and_buried(station: Station, serve: Serve) -> None:
@@ -180,8 +216,12 @@ def test_a_long_job_stays_with_its_worker(place: Path, sandbox: Sandbox) -> None
         world.repository(station.items, f"echo x; sleep 5; {world.GOOD}")
         station.put(JOBS, body())
         settings = station.settings
-        with Slot(settings.folders.work, "0") as slot, Queue(settings.queue, JOBS) as queue:
-            Worker(settings, queue, sandbox, slot, lambda: False).serve(0)
+        with (
+            Slot(settings.folders.work, "0") as slot,
+            Queue(settings.queue, JOBS) as queue,
+            Worker(settings, queue, sandbox, slot, lambda: False) as worker,
+        ):
+            worker.serve(0)
         assert station.delivered() == [JOB.job]
         assert station.count(JOBS, "ready") == 0
 
@@ -358,6 +398,20 @@ def test_a_worker_of_a_box_that_is_to_be_reset_ends_its_job_and_takes_no_other(
     assert worker.wait(20) == 0, station.said()
     assert station.delivered() == [JOB.job]
     assert (station.count(JOBS, "ready"), station.count(RESULTS, "ready")) == (1, 1)
+
+
+def test_a_queue_that_is_a_moment_late_is_waited_for(place: Path) -> None:
+    """As at boot, when the tunnel and the worker start side by side."""
+    with Station(place / "late", reach=20) as station:
+        station.kill_queue()
+        worker = station.start("worker")
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker.wait(3)
+        station.start_queue()
+        with station.client() as client:
+            client.use(JOBS)
+            until(lambda: client.stats_tube(JOBS)["current-waiting"] == 1)
+        assert worker.poll() is None
 
 
 def test_a_service_without_a_queue_says_one_line(station: Station) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +107,30 @@ def test_archives_are_switched_whole(apply: Any, tmp_path: Path) -> None:
     assert (path / "module.py").read_text() == "x=1\n"
     assert (path / "__pycache__").is_dir()
     assert sorted(found.name for found in path.parent.iterdir()) == ["python", f"python-{'b' * 16}"]
+
+
+@real
+def test_what_was_compiled_is_not_taken_for_a_file_that_came_later(
+    apply: Any, tmp_path: Path
+) -> None:
+    """Of the same size and time, as when the power goes before it is compiled anew."""
+    folder = tmp_path / "a box"
+
+    def said(word: str) -> str:
+        source = OnboxFile(f"print('{word}')\n".encode())
+        apply(lambda: onbox.files(name="f", sources={f"{folder}/module.py": source}))
+        argv = ["python3", "-c", "import module"]
+        done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    assert said("one") == "one"
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+    assert apply(lambda: onbox.compiled(name="c", path=str(folder)))
+    (made,) = (folder / "__pycache__").iterdir()
+    before = made.read_bytes()
+    assert said("one") == "one"
+    assert made.read_bytes() == before
+    assert said("two") == "two"
 
 
 def test_tree_takes_modes_from_the_files(tmp_path: Path) -> None:

@@ -77,10 +77,10 @@ class Box:
         _run("git", *identity, "commit", "-qm", version, cwd=self.repository)
         return _run("git", "rev-parse", "HEAD", cwd=self.repository).stdout.strip()
 
-    def runsetup(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def runsetup(self, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["sh", RUNSETUP, *arguments],
-            env={**os.environ, "PIPELINE_ROOT": str(self.root)},
+            env={**os.environ, "PIPELINE_ROOT": str(self.root), **extra},
             capture_output=True,
             text=True,
             timeout=60,
@@ -96,6 +96,22 @@ def box(tmp_path: Path) -> Box:
     (box.root / "opt/pipeline/python").mkdir(parents=True)
     _project(box.root / "opt/pipeline/setup", "bundled")
     return box
+
+
+def test_the_network_is_awaited_where_one_is_needed(box: Box) -> None:
+    """By a systemd that runs; one that has no network, or hangs, keeps nothing from going on."""
+    (box.root / "run/systemd/system").mkdir(parents=True)
+    bin_folder = box.root / "bin"
+    bin_folder.mkdir()
+    (bin_folder / "systemctl").write_text(f'#!/bin/sh\necho "$@" >>{box.root}/asked\nexit 1\n')
+    (bin_folder / "systemctl").chmod(0o755)
+    box.publish("one")
+    path = f"{bin_folder}:{os.environ['PATH']}"
+    assert box.runsetup(str(box.server), PATH=path).returncode == 0
+    assert not (box.root / "asked").exists()
+    assert box.runsetup("git://127.0.0.1:1/none", PATH=path).returncode == 0
+    assert (box.root / "asked").read_text() == "start network-online.target\n"
+    assert box.applied == ["one", "one"]
 
 
 def test_applies_the_branch_and_remembers(box: Box) -> None:

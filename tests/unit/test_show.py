@@ -177,3 +177,16 @@ def test_a_box_without_kimpy_is_told_why(capsys: pytest.CaptureFixture[str]) -> 
     show.provisioned({"a": Provisioned(True, FRESH, why), "b": Provisioned(True, FRESH)})
     lines = [line for line in capsys.readouterr().out.splitlines() if "kimpy" in line]
     assert lines == [f"a: kimpy is left out: {why}"]
+
+
+def test_a_queue_fits_a_terminal_and_says_who_works(
+    capsys: pytest.CaptureFixture[str], columns: int
+) -> None:
+    jobs = show.Tube("jobs", (120_000, 2, 0, 31), watching=2, total=1_000_000, rate=1199.6)
+    show.tubes("gw", [show.Tube("updates", watching=1), jobs])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].strip() == "2 workers, 1 director"
+    (row,) = (line.replace("│", " ").split() for line in lines if "jobs" in line)
+    assert row == ["jobs", "120000", "2", "0", "31", "1000000", "1200"]
+    assert "reserved" in lines[2]
+    assert max(map(len, lines)) <= columns

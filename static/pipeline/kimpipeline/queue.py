@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,13 +40,16 @@ class Reserved:
 
 
 class Queue:
-    """A connection. After a QueueError it is of no use any more; ``with`` closes it."""
+    """A connection. After a QueueError it is of no use any more; ``with`` closes it.
+
+    Threads may share it; one that waits for a message keeps the others waiting.
+    """
 
     def __init__(self, settings: Settings, *watch: str) -> None:
         self._settings = settings
-        where = (settings.host, settings.port)
+        self._lock = threading.Lock()
         with _faults():
-            sock = socket.create_connection(where, timeout=_ANSWER)
+            sock = _connection(settings)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._client = greenstalk.Client(sock, encoding=None, watch=watch or "default")
 
@@ -67,13 +72,13 @@ class Queue:
         body = message.model_dump_json().encode()
         if len(body) > self._settings.largest:
             raise MessageError(f"a message of {len(body)} bytes; {self._settings.largest} at most")
-        with _faults():
+        with self._lock, _faults():
             self._client.use(tube)
             return int(self._client.put(body, priority=priority, ttr=self._settings.ttr))
 
     def newest(self) -> int:
         """The id that was given last, which a message of no consequence finds out."""
-        with _faults():
+        with self._lock, _faults():
             self._client.use("newest")
             identifier = int(self._client.put(b"", priority=DEFAULT_PRIORITY))
             self._client.delete(identifier)
@@ -81,7 +86,7 @@ class Queue:
 
     def peek(self, identifier: int) -> bytes | None:
         """A message's body wherever it is, reserved and buried too; None if it is gone."""
-        with _faults():
+        with self._lock, _faults():
             try:
                 return bytes(self._client.peek(identifier).body)
             except greenstalk.NotFoundError:
@@ -89,7 +94,7 @@ class Queue:
 
     def reserve(self, timeout: float) -> Reserved | None:
         """The next message of the watched tubes; None if there is none within ``timeout`` s."""
-        with _faults():
+        with self._lock, _faults():
             try:
                 job = self._client.reserve(timeout=int(timeout))
             except (greenstalk.TimedOutError, greenstalk.DeadlineSoonError):
@@ -104,22 +109,36 @@ class Queue:
 
     def touch(self, reserved: Reserved) -> None:
         """Have its time to run begin anew; a LostError if it is in this hand no more."""
-        with _faults(lost=True):
+        with self._lock, _faults(lost=True):
             self._client.touch(reserved.job)
 
     def delete(self, reserved: Reserved) -> None:
-        with _faults(lost=True):
+        with self._lock, _faults(lost=True):
             self._client.delete(reserved.job)
 
     def release(self, reserved: Reserved, delay: int = 0) -> None:
         """Give it back, for any hand after ``delay`` seconds."""
-        with _faults(lost=True):
+        with self._lock, _faults(lost=True):
             self._client.release(reserved.job, priority=reserved.priority, delay=delay)
 
     def bury(self, reserved: Reserved) -> None:
         """Set it aside, until an operator kicks it."""
-        with _faults(lost=True):
+        with self._lock, _faults(lost=True):
             self._client.bury(reserved.job, priority=reserved.priority)
+
+
+def _connection(settings: Settings) -> socket.socket:
+    """Tried again for a while: at boot the tunnel may be a moment late, and a service that ends
+    for that costs more than the moment.
+    """
+    deadline = time.monotonic() + settings.reach
+    while True:
+        try:
+            return socket.create_connection((settings.host, settings.port), timeout=_ANSWER)
+        except OSError:
+            if time.monotonic() >= deadline:
+                raise
+        threading.Event().wait(0.2)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -24,6 +25,7 @@ class Report:
     def __init__(self, role: Literal["director", "worker"]) -> None:
         self._folder = os.environ.get("RUNTIME_DIRECTORY", "")
         self._content: dict[str, Any] = {"role": role}
+        self._lock = threading.Lock()
         self._log: deque[dict[str, object]] = deque(maxlen=_LINES)
         self.link("down")
 
@@ -40,12 +42,13 @@ class Report:
 
     def job(self, text: str, *, failed: bool) -> None:
         """A job has ended, of which this is to be said."""
-        jobs = self._content.setdefault("jobs", {"done": 0, "failed": 0})
-        jobs["failed" if failed else "done"] += 1
         level = "warning" if failed else "info"
         line = {"time": int(time.time()), "level": level, "text": text[:_LONGEST]}
-        self._log.append(line)
-        self._write()
+        with self._lock:  # one job may end while another's results arrive
+            jobs = self._content.setdefault("jobs", {"done": 0, "failed": 0})
+            jobs["failed" if failed else "done"] += 1
+            self._log.append(line)
+            self._write()
 
     def _write(self) -> None:
         if not self._folder:

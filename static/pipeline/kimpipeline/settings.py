@@ -33,6 +33,7 @@ class Queue(Section):
     port: int = Field(14177, ge=1, le=65535)
     ttr: int = Field(120, ge=3, le=3600, description="seconds after which silence frees a job")
     largest: int = Field(60_000, ge=60_000, description="bytes of a message; see beanstalkd's -z")
+    reach: float = Field(10, ge=0, description="s in which a service tries to reach it")
     patience: int = Field(2, ge=1, description="s that a service waits before it looks around")
     lives: int = Field(3, ge=1, description="workers that a job may end before it is buried")
 

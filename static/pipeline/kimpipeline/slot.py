@@ -50,17 +50,18 @@ class Slot:
         self.clear()
         os.close(self._lock)
 
-    def folder(self, job: str) -> Path:
-        """An empty folder for a job's run."""
-        self.clear()
+    def folder(self, job: str, beside: str = "") -> Path:
+        """An empty folder for a job's run; of the others only ``beside``'s stays."""
+        self.clear(beside)
         folder = self._root / job
         folder.mkdir()
         return folder
 
-    def clear(self) -> None:
-        """Remove what the last job left."""
+    def clear(self, but: str = "") -> None:
+        """Remove what the last jobs left, but for one."""
         for path in self._root.iterdir():
-            remove(path)
+            if path.name != but:
+                remove(path)
 
     def lost(self, job: str) -> str:
         """What the job said on this machine when its workers died; empty if it was never here."""

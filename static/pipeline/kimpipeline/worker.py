@@ -1,7 +1,8 @@
-"""A worker: takes a job, runs it, delivers what came of it, says so; one at a time.
+"""A worker: takes a job, runs it, delivers what came of it, says so; runs one at a time.
 
-A job stays on the queue until all of that is done, so one whose worker is gone is another's. Then
-it runs again, and its results, named by the job, take the place of what the first one delivered.
+A delivery takes as long as the way to the gateway, and keeps no processor busy: the next job runs
+meanwhile. A job stays on the queue until it is reported, so one whose worker is gone is another's.
+Then it runs again, and its results, named by the job, take the place of what the first delivered.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import logging
 import platform
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Self
 
 from kimpipeline import pair as pairs
 from kimpipeline import results
@@ -23,6 +26,7 @@ from kimpipeline.errors import (
     SandboxError,
     TransferError,
 )
+from kimpipeline.files import remove
 from kimpipeline.items import Repository
 from kimpipeline.matching import make_pair
 from kimpipeline.messages import ERRORS, JOBS, LOG, RESULTS, Failure, Job, Result, parse
@@ -44,7 +48,10 @@ class Stopped(PipelineError):  # noqa: N818 - what was asked for; not a fault
 
 
 class Worker:
-    """Works on one connection, in one slot of this machine."""
+    """Works on one connection, in one slot of this machine.
+
+    At the end of a ``with`` what is on its way has arrived; or, after a fault, is given up.
+    """
 
     def __init__(
         self,
@@ -63,21 +70,55 @@ class Worker:
         self._stopped = stopped
         self._items = Repository(settings.folders.items)
         self._name = f"{platform.node()}/{slot.name}"
+        self._courier = ThreadPoolExecutor(1)
+        self._sent: Future[None] | None = None
+        self._sent_job = ""
+        self._over = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._over = kind is not None
+        # of two faults the first is told
+        with self._courier, suppress(PipelineError) if kind else nullcontext():
+            self.settle(lambda: None)
 
     def serve(self, timeout: float) -> bool:
-        """Take one job, if there is one within ``timeout`` seconds, and see it through.
+        """Take one job, if one is there within ``timeout`` seconds; run it, send what comes of it.
 
         Raises:
             QueueError: the connection is of no use any more.
             SandboxError: this machine cannot run jobs; the job was given back.
             Stopped: likewise, as the worker is to stop.
         """
-        reserved = self._queue.reserve(timeout)
+        # who waits for a job keeps the connection from the one that is on its way
+        reserved = self._queue.reserve(0 if self._sent else timeout)
         if reserved is None:
+            return self.settle(self._look)
+        with self._holding(reserved):
+            self._attend(reserved, self._beat(reserved))
+        return True
+
+    def settle(self, beat: Callable[[], None]) -> bool:
+        """Wait until the results that are on their way are reported; False if there are none.
+
+        Raises:
+            QueueError: they are not; so, too, Stopped.
+        """
+        if self._sent is None:
             return False
-        beat = self._beat(reserved)
+        while not wait([self._sent], 1.0).done:
+            beat()
+        sent, self._sent = self._sent, None
+        sent.result()
+        return True
+
+    @contextmanager
+    def _holding(self, reserved: Reserved) -> Iterator[None]:
+        """Give a job back that could not be seen through."""
         try:
-            self._attend(reserved, beat)
+            yield
         except LostError as error:
             log.warning("%d: %s", reserved.id, error)
         except TransferError as error:
@@ -89,7 +130,6 @@ class Worker:
         except Stopped:
             self._queue.release(reserved)
             raise
-        return True
 
     def _attend(self, reserved: Reserved, beat: Callable[[], None]) -> None:
         try:
@@ -110,20 +150,30 @@ class Worker:
             self._fail(reserved, job, str(error), "")
             return
         log.info("%s: %s after %.1f s", job.job, outcome.fault or "good", outcome.seconds)
-        self._deliver(outcome, job, beat)
-        if outcome.fault:
-            self._fail(reserved, job, outcome.fault, tail(outcome.folder))
-        else:
-            self._succeed(reserved, job, outcome)
-        self._slot.clear()
+        self.settle(beat)
+        self._sent_job = job.job
+        self._sent = self._courier.submit(self._conclude, reserved, job, outcome)
+
+    def _conclude(self, reserved: Reserved, job: Job, outcome: Outcome) -> None:
+        """Deliver and report; on a thread of its own."""
+        with self._holding(reserved):
+            self._deliver(outcome, job, self._beat(reserved))
+            if outcome.fault:
+                self._fail(reserved, job, outcome.fault, tail(outcome.folder))
+            else:
+                self._succeed(reserved, job, outcome)
+        remove(outcome.folder.parent)
 
     def _run(self, job: Job, beat: Callable[[], None]) -> Outcome:
+        if self._sent_job == job.job:  # it was lost on its way, and comes again
+            self.settle(beat)
         for kimid in (job.test, job.model, *job.items):
             fetch(kimid, self._items, self._settings.remote, beat)
         pair = make_pair(self._items, job.test, job.model)
         if pair.id != job.job:
             raise ItemError("the items need others than the job says")
-        folder = self._slot.folder(job.job)
+        on_its_way = self._sent_job if self._sent and not self._sent.done() else ""
+        folder = self._slot.folder(job.job, on_its_way)
         return pairs.run(pair, folder, self._sandbox, self._settings.limits, beat, job.given)
 
     def _deliver(self, outcome: Outcome, job: Job, beat: Callable[[], None]) -> None:
@@ -166,13 +216,16 @@ class Worker:
 
         def beat() -> None:
             nonlocal last
-            if self._stopped():
-                raise Stopped("told to stop")
+            self._look()
             if time.monotonic() - last >= every:
                 self._queue.touch(reserved)
                 last = time.monotonic()
 
         return beat
+
+    def _look(self) -> None:
+        if self._stopped() or self._over:
+            raise Stopped("told to stop")
 
 
 def work(settings: Settings, sandbox: Sandbox, slot: str, stopped: Callable[[], bool]) -> None:
@@ -191,6 +244,6 @@ def work(settings: Settings, sandbox: Sandbox, slot: str, stopped: Callable[[], 
     ):
         results.properties()  # takes longer than a short job
         report.link("up")
-        worker = Worker(settings, queue, sandbox, own, stopped, report)
-        while not stopped() and not settings.folders.drain.exists():
-            worker.serve(settings.queue.patience)
+        with Worker(settings, queue, sandbox, own, stopped, report) as worker:
+            while not stopped() and not settings.folders.drain.exists():
+                worker.serve(settings.queue.patience)

@@ -1,0 +1,108 @@
+"""How long after power-on a worker asks for its first job, beside a login prompt without a role."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from deploys.errors import BoxError
+from deploys.settings import Settings
+from tasks.fleet import connected
+from tasks.machines import accelerator, boxdisk, convert, credentials, image
+from tasks.machines.hardware import Machine
+from tasks.machines.qemu import Guest
+from tasks.places import BOX, STATE
+from tasks.remote import Host
+from tests.bench.rows import Row, Step, Target
+from tests.bench.site import Site, site
+
+_TARGET = Target(high=1.15)
+_BOOTS = 2  # of each kind
+_HERE = "10.0.2.2"  # this machine, as a guest of QEMU's user network sees it
+_KEYS, _ROLE = "/persistent/pipeline/ssh", "/persistent/settings/runsecure"
+
+
+def worker(step: Step) -> list[Row]:
+    """Seconds from a reset to the first reserve, beside those to the prompt on the console.
+
+    One box, in a guest of the bench's own, first without a role.
+
+    Raises:
+        BoxError: there is no image of box.build, or the box did not come back.
+    """
+    convert.look(BOX)
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-worker-", dir="/var/tmp") as name,
+        site(_HERE) as gateway,
+    ):
+        folder = Path(name)
+        with _box(folder) as guest:
+            host = connected(guest)
+            step("booting the box")
+            host.wait(Settings().boot.reboot_deadline)
+            prompts = [
+                _boot(
+                    guest,
+                    step,
+                    "the login prompt",
+                    lambda since: guest.console.says("login:", since),
+                )
+                for _ in range(_BOOTS)
+            ]
+            host.wait(Settings().boot.reboot_deadline)
+            step("making it a worker")
+            _make_worker(host, gateway)
+            host.close()
+            # the first one also writes the boot menu of a box that is shut off
+            reserves = [
+                _boot(guest, step, "the first reserve", lambda _: gateway.waiting() > 0)
+                for _ in range(1 + _BOOTS)
+            ][1:]
+    what = f"power-on to the first reserve, by that to a login prompt, on {guest.accelerator}"
+    return [Row(what, "s", median(reserves), median(prompts), _TARGET)]
+
+
+def _box(folder: Path) -> Guest:
+    settings = Settings()
+    identity, given = credentials.make(folder, settings.image.user, folder / "id_ed25519")
+    boxdisk.read_kernel(BOX, folder / "vmlinuz")
+    machine = Machine(
+        name="bench",
+        disks=(image.overlay(BOX, folder / "root.qcow2"),),
+        credentials=given,
+        memory=settings.guest.memory,
+        cpus=settings.guest.cpus,
+    )
+    return Guest.start(folder, machine, identity, accelerator.choose(folder / "vmlinuz", STATE))
+
+
+def _make_worker(host: Host, gateway: Site) -> None:
+    """What ``secure`` leaves behind."""
+    host.run(f"install -d -m 0700 {_KEYS} && mkdir -p {Path(_ROLE).parent}")
+    for name, text in gateway.files.items():
+        host.run(f"umask 077; cat >{_KEYS}/{name}", stdin=text.encode())
+    told = shlex.quote(f"worker\n{_HERE}\nbench\n")
+    host.run(f"printf {told} >{_ROLE} && sync")
+
+
+def _boot(guest: Guest, step: Step, what: str, there: Callable[[int], bool]) -> float:
+    """Press reset; the seconds until something is there, told where the console had been."""
+    step(f"resetting, until {what}")
+    since, began = guest.console.size, time.monotonic()
+    guest.reset()
+    tries = Retrying(
+        retry=retry_if_result(lambda found: not found),
+        stop=stop_after_delay(Settings().boot.reboot_deadline),
+        wait=wait_fixed(0.1),
+    )
+    try:
+        tries(lambda: there(since))
+    except RetryError as error:
+        raise BoxError(f"{what} did not come: {guest.console.tail()}") from error
+    return time.monotonic() - began
