@@ -34,6 +34,9 @@ _PARTS = {
     '{ echo "verdict=$v"; cat "$root/run/resnap/$v"; }; done',
     "quarantine": '[ ! -e "$root/run/resnap/quarantine" ] || echo yes',
     "snapshot": "dmsetup status --target snapshot",
+    # makeinitrd asks the same: dracut's core may be there beside initramfs-tools
+    "initrds": 'if [ -x "$root/usr/sbin/update-initramfs" ]; then echo initramfs-tools; '
+    'elif [ -x "$root/usr/bin/dracut" ]; then echo dracut; fi',
     "sources": '"$root/usr/sbin/makeinitrd" --digest',
     "release": 'cat "$root/etc/pipeline-release"',
     "provisiond": 'for s in done failed; do [ ! -e "$root/run/provisiond/$s" ] || '
@@ -77,8 +80,9 @@ class HostState:
 
     ``uptime`` in seconds; ``clock`` is the host's own, in seconds since 1970, and ``read_at`` that
     of the machine that read it, if that is another. ``free`` and ``used`` are bytes by mount point;
-    /boot is there even if it is not mounted. A box in quarantine has given up on a reset that
-    failed each time (/usr/lib/resnap/quarantine).
+    /boot is there even if it is not mounted. ``initrds`` is what makes the initrds: initramfs-tools
+    or dracut. A box in quarantine has given up on a reset that failed each time
+    (/usr/lib/resnap/quarantine).
     """
 
     os_id: str = ""
@@ -96,6 +100,7 @@ class HostState:
     verdict: Verdict | None = None
     in_quarantine: bool = False
     snapshot_percent: float | None = None
+    initrds: str = ""
     sources: str = ""
     release: Mapping[str, str] = field(default_factory=dict)
     provisiond: Mapping[str, str] = field(default_factory=dict)
@@ -165,6 +170,7 @@ def parsed(output: Sequence[str]) -> HostState:
         verdict=_verdict(_assignments(parts["verdict"])),
         in_quarantine=bool(first["quarantine"]),
         snapshot_percent=_percent(parts["snapshot"], defaults),
+        initrds=first["initrds"],
         sources=first["sources"],
         release=_assignments(parts["release"]),
         provisiond=_assignments(parts["provisiond"]),
