@@ -42,6 +42,7 @@ _ORDER = (
     "test_vagrant.py",
     "test_provisiond.py",
     "test_hopeless.py",
+    "test_dracut.py",
     "test_late_disk.py",
     "test_login.py",
     "test_secure.py",
