@@ -20,6 +20,7 @@ _SERVICES = ("resnap-quarantine.service", "resnap-pressure.service")
 _LOADER = f"GRUB_DISTRIBUTOR={LOADER}\n"
 _FILES = (
     "etc/default/grub.d/resnap.cfg",
+    "etc/dracut.conf.d",
     "etc/grub.d/09_resnap",
     "etc/initramfs-tools",
     "etc/kernel",
@@ -27,6 +28,7 @@ _FILES = (
     "etc/systemd/system/boot.mount.d",
     "etc/systemd/system/efi.mount.d",
     *(f"etc/systemd/system/{service}" for service in _SERVICES),
+    "usr/lib/dracut",
     "usr/lib/resnap",
 )
 

@@ -12,7 +12,7 @@ from deploys.settings import Settings
 from deploys.survey import read_survey
 from deploys.volume_plan import Kind, VolumePlan
 
-# The systems whose initramfs-tools path is known, and the Python that each has as python3.
+# The systems whose way to boot is known, and the Python that each has as python3.
 SYSTEMS = {
     ("debian", "12"): "3.11",
     ("debian", "13"): "3.13",
@@ -44,6 +44,8 @@ def check(
         known = ", ".join(f"{name.capitalize()} {version}" for name, version in SYSTEMS)
         system = f"{state.os_id} {state.os_version}".strip() or "an unknown system"
         raise PreflightError(f"the host runs {system}; a box can be {known}")
+    if not state.initrds:
+        raise PreflightError("the host has neither initramfs-tools nor dracut to make initrds with")
     plan = plan_volumes(read_survey(session.fact, device), settings.volumes, force=force)
     if plan.kind is Kind.BOX:
         # What only the first provision could see.

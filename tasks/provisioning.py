@@ -81,7 +81,9 @@ class Provision:
             BoxError: the host is not fit.
         """
         found = self._preflight(build=False)
-        rows = [] if found.plan.kind is Kind.BOX else found.plan.rows()
+        rows: list[tuple[str, str, str]] = []
+        if found.plan.kind is not Kind.BOX:
+            rows += [*found.plan.rows(), ("make", "initrds", f"with {found.state.initrds}")]
         if self._request.reclaim:
             rows.append(("reclaim", found.state.defaults["OLD_ROOT_UUID"], "erased"))
         rows += [("change", name, "") for name in self._pending(found)]

@@ -35,6 +35,9 @@ _PARTS = {
     "quarantine": '[ ! -e "$root/run/resnap/quarantine" ] || echo yes',
     "overfull": 'cut -d" " -f1 "$root/persistent/log/overfull"',
     "snapshot": "dmsetup status --target snapshot",
+    # makeinitrd asks the same: dracut's core may be there beside initramfs-tools
+    "initrds": 'if [ -x "$root/usr/sbin/update-initramfs" ]; then echo initramfs-tools; '
+    'elif [ -x "$root/usr/bin/dracut" ]; then echo dracut; fi',
     "sources": '"$root/usr/sbin/makeinitrd" --digest',
     "release": 'cat "$root/etc/pipeline-release"',
     "provisiond": 'for s in done failed; do [ ! -e "$root/run/provisiond/$s" ] || '
@@ -78,9 +81,10 @@ class HostState:
 
     ``uptime`` in seconds; ``clock`` is the host's own, in seconds since 1970, and ``read_at`` that
     of the machine that read it, if that is another. ``free`` and ``used`` are bytes by mount point;
-    /boot is there even if it is not mounted. A box in quarantine has given up on a reset that
-    failed each time (/usr/lib/resnap/quarantine). ``overfull`` is when it reset itself, by its own
-    clock, as its snapshot had filled up (/usr/lib/resnap/pressure).
+    /boot is there even if it is not mounted. ``initrds`` is what makes the initrds: initramfs-tools
+    or dracut. A box in quarantine has given up on a reset that failed each time
+    (/usr/lib/resnap/quarantine). ``overfull`` is when it reset itself, by its own clock, as its
+    snapshot had filled up (/usr/lib/resnap/pressure).
     """
 
     os_id: str = ""
@@ -99,6 +103,7 @@ class HostState:
     in_quarantine: bool = False
     snapshot_percent: float | None = None
     overfull: tuple[int, ...] = ()
+    initrds: str = ""
     sources: str = ""
     release: Mapping[str, str] = field(default_factory=dict)
     provisiond: Mapping[str, str] = field(default_factory=dict)
@@ -169,6 +174,7 @@ def parsed(output: Sequence[str]) -> HostState:
         in_quarantine=bool(first["quarantine"]),
         snapshot_percent=_percent(parts["snapshot"], defaults),
         overfull=tuple(int(line) for line in parts["overfull"] if line.isdecimal()),
+        initrds=first["initrds"],
         sources=first["sources"],
         release=_assignments(parts["release"]),
         provisiond=_assignments(parts["provisiond"]),

@@ -21,8 +21,9 @@ apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef \
     -o Dpkg::Options::=--force-confold --fix-broken --no-install-recommends install "$@"
 """
 
-# update-initramfs reads this as shell: the last word wins.
+# update-initramfs reads its settings as shell: the last word wins. dracut's hook heeds INITRD.
 _KEEP_INITRDS = """
+export INITRD=No
 conf=/etc/initramfs-tools/update-initramfs.conf
 if [ -e "$conf" ]; then
     [ -e "$conf.before" ] || cp -a "$conf" "$conf.before"

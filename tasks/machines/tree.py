@@ -118,7 +118,16 @@ def make_bootable(root: Path, disk: str | None, device: str) -> None:
         link.parent.mkdir(parents=True)
         link.symlink_to("../../null")  # whatever exists
         device = "/dev/vda1"
-    inside(root, "update-initramfs", "-c", "-k", "all")
+    if (root / "usr/sbin/update-initramfs").exists():
+        inside(root, "update-initramfs", "-c", "-k", "all")
+    else:
+        # dracut's initrd touches no volume group that it is not told of
+        told = root / "etc/default/grub.d/dracut.cfg"
+        told.write_text('GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX rd.auto"\n')
+        # nor is this machine what the host will run on
+        for version in inside(root, "linux-version", "list").split():
+            initrd = f"/boot/initrd.img-{version}"
+            inside(root, "dracut", "--quiet", "--force", "--no-hostonly", initrd, version)
     if disk is not None:
         modules = "--modules=part_msdos ext2"
         inside(root, "grub-install", "--target=i386-pc", "--force", modules, f"/dev/{disk}")

@@ -191,3 +191,16 @@ def home_that_knows(box: Box, folder: Path) -> Path:
     ssh.mkdir()
     (ssh / "known_hosts").write_text(box.guest.login.known_hosts.read_text())
     return folder
+
+
+def becomes_a_box(host: Box) -> None:
+    """A bare host is provisioned, resets itself, and a second provision has nothing to do."""
+    assert host.provision(*LEAN).changed
+    assert host.verdict.name == "fresh"
+    assert host.state.initrd_matches
+    host.succeed("touch /etc/of-this-snapshot /persistent/stays")
+    host.reboot()
+    assert host.verdict.name == "fresh"
+    host.fail("test -e /etc/of-this-snapshot")
+    host.succeed("test -e /persistent/stays")
+    assert not host.provision().changed

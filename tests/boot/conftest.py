@@ -45,6 +45,7 @@ _ORDER = (
     "test_provisiond.py",
     "test_hopeless.py",
     "test_overflow.py",
+    "test_dracut.py",
     "test_late_disk.py",
     "test_login.py",
     "test_secure.py",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tasks.machines import image
-from tests.boot.box import LEAN
+from tests.boot.box import becomes_a_box
 from tests.boot.conftest import GIB, Start
 
 
@@ -15,12 +15,4 @@ def test_debian_12_becomes_a_box(start: Start, shared: Path) -> None:
     base = image.build(recipe, shared)
     with start(base) as box:
         assert box.state.os_version == "12"
-        assert box.provision(*LEAN).changed
-        assert box.verdict.name == "fresh"
-        assert box.state.initrd_matches
-        box.succeed("touch /etc/of-this-snapshot /persistent/stays")
-        box.reboot()
-        assert box.verdict.name == "fresh"
-        box.fail("test -e /etc/of-this-snapshot")
-        box.succeed("test -e /persistent/stays")
-        assert not box.provision().changed
+        becomes_a_box(box)

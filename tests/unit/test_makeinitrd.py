@@ -38,6 +38,19 @@ SOURCES = (
     "etc/initramfs-tools/scripts/local-block/resnap",
     "etc/initramfs-tools/scripts/local-bottom/resnap",
     "etc/initramfs-tools/scripts/local-premount/resnap",
+    "etc/dracut.conf.d/resnap.conf",
+    *(
+        f"usr/lib/dracut/modules.d/90resnap/{name}"
+        for name in (
+            "finished.sh",
+            "module-setup.sh",
+            "panic.sh",
+            "pause.sh",
+            "reset.sh",
+            "take-place",
+            "verdict.sh",
+        )
+    ),
     "etc/grub.d/09_resnap",
     "etc/default/grub.d/resnap.cfg",
 )
@@ -52,6 +65,9 @@ FAKES = {
     "update-initramfs": 'log update-initramfs "$@"\n'
     "if [ ! -e /fake/forgetful ]; then echo scripts/local-premount/resnap; fi "
     '>"/boot/initrd.img-$3"',
+    "dracut": 'log dracut "$@"\n'
+    '[ -e /fake/forgetful ] || echo resnap >"$3"; [ -e "$3" ] || : >"$3"',
+    "lsinitrd": 'echo "Image: $2"; cat "$2"; echo rootfs-block',
     "lsinitramfs": 'echo scripts/local-top; cat "$1"; echo usr/lib/resnap/resnap',
     "update-grub": "log update-grub; . /etc/default/grub.d/resnap.cfg\n"
     "export GRUB_CMDLINE_LINUX='net.ifnames=0 console=ttyS0' GRUB_CMDLINE_LINUX_DEFAULT=quiet\n"
@@ -188,6 +204,23 @@ def test_a_kernel_without_an_initrd_gets_its_first(box: Box) -> None:
     (box.root / f"boot/initrd.img-{OLD}").unlink()
     assert box.makeinitrd().returncode == 0
     assert f"update-initramfs -c -k {OLD}" in box.calls
+
+
+def test_where_there_is_no_initramfs_tools_dracut_makes_them(box: Box) -> None:
+    (box.root / "sbin/update-initramfs").unlink()
+    (box.root / "sbin/lsinitramfs").unlink()
+    assert box.makeinitrd().returncode == 0
+    assert box.calls[:2] == [
+        f"dracut --quiet --force /boot/initrd.img-{version}.new {version}" for version in (NEW, OLD)
+    ]
+    assert (box.root / f"boot/initrd.img-{NEW}").read_text() == "resnap\n"
+    assert not (box.root / f"boot/initrd.img-{NEW}.new").exists()
+    before = box.calls
+    assert box.makeinitrd("--missing").returncode == 0
+    assert box.calls == before
+    box.write("fake/forgetful")
+    done = box.makeinitrd()
+    assert done.stderr == f"makeinitrd: the initrd of {NEW} came out without the reset\n"
 
 
 def test_missing_makes_what_is_missing_and_the_second_time_nothing(box: Box) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.initramfs import DIRTY, FRESH, Initramfs, skeleton, unshare
+from tests.unit.initramfs import DIRTY, FRESH, RESNAP, Initramfs, skeleton, unshare
 
 pytestmark = pytest.mark.commands
 
@@ -37,6 +37,7 @@ EMPTY = [
     "dmsetup resume vagrant--pipeline-root_snap",
     "dmsetup resume vagrant--pipeline-root",
 ]
+TAKE_PLACE = RESNAP.parents[1] / "dracut/modules.d/90resnap/take-place"
 GIB = 2 * 2**20  # in sectors
 # What lvcreate makes of 100%ORIGIN for 4 GiB, in chunks of 64 KiB and extents of 4 MiB.
 FULL = 4 * GIB + 8192
@@ -206,6 +207,26 @@ def test_without_any_snapshot_the_golden_root_is_booted_and_called_failed(box: I
     assert box.notes["mounted"] == box.origin
     param = (box.root / "conf/param.conf").read_text()
     assert param == "ROOT=/dev/mapper/vagrant--pipeline-root\n"
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_in_dracuts_initramfs_the_golden_root_takes_the_snapshots_name(
+    box: Initramfs, exists: bool
+) -> None:
+    shutil.copy(TAKE_PLACE, box.root / "usr/lib/resnap/take-place")
+    (box.root / "etc/udev/rules.d").mkdir(parents=True)
+    if exists:
+        box.has_snapshot("0 8 snapshot Invalid")
+    box.write("fake/refuses", '  Volume group "vagrant-pipeline" has insufficient free space\n')
+    assert box.run("premount") == 0
+    assert box.outcome == "failed"
+    assert not (box.root / "conf/param.conf").exists()
+    removed = "dmsetup remove --retry vagrant--pipeline-root_snap" in box.calls
+    assert removed == (box.root / "dev/mapper" / box.snapshot).exists()
+    rules = (box.root / "etc/udev/rules.d/98-resnap.rules").read_text()
+    assert rules == (
+        'ENV{DM_NAME}=="vagrant--pipeline-root", SYMLINK+="mapper/vagrant--pipeline-root_snap"\n'
+    )
 
 
 @pytest.mark.parametrize("status", ["0 8 snapshot Invalid", "0 8 snapshot Overflow", "0 8 error "])

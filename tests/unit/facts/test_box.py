@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from deploys.facts import hoststate
 from deploys.facts.box import HostState, State, Verdict
 from deploys.facts.status import faults, filling
 
@@ -230,6 +232,25 @@ def test_resets_for_want_of_room_are_told_for_a_day() -> None:
 def test_what_fills_up_is_among_the_faults() -> None:
     state = box("verdict=fresh\n@overfull\n1000\n@clock\n2000\n")
     assert faults(replace(state, read_at=None)) == filling(state) != []
+
+
+@pytest.mark.commands
+@pytest.mark.parametrize(
+    ("programs", "initrds"),
+    [
+        (["usr/sbin/update-initramfs"], "initramfs-tools"),
+        (["usr/sbin/update-initramfs", "usr/bin/dracut"], "initramfs-tools"),
+        (["usr/bin/dracut"], "dracut"),
+        ([], ""),
+    ],
+)
+def test_what_makes_the_initrds(tmp_path: Path, programs: list[str], initrds: str) -> None:
+    for program in programs:
+        (tmp_path / program).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / program).touch(mode=0o755)
+    command = hoststate.command(str(tmp_path))
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert read(done.stdout).initrds == initrds
 
 
 @pytest.mark.commands

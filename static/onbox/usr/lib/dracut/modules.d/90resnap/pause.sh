@@ -1,0 +1,3 @@
+#!/bin/sh
+# Before that reboot.
+sleep "$(getarg panic=)"
