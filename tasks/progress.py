@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
@@ -26,7 +24,7 @@ def bars() -> Progress:
     return Progress(
         TextColumn("[bold]{task.fields[host]}"),
         BarColumn(bar_width=20),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[count]}", justify="right"),
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
         console=console,
@@ -42,28 +40,33 @@ class HostProgress:
         self._frame = frame
         self._began = time.monotonic()
         self._step = ""
-        self._task: TaskID = frame.add_task("waiting", host=name, total=None)
+        frame.add_task("waiting", host=name, count="", total=None)
+        self._task = frame.tasks[-1]
 
     def step(self, name: str) -> None:
         """The host enters a step, as ``booting into maintenance``."""
         self._step = name
-        self._frame.update(self._task, description=name, total=None, completed=0)
+        self._show(name, "", 0, None)
         self._log(name)
 
     def operation(self, name: str, number: int, total: int) -> None:
         """Operation ``number`` of ``total`` of this step starts."""
-        description = f"{self._step}: {name}"
-        self._frame.update(self._task, description=description, total=total, completed=number - 1)
+        self._show(f"{self._step}: {name}", f"{number}/{total}", number - 1, total)
         self._log(f"{self._step} ({number}/{total}): {name}")
 
     def amount(self, percent: float) -> None:
         """So much of this step is done."""
-        self._frame.update(self._task, total=100, completed=round(percent))
+        self._show(self._step, f"{percent:3.0f} %", percent, 100)
 
     def done(self, word: str) -> None:
         """The host's work is over."""
-        self._frame.update(self._task, description=word, total=1, completed=1)
+        self._show(word, "", 1, 1)
         self._log(word)
+
+    def _show(self, text: str, count: str, completed: float, total: float | None) -> None:
+        # Left to update(), a bar that was full once kept its total and its clock stood still.
+        self._task.total, self._task.finished_time = total, None
+        self._frame.update(self._task.id, description=text, count=count, completed=completed)
 
     def _log(self, text: str) -> None:
         if not console.is_terminal:
