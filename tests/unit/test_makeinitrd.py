@@ -6,6 +6,7 @@ that lists what is in it. update-grub's runs the project's own /etc/grub.d/09_re
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -15,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from tests.unit.initramfs import install, unshare
 
 pytestmark = pytest.mark.commands
 
 STATIC = Path(__file__).parents[2] / "static"
-REAL = ("id", "cat", "sha256sum", "cut", "grep", "sed", "mkdir", "mv", "sync", "sort")
+REAL = ("id", "cat", "sha256sum", "cut", "flock", "grep", "sed", "mkdir", "mv", "sync", "sort")
 DEFAULTS = """VOLGROUP=vagrant-pipeline
 LVROOT=root
 LVSNAP=root_snap
@@ -157,6 +159,22 @@ def test_all_initrds_and_the_menu_are_made(box: Box) -> None:
         "update-grub",
         "grub-script-check /boot/grub/grub.cfg",
     ]
+    assert box.makeinitrd("--check").returncode == 0
+
+
+def test_one_waits_for_another_that_is_at_work(box: Box) -> None:
+    """As the one goes on that Ctrl-C left behind on a host."""
+    other = os.open(box.root / "boot", os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with subprocess.Popen([*box.chroot, box.root, "/usr/sbin/makeinitrd"]) as started:
+        inode = f":{os.fstat(other).st_ino} "
+        for attempt in Retrying(stop=stop_after_delay(30), wait=wait_fixed(0.05)):
+            with attempt:
+                locks = Path("/proc/locks").read_text().splitlines()
+                assert [line for line in locks if "-> FLOCK" in line and inode in line]
+        assert box.calls == []
+        os.close(other)
+        assert started.wait(30) == 0
     assert box.makeinitrd("--check").returncode == 0
 
 
