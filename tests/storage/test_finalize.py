@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
@@ -20,6 +21,7 @@ from tasks.machines.hardware import Machine
 from tasks.machines.identifiers import Identifiers
 from tasks.machines.keys import Identity
 from tasks.machines.qemu import Guest, _Record
+from tasks.provisioning import Provision
 from tasks.settings import load
 from tests.storage.commands import run
 from tests.storage.faults import (
@@ -31,6 +33,7 @@ from tests.storage.faults import (
     only_loop_devices,
 )
 
+_IN_GUEST = Finalizing._in_guest
 SECRET = b"a secret of the box's first life "
 NAMES = Settings().volumes
 
@@ -147,6 +150,24 @@ def test_ctrl_c_leaves_nothing(
         monkeypatch.setattr(Finalizing, "_seal", lambda *_: None)
     with pytest.raises(KeyboardInterrupt):
         Finalizing(guest, out, interrupted_at(step)).run()
+
+
+def test_ctrl_c_within_the_guest_leaves_it_on(
+    guest: Guest, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    closed: list[bool] = []
+    host = SimpleNamespace(close=lambda: closed.append(True))
+    monkeypatch.setattr(Finalizing, "_in_guest", _IN_GUEST)
+    monkeypatch.setattr(finalizing, "connected", lambda _: host)
+    monkeypatch.setattr(finalizing, "settings_of", lambda _: Settings())
+    monkeypatch.setattr(Provision, "finalize", press)
+    monkeypatch.setattr(Guest, "halt", lambda *_: pytest.fail("the guest was powered off"))
+    with pytest.raises(KeyboardInterrupt):
+        Finalizing(guest, out, Steps()).run()
+    assert closed == [True]
 
 
 def test_ctrl_c_in_the_copys_root_leaves_nothing(
