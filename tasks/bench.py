@@ -158,7 +158,9 @@ def show(outcomes: Sequence[Outcome]) -> None:
     words = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}
     for outcome in outcomes:
         for row in outcome.rows:
-            peer = "" if row.peer is None else _quantity(row.peer, row.unit)
+            peer = f"does not run here: {escape(row.missing)}" if row.missing else ""
+            if row.peer is not None:
+                peer = _quantity(row.peer, row.unit)
             table.add_row(
                 outcome.name,
                 row.what,

@@ -22,6 +22,7 @@ from tasks.building import packages
 from tasks.machines import archive, loop, shell, tree
 from tasks.machines.archive import Archive
 from tasks.places import ROOT
+from tests.bench import peers
 from tests.bench.rows import Row, Step, Target
 
 _DEADLINE = 3600  # seconds of each
@@ -57,10 +58,15 @@ def build(step: Step) -> list[Row]:
         bare = _seconds(lambda: _mmdebstrap(folder, suite, names, found))
         step("debootstrap")
         image = _seconds(lambda: _debootstrap(folder, suite, names, found))
+        others = []
+        for peer in peers.PEERS:
+            step(peer)
+            others.append(peers.row(peer, first, folder, suite, names, _url(suite, found)))
     return [
         Row("kimpy's wheel, once", "s", wheel),
         Row("box.build beside mmdebstrap of its packages", "s", first, bare, _BESIDE_MMDEBSTRAP),
         Row("box.build beside debootstrap into ext4", "s", first, image, _BESIDE_DEBOOTSTRAP),
+        *others,
         Row("second build beside the first", "s", second, first, _SECOND),
     ]
 
@@ -77,6 +83,11 @@ def _box(folder: Path, *flags: str) -> None:
     shell.run(argv, env=env, cwd=ROOT, timeout=_DEADLINE)
 
 
+def _url(suite: str, found: Archive) -> str:
+    """The mirror's, of the suite itself."""
+    return next(line for line in found.lines if line.endswith(f" {suite} main")).split()[1]
+
+
 def _mmdebstrap(folder: Path, suite: str, names: Sequence[str], found: Archive) -> None:
     argv = ["mmdebstrap", "--variant=apt", "--mode=root", f"--include={','.join(names)}"]
     argv += [f"--aptopt={option}" for option in found.options]
@@ -89,12 +100,11 @@ def _debootstrap(folder: Path, suite: str, names: Sequence[str], found: Archive)
     """Its base, then apt: its own resolver does not come to terms with so many packages."""
     root = folder / "root"
     root.mkdir()
-    main = next(line for line in found.lines if line.endswith(f" {suite} main"))
     lines = "".join(f"{line}\n" for line in found.lines)
     options = "".join(f"{option}\n" for option in found.options)
     with loop.scratch(folder, 8 * 2**30) as device, loop.mounted(device, root):
-        argv: list[str | Path] = ["debootstrap", "--variant=minbase", suite, root, main.split()[1]]
-        shell.run(argv, timeout=_DEADLINE)
+        base = ("debootstrap", "--variant=minbase")
+        shell.run([*base, suite, root, _url(suite, found)], timeout=_DEADLINE)
         (root / "etc/apt/sources.list").write_text(lines)
         (root / "etc/apt/apt.conf.d/90bench").write_text(options)
         with loop.chroot(root):

@@ -135,6 +135,14 @@ def test_one_by_its_name_that_meets_its_target(capsys: pytest.CaptureFixture[str
     assert "slow" not in table
 
 
+def test_a_peer_that_does_not_run_is_in_the_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    bench.show([Outcome("build", [Row("build beside p", "s", 9, missing="exit code 1: [no]")])])
+    assert "does not run here: exit code 1: [no]" in capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("benches")
 def test_a_mistyped_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(Exit, match="no bench 'god'; did you mean 'good'"):
