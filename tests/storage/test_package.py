@@ -24,6 +24,7 @@ from tasks.places import ROOT
 from tasks.progress import HostProgress, bars
 from tasks.settings import load
 from tasks.shipping import Packaging
+from tests.storage import faults
 from tests.storage.commands import run
 from tests.storage.small_disk import MIB, small_disk
 
@@ -234,12 +235,14 @@ def test_a_second_packaging_into_the_folder_is_refused(shelf: Path, disk: Path) 
 def test_a_full_disk_is_one_line(disk: Path, tmp_path: Path, formats: tuple[str, ...]) -> None:
     small = tmp_path / "small"
     small.mkdir()
+    before = faults.held(tmp_path)
     with loop.mounted("small", small, "-t", "tmpfs", "-o", "size=10M"):
         (small / "kept").write_text("kept")
         with pytest.raises(BoxError, match=r"/small: No space left on device$") as caught:
             packaging(disk, small, formats).run()
         assert "\n" not in str(caught.value)
         assert [each.name for each in small.iterdir()] == ["kept"]
+    assert faults.given_back(tmp_path, before)
 
 
 def test_a_failure_leaves_no_folder(
@@ -262,6 +265,7 @@ def test_ctrl_c_leaves_nothing_half(tmp_path: Path) -> None:
         for _ in range(96):
             file.write(os.urandom(MIB // 2) + bytes(MIB // 2))
     out = tmp_path / "out"
+    before = faults.held(tmp_path)
     inv: list[str | Path] = [Path(sys.executable).with_name("inv"), "--search-root", ROOT]
     with subprocess.Popen(
         [*inv, "box.package", "--image", disk, "--out", out],
@@ -280,6 +284,7 @@ def test_ctrl_c_leaves_nothing_half(tmp_path: Path) -> None:
     assert started.returncode == 130, said
     assert said.splitlines()[-1] == "interrupted: no package was made or changed"
     assert not out.exists()
+    assert faults.given_back(tmp_path, before)
 
 
 def test_settings_name_the_place(disk: Path, tmp_path: Path) -> None:
