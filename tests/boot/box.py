@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -117,11 +118,9 @@ def command(tool: str, *arguments: str, state: Path, home: Path | None = None) -
 
     ``home`` is the user's home, where the host keys that were confirmed are.
     """
-    extra = {"OPENKIM_BOX_STATE": str(state), **({"HOME": str(home)} if home else {})}
-    program = Path(sys.executable).with_name(tool)
     done = subprocess.run(
-        [program, "--search-root", ROOT, *arguments],
-        env={**os.environ, **extra},
+        _argv(tool, arguments),
+        env=_environment(state, home),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -130,6 +129,35 @@ def command(tool: str, *arguments: str, state: Path, home: Path | None = None) -
     )
     print(done.stdout, done.stderr, sep="\n")  # pytest shows it when a test fails
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def interrupted(tool: str, *arguments: str, at: str, state: Path, home: Path | None = None) -> Ran:
+    """As ``command``, with Ctrl-C as soon as it says ``at`` on its standard error."""
+    with subprocess.Popen(
+        _argv(tool, arguments),
+        env=_environment(state, home),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell that starts the tests in the background would have it ignore the signal
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as started:
+        assert started.stderr is not None
+        assert any(at in line for line in started.stderr)
+        started.send_signal(signal.SIGINT)
+        stdout, stderr = started.communicate(timeout=60)
+    print(stdout, stderr, sep="\n")
+    return Ran(started.returncode, stdout, stderr)
+
+
+def _argv(tool: str, arguments: Sequence[str]) -> list[str | Path]:
+    return [Path(sys.executable).with_name(tool), "--search-root", ROOT, *arguments]
+
+
+def _environment(state: Path, home: Path | None) -> dict[str, str]:
+    extra = {"HOME": str(home)} if home else {}
+    return {**os.environ, "OPENKIM_BOX_STATE": str(state), **extra}
 
 
 def status(state: Path, words: Sequence[str] = ("status", "--json")) -> dict[str, object]:

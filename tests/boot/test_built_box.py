@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import fabric
 import pytest
@@ -33,10 +33,14 @@ NOBODY = keys.Identity(user="vagrant", user_key=Path("/dev/null"), host_key="ssh
 
 @contextlib.contextmanager
 def first_boot(
-    built: Path, folder: Path, accel: accelerator.Accelerator, firmware: Path | None = None
+    built: Path,
+    folder: Path,
+    accel: accelerator.Accelerator,
+    firmware: Path | None = None,
+    backing: Literal["raw", "qcow2"] = "raw",
 ) -> Iterator[Box]:
     """The box in its first boot, logged in to with Vagrant's password."""
-    disk = image.overlay(built, folder / "root.qcow2")
+    disk = image.overlay(built, folder / "root.qcow2", backing=backing)
     machine = Machine(disks=(disk,), cpus=CPUS, firmware=firmware)
     with Guest.start(folder, machine, NOBODY, accel) as guest:
         login = guest.login

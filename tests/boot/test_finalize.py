@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
+import pytest
+
 from tasks.machines import accelerator
-from tests.boot.box import Box, command
+from tests.boot.box import Box, Ran, command, home_that_knows, interrupted
 from tests.boot.conftest import StartBox
 from tests.boot.test_built_box import HOST_KEYS, first_boot
+from tests.storage.faults import given_back, held
 
 # A package of the maintainer's own, which no network is needed for.
 _PACKAGE = """\
@@ -48,16 +52,82 @@ def test_a_modified_box_is_shipped_as_one_that_never_ran(
         assert refused.code == 1
         assert refused.stderr.count("\n") == 1
         assert "halt the guest first" in refused.stderr
+        _ctrl_c_leaves_a_guest_that_can_go_on(box, tmp_path)
         ran = command("inv", "box.finalize", state=tmp_path)
         assert ran.code == 0, ran.stderr
         assert not box.guest.alive
     made = tmp_path / "box.raw"
     assert f"image       {made}" in ran.stdout
     assert sorted(each.name for each in tmp_path.glob("*.raw")) == ["box.raw"]
+    packed = command("inv", "box.package", "--format=libvirt", "--format=qcow2", state=tmp_path)
+    assert packed.code == 0, packed.stderr
+    [disk] = (tmp_path / "packages").glob("*.qcow2")
+    assert list((tmp_path / "packages").glob("*.libvirt.box"))
     (tmp_path / "new").mkdir()
-    with first_boot(made, tmp_path / "new", accel) as box:
+    with first_boot(disk, tmp_path / "new", accel, backing="qcow2") as box:
         _is_new_and_has_the_change(box, first, machine_id)
         assert f"manifest    {box.state.release['MANIFEST']}" in ran.stdout
+
+
+@pytest.mark.long
+def test_a_hosts_snapshots_start_from_what_was_changed(box: Box, tmp_path: Path) -> None:
+    login = box.guest.login
+    host = ("-i", str(login.key), "-H", f"{login.user}@{login.host}:{login.port}")
+
+    def fab(*words: str) -> Ran:
+        return command("fab", *host, *words, state=tmp_path, home=home)
+
+    home = home_that_knows(box, tmp_path)
+    manifest = box.state.release["MANIFEST"]
+    unasked = fab("finalize")
+    assert unasked.code == 1
+    assert "Say --force if that is meant." in unasked.stderr
+    early = fab("finalize", "--force")
+    assert early.code == 1
+    assert f"is not in maintenance: fab -H {login.host}:{login.port} maintain" in early.stderr
+    assert fab("maintain").code == 0
+    box.host.close()
+    for change in (_PACKAGE, _TRACES, "echo more >/etc/of-the-maintainer"):
+        box.succeed(change)
+    same = "cat /etc/machine-id /run/host-keys/*"
+    before = box.succeed(same)
+    ran = fab("finalize", "--force")
+    assert ran.code == 0, ran.stderr
+    box.host.close()
+    assert (box.verdict.name, box.verdict.reason) == ("fresh", "")
+    assert box.state.initrd_matches
+    assert box.succeed("cat /etc/of-the-maintainer") == "more\n"
+    assert box.succeed(same) == before
+    assert box.state.release["MANIFEST"] != manifest
+    assert box.succeed("cat /persistent/credentials") == "of-the-first-life\n"
+    box.succeed("test -s /root/.ssh/id_ed25519")
+    box.fail("grep -qs of-the-first-life /root/.*_history /home/*/.*_history /var/log/first.log")
+
+
+def _ctrl_c_leaves_a_guest_that_can_go_on(box: Box, state: Path) -> None:
+    """In the middle of what is done within the guest."""
+    before = held(state)
+    ran = interrupted("inv", "box.finalize", at="Initrds and GRUB entries", state=state)
+    assert ran.code == 130
+    assert ran.stdout == ""
+    assert ran.stderr.splitlines()[-1].startswith("interrupted: no image was made or changed;")
+    assert "Traceback" not in ran.stderr
+    assert given_back(state, before)
+    assert _started_with(state) == []
+    assert list(state.glob("*.raw")) == []
+    assert box.guest.alive
+    box.succeed("lvs vagrant-pipeline/root_safety")  # the next boot would merge it back
+
+
+def _started_with(state: Path) -> list[str]:
+    """The command lines of all that an ``inv`` with this state folder left running."""
+    mark = f"OPENKIM_BOX_STATE={state}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended by now
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                found.append((process / "cmdline").read_text())
+    return found
 
 
 def _is_new_and_has_the_change(box: Box, first: str, machine_id: str) -> None:
