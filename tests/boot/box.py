@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,8 +131,18 @@ def command(tool: str, *arguments: str, state: Path, home: Path | None = None) -
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
-def interrupted(tool: str, *arguments: str, at: str, state: Path, home: Path | None = None) -> Ran:
-    """As ``command``, with Ctrl-C as soon as it says ``at`` on its standard error."""
+def interrupted(
+    tool: str,
+    *arguments: str,
+    at: str,
+    state: Path,
+    home: Path | None = None,
+    until: Callable[[], object] = lambda: None,
+) -> Ran:
+    """As ``command``, with Ctrl-C when it has said ``at`` on its standard error.
+
+    ``until`` is called in between: it waits for what else has to be so.
+    """
     with subprocess.Popen(
         _argv(tool, arguments),
         env=_environment(state, home),
@@ -145,6 +155,7 @@ def interrupted(tool: str, *arguments: str, at: str, state: Path, home: Path | N
     ) as started:
         assert started.stderr is not None
         assert any(at in line for line in started.stderr)
+        until()
         started.send_signal(signal.SIGINT)
         stdout, stderr = started.communicate(timeout=60)
     print(stdout, stderr, sep="\n")

@@ -105,9 +105,14 @@ def test_a_hosts_snapshots_start_from_what_was_changed(box: Box, tmp_path: Path)
 
 
 def _ctrl_c_leaves_a_guest_that_can_go_on(box: Box, state: Path) -> None:
-    """In the middle of what is done within the guest."""
-    before = held(state)
-    ran = interrupted("inv", "box.finalize", at="Initrds and GRUB entries", state=state)
+    """While the guest makes its initrds: it goes on with that, and the next finalize waits."""
+
+    def is_at_work() -> None:
+        box.succeed("timeout 60 sh -c 'until pgrep -x makeinitrd; do sleep 0.1; done'")
+
+    before, at = held(state), "Initrds and GRUB entries"
+    ran = interrupted("inv", "box.finalize", at=at, state=state, until=is_at_work)
+    box.succeed("pgrep -x makeinitrd")
     assert ran.code == 130
     assert ran.stdout == ""
     assert ran.stderr.splitlines()[-1].startswith("interrupted: no image was made or changed;")

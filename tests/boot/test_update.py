@@ -1,16 +1,11 @@
 """A box is brought up to date: through maintenance, and back as it was when that fails."""
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from deploys.errors import DeployError
-from tasks.places import ROOT
-from tests.boot.box import SMALL, Box, flags, home_that_knows
+from tests.boot.box import SMALL, Box, flags, home_that_knows, interrupted
 
 
 def repository(package: str) -> tuple[str, str]:
@@ -50,25 +45,16 @@ def test_power_cut_in_maintenance_is_merged_back(box: Box) -> None:
 def test_interrupted_update_is_merged_back(box: Box, tmp_path: Path) -> None:
     manifest = box.state.release["MANIFEST"]
     login = box.guest.login
-    fab = subprocess.Popen(
-        [
-            *(Path(sys.executable).with_name("fab"), "--search-root", ROOT),
-            *("-i", login.key, "-H", f"{login.user}@{login.host}:{login.port}"),
-            *("provision", *flags((*SMALL, *repository("ed")))),
-        ],
-        env={**os.environ, "HOME": str(home_that_knows(box, tmp_path))},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+    ran = interrupted(
+        "fab",
+        *("-i", str(login.key), "-H", f"{login.user}@{login.host}:{login.port}"),
+        *("provision", *flags((*SMALL, *repository("ed")))),
+        at="changing the golden root",
+        state=tmp_path,
+        home=home_that_knows(box, tmp_path),
     )
-    with fab:
-        assert fab.stdout is not None
-        assert any("changing the golden root" in line for line in fab.stdout)
-        fab.send_signal(signal.SIGINT)
-        said = fab.stdout.read()
-    assert "interrupted: the hosts boot as they are" in said
-    assert fab.returncode == 130
+    assert "interrupted: the hosts boot as they are" in ran.stderr
+    assert ran.code == 130
     box.host.close()
     assert box.verdict.name == "golden"
     box.reboot()
