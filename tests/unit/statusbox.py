@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deploys.onbox import ONBOX
+from tests.unit.fakeroot import FakeRoot
 
 HOME = ONBOX / "usr/lib/status-page"
 ROOT = ONBOX.parents[1]
@@ -35,11 +34,8 @@ _TOOLS = {
 }
 
 
-@dataclass(frozen=True)
-class StatusBox:
+class StatusBox(FakeRoot):
     """The tree, with its own commands before the system's."""
-
-    root: Path
 
     @classmethod
     def make(cls, root: Path) -> StatusBox:
@@ -63,15 +59,6 @@ class StatusBox:
     def status(self) -> Path:
         return self.root / "run/pipeline/status.json"
 
-    def write(self, name: str, content: str) -> Path:
-        file = self.root / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(content)
-        return file
-
-    def tool(self, name: str, body: str) -> None:
-        self.write(f"tools/{name}", f"#!/bin/sh\n{body}\n").chmod(0o755)
-
     def verdict(self, name: str, *lines: str) -> None:
         """Have the boot have left this verdict, and no other."""
         for old in self.root.glob("run/resnap/*"):
@@ -90,11 +77,10 @@ class StatusBox:
         self, argv: Sequence[str] = (), extra: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run it where it lies in this project, or as ``argv`` says."""
-        paths = {"PATH": f"{self.root}/tools:{os.environ['PATH']}", "PIPELINE_ROOT": str(self.root)}
         here = {"PYTHONPATH": str(ROOT)}  # on a box, deploys lies beside the script
         return subprocess.run(
             argv or [sys.executable, "-B", str(HOME / "gather.py")],
-            env={**paths, **(here if extra is None else extra)},
+            env={**self.environment, **(here if extra is None else extra)},
             capture_output=True,
             text=True,
             check=False,

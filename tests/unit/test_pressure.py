@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploys.onbox import ONBOX
+from tests.unit.fakeroot import FakeRoot
 
 SCRIPT = ONBOX / "usr/lib/resnap/pressure"
 DEFAULTS = "VOLGROUP=vagrant-pipeline\nLVSNAP=root_snap\n"
@@ -29,20 +28,8 @@ class Watched:
     overfull: list[str]
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(FakeRoot):
     """A fake box in a snapshot."""
-
-    root: Path
-
-    def write(self, name: str, text: str) -> Path:
-        file = self.root / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        return file
-
-    def tool(self, name: str, body: str) -> None:
-        self.write(f"tools/{name}", f"#!/bin/sh\n{body}\n").chmod(0o755)
 
     def watch(self, *fills: str) -> Watched:
         """Have it look once at each of these, what dmsetup says behind the word snapshot."""
@@ -56,11 +43,7 @@ class Box:
             "fill=$(head -n 1 fills); sed -i 1d fills\n"
             '[ "$fill" != none ] || exit 1\necho "0 8388608 snapshot $fill"',
         )
-        path = f"{self.root}/tools:{os.environ['PATH']}"
-        environment = {**os.environ, "PATH": path, "PIPELINE_ROOT": str(self.root)}
-        done = subprocess.run(
-            [SCRIPT], env=environment, capture_output=True, text=True, check=False, timeout=60
-        )
+        done = self.run(SCRIPT)
         overfull = self.root / "persistent/log/overfull"
         lines = overfull.read_text().splitlines() if overfull.exists() else []
         return Watched(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploys.onbox import ONBOX
+from tests.unit.fakeroot import FakeRoot
 
 SCRIPT = ONBOX / "usr/lib/resnap/quarantine"
 
@@ -27,10 +27,9 @@ class After:
 
 
 @dataclass
-class Box:
+class Box(FakeRoot):
     """A fake box, one boot after another."""
 
-    root: Path
     has_persistent: bool = True
 
     @property
@@ -42,20 +41,9 @@ class Box:
         subprocess.run(["rm", "-rf", run, self.root / "shutdown"], check=True)
         run.mkdir(parents=True)
         (run / verdict).write_text(f"mode=resnap\nreason=early\nreason={reason}\n")
-        tools = self.root / "tools"
-        tools.mkdir(exist_ok=True)
-        fakes = {
-            "mountpoint": f"exit {0 if self.has_persistent else 1}",
-            "shutdown": f'echo "$*" >{self.root}/shutdown',
-        }
-        for name, line in fakes.items():
-            (tools / name).write_text(f"#!/bin/sh\n{line}\n")
-            (tools / name).chmod(0o755)
-        path = f"{tools}:{os.environ['PATH']}"
-        environment = {**os.environ, "PATH": path, "PIPELINE_ROOT": str(self.root)}
-        done = subprocess.run(
-            [SCRIPT], env=environment, capture_output=True, text=True, check=False
-        )
+        self.tool("mountpoint", f"exit {0 if self.has_persistent else 1}")
+        self.tool("shutdown", f'echo "$*" >{self.root}/shutdown')
+        done = self.run(SCRIPT)
         texts = [
             file.read_text().strip() if file.exists() else ""
             for file in (self.root / "shutdown", run / "quarantine")
