@@ -106,7 +106,7 @@ def unpacked(archive: Path, digest: str, path: str, compiled: bool = False) -> C
     target, name = _quote(version), _quote(PurePosixPath(version).name)
     part, link = _quote(f"{version}.part"), _quote(_new(path))
     # Else each start on a root that resets compiles them all again.
-    compile_all = f"python3 -m compileall -q -s {part} -p {target} {part} >/dev/null || true"
+    compile_all = _compilation(f"-s {part} -p {target} {part}")
     yield _script(
         "umask 022",
         f"rm -rf -- {part} {target} {link}",
@@ -131,8 +131,7 @@ def compiled(path: str) -> Commands:
     They are known by their hash: ``files`` gives all of them one and the same time.
     """
     _check_path(path)
-    how = "-q --invalidation-mode checked-hash"
-    yield _script(f"python3 -m compileall {how} {_quote(path)} >/dev/null || true")
+    yield _script(_compilation(f"--invalidation-mode checked-hash {_quote(path)}"))
 
 
 @operation()
@@ -173,6 +172,10 @@ def _new(path: str) -> str:
     # Hidden: what runs every file of a directory must not run one that a power cut left.
     place = PurePosixPath(path)
     return str(place.with_name(f".{place.name}.onbox-new"))
+
+
+def _compilation(arguments: str) -> str:
+    return f"python3 -m compileall -q {arguments} >/dev/null || true"
 
 
 def _check_path(path: str) -> None:
