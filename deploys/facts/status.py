@@ -24,13 +24,16 @@ def mode(state: HostState) -> str:
 
 
 def faults(state: HostState) -> list[str]:
-    """What is wrong with a box's filesystems, snapshot and clock, a line each; the box runs on.
+    """What is wrong with a box's snapshot, filesystems and clock, a line each; the box runs on."""
+    return [*filling(state), *amiss(state)] if state.is_box else []
+
+
+def amiss(state: HostState) -> list[str]:
+    """What is wrong with its filesystems and its clock, a line each.
 
     A filesystem is full when less than a fiftieth of it is free.
     """
-    if not state.is_box:
-        return []
-    found = filling(state)
+    found = []
     if state.mounts and "/persistent" not in state.mounts:
         found.append("/persistent is not mounted")
     found += [f"{target} is read-only" for target, words in state.mounts.items() if "ro" in words]

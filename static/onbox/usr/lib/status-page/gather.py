@@ -24,7 +24,7 @@ from words import shown
 
 from deploys.facts import hoststate
 from deploys.facts.hoststate import HostState
-from deploys.facts.status import faults, filling, status
+from deploys.facts.status import amiss, filling, status
 
 INTERVAL = 60
 _LOG_LINES = 20
@@ -106,11 +106,10 @@ def _alarms(state: HostState, page: dict[str, Any]) -> Iterable[tuple[str, str, 
     yield from _of_the_reset(state, page["verdict"]["reason"])
     if not state.initrd_matches:
         yield "alarm", "initrd_matches", "kernel and initrd do not match"
-    full = filling(state)
-    yield from (("alarm", "snapshot_percent", fault) for fault in full)
+    yield from (("alarm", "snapshot_percent", fault) for fault in filling(state))
     if state.provisiond.get("state") == "failed":
         yield "alarm", "provisiond", "provisiond failed to set the box up"
-    yield from (("alarm", "free", fault) for fault in faults(state) if fault not in full)
+    yield from (("alarm", "free", fault) for fault in amiss(state))
     if page["queue"] and page["queue"]["link"] == "down":
         yield "warning", "queue", "there is no link to the queue"
 
