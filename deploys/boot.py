@@ -13,7 +13,7 @@ from deploys.settings import Settings, format_size
 from deploys.volume_plan import VolumePlan
 
 DEFAULTS = "/etc/default/resnap"
-_SERVICES = ("resnap-quarantine.service", "resnap-pressure.service")
+_SERVICES = ("resnap-quarantine.service", "resnap-pressure.service", "resnap-trial.service")
 
 # grub-install's default folder and entry, also when an upgrade of GRUB runs it: else it would
 # take away the old root's entry, which has the distribution's name.
@@ -34,7 +34,7 @@ _FILES = (
 
 
 def defaults(plan: VolumePlan, settings: Settings) -> OnboxFile:
-    """The shell variables of the initramfs script, the GRUB script, makeinitrd and pressure."""
+    """The shell variables of the scripts in /usr/lib/resnap, the GRUB script and makeinitrd."""
     values = {
         "VOLGROUP": plan.volgroup,
         "LVROOT": plan.lvroot,
@@ -45,6 +45,7 @@ def defaults(plan: VolumePlan, settings: Settings) -> OnboxFile:
         "WARN_PERCENT": str(settings.volumes.warn_percent),
         "RESET_PERCENT": str(settings.volumes.reset_percent),
         "DRAIN_SECONDS": str(settings.jobs.drain),
+        "REFERENCE": "yes" if settings.stack.has_reference else "no",
         "OLD_ROOT_UUID": plan.old_root_uuid,
     }
     lines = "".join(f"{name}={value}\n" for name, value in values.items())

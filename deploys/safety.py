@@ -3,6 +3,9 @@
 While ``LVROOT_safety`` exists a change is under way. Whatever boots a snapshot of the root next
 takes that for a change that failed, and merges it back before (static/onbox/usr/lib/resnap):
 so after a power cut at any instant the golden root is as before the change, or as after it.
+
+A change that is made is tried: GRUB counts the boots into it, and the box keeps it by itself when
+one of them comes up healthy (static/onbox/usr/lib/resnap/trial). /boot goes back with the root.
 """
 
 from __future__ import annotations
@@ -14,8 +17,14 @@ from pyinfra.api.deploy import deploy
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
-from deploys.facts.lvm import Lvm
+from deploys.facts.lvm import Lvm, VolumeGroup
+from deploys.settings import KIB, MIB
+from deploys.sizes import cow_size
 from deploys.volume_plan import VolumePlan
+
+TRIAL_ROOM = 256 * MIB
+"""Bytes that a group must have left for the snapshot of a trial, which runs for minutes."""
+_TRIAL = "/usr/lib/resnap/trial"
 
 
 def safety_name(lvroot: str) -> str:
@@ -37,30 +46,48 @@ def _taken(group: str, lvroot: str, lvsnap: str) -> Generator[StringCommand, Non
         # The next boot takes it anew anyhow; its room is what the safety snapshot has.
         yield StringCommand("lvremove", "--yes", f"{group}/{lvsnap}")
     yield StringCommand(
-        "lvcreate --yes --snapshot --chunksize 64K --extents 100%ORIGIN",
+        f"lvcreate --yes --snapshot --chunksize 64K --extents {_extents(report, lvroot, lvsnap)}",
         f"--name {name} {group}/{lvroot}",
     )
 
 
+def _extents(report: VolumeGroup | None, lvroot: str, lvsnap: str) -> str:
+    """So many that the snapshot cannot fill, or as many as leave room for that of a trial."""
+    root = report.lv(lvroot) if report else None
+    if report is None or root is None:
+        return "100%ORIGIN"
+    snapshot = report.lv(lvsnap)
+    room = report.free + (snapshot.size if snapshot else 0) - TRIAL_ROOM
+    most = cow_size(root.size, 64 * KIB, report.extent_size)
+    if room < min(most, TRIAL_ROOM):
+        return "100%ORIGIN"  # which LVM then refuses
+    return str(min(most, room) // report.extent_size)
+
+
 @operation()
-def _removed(group: str, lvroot: str) -> Generator[StringCommand, None, None]:
-    report = host.get_fact(Lvm).group(group)
-    if report and report.lv(safety_name(lvroot)):
-        yield StringCommand("sync && lvremove --yes", f"{group}/{safety_name(lvroot)}")
+def _trial(word: str) -> Generator[StringCommand, None, None]:
+    yield StringCommand(_TRIAL, word)
 
 
 @deploy("Safety")
 def take_safety(plan: VolumePlan) -> None:
-    """In maintenance, before anything is changed: take the safety snapshot."""
+    """In maintenance, before anything is changed: take the safety snapshot, keep /boot's files."""
     _taken(
         name="Take the safety snapshot",
         group=plan.volgroup,
         lvroot=plan.lvroot,
         lvsnap=plan.lvsnap,
     )
+    _trial(name="Keep what /boot has", word="save")
 
 
 @deploy("Safety")
-def drop_safety(plan: VolumePlan) -> None:
-    """All went well: the golden root stays as it is now."""
-    _removed(name="Remove the safety snapshot", group=plan.volgroup, lvroot=plan.lvroot)
+def begin_trial() -> None:
+    """The change is made: from the next boot on it is tried."""
+    _trial(name="Have the change tried", word="begin")
+
+
+@deploy("Safety")
+def drop_safety() -> None:
+    """The golden root stays as it is now, untried."""
+    _trial(name="Remove the safety snapshot", word="keep")

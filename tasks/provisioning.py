@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import get_args
@@ -19,7 +19,7 @@ from deploys.kimpy import KIMPY_PATH, Kimpy
 from deploys.operations.boot import stale_initrds
 from deploys.operations.reclaim import reclaimed
 from deploys.preflight import Preflight
-from deploys.safety import drop_safety, take_safety
+from deploys.safety import begin_trial, drop_safety, take_safety
 from deploys.settings import Role, Settings
 from deploys.volume_plan import Kind
 from deploys.volumes import volumes
@@ -30,6 +30,8 @@ from tasks.progress import HostProgress
 from tasks.remote import Host
 
 REFERENCE = "/usr/lib/pipeline/reference"
+# three tries (static/onbox/usr/lib/resnap/trial), and the boot that goes back
+TRIAL_BOOTS = 4
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,9 @@ class Provision:
         if verdict is None or verdict.name != "golden":
             raise PreflightError(f"{self._host.name} is not in maintenance: {maintain} first")
         anew = partial(stale_initrds, name="Have the initrds made anew")
-        self._change_safely(self._preflight(), [anew], last)
+        with self._going_back():
+            self._change_safely(self._preflight(), [anew])
+            self._apply("keeping the change", [*last, partial(drop_safety)])
 
     @property
     def _deadline(self) -> float:
@@ -178,23 +182,31 @@ class Provision:
                 return Provisioned(False, found.state, self._without)
             self._progress.step("booting into maintenance")
             expect(self._host, self._host.reboot("maintenance", self._deadline), "golden")
-        self._change_safely(found)
-        return self._fresh()
+        with self._going_back():
+            self._change_safely(found)
+            self._apply("keeping a way back", [partial(begin_trial)])
+        return self._tried()
 
-    def _change_safely(
-        self, found: Preflight, first: Sequence[Deploy] = (), last: Sequence[Deploy] = ()
-    ) -> None:
-        """In maintenance: all of the change, with deploys before and after it, or nothing."""
+    def _change_safely(self, found: Preflight, first: Sequence[Deploy] = ()) -> None:
+        """In maintenance: change the golden root, with a safety snapshot of what it was."""
+        safety = partial(take_safety, plan=found.plan)
+        self._apply("securing the golden root", [safety, *first])
+        if self._request.reclaim:
+            self._reclaim(found)
+        self._change(found)
+
+    @contextlib.contextmanager
+    def _going_back(self) -> Iterator[None]:
+        """What fails within has the golden root go back.
+
+        Not on a host that was interrupted: its next boot does it, whenever that is.
+        """
         try:
-            safety = partial(take_safety, plan=found.plan)
-            self._apply("securing the golden root", [safety, *first])
-            if self._request.reclaim:
-                self._reclaim(found)
-            self._change(found)
-            keeping = partial(drop_safety, plan=found.plan)
-            self._apply("keeping the change", [*last, keeping])
+            yield
         except BoxError:
-            self._merge_back()
+            self._progress.step("merging the golden root back")
+            with contextlib.suppress(BoxError):
+                self._host.reboot("resnap", self._deadline, _is_settled)
             raise
 
     def _reclaim(self, found: Preflight) -> None:
@@ -228,18 +240,22 @@ class Provision:
         if self._settings.stack.has_reference:
             self._host.run(REFERENCE)
 
-    def _merge_back(self) -> None:
-        """Boot into a fresh snapshot: on its way there the boot merges the golden root back.
-
-        Not on a host that was interrupted: its next boot does it, whenever that is.
-        """
-        self._progress.step("merging the golden root back")
-        with contextlib.suppress(BoxError):
-            self._host.reboot("resnap", self._deadline)
-
     def _fresh(self) -> Provisioned:
         self._progress.step("booting a fresh snapshot")
         state = self._host.reboot("resnap", self._deadline)
+        expect(self._host, state, "fresh")
+        return Provisioned(True, state, self._without)
+
+    def _tried(self) -> Provisioned:
+        """The box tries the change by itself; it comes back with it, or without."""
+        self._progress.step("trying the change in a fresh snapshot")
+        before = self._host.state().rolled_back
+        deadline = TRIAL_BOOTS * self._deadline
+        state = self._host.reboot("resnap", deadline, _is_settled)
+        if state.rolled_back not in (None, before):
+            raise DeployError(
+                f"{self._host.name}: the change was rolled back: {state.rolled_back[1]}"
+            )
         expect(self._host, state, "fresh")
         return Provisioned(True, state, self._without)
 
@@ -248,6 +264,10 @@ class Provision:
         with self._host.session(self._progress) as session:
             session.prepare(deploys)
             session.run()
+
+
+def _is_settled(state: HostState) -> bool:
+    return not state.in_trial or state.in_quarantine
 
 
 def of_role(settings: Settings, present: str) -> Settings:

@@ -146,15 +146,21 @@ class Host:
         with self.session() as session:
             return session.fact(State)
 
-    def reboot(self, entry: str | None, deadline: float) -> HostState:
+    def reboot(
+        self,
+        entry: str | None,
+        deadline: float,
+        settled: Callable[[HostState], bool] = lambda _: True,
+    ) -> HostState:
         """Reboot, into one of GRUB's entries if given, and wait for it to be back.
 
         Args:
             entry: an id of GRUB's menu, for this one boot; None: what comes by default.
             deadline: seconds.
+            settled: whether a state is one to wait no longer for, where there may be more boots.
 
         Raises:
-            UnreachableError: it does not answer, with a new boot id, by then.
+            UnreachableError: it does not answer, with a new boot id and settled, by then.
         """
         before = self.run(_BOOT_ID).strip()
         if entry is not None:
@@ -162,17 +168,33 @@ class Host:
         # The answer may be cut off by what was asked for.
         with contextlib.suppress(DeployError, UnreachableError):
             self.run("systemctl reboot")
-        return self.wait_for_boot(before, deadline)
+        return self.wait_for_boot(before, deadline, settled)
 
-    def wait_for_boot(self, before: str, deadline: float) -> HostState:
+    def wait_for_boot(
+        self,
+        before: str,
+        deadline: float,
+        settled: Callable[[HostState], bool] = lambda _: True,
+    ) -> HostState:
         """Wait until it is back from a boot; ``before`` is the boot id that it had till then.
 
         Raises:
-            UnreachableError: it does not answer, with a new boot id, within ``deadline`` seconds.
+            UnreachableError: as ``reboot``, within ``deadline`` seconds.
         """
+        states: list[HostState] = []
+
+        def is_back() -> bool:
+            if self._boot_id() in (None, before):
+                return False
+            # it may go down while it is asked
+            with contextlib.suppress(DeployError, UnreachableError):
+                states[:] = [self.state()]
+                return settled(states[0])
+            return False
+
         self.close()
-        self._wait(lambda: self._boot_id() not in (None, before), deadline, "did not come back")
-        return self.state()
+        self._wait(is_back, deadline, "did not come back")
+        return states[0]
 
     def wait(self, deadline: float) -> None:
         """Wait until a machine that was just powered on lets us in.

@@ -33,6 +33,9 @@ _PARTS = {
     "verdict": 'for v in fresh kept golden failed; do [ ! -e "$root/run/resnap/$v" ] || '
     '{ echo "verdict=$v"; cat "$root/run/resnap/$v"; }; done',
     "quarantine": '[ ! -e "$root/run/resnap/quarantine" ] || echo yes',
+    "trial": 'grep -Eq " (trial|safety)( |$)" "$root/proc/cmdline" && '
+    '[ ! -e "$root/run/resnap/tried" ] && echo yes',
+    "rolled_back": 'cat "$root/persistent/log/rolled-back"',
     "overfull": 'cut -d" " -f1 "$root/persistent/log/overfull"',
     "snapshot": "dmsetup status --target snapshot",
     # makeinitrd asks the same: dracut's core may be there beside initramfs-tools
@@ -83,8 +86,10 @@ class HostState:
     of the machine that read it, if that is another. ``free`` and ``used`` are bytes by mount point;
     /boot is there even if it is not mounted. ``initrds`` is what makes the initrds: initramfs-tools
     or dracut. A box in quarantine has given up on a reset that failed each time
-    (/usr/lib/resnap/quarantine). ``overfull`` is when it reset itself, by its own clock, as its
-    snapshot had filled up (/usr/lib/resnap/pressure).
+    (/usr/lib/resnap/quarantine). ``in_trial`` says that a changed golden root is being tried, or
+    that it has gone back and /boot has not (/usr/lib/resnap/trial); ``rolled_back`` is when the
+    last change went back, by the box's own clock, and why. ``overfull`` is when it reset itself, by
+    its own clock, as its snapshot had filled up (/usr/lib/resnap/pressure).
     """
 
     os_id: str = ""
@@ -101,6 +106,8 @@ class HostState:
     defaults: Mapping[str, str] = field(default_factory=dict)
     verdict: Verdict | None = None
     in_quarantine: bool = False
+    in_trial: bool = False
+    rolled_back: tuple[int, str] | None = None
     snapshot_percent: float | None = None
     overfull: tuple[int, ...] = ()
     initrds: str = ""
@@ -172,6 +179,8 @@ def parsed(output: Sequence[str]) -> HostState:
         defaults=defaults,
         verdict=_verdict(_assignments(parts["verdict"])),
         in_quarantine=bool(first["quarantine"]),
+        in_trial=bool(first["trial"]),
+        rolled_back=_rolled_back(first["rolled_back"]),
         snapshot_percent=_percent(parts["snapshot"], defaults),
         overfull=tuple(int(line) for line in parts["overfull"] if line.isdecimal()),
         initrds=first["initrds"],
@@ -202,6 +211,11 @@ def _verdict(values: dict[str, str]) -> Verdict | None:
         initrd=values.get("initrd", ""),
         **times,
     )
+
+
+def _rolled_back(line: str) -> tuple[int, str] | None:
+    when, _, why = line.partition(" ")
+    return (int(when), why) if when.isdecimal() else None
 
 
 def _percent(lines: list[str], defaults: Mapping[str, str]) -> float | None:

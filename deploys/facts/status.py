@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
+from datetime import datetime, timezone
 
 from deploys.facts.hoststate import HostState
 
@@ -17,15 +18,26 @@ _MODES = {"fresh": "snapshot", "kept": "snapshot", "golden": "maintenance", "fai
 
 
 def mode(state: HostState) -> str:
-    """What the host runs on: snapshot, maintenance, failed, quarantine, or that it is not a box."""
+    """What the host runs on: snapshot, trial, maintenance, failed, quarantine, or not a box."""
     if state.in_quarantine:
         return "quarantine"
+    if state.in_trial and state.in_snapshot:
+        return "trial"
     return _MODES[state.verdict.name] if state.verdict else "not a box"
 
 
 def faults(state: HostState) -> list[str]:
     """What is wrong with a box's snapshot, filesystems and clock, a line each; the box runs on."""
-    return [*filling(state), *amiss(state)] if state.is_box else []
+    return [*filling(state), *rolled_back(state), *amiss(state)] if state.is_box else []
+
+
+def rolled_back(state: HostState) -> list[str]:
+    """That the last change of the golden root went back, and why; a line or none."""
+    if state.rolled_back is None:
+        return []
+    when, why = state.rolled_back
+    at = datetime.fromtimestamp(when, timezone.utc)
+    return [f"the last change was rolled back, at {at:%Y-%m-%d %H:%M} UTC: {why}"]
 
 
 def amiss(state: HostState) -> list[str]:

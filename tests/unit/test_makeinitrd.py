@@ -345,9 +345,10 @@ def test_the_menu_has_the_boxs_entries(box: Box) -> None:
     snapshot = "/dev/mapper/vagrant--pipeline-root_snap"
     golden = "/dev/mapper/vagrant--pipeline-root"
     more = "net.ifnames=0 console=ttyS0 quiet $secured"
+    trial = "$trial $safety"
     assert entries == {
-        "resnap": f"/vmlinuz-6.12.10-1 root={snapshot} {common} resnap {more}",
-        "keep": f"/vmlinuz-6.12.10-1 root={snapshot} {common} {more}",
+        "resnap": f"/vmlinuz-6.12.10-1 root={snapshot} {common} resnap {more} {trial}",
+        "keep": f"/vmlinuz-6.12.10-1 root={snapshot} {common} {more} {trial}",
         "maintenance": f"/vmlinuz-6.12.10-1 root={golden} {common} {more}",
         "maintenance-6.12.9-1": f"/vmlinuz-6.12.9-1 root={golden} {common} {more}",
         "maintenance-6.9.0-1": f"/vmlinuz-6.9.0-1 root={golden} {common} {more}",
@@ -419,7 +420,12 @@ def test_the_default_entry_is_the_reset(box: Box) -> None:
 def test_the_next_boot_takes_an_entry_once(box: Box, entry: str) -> None:
     done = box.run("/usr/lib/resnap/next-boot", entry)
     assert done.returncode == 0, done.stderr
-    assert box.calls == [f"grub-editenv /boot/grub/grubenv set next_entry={entry}"]
+    assert box.calls == [
+        "grub-editenv /boot/grub/grubenv list",
+        f"grub-editenv /boot/grub/grubenv.new set next_entry={entry}",
+        "fsfreeze --freeze /boot",
+        "fsfreeze --unfreeze /boot",
+    ]
 
 
 def test_in_a_snapshot_boot_is_mounted_for_that_command_alone(box: Box) -> None:
@@ -429,7 +435,10 @@ def test_in_a_snapshot_boot_is_mounted_for_that_command_alone(box: Box) -> None:
     assert box.calls == [
         "unshare --mount",
         "mount /boot",
-        "grub-editenv /boot/grub/grubenv set next_entry=maintenance",
+        "grub-editenv /boot/grub/grubenv list",
+        "grub-editenv /boot/grub/grubenv.new set next_entry=maintenance",
+        "fsfreeze --freeze /boot",
+        "fsfreeze --unfreeze /boot",
     ]
 
 

@@ -33,6 +33,7 @@ RESNAP = "reboot resnap"
 SAFETY = "safety taken"
 GOLDEN = "golden root changed"
 KEPT = "safety dropped"
+TRIED = "trial begun"
 
 
 def state(verdict: str | None, *, box: bool = True, reason: str = "") -> HostState:
@@ -58,6 +59,7 @@ class FakeHost:
     links: dict[str, str] = field(default_factory=dict)
     record: list[str] = field(default_factory=list)
     name: str = "box"
+    waits: bool = False  # for what comes of a trial, at the last boot
 
     def happens(self, what: str) -> None:
         self.record.append(what)
@@ -75,11 +77,18 @@ class FakeHost:
     def state(self) -> HostState:
         return self.found
 
-    def reboot(self, entry: str | None, _deadline: float) -> HostState:
+    def reboot(
+        self,
+        entry: str | None,
+        _deadline: float,
+        settled: Callable[[HostState], bool] = lambda _: True,
+    ) -> HostState:
         self.happens(f"reboot {entry or 'default'}")
         usual = {"maintenance": "golden", "resnap": "fresh", "default": "golden"}
         name = entry or "default"
         self.found = self.comes_up.get(name, state(usual[name]))
+        assert settled(self.found)
+        self.waits = not settled(replace(self.found, in_trial=True))
         return self.found
 
 
@@ -131,6 +140,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     monkeypatch.setattr(provisioning, "golden", golden)
     monkeypatch.setattr(provisioning, "take_safety", happening(SAFETY))
     monkeypatch.setattr(provisioning, "drop_safety", happening(KEPT))
+    monkeypatch.setattr(provisioning, "begin_trial", happening(TRIED))
     monkeypatch.setattr(provisioning, "volumes", happening("volumes made"))
     monkeypatch.setattr(provisioning, "boot_copy", happening("copy made to boot"))
     monkeypatch.setattr(
@@ -177,7 +187,7 @@ def test_a_host_with_its_root_on_lvm_is_changed_in_place(host: FakeHost) -> None
 
 def test_the_golden_root_is_checked_before_it_is_left(host: FakeHost) -> None:
     provision(host, None, "lammps", "openkim-repository").run()
-    checks = host.record[host.record.index(GOLDEN) + 1 : host.record.index(KEPT)]
+    checks = host.record[host.record.index(GOLDEN) + 1 : host.record.index(TRIED)]
     assert [check.split("/")[-1] for check in checks] == [
         'test -z "$(dpkg --audit)"',
         "makeinitrd --check",
@@ -202,13 +212,38 @@ def test_a_box_with_nothing_to_change_is_not_rebooted(host: FakeHost) -> None:
 
 def test_a_box_is_changed_in_maintenance_with_a_net(host: FakeHost) -> None:
     assert provision(host).run() == Provisioned(True, state("fresh"))
-    assert passes(host) == [MAINTENANCE, SAFETY, GOLDEN, KEPT, RESNAP]
+    assert passes(host) == [MAINTENANCE, SAFETY, GOLDEN, TRIED, RESNAP]
+
+
+def test_a_change_is_waited_for_until_the_box_has_tried_it(host: FakeHost) -> None:
+    provision(host).run()
+    assert host.waits
+
+
+def test_a_bare_hosts_first_boot_is_no_trial(host: FakeHost) -> None:
+    host.found, host.kind = state(None, box=False), Kind.LVM
+    provision(host).run()
+    assert not host.waits
+
+
+def test_a_change_that_the_box_rolled_back_is_an_error(host: FakeHost) -> None:
+    host.comes_up["resnap"] = replace(state("fresh"), rolled_back=(9, "SSH does not answer"))
+    line = r"^box: the change was rolled back: SSH does not answer$"
+    with pytest.raises(DeployError, match=line):
+        provision(host).run()
+
+
+def test_a_roll_back_of_long_ago_is_no_error(host: FakeHost) -> None:
+    old = replace(state("fresh"), rolled_back=(9, "SSH does not answer"))
+    host.comes_up["maintenance"] = replace(state("golden"), rolled_back=old.rolled_back)
+    host.comes_up["resnap"] = old
+    assert provision(host).run().changed
 
 
 def test_a_box_in_maintenance_is_changed_where_it_is(host: FakeHost) -> None:
     host.found, host.pending = state("golden"), 0
     assert provision(host).run().changed
-    assert passes(host) == [SAFETY, GOLDEN, KEPT, RESNAP]
+    assert passes(host) == [SAFETY, GOLDEN, TRIED, RESNAP]
 
 
 def test_a_box_whose_reset_failed_is_mended_unasked(host: FakeHost) -> None:
@@ -217,13 +252,13 @@ def test_a_box_whose_reset_failed_is_mended_unasked(host: FakeHost) -> None:
     assert passes(host)[0] == MAINTENANCE
 
 
-@pytest.mark.parametrize("at", [SAFETY, GOLDEN, "/usr/sbin/makeinitrd --check", KEPT])
+@pytest.mark.parametrize("at", [SAFETY, GOLDEN, "/usr/sbin/makeinitrd --check", TRIED])
 def test_a_change_that_fails_is_merged_back(host: FakeHost, at: str) -> None:
     host.fails[at] = DeployError("box: Install packages: no space left")
     with pytest.raises(DeployError, match="no space left"):
         provision(host).run()
     assert passes(host)[-1] == RESNAP
-    assert KEPT not in host.record or at == KEPT
+    assert TRIED not in host.record or at == TRIED
 
 
 def test_a_merge_back_that_fails_hides_not_what_failed(host: FakeHost) -> None:
@@ -311,7 +346,7 @@ def test_a_snapshot_that_is_not_fresh_is_an_error(
 def test_the_old_root_is_reclaimed_before_it_is_forgotten(host: FakeHost) -> None:
     provision(host, Request(reclaim=True)).run()
     without = GOLDEN + " without way back"
-    assert passes(host) == [MAINTENANCE, SAFETY, "reclaimed 0a-1b", without, KEPT, RESNAP]
+    assert passes(host) == [MAINTENANCE, SAFETY, "reclaimed 0a-1b", without, TRIED, RESNAP]
 
 
 def test_no_old_root_no_reclaim(host: FakeHost) -> None:

@@ -21,6 +21,7 @@ SHELLS = [
 ]
 Make = Callable[..., Initramfs]
 
+MERGE = "lvconvert --yes --interval 1 --merge vagrant-pipeline/root_safety"
 REMOVE = "lvremove --force vagrant-pipeline/root_snap"
 TAKE = (
     "lvcreate --yes --snapshot --name root_snap --chunksize 64K -l 100%ORIGIN vagrant-pipeline/root"
@@ -418,9 +419,39 @@ def test_a_safety_snapshot_is_merged_back_before_a_snapshot_is_booted(
     box.cmdline(flag)
     box.has_safety()
     assert box.boot() == "fresh"
-    merge = "lvconvert --yes --interval 1 --merge vagrant-pipeline/root_safety"
-    assert box.calls == [merge, *["sleep 1"] * 3, REMOVE, TAKE]
+    assert box.calls == [MERGE, *["sleep 1"] * 3, REMOVE, TAKE]
     assert float(box.notes["merge_finished"]) - float(box.notes["merge_started"]) == 3
+
+
+def test_the_snapshot_of_a_trial_is_removed_before_the_merge(box: Initramfs) -> None:
+    box.has_safety()
+    box.has_snapshot(DIRTY)
+    assert box.boot() == "fresh"
+    assert box.calls[:2] == [REMOVE, MERGE]
+    assert box.calls[-2:] == [REMOVE, TAKE]
+
+
+@pytest.mark.parametrize("flag", ["resnap", "quiet"])
+def test_in_a_trial_the_safety_snapshot_stays_and_has_the_room(box: Initramfs, flag: str) -> None:
+    box.cmdline(flag, "trial")
+    box.has_safety()
+    assert box.boot() == "fresh"
+    assert box.calls == [REMOVE, TAKE.replace("-l 100%ORIGIN", "-l 100%FREE")]
+    assert box.notes["trial"] == "yes"
+    assert (box.root / f"dev/mapper/{box.origin}_safety").exists()
+
+
+def test_a_trial_that_was_kept_has_no_safety_snapshot_to_go_back_to(box: Initramfs) -> None:
+    box.cmdline("resnap", "trial")
+    assert box.boot() == "fresh"
+    assert "trial" not in box.notes
+
+
+def test_in_a_trial_a_merge_that_was_begun_goes_on(box: Initramfs) -> None:
+    box.cmdline("resnap", "trial")
+    box.is_merging()
+    assert box.boot() == "fresh"
+    assert box.calls[0] == "lvchange --poll y vagrant-pipeline/root"
 
 
 @pytest.mark.parametrize("knobs", [(), ("held",)])

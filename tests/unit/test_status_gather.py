@@ -106,6 +106,10 @@ def test_nothing_that_names_somebody_is_in_it(box: StatusBox) -> None:
             lambda box: box.write("run/provisiond/failed", "reason=x\nfinished=soon\n"),
             [("alarm", "provisiond")],
         ),
+        (
+            lambda box: box.write("persistent/log/rolled-back", "9 SSH does not answer\n"),
+            [("alarm", "mode")],
+        ),
         (lambda box: box.report("tunnel", queue={"link": "down"}), [("warning", "queue")]),
         (
             lambda box: box.tool("df", r"printf 'x\n/ 99 1\n/persistent 98 2\n'"),

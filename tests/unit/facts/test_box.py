@@ -10,7 +10,7 @@ import pytest
 
 from deploys.facts import hoststate
 from deploys.facts.box import HostState, State, Verdict
-from deploys.facts.status import faults, filling
+from deploys.facts.status import faults, filling, mode
 
 DIGEST = "5f" * 32
 BASE = """@os
@@ -227,6 +227,44 @@ def test_resets_for_want_of_room_are_told_for_a_day() -> None:
         "the snapshot filled up and was reset, within a day: 1"
     ]
     assert filling(replace(state, clock=500000)) == []
+
+
+def test_a_change_that_was_rolled_back_is_told() -> None:
+    state = box("verdict=fresh\n@rolled_back\n86400 SSH does not answer\n")
+    assert state.rolled_back == (86400, "SSH does not answer")
+    line = "the last change was rolled back, at 1970-01-02 00:00 UTC: SSH does not answer"
+    assert line in faults(state)
+    assert box("verdict=fresh\n@rolled_back\nx\n").rolled_back is None
+
+
+def test_a_trial_is_no_snapshot_to_rely_on() -> None:
+    assert mode(box("verdict=fresh\n@trial\nyes\n")) == "trial"
+    assert mode(box("verdict=golden\n@trial\nyes\n")) == "maintenance"
+    assert mode(box("verdict=fresh\n")) == "snapshot"
+
+
+@pytest.mark.commands
+@pytest.mark.parametrize(
+    ("cmdline", "tried", "in_trial"),
+    [
+        ("ro resnap trial panic=10", False, True),
+        ("ro resnap safety", False, True),
+        ("ro resnap trial panic=10", True, False),
+        ("ro resnap root=/dev/mapper/trial--vg-root", False, False),
+        ("ro resnap", False, False),
+    ],
+)
+def test_the_kernel_was_told_of_a_trial(
+    tmp_path: Path, cmdline: str, tried: bool, in_trial: bool
+) -> None:
+    for name in ("proc", "run/resnap"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "proc/cmdline").write_text(f"{cmdline}\n")
+    if tried:
+        (tmp_path / "run/resnap/tried").touch()
+    command = hoststate.command(str(tmp_path))
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert read(done.stdout).in_trial is in_trial
 
 
 def test_what_fills_up_is_among_the_faults() -> None:

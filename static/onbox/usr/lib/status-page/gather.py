@@ -24,7 +24,7 @@ from words import shown
 
 from deploys.facts import hoststate
 from deploys.facts.hoststate import HostState
-from deploys.facts.status import amiss, filling, status
+from deploys.facts.status import amiss, filling, rolled_back, status
 
 INTERVAL = 60
 _LOG_LINES = 20
@@ -122,6 +122,7 @@ def _of_the_reset(state: HostState, reason: str) -> Iterable[tuple[str, str, str
         yield "alarm", "mode", "in quarantine: several resets in a row failed, none is tried again"
     if name == "golden":
         yield "warning", "mode", "in maintenance: the golden root itself is mounted"
+    yield from (("alarm", "mode", fault) for fault in rolled_back(state))
 
 
 def _steps(state: HostState) -> Iterable[tuple[str, str]]:
