@@ -25,6 +25,8 @@ from deploys.errors import PreflightError
 # Of sudo's own deliberations; an emulated host under load needs some seconds.
 _START_SECONDS = 60
 _BLOCK = 2**15
+# sshd's own exit code where PAM has not opened the session: a host that goes down opens none.
+_NO_SESSION = 254
 
 # Its arguments: what root's shell is to run, and the prompt by which sudo asks for a password.
 _START = """
@@ -54,7 +56,7 @@ class RootShell:
 
         Raises:
             PreflightError: the user may not become root; the line says why.
-            SSHException: the connection broke.
+            SSHException: the connection broke, or sshd opened no session.
         """
         # No command prints it by chance.
         self._mark = secrets.token_hex(16)
@@ -144,6 +146,8 @@ class RootShell:
                 code = self._channel.recv_exit_status()
                 if code == -1:  # paramiko's word for none
                     raise
+                if code == _NO_SESSION:
+                    raise SSHException("no session was opened: it goes down, or is not up yet") from error
                 words = self._err.decode(errors="replace").replace(self._mark, "").split("\n")
                 why = next((word.strip() for word in reversed(words) if word.strip()), "")
                 raise PreflightError(

@@ -29,6 +29,7 @@ from deploys.rootshell import RootShell
 _CONNECT_SECONDS = 15
 _KEEPALIVE_SECONDS = 5
 _SILENCE_SECONDS = 60
+_BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 # It logs, with a traceback, what it also raises.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -155,12 +156,20 @@ class Host:
         Raises:
             UnreachableError: it does not answer, with a new boot id, by then.
         """
-        before = self.run("cat /proc/sys/kernel/random/boot_id")
+        before = self.run(_BOOT_ID).strip()
         if entry is not None:
             self.run(f"/usr/lib/resnap/next-boot {entry}")
         # The answer may be cut off by what was asked for.
         with contextlib.suppress(DeployError, UnreachableError):
             self.run("systemctl reboot")
+        return self.wait_for_boot(before, deadline)
+
+    def wait_for_boot(self, before: str, deadline: float) -> HostState:
+        """Wait until it is back from a boot; ``before`` is the boot id that it had till then.
+
+        Raises:
+            UnreachableError: it does not answer, with a new boot id, within ``deadline`` seconds.
+        """
         self.close()
         self._wait(lambda: self._boot_id() not in (None, before), deadline, "did not come back")
         return self.state()
@@ -186,7 +195,7 @@ class Host:
     def _boot_id(self) -> str | None:
         try:
             self.connect()
-            return self.run("cat /proc/sys/kernel/random/boot_id")
+            return self.run(_BOOT_ID).strip()
         except (UnreachableError, DeployError):
             self.close()
             return None

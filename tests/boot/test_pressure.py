@@ -5,13 +5,8 @@ One walk, in order: each test goes on from the boot that the last one ended in.
 
 from __future__ import annotations
 
-import contextlib
 import json
 
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
-
-from deploys.errors import DeployError
-from deploys.facts.hoststate import HostState
 from deploys.facts.status import faults
 from tests.boot.box import DEADLINE, Box
 
@@ -35,24 +30,6 @@ def fill_to(box: Box, percent: float) -> None:
     box.succeed(_WRITE.format(round((percent - now) * SIZE / 100)))
 
 
-def restarted(box: Box, before: str) -> HostState:
-    """What it is, after the boot that it makes by itself."""
-
-    def is_back() -> bool:
-        box.host.close()
-        box.host.wait(DEADLINE)
-        with contextlib.suppress(DeployError):  # it goes down while it is asked
-            return box.state.boot_id != before
-        return False
-
-    Retrying(
-        retry=retry_if_result(lambda back: not back),
-        stop=stop_after_delay(DEADLINE),
-        wait=wait_fixed(1),
-    )(is_back)
-    return box.state
-
-
 def test_from_80_percent_on_it_is_told(box: Box) -> None:
     box.succeed(_LESS)
     assert box.reboot("resnap").snapshot_percent is not None
@@ -70,7 +47,7 @@ def test_from_95_percent_on_it_resets_when_its_workers_are_done(box: Box) -> Non
     box.succeed(_WORKER)
     before = box.state.boot_id
     fill_to(box, 96)
-    state = restarted(box, before)
+    state = box.host.wait_for_boot(before, DEADLINE)
     assert state.verdict is not None
     assert state.verdict.name == "fresh"
     assert box.succeed("cat /persistent/job") == "done\n"
@@ -84,7 +61,7 @@ def test_what_fills_it_at_once_ends_in_a_fresh_one_too(box: Box) -> None:
     kept = box.succeed("sha256sum /persistent/kept")
     before = box.state.boot_id
     box.succeed("systemd-run --quiet sh -c 'exec cat /dev/zero >/var/fill'")
-    state = restarted(box, before)
+    state = box.host.wait_for_boot(before, DEADLINE)
     assert state.verdict is not None
     assert state.verdict.name == "fresh"
     box.succeed("grep overflowed=yes /run/resnap/fresh")

@@ -181,3 +181,9 @@ def test_who_may_not_become_root_is_told_why(
         with pytest.raises(PreflightError) as caught:
             RootShell(client, password)
         assert line in str(caught.value)
+
+
+def test_host_that_goes_down_has_refused_nobody(tmp_path: Path) -> None:
+    with served(not_root(tmp_path / "bin", "exit 254")) as (client, _):
+        with pytest.raises(SSHException, match="no session was opened"):
+            RootShell(client)
