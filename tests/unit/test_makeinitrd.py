@@ -23,7 +23,20 @@ from tests.unit.initramfs import install, unshare
 pytestmark = pytest.mark.commands
 
 STATIC = Path(__file__).parents[2] / "static"
-REAL = ("id", "cat", "sha256sum", "cut", "flock", "grep", "sed", "mkdir", "mv", "sync", "sort")
+REAL = (
+    "id",
+    "cat",
+    "cp",
+    "sha256sum",
+    "cut",
+    "flock",
+    "grep",
+    "sed",
+    "mkdir",
+    "mv",
+    "sync",
+    "sort",
+)
 DEFAULTS = """VOLGROUP=vagrant-pipeline
 LVROOT=root
 LVSNAP=root_snap
@@ -77,7 +90,8 @@ FAKES = {
     "fsfreeze": 'log fsfreeze "$@"; [ ! -e /fake/no_freeze ]',
     "grub-script-check": 'log grub-script-check "$@"; [ ! -e /fake/bad_menu ]',
     "grub-probe": "echo /dev/vda2",
-    "grub-editenv": 'log grub-editenv "$@"',
+    "grub-editenv": 'log grub-editenv "$@"\ncase $2 in\nlist) [ -s "$1" ] ;;\n'
+    '*) echo "$3" >>"$1"; [ ! -e /fake/no_power ] || kill -9 $PPID ;;\nesac',
 }
 FROZEN = ("fsfreeze --freeze /boot", "fsfreeze --unfreeze /boot")
 LIB = """
@@ -130,6 +144,10 @@ class Box:
                 self.write(f"boot/initrd.img-{version}", "scripts/local-premount/lvm2\n")
 
     @property
+    def environment(self) -> str:
+        return (self.root / "boot/grub/grubenv").read_text()
+
+    @property
     def menu(self) -> str:
         return (self.root / "boot/grub/grub.cfg").read_text()
 
@@ -141,7 +159,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
         install(Path(shutil.which(name) or name), root, f"bin/{name}")
     for folder in ("fake", "dev"):
         (root / folder).mkdir()
-    (root / "bin/rm").rename(root / "fake/rm")
+    shutil.copy(root / "bin/rm", root / "fake/rm")
     for name, text in FAKES.items():
         fake = root / "sbin" / name
         fake.parent.mkdir(exist_ok=True)
@@ -442,18 +460,42 @@ def test_the_default_entry_is_the_reset(box: Box) -> None:
 def test_the_next_boot_takes_an_entry_once(box: Box, entry: str) -> None:
     done = box.run("/usr/lib/resnap/next-boot", entry)
     assert done.returncode == 0, done.stderr
-    assert box.calls == [f"grub-editenv /boot/grub/grubenv set next_entry={entry}"]
+    assert box.environment == f"next_entry={entry}\n"
+
+
+def test_what_else_grub_remembers_stays(box: Box) -> None:
+    box.write("boot/grub/grubenv", "other=1\n")
+    assert box.run("/usr/lib/resnap/next-boot", "keep").returncode == 0
+    assert box.environment == "other=1\nnext_entry=keep\n"
+
+
+def test_until_grubs_memory_is_whole_the_old_one_is_there(box: Box) -> None:
+    box.write("boot/grub/grubenv", "other=1\n")
+    box.write("fake/no_power")
+    assert box.run("/usr/lib/resnap/next-boot", "keep").returncode != 0
+    assert box.environment == "other=1\n"
+    (box.root / "fake/no_power").unlink()
+    assert box.run("/usr/lib/resnap/next-boot", "resnap").returncode == 0
+    assert box.environment == "other=1\nnext_entry=resnap\n"
+
+
+@pytest.mark.skipif(not shutil.which("grub-editenv"), reason="needs grub-common")
+def test_grub_itself_takes_a_memory_that_a_power_cut_emptied(box: Box) -> None:
+    install(Path(shutil.which("grub-editenv") or ""), box.root, "bin/grub-editenv")
+    (box.root / "sbin/grub-editenv").unlink()
+    box.write("boot/grub/grubenv")
+    done = box.run("/usr/lib/resnap/next-boot", "maintenance")
+    assert done.returncode == 0, done.stderr
+    assert "\nnext_entry=maintenance\n" in box.environment
+    assert len(box.environment) == 1024
 
 
 def test_in_a_snapshot_boot_is_mounted_for_that_command_alone(box: Box) -> None:
     (box.root / "fake/mounted/boot").unlink()
     done = box.run("/usr/lib/resnap/next-boot", "maintenance")
     assert done.returncode == 0, done.stderr
-    assert box.calls == [
-        "unshare --mount",
-        "mount /boot",
-        "grub-editenv /boot/grub/grubenv set next_entry=maintenance",
-    ]
+    assert box.calls[:2] == ["unshare --mount", "mount /boot"]
+    assert box.environment == "next_entry=maintenance\n"
 
 
 def test_a_boot_that_cannot_be_mounted_is_an_error(box: Box) -> None:
