@@ -23,7 +23,20 @@ from tests.unit.initramfs import install, unshare
 pytestmark = pytest.mark.commands
 
 STATIC = Path(__file__).parents[2] / "static"
-REAL = ("id", "cat", "sha256sum", "cut", "flock", "grep", "sed", "mkdir", "mv", "sync", "sort")
+REAL = (
+    "id",
+    "cat",
+    "cp",
+    "sha256sum",
+    "cut",
+    "flock",
+    "grep",
+    "sed",
+    "mkdir",
+    "mv",
+    "sync",
+    "sort",
+)
 DEFAULTS = """VOLGROUP=vagrant-pipeline
 LVROOT=root
 LVSNAP=root_snap
@@ -64,18 +77,23 @@ FAKES = {
     "sort) [ $2 = --reverse ] && sort --reverse --version-sort ;;\nesac",
     "update-initramfs": 'log update-initramfs "$@"\n'
     "if [ ! -e /fake/forgetful ]; then echo scripts/local-premount/resnap; fi "
-    '>"/boot/initrd.img-$3"',
+    '>"/boot/initrd.img-$3.new"; mv -f "/boot/initrd.img-$3.new" "/boot/initrd.img-$3"; '
+    'sync -f "/boot/initrd.img-$3"',
     "dracut": 'log dracut "$@"\n'
     '[ -e /fake/forgetful ] || echo resnap >"$3"; [ -e "$3" ] || : >"$3"',
     "lsinitrd": 'echo "Image: $2"; cat "$2"; echo rootfs-block',
     "lsinitramfs": 'echo scripts/local-top; cat "$1"; echo usr/lib/resnap/resnap',
-    "update-grub": "log update-grub; . /etc/default/grub.d/resnap.cfg\n"
+    "grub-mkconfig": "log grub-mkconfig; . /etc/default/grub.d/resnap.cfg\n"
     "export GRUB_CMDLINE_LINUX='net.ifnames=0 console=ttyS0' GRUB_CMDLINE_LINUX_DEFAULT=quiet\n"
-    "/etc/grub.d/09_resnap >/boot/grub/grub.cfg",
+    '/etc/grub.d/09_resnap >"${1#--output=}" || exit; [ ! -e /fake/no_power ] || kill -9 $PPID',
+    "update-grub": "grub-mkconfig --output=/boot/grub/grub.cfg",
+    "fsfreeze": 'log fsfreeze "$@"; [ ! -e /fake/no_freeze ]',
     "grub-script-check": 'log grub-script-check "$@"; [ ! -e /fake/bad_menu ]',
     "grub-probe": "echo /dev/vda2",
-    "grub-editenv": 'log grub-editenv "$@"',
+    "grub-editenv": 'log grub-editenv "$@"\ncase $2 in\nlist) [ -s "$1" ] ;;\n'
+    '*) echo "$3" >>"$1"; [ ! -e /fake/no_power ] || kill -9 $PPID ;;\nesac',
 }
+FROZEN = ("fsfreeze --freeze /boot", "fsfreeze --unfreeze /boot")
 LIB = """
 make_system_path_relative_to_its_root() { [ -e /fake/boot_on_root ] && echo "$1" || echo /; }
 prepare_grub_to_access_device() { echo "search --no-floppy --fs-uuid --set=root 1234-$1"; }
@@ -126,6 +144,10 @@ class Box:
                 self.write(f"boot/initrd.img-{version}", "scripts/local-premount/lvm2\n")
 
     @property
+    def environment(self) -> str:
+        return (self.root / "boot/grub/grubenv").read_text()
+
+    @property
     def menu(self) -> str:
         return (self.root / "boot/grub/grub.cfg").read_text()
 
@@ -137,7 +159,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
         install(Path(shutil.which(name) or name), root, f"bin/{name}")
     for folder in ("fake", "dev"):
         (root / folder).mkdir()
-    (root / "bin/rm").rename(root / "fake/rm")
+    shutil.copy(root / "bin/rm", root / "fake/rm")
     for name, text in FAKES.items():
         fake = root / "sbin" / name
         fake.parent.mkdir(exist_ok=True)
@@ -171,11 +193,30 @@ def test_all_initrds_and_the_menu_are_made(box: Box) -> None:
     assert done.returncode == 0, done.stderr
     assert box.calls == [
         f"update-initramfs -u -k {NEW}",
+        *FROZEN,
         f"update-initramfs -u -k {OLD}",
-        "update-grub",
-        "grub-script-check /boot/grub/grub.cfg",
+        *FROZEN,
+        "grub-mkconfig",
+        "grub-script-check /boot/grub/grub.cfg.made",
+        *FROZEN,
+        *FROZEN,
     ]
     assert box.makeinitrd("--check").returncode == 0
+
+
+@pytest.mark.parametrize("fault", ["bad_menu", "no_power"])
+def test_until_the_menu_is_whole_the_old_one_is_there(box: Box, fault: str) -> None:
+    before = box.menu
+    box.write(f"fake/{fault}")
+    assert box.makeinitrd().returncode != 0
+    assert box.menu == before
+
+
+def test_where_boot_cannot_be_frozen_it_is_flushed(box: Box) -> None:
+    box.write("fake/no_freeze")
+    done = box.makeinitrd()
+    assert done.returncode == 0, done.stderr
+    assert FROZEN[1] not in box.calls
 
 
 def test_one_waits_for_another_that_is_at_work(box: Box) -> None:
@@ -197,7 +238,7 @@ def test_one_waits_for_another_that_is_at_work(box: Box) -> None:
 def test_only_the_kernels_named_are_made(box: Box) -> None:
     assert box.makeinitrd(OLD).returncode == 0
     assert box.calls[0] == f"update-initramfs -u -k {OLD}"
-    assert box.calls[1] == "update-grub"
+    assert box.calls[3] == "grub-mkconfig"
 
 
 def test_a_kernel_without_an_initrd_gets_its_first(box: Box) -> None:
@@ -210,14 +251,14 @@ def test_where_there_is_no_initramfs_tools_dracut_makes_them(box: Box) -> None:
     (box.root / "sbin/update-initramfs").unlink()
     (box.root / "sbin/lsinitramfs").unlink()
     assert box.makeinitrd().returncode == 0
-    assert box.calls[:2] == [
+    assert [call for call in box.calls if call.startswith("dracut")] == [
         f"dracut --quiet --force /boot/initrd.img-{version}.new {version}" for version in (NEW, OLD)
     ]
     assert (box.root / f"boot/initrd.img-{NEW}").read_text() == "resnap\n"
     assert not (box.root / f"boot/initrd.img-{NEW}.new").exists()
     before = box.calls
     assert box.makeinitrd("--missing").returncode == 0
-    assert box.calls == before
+    assert box.calls == [*before, *FROZEN]
     box.write("fake/forgetful")
     done = box.makeinitrd()
     assert done.stderr == f"makeinitrd: the initrd of {NEW} came out without the reset\n"
@@ -225,10 +266,10 @@ def test_where_there_is_no_initramfs_tools_dracut_makes_them(box: Box) -> None:
 
 def test_missing_makes_what_is_missing_and_the_second_time_nothing(box: Box) -> None:
     assert box.makeinitrd("--missing", NEW).returncode == 0
-    assert box.calls[:2] == [f"update-initramfs -u -k {NEW}", "update-grub"]
+    assert box.calls[:4] == [f"update-initramfs -u -k {NEW}", *FROZEN, "grub-mkconfig"]
     before = box.calls
     assert box.makeinitrd("--missing", NEW).returncode == 0
-    assert box.calls == before
+    assert box.calls == [*before, *FROZEN]
     # An initrd alone is not all that is made, so the check stays false.
     assert box.makeinitrd("--check").returncode == 1
 
@@ -328,7 +369,7 @@ def test_a_kernel_that_the_menu_left_out_is_an_error(box: Box) -> None:
     done = box.makeinitrd()
     assert (done.returncode, done.stderr) == (
         1,
-        f"makeinitrd: update-grub made no entry for {NEW}\n",
+        f"makeinitrd: grub-mkconfig made no entry for {NEW}\n",
     )
 
 
@@ -420,26 +461,42 @@ def test_the_default_entry_is_the_reset(box: Box) -> None:
 def test_the_next_boot_takes_an_entry_once(box: Box, entry: str) -> None:
     done = box.run("/usr/lib/resnap/next-boot", entry)
     assert done.returncode == 0, done.stderr
-    assert box.calls == [
-        "grub-editenv /boot/grub/grubenv list",
-        f"grub-editenv /boot/grub/grubenv.new set next_entry={entry}",
-        "fsfreeze --freeze /boot",
-        "fsfreeze --unfreeze /boot",
-    ]
+    assert box.environment == f"next_entry={entry}\n"
+
+
+def test_what_else_grub_remembers_stays(box: Box) -> None:
+    box.write("boot/grub/grubenv", "other=1\n")
+    assert box.run("/usr/lib/resnap/next-boot", "keep").returncode == 0
+    assert box.environment == "other=1\nnext_entry=keep\n"
+
+
+def test_until_grubs_memory_is_whole_the_old_one_is_there(box: Box) -> None:
+    box.write("boot/grub/grubenv", "other=1\n")
+    box.write("fake/no_power")
+    assert box.run("/usr/lib/resnap/next-boot", "keep").returncode != 0
+    assert box.environment == "other=1\n"
+    (box.root / "fake/no_power").unlink()
+    assert box.run("/usr/lib/resnap/next-boot", "resnap").returncode == 0
+    assert box.environment == "other=1\nnext_entry=resnap\n"
+
+
+@pytest.mark.skipif(not shutil.which("grub-editenv"), reason="needs grub-common")
+def test_grub_itself_takes_a_memory_that_a_power_cut_emptied(box: Box) -> None:
+    install(Path(shutil.which("grub-editenv") or ""), box.root, "bin/grub-editenv")
+    (box.root / "sbin/grub-editenv").unlink()
+    box.write("boot/grub/grubenv")
+    done = box.run("/usr/lib/resnap/next-boot", "maintenance")
+    assert done.returncode == 0, done.stderr
+    assert "\nnext_entry=maintenance\n" in box.environment
+    assert len(box.environment) == 1024
 
 
 def test_in_a_snapshot_boot_is_mounted_for_that_command_alone(box: Box) -> None:
     (box.root / "fake/mounted/boot").unlink()
     done = box.run("/usr/lib/resnap/next-boot", "maintenance")
     assert done.returncode == 0, done.stderr
-    assert box.calls == [
-        "unshare --mount",
-        "mount /boot",
-        "grub-editenv /boot/grub/grubenv list",
-        "grub-editenv /boot/grub/grubenv.new set next_entry=maintenance",
-        "fsfreeze --freeze /boot",
-        "fsfreeze --unfreeze /boot",
-    ]
+    assert box.calls[:2] == ["unshare --mount", "mount /boot"]
+    assert box.environment == "next_entry=maintenance\n"
 
 
 def test_a_boot_that_cannot_be_mounted_is_an_error(box: Box) -> None:
