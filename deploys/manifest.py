@@ -32,8 +32,11 @@ def parse_settings(text: str | bytes, where: str) -> Settings:
 
 
 @deploy("Manifest")
-def manifest(settings: Settings, project: Project) -> None:
-    """The box's manifest, settings and release file; the last deploy of a pass."""
+def manifest(settings: Settings, project: Project, promoted: int | None = None) -> None:
+    """The box's manifest, settings and release file; the last deploy of a pass.
+
+    ``promoted``: when, in seconds since 1970, the root was made golden with what was changed in it.
+    """
     operations.manifest(
         name=f"Write {PurePosixPath(MANIFEST).name}",
         commit=project.commit,
@@ -41,4 +44,5 @@ def manifest(settings: Settings, project: Project) -> None:
         settings=settings.of_box(),
         python=PYTHON_PATH,
         kimpy=KIMPY_PATH,
+        promoted=promoted,
     )

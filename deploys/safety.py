@@ -88,6 +88,12 @@ def begin_trial() -> None:
 
 
 @deploy("Safety")
+def keep_safety() -> None:
+    """The golden root stays as it is now, untried; what it was is kept as a version."""
+    _trial(name="Keep the version before", word="keep")
+
+
+@deploy("Safety")
 def drop_safety() -> None:
-    """The golden root stays as it is now, untried."""
-    _trial(name="Remove the safety snapshot", word="keep")
+    """The golden root stays as it is now, untried, and there is no way back to what it was."""
+    _trial(name="Remove the safety snapshot", word="drop")

@@ -20,6 +20,8 @@ for _task in (
     host.resnap,
     host.keep,
     host.maintain,
+    host.rollback,
+    host.promote,
     host.finalize,
     host.shrink,
     gateway.adduser,

@@ -92,7 +92,7 @@ class Finalizing:
             self._progress.step("looking at the guest")
             settings = settings_of(host)
             provision = Provision(host, settings, Request(), self._progress)
-            provision.finalize(maintain="inv maintain")
+            provision.finalize(maintain="inv maintain", history=False)
         finally:
             host.close()
         self._progress.step("powering the guest off")

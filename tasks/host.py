@@ -16,7 +16,7 @@ from deploys.errors import PreflightError
 from deploys.facts.box import HostState
 from deploys.operations.seal import tidied
 from deploys.settings import Role, Settings
-from tasks import show, shrinking
+from tasks import golden, show, shrinking
 from tasks.finalizing import settings_of
 from tasks.fleet import enlist, finish, one_line
 from tasks.machines.guest import load
@@ -104,6 +104,30 @@ def maintain(c: Context, back: bool = False) -> None:
     enlist(c, partial(_reboot, entry=entry, verdict=verdict), show.reboots)
 
 
+@task(
+    post=[finish],
+    help={
+        "to": "The version: the first digits of its manifest; without it the last one.",
+        "list": "Show the versions that there are; change nothing.",
+        "force": "Do not ask.",
+    },
+)
+def rollback(c: Context, to: str = "", list: bool = False, force: bool = False) -> None:  # noqa: A002 - the flag is --list
+    """Go back to an earlier version of the golden root, or end a change that is being tried."""
+    if list:
+        enlist(c, lambda host, _: golden.versions(host), show.versions)
+        return
+    if not force:
+        confirm("The golden root as it is now will be lost; /persistent stays.")
+    enlist(c, partial(golden.roll_back, to=to), show.reboots)
+
+
+@task(post=[finish])
+def promote(c: Context) -> None:
+    """Make the snapshot, with all that was changed in it, the golden root; it is tried first."""
+    enlist(c, golden.promote, show.reboots)
+
+
 @task(post=[finish], help={"force": "Do not ask."})
 def finalize(c: Context, force: bool = False) -> None:
     """Make a host's golden root, changed in maintenance, what its fresh snapshots start from.
@@ -124,7 +148,7 @@ def finalize(c: Context, force: bool = False) -> None:
         progress.step("looking at the host")
         provision = Provision(host, settings_of(host), Request(), progress)
         tidy = partial(tidied, name="Remove histories, caches and logs")
-        provision.finalize(tidy, maintain=f"fab -H {host.name} maintain")
+        provision.finalize(tidy, maintain=f"fab -H {host.name} maintain", history=True)
         return _reboot(host, progress, entry="resnap", verdict="fresh")
 
     enlist(c, work, show.reboots)

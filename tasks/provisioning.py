@@ -19,7 +19,7 @@ from deploys.kimpy import KIMPY_PATH, Kimpy
 from deploys.operations.boot import stale_initrds
 from deploys.operations.reclaim import reclaimed
 from deploys.preflight import Preflight
-from deploys.safety import begin_trial, drop_safety, take_safety
+from deploys.safety import begin_trial, drop_safety, keep_safety, take_safety
 from deploys.settings import Role, Settings
 from deploys.volume_plan import Kind
 from deploys.volumes import volumes
@@ -114,7 +114,7 @@ class Provision:
         self._change(found)
         return self._fresh()
 
-    def finalize(self, *last: Deploy, maintain: str) -> None:
+    def finalize(self, *last: Deploy, maintain: str, history: bool) -> None:
         """In maintenance: make all anew that follows from the golden root, as it is by now.
 
         That are the initrds and GRUB's entries, the files of a box and its manifest. The host
@@ -123,6 +123,7 @@ class Provision:
         Args:
             last: deploys for the golden root as it then is.
             maintain: what a user is to say to get the host into maintenance.
+            history: whether what the golden root was is kept as a version.
 
         Raises:
             BoxError: the host is not in maintenance, or as ``run``.
@@ -133,7 +134,7 @@ class Provision:
         anew = partial(stale_initrds, name="Have the initrds made anew")
         with self._going_back():
             self._change_safely(self._preflight(), [anew])
-            self._apply("keeping the change", [*last, partial(drop_safety)])
+            self._apply("keeping the change", [*last, keep_safety if history else drop_safety])
 
     @property
     def _deadline(self) -> float:
@@ -184,7 +185,7 @@ class Provision:
             expect(self._host, self._host.reboot("maintenance", self._deadline), "golden")
         with self._going_back():
             self._change_safely(found)
-            self._apply("keeping a way back", [partial(begin_trial)])
+            self._apply("keeping a way back", [begin_trial])
         return self._tried()
 
     def _change_safely(self, found: Preflight, first: Sequence[Deploy] = ()) -> None:
@@ -206,7 +207,7 @@ class Provision:
         except BoxError:
             self._progress.step("merging the golden root back")
             with contextlib.suppress(BoxError):
-                self._host.reboot("resnap", self._deadline, _is_settled)
+                self._host.reboot("resnap", self._deadline, is_settled)
             raise
 
     def _reclaim(self, found: Preflight) -> None:
@@ -249,13 +250,11 @@ class Provision:
     def _tried(self) -> Provisioned:
         """The box tries the change by itself; it comes back with it, or without."""
         self._progress.step("trying the change in a fresh snapshot")
-        before = self._host.state().rolled_back
+        before = self._host.state()
         deadline = TRIAL_BOOTS * self._deadline
-        state = self._host.reboot("resnap", deadline, _is_settled)
-        if state.rolled_back not in (None, before):
-            raise DeployError(
-                f"{self._host.name}: the change was rolled back: {state.rolled_back[1]}"
-            )
+        state = self._host.reboot("resnap", deadline, is_settled)
+        if why := rolled_back(state, before):
+            raise DeployError(f"{self._host.name}: the change was rolled back: {why}")
         expect(self._host, state, "fresh")
         return Provisioned(True, state, self._without)
 
@@ -266,8 +265,16 @@ class Provision:
             session.run()
 
 
-def _is_settled(state: HostState) -> bool:
+def is_settled(state: HostState) -> bool:
+    """Whether a box is done with trying a change, or will not be."""
     return not state.in_trial or state.in_quarantine
+
+
+def rolled_back(state: HostState, before: HostState) -> str:
+    """Why a change went back since the state ``before``; empty if none did."""
+    if state.rolled_back in (None, before.rolled_back):
+        return ""
+    return state.rolled_back[1]
 
 
 def of_role(settings: Settings, present: str) -> Settings:

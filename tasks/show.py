@@ -14,6 +14,7 @@ from rich.table import Column, Table
 from deploys.facts.box import HostState
 from deploys.facts.status import faults, mode, status
 from deploys.sizes import human
+from tasks.golden import Version
 from tasks.provisioning import Provisioned
 from tasks.shrinking import Shrunk
 
@@ -93,6 +94,20 @@ def reboots(results: Mapping[str, HostState], _failed: Collection[str] = ()) -> 
         seconds = state.verdict.reset_seconds if state.verdict else None
         took = f", the reset took {seconds:.1f} s" if seconds else ""
         _console().print(f"{name}: {verdict(state)}{took}")
+
+
+def versions(results: Mapping[str, list[Version]], _failed: Collection[str] = ()) -> None:
+    """The versions that each host's golden root had."""
+    for name, found in results.items():
+        if not found:
+            _console().print(f"{name}: no earlier version of the golden root")
+            continue
+        table = Table("replaced", "manifest", "commit", title=name, title_justify="left")
+        for version in found:
+            when = datetime.fromtimestamp(version.replaced, UTC)
+            row = (f"{when:%Y-%m-%d %H:%M:%S} UTC", version.manifest[:16], version.commit[:12])
+            table.add_row(*map(escape, row))
+        _console().print(table)
 
 
 def lines(results: Mapping[str, str]) -> None:

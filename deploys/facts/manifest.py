@@ -15,6 +15,8 @@ _PARTS = {
     "python": "readlink -- {python}",
     # What Python's packaging has for it: which wheel an installed package was unpacked from.
     "kimpy": "cat {kimpy}/kimpy-*.dist-info/direct_url.json && echo",
+    # What was changed by hand, as promote knows of it, and no package says.
+    "promoted": "cat /etc/pipeline/manifest.json",
     "packages": "dpkg-query -W -f='${{binary:Package}} ${{Version}} ${{db:Status-Status}}\\n'",
 }
 
@@ -24,13 +26,15 @@ class System:
     """The distribution, every installed package with its version, and the Python libraries.
 
     ``kimpy`` has its ``version`` and its ``wheel``'s sha256, where there is one; and, of sources
-    that are not the index's, the ``commit`` or the archive's ``sha256``.
+    that are not the index's, the ``commit`` or the archive's ``sha256``. ``promoted`` is when a
+    snapshot, with what was changed in it, became the root, in seconds since 1970.
     """
 
     os: dict[str, str] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
     python: str = ""
     kimpy: dict[str, str] = field(default_factory=dict)
+    promoted: tuple[int, ...] = ()
 
     @property
     def kernels(self) -> dict[str, str]:
@@ -85,6 +89,7 @@ class SystemState(FactBase[System]):
             },
             python=parts["python"][0] if parts["python"] else "",
             kimpy=_wheel("".join(parts["kimpy"])),
+            promoted=_promoted("".join(parts["promoted"])),
         )
 
 
@@ -96,3 +101,11 @@ def _wheel(origin: str) -> dict[str, str]:
     file = PurePosixPath(record["url"]).name
     wheel = record["archive_info"]["hashes"]["sha256"]
     return {"version": file.split("-")[1], "wheel": wheel, **record.get("built_from", {})}
+
+
+def _promoted(manifest: str) -> tuple[int, ...]:
+    """What the manifest that the system has says of it; nothing if it is missing or broken."""
+    try:
+        return tuple(int(when) for when in json.loads(manifest).get("promoted", ()))
+    except ValueError:
+        return ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Generator
+from dataclasses import replace
 
 from pyinfra.api.command import FileUploadCommand, StringCommand
 from pyinfra.api.operation import operation
@@ -21,7 +22,12 @@ RELEASE = "/etc/pipeline-release"
 
 @operation()
 def manifest(
-    commit: str, digest: str, settings: str, python: str, kimpy: str
+    commit: str,
+    digest: str,
+    settings: str,
+    python: str,
+    kimpy: str,
+    promoted: int | None = None,
 ) -> Generator[StringCommand | FileUploadCommand, None, None]:
     """Have manifest, settings and release file on the box say what it is now.
 
@@ -33,8 +39,12 @@ def manifest(
         settings: of the box, as JSON.
         python: where the Python libraries' link lies on the box.
         kimpy: where kimpy's lies.
+        promoted: when the root is made golden with whatever was changed in it, in seconds since
+            1970; no later manifest of it forgets that.
     """
     system = host.get_fact(SystemState, python=python, kimpy=kimpy)
+    if promoted is not None:
+        system = replace(system, promoted=(*system.promoted, promoted))
     content = canonical(commit, digest, settings, system)
     release = {
         "NAME": '"OpenKIM pipeline box"',
@@ -64,6 +74,7 @@ def canonical(commit: str, digest: str, settings: str, system: System) -> bytes:
         "project": {"commit": commit, "digest": digest},
         "python": system.python,
         "settings": told,
+        **({"promoted": system.promoted} if system.promoted else {}),
         "stack": provenance(told.get("stack", {}), commit, system.packages, system.kimpy),
     }
     return (json.dumps(body, sort_keys=True, indent=1) + "\n").encode()

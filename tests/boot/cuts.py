@@ -37,6 +37,7 @@ WAYS = {
     "made anew": Way("dirty", words=("lvsize=20M", "resnap")),
     "first boot": Way("new"),
     "merged back": Way("changed"),
+    "tried, then merged back": Way("changed", words=("lvsize=100%ORIGIN", "resnap", "trial")),
     "kept": Way("dirty", words=KEEP, after=KEEP, roots=("dirty",)),
     # no one may find half of a snapshot that was being emptied
     "emptied, then kept": Way("dirty", after=KEEP, roots=("golden", "dirty")),

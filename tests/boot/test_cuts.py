@@ -22,7 +22,7 @@ RESNAP = "static/onbox/usr/lib/resnap/resnap"
 MERGE = "merged back"
 # A merge takes its time, of which the usual run has half the cuts; where the snapshot is kept the
 # reset writes nothing, and what is cut is the recovery of the filesystem.
-LONG = (MERGE, "kept")
+LONG = (MERGE, "tried, then merged back", "kept")
 Chances = Sequence[tuple[Cache, int]]
 
 

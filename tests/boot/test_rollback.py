@@ -10,6 +10,7 @@ from rich.progress import Progress
 
 from deploys.errors import DeployError
 from deploys.facts.status import faults
+from tasks import golden
 from tasks.progress import HostProgress
 from tasks.provisioning import Provision, Request
 from tasks.settings import load
@@ -62,14 +63,18 @@ def files_of_boot(box: Box) -> str:
 
 def test_a_change_that_comes_up_healthy_is_kept(box: Box) -> None:
     sizes, before = volumes(box), files_of_boot(box)
+    manifest = box.state.release["MANIFEST"]
     assert box.provision(*CHANGED).changed
     state = box.state
     assert (state.verdict and state.verdict.name, state.in_trial) == ("fresh", False)
     assert state.rolled_back is None
-    assert volumes(box) == sizes
+    version = golden.versions(box.host)[0]
+    assert version.manifest == manifest
+    assert volumes(box).pop(version.name) < sizes["root"] // 4
+    assert {name: volumes(box)[name] for name in sizes} == sizes
     assert "trial" not in environment(box)
     assert files_of_boot(box) != before
-    assert "safety" not in files_of_boot(box)
+    assert "grub/safety" not in files_of_boot(box)
     assert not box.provision(*CHANGED).changed
 
 
@@ -87,6 +92,35 @@ def test_one_that_locks_us_out_goes_back(box: Box) -> None:
     with pytest.raises(DeployError, match="rolled back: SSH does not answer"):
         provision_badly(box, NO_SSHD)
     assert_as_before(box, manifest, before)
+
+
+def test_an_earlier_version_is_gone_back_to_by_hand(box: Box) -> None:
+    """The one of before the first test, with an initrd of its own."""
+    now = box.state.release["MANIFEST"]
+    [version] = golden.versions(box.host)
+    assert version.manifest != now
+    box.succeed("touch /etc/of-this-snapshot")
+    progress = HostProgress("box", Progress(disable=True))
+    state = golden.roll_back(box.host, progress)
+    assert state.release["MANIFEST"] == version.manifest
+    assert state.initrd_matches
+    assert faults(state) == []
+    assert golden.versions(box.host) == []
+    box.fail("test -e /etc/of-this-snapshot")
+    assert sorted(volumes(box)) == ["persistent", "root", "root_snap", "swap"]
+
+
+def test_what_was_changed_in_a_snapshot_is_promoted(box: Box) -> None:
+    before = box.state.release["MANIFEST"]
+    box.succeed("echo by hand >/etc/promoted; sync")
+    progress = HostProgress("box", Progress(disable=True))
+    state = golden.promote(box.host, progress)
+    assert state.release["MANIFEST"] != before
+    assert box.succeed("cat /etc/promoted") == "by hand\n"
+    assert [version.manifest for version in golden.versions(box.host)] == [before]
+    box.reboot("resnap")
+    assert box.verdict.name == "fresh"
+    assert box.succeed("cat /etc/promoted") == "by hand\n"
 
 
 def assert_as_before(box: Box, manifest: str, boot: str) -> None:

@@ -15,7 +15,7 @@ from invoke.exceptions import Exit
 
 from deploys.facts.box import HostState, Verdict
 from deploys.settings import Settings
-from tasks import fleet, host, ns
+from tasks import fleet, golden, host, ns
 from tasks.provisioning import Provisioned, Request
 from tasks.remote import Host
 from tasks.settings import load as settings_of
@@ -228,7 +228,8 @@ def finalizes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         def __init__(self, host: Host, *_: object) -> None:
             self._name = host.name
 
-        def finalize(self, _tidy: object, maintain: str) -> None:
+        def finalize(self, _tidy: object, maintain: str, *, history: bool) -> None:
+            assert history
             asked.append((self._name, maintain))
 
     monkeypatch.setattr(host, "Provision", Provision)
@@ -257,6 +258,34 @@ def test_a_finalize_asks_first_and_says_what_goes(
     assert finalizes[0][0] == "box"
 
 
+def test_a_rollback_asks_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone: list[tuple[str, str]] = []
+
+    def roll_back(host: Host, _progress: object, to: str) -> HostState:
+        gone.append((host.name, to))
+        return state("fresh")
+
+    monkeypatch.setattr(golden, "roll_back", roll_back)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(Exit, match=r"as it is now will be lost; .* Say --force"):
+        call(host.rollback)
+    assert gone == []
+    call(host.rollback, to="feed", force=True)
+    assert gone == [("box", "feed")]
+
+
+def test_a_list_of_versions_asks_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version = golden.Version("root_feed", 86400, "feed" * 16, "c0ffee")
+    monkeypatch.setattr(golden, "versions", lambda host: [version] if host.name == "box" else [])
+    call(host.rollback, "box", "new", list=True)
+    out = capsys.readouterr().out
+    assert "1970-01-02 00:00:00 UTC" in out
+    assert "feed" * 4 in out
+    assert "new: no earlier version of the golden root" in out
+
+
 def test_the_local_guest_is_finalized_by_another_task() -> None:
     with pytest.raises(Exit, match=r"inv box\.finalize"):
         host.finalize(Context(), force=True)
@@ -265,7 +294,7 @@ def test_the_local_guest_is_finalized_by_another_task() -> None:
 def test_every_task_on_a_host_ends_with_the_fleet() -> None:
     of_hosts = (
         *(host.provision, host.status, host.resnap, host.keep),
-        *(host.maintain, host.finalize, host.shrink),
+        *(host.maintain, host.rollback, host.promote, host.finalize, host.shrink),
     )
     for task in of_hosts:
         assert task.post == [fleet.finish]

@@ -284,7 +284,7 @@ def finalized(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> Callable[[], N
 
     def finalize() -> None:
         last = partial(host.happens, "tidied")
-        provision(host).finalize(last, maintain="inv maintain")
+        provision(host).finalize(last, maintain="inv maintain", history=False)
 
     monkeypatch.setattr(provisioning, "stale_initrds", lambda **_: host.happens(STALE))
     return finalize

@@ -25,8 +25,10 @@ initrd /initrd.img-{KERNEL}
 EDITENV = """file=$1 word=$2 pair=${3:-}
 case $word in
 list) cat "$file" ;;
-*) touch "$file"; { sed "/^${pair%%=*}=/d" "$file"; [ $word = unset ] || echo "$pair"; } >"$file.tmp"
-    mv "$file.tmp" "$file" ;;
+*)
+    touch "$file"
+    sed -i "/^${pair%%=*}=/d" "$file"
+    [ $word = unset ] || echo "$pair" >>"$file" ;;
 esac"""
 
 pytestmark = pytest.mark.commands
@@ -48,7 +50,12 @@ class Box(FakeRoot):
         self.write("etc/default/resnap", "VOLGROUP=a-b\nLVROOT=root\nLVSNAP=snap\nLVSIZE=4G\n")
         self.write(f"lib/modules/{KERNEL}/modules.dep", "")
         self.write("proc/cmdline", "quiet\n")
-        self.write("run/resnap/fresh", "")
+        self.write("run/resnap/golden", "")
+        self.write("etc/pipeline-release", "MANIFEST=feed\n")
+        golden = self.write(
+            "usr/lib/resnap/golden", f'#!/bin/sh\necho "golden $*" >>{root}/calls\n'
+        )
+        golden.chmod(0o755)
         self.tool("mountpoint", "exit 0")
         self.tool("grub-editenv", EDITENV)
         self.tool("grub-script-check", "exit 0")
@@ -93,6 +100,7 @@ class Box(FakeRoot):
 
     def boots(self, word: str) -> None:
         self.write("proc/cmdline", f"quiet resnap {word} panic=10\n")
+        (self.root / "run/resnap/golden").rename(self.root / "run/resnap/fresh")
 
     @property
     def environment_block(self) -> str:
@@ -124,11 +132,11 @@ def test_before_a_change_grub_is_told_to_boot_what_is_there_now(box: Box) -> Non
     box.does("save")
     assert box.environment_block == "saved=1\ntrial_boots=0\n"
     menu = (box.root / "boot/grub/safety/menu.cfg").read_text()
-    assert f"linux /grub/safety/vmlinuz-{KERNEL} root=" in menu
-    assert f"initrd /grub/safety/initrd.img-{KERNEL}\n" in menu
+    assert f"linux /grub/safety/boot/vmlinuz-{KERNEL} root=" in menu
+    assert f"initrd /grub/safety/boot/initrd.img-{KERNEL}\n" in menu
     box.changed()
-    assert (box.root / f"boot/grub/safety/vmlinuz-{KERNEL}").read_text() == "old kernel"
-    assert (box.root / f"boot/grub/safety/initrd.img-{KERNEL}").read_text() == "old initrd"
+    assert (box.root / f"boot/grub/safety/boot/vmlinuz-{KERNEL}").read_text() == "old kernel"
+    assert (box.root / f"boot/grub/safety/boot/initrd.img-{KERNEL}").read_text() == "old initrd"
 
 
 def test_what_is_kept_takes_no_room(box: Box) -> None:
@@ -147,7 +155,7 @@ def test_a_boot_below_the_root_is_kept_too(box: Box) -> None:
     box.write("boot/grub/grub.cfg", MENU.replace(" /", " /boot/"))
     box.does("save")
     menu = (box.root / "boot/grub/safety/menu.cfg").read_text()
-    assert f"linux /boot/grub/safety/vmlinuz-{KERNEL} root=/dev" in menu
+    assert f"linux /boot/grub/safety/boot/vmlinuz-{KERNEL} root=/dev" in menu
 
 
 def test_of_a_change_that_broke_off_the_older_files_are_kept(box: Box) -> None:
@@ -155,15 +163,15 @@ def test_of_a_change_that_broke_off_the_older_files_are_kept(box: Box) -> None:
     box.changed()
     box.does("begin")
     box.does("save")
-    assert (box.root / f"boot/grub/safety/vmlinuz-{KERNEL}").read_text() == "old kernel"
+    assert (box.root / f"boot/grub/safety/boot/vmlinuz-{KERNEL}").read_text() == "old kernel"
     assert "trial_boots=0" in box.environment_block
     assert not (box.root / "persistent/log/trial").exists()
 
 
 def test_what_another_change_left_is_not_kept(box: Box) -> None:
-    box.write("boot/grub/safety/vmlinuz-1", "ancient")
+    box.write("boot/grub/safety/boot/vmlinuz-1", "ancient")
     box.does("save")
-    assert not (box.root / "boot/grub/safety/vmlinuz-1").exists()
+    assert not (box.root / "boot/grub/safety/boot/vmlinuz-1").exists()
 
 
 def test_a_change_has_three_boots(box: Box) -> None:
@@ -191,9 +199,13 @@ def test_a_healthy_boot_keeps_the_change(box: Box) -> None:
     assert box.does("check") == "the changed golden root is kept\n"
     assert box.environment_block == "saved=1\n"
     assert not box.kept
-    assert [call for call in box.calls if call.startswith("lv")] == [
+    assert [call for call in box.calls if call.startswith(("lv", "golden"))] == [
+        "golden make-room boot",
+        "lvs a-b/root_safety",
+        "golden keep",
         "lvs a-b/root_safety",
         "lvremove --yes --quiet a-b/root_safety",
+        "golden make-room all",
         "lvextend --quiet --size 4G a-b/snap",
     ]
     assert (box.root / "run/resnap/tried").exists()
@@ -300,7 +312,7 @@ def test_a_boot_that_went_back_has_boot_as_it_was(box: Box) -> None:
 def test_a_change_that_broke_off_is_told_as_such(box: Box) -> None:
     box.does("save")
     box.boots("safety")
-    assert "rolled back: the change broke off" in box.does("check")
+    assert "what it was: the change broke off" in box.does("check")
 
 
 def test_a_restore_that_broke_off_is_done_again(box: Box) -> None:
@@ -348,3 +360,54 @@ def test_in_a_snapshot_boot_is_mounted_for_it_alone(box: Box) -> None:
     )
     box.does("keep")
     assert box.calls[:2] == ["unshare --mount", f"mount {box.root}/boot"]
+
+
+def test_a_version_is_known_by_what_the_root_was(box: Box) -> None:
+    box.does("save")
+    assert (box.root / "boot/grub/safety/release").read_text() == "MANIFEST=feed\n"
+
+
+def test_in_a_snapshot_the_safety_snapshot_says_what_the_root_was(box: Box) -> None:
+    (box.root / "run/resnap/golden").unlink()
+    box.tool("findmnt", "echo ext4")
+    box.tool(
+        "mount",
+        f'echo "mount $1 $2 $3" >>{box.root}/calls; mkdir -p "$4/etc"; '
+        'echo MANIFEST=cafe >"$4/etc/pipeline-release"',
+    )
+    box.tool("umount", f'echo "umount" >>{box.root}/calls')
+    box.does("save")
+    assert box.calls[:2] == ["mount -o ro,norecovery /dev/a-b/root_safety", "umount"]
+    assert (box.root / "boot/grub/safety/release").read_text() == "MANIFEST=cafe\n"
+
+
+def test_a_base_box_has_no_versions(box: Box) -> None:
+    box.does("save")
+    box.does("drop")
+    assert box.calls[-1] == "golden forget-all"
+    assert "golden keep" not in box.calls
+    assert "lvremove --yes --quiet a-b/root_safety" in box.calls
+    assert (box.environment_block, box.kept) == ("saved=1\n", False)
+
+
+def test_going_back_by_hand_is_no_fault(box: Box) -> None:
+    box.does("save")
+    box.write("persistent/log/trial", "")
+    box.write("persistent/log/rolled-back", "9 of another change\n")
+    box.boots("safety")
+    assert box.does("check") == "the golden root is what it was\n"
+    assert not (box.root / "persistent/log/rolled-back").exists()
+
+
+def test_going_back_that_broke_off_before_it_did_is_taken_back(box: Box) -> None:
+    """The volume of the version has its own name still: nothing was merged."""
+    changed = box.boot
+    box.does("save")
+    box.write("boot/grub/safety/version", "root_feed\n")
+    box.write("boot/vmlinuz-6.13", "of the root that is there")
+    box.boots("safety")
+    assert "broke off" in box.does("check")
+    assert box.boot == {**changed, "vmlinuz-6.13": "of the root that is there"}
+    assert (box.root / "boot/grub/golden/root_feed/menu.cfg").exists()
+    assert (box.environment_block, box.kept) == ("saved=1\n", False)
+    assert box.calls[-1] == "systemctl reboot"

@@ -1,0 +1,123 @@
+"""The golden root's history: the versions it had, back to one, and the snapshot made golden."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from deploys.bundle import Project
+from deploys.errors import DeployError, PreflightError
+from deploys.facts.box import HostState
+from deploys.manifest import manifest
+from deploys.settings import Settings
+from tasks.finalizing import settings_of
+from tasks.progress import HostProgress
+from tasks.provisioning import TRIAL_BOOTS, expect, is_settled, rolled_back
+from tasks.remote import Host
+
+_GOLDEN = "/usr/lib/resnap/golden"
+_DEADLINE = Settings().boot.reboot_deadline
+
+
+@dataclass(frozen=True)
+class Version:
+    """What a golden root was, up to ``replaced`` (seconds since 1970, by the host's clock)."""
+
+    name: str
+    replaced: int
+    manifest: str
+    commit: str
+
+
+def versions(host: Host) -> list[Version]:
+    """The versions that a host still has of its golden root, the newest first.
+
+    Raises:
+        BoxError: it is no box, or cannot be asked.
+    """
+    _state_of_box(host)
+    rows = (line.split() for line in host.run(f"{_GOLDEN} list").splitlines())
+    return [Version(name, int(when), *words) for name, when, *words in rows]
+
+
+def roll_back(host: Host, progress: HostProgress, to: str = "") -> HostState:
+    """Have a golden root, and its kernels, be what they were.
+
+    Args:
+        to: the first digits of a version's manifest; empty: the last version, or, while a change
+            is being tried, what was before that.
+
+    Raises:
+        BoxError: there is no such version, or the host did not come up with it.
+    """
+    progress.step("looking at the host")
+    state = _state_of_box(host)
+    if state.in_trial:
+        if to:
+            raise PreflightError(f"{host.name} tries a change: roll that back first, without --to")
+        host.run("/usr/lib/resnap/trial back 'by hand'")
+        progress.step("rolling back the change that is tried")
+        return _fresh(host, host.reboot("resnap", TRIAL_BOOTS * _DEADLINE, is_settled))
+    version = _chosen(host.name, versions(host), to)
+    host.run(f"{_GOLDEN} back {version.name}")
+    progress.step(f"rolling back to {version.manifest[:12]}")
+    state = _fresh(host, host.reboot("resnap", TRIAL_BOOTS * _DEADLINE, is_settled))
+    if state.release.get("MANIFEST") != version.manifest:
+        raise DeployError(f"{host.name}: came up with another version than {version.manifest[:12]}")
+    return state
+
+
+def promote(host: Host, progress: HostProgress) -> HostState:
+    """Have the snapshot that a host runs on become its golden root.
+
+    Raises:
+        BoxError: it runs on none that may be, has no room for a way back, or did not come up
+            healthy with it: then the golden root is what it was.
+    """
+    progress.step("looking at the host")
+    state = _state_of_box(host)
+    if not state.in_snapshot or state.in_trial:
+        raise PreflightError(
+            f"{host.name} runs on no snapshot to promote: fab -H {host.name} status"
+        )
+    if state.release.get("ROLE") == "gateway":
+        raise PreflightError(
+            f"{host.name} is a gateway: its owners' accounts would be in the golden root for ever"
+        )
+    progress.step("writing the manifest")
+    project = Project(state.release.get("COMMIT", ""), state.release.get("PROJECT", ""))
+    settings = settings_of(host)
+    with host.session(progress) as session:
+        session.prepare(
+            [partial(manifest, settings=settings, project=project, promoted=state.clock)]
+        )
+        session.run()
+    host.run(f"{_GOLDEN} promote")
+    progress.step("trying what was promoted in a fresh snapshot")
+    after = host.reboot("resnap", TRIAL_BOOTS * _DEADLINE, is_settled)
+    if why := rolled_back(after, before=state):
+        raise DeployError(f"{host.name}: what was promoted was rolled back: {why}")
+    return _fresh(host, after)
+
+
+def _state_of_box(host: Host) -> HostState:
+    state = host.state()
+    if not state.is_box:
+        raise PreflightError(f"{host.name} is no box yet: provision it first")
+    return state
+
+
+def _fresh(host: Host, state: HostState) -> HostState:
+    expect(host, state, "fresh")
+    return state
+
+
+def _chosen(host: str, found: list[Version], to: str) -> Version:
+    matching = [version for version in found if version.manifest.startswith(to)]
+    if not found:
+        raise PreflightError(f"{host} has no earlier version of its golden root")
+    if not matching or (to and len(matching) > 1):
+        have = ", ".join(version.manifest[:12] for version in found)
+        which = "no" if not matching else "more than one"
+        raise PreflightError(f"{host} has {which} version {to}; it has {have}")
+    return matching[0]
