@@ -123,9 +123,11 @@ def _apt_row(location: str) -> Part:
     return Part(source="apt", location=location)
 
 
+SETUP = "openkim-pipeline-setup"
+"""This project, by the name that it has below ``setup.hostname``."""
 _OWN = Part(source="file")
 DEFAULTS = {
-    "openkim-pipeline-setup": _OWN,
+    SETUP: _OWN,
     "openkim-api": _apt_row("libkim-api2"),
     "openkim-python": Part(source="pip", location="kimpy"),
     "openkim-kimcalculator-ase": _apt_row("python3-ase"),
@@ -137,7 +139,7 @@ DEFAULTS = {
 # What a provision knows how to bring; the first is a row's default.
 _TAKEN: dict[str, tuple[Source, ...]] = {
     **dict.fromkeys(DEFAULTS, ("apt", "none")),
-    "openkim-pipeline-setup": ("file",),
+    SETUP: ("file", "git"),
     "openkim-python": ("pip", "git", "file", "none"),
     "openkim-pipeline": ("file",),
 }
@@ -174,11 +176,13 @@ class Stack(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Stack:
         for name, part in self.parts.items():
-            if _TAKEN[name] == ("file",) and not part.is_own:
+            if _TAKEN[name][0] == part.source == "file" and not part.is_own:
                 raise ValueError(_untaken(name, "another file"))
             pinned = self.versions.get(part.location, "")
             if part.source == "apt" and part.version not in ("", pinned):
                 raise ValueError(f"{part.location} is asked for in two versions")
+        if self.openkim_pipeline_setup.location and not self.openkim_pipeline_setup.is_relative:
+            raise ValueError(f"{SETUP}: runsetup is told the hostname; location is what follows it")
         python, locked = self.openkim_python, DEFAULTS["openkim-python"]
         if python.source == "pip" and not python.version and python != locked:
             raise ValueError(f"openkim-python: {locked.location} alone is locked; say a version")
@@ -230,10 +234,9 @@ def _completed(name: str, row: Any) -> Any:
 
 
 def _untaken(name: str, source: str) -> str:
-    taken = " or ".join(_TAKEN[name])
-    hint = ": setup.hostname and setup.branch say where a box takes it from"
-    own = f"this checkout{hint if name == 'openkim-pipeline-setup' else ''}"
-    return f"{name} cannot come from {source}, only from {own if taken == 'file' else taken}"
+    own = ("this checkout", *_TAKEN[name][1:])
+    taken = " or ".join(own if DEFAULTS[name].is_own else _TAKEN[name])
+    return f"{name} cannot come from {source}, only from {taken}"
 
 
 def provenance(
@@ -256,7 +259,7 @@ def provenance(
             names = row["location"].split()
             had = {name: versions[name] for name in names if name in versions}
             return {"source": "apt", "packages": had}
-        own = {"commit": commit} if row["source"] == "file" else {}
+        own = {"commit": commit} if DEFAULTS[name].is_own else {}
         return {"source": row["source"], **own}
 
     return {name: found(name, row) for name, row in rows.items()}

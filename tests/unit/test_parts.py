@@ -14,6 +14,8 @@ COMMIT, SHA256 = "c0ffee" * 6 + "c0de", "feed" * 16
 PYTHON = "stack.openkim-python"
 GIT = (f"{PYTHON}.source=git", f"{PYTHON}.version={COMMIT}")
 FILE = (f"{PYTHON}.source=file", f"{PYTHON}.sha256={SHA256}")
+SETUP = "stack.openkim-pipeline-setup"
+PINNED = (f"{SETUP}.source=git", f"{SETUP}.version={COMMIT}")
 HOSTNAME = "setup.hostname=git://git.example.org/kim/"
 
 
@@ -53,6 +55,15 @@ def test_a_location_follows_the_hostname(location: str, hostname: str, address: 
     assert Settings.model_validate_json(settings.of_box()) == settings
 
 
+@pytest.mark.parametrize("location", ["", "forks/setup.git"])
+def test_the_setup_project_is_pinned_with_a_hostname_or_without(location: str) -> None:
+    said = [f"{SETUP}.location={location}"] if location else []
+    settings = load(None, [*PINNED, *said])
+    part = settings.stack.openkim_pipeline_setup
+    assert (part.location, part.version) == (location or "openkim-pipeline-setup", COMMIT)
+    assert load(None, [*PINNED, *said, HOSTNAME]).stack == settings.stack
+
+
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
@@ -61,7 +72,11 @@ def test_a_location_follows_the_hostname(location: str, hostname: str, address: 
         (["stack.lammps.source=svn"], "stack.lammps.source: Input should be 'git', 'apt', 'pip'"),
         (["stack.lammps.source=git"], "lammps cannot come from git, only from apt or none"),
         (["stack.ase.source=pip"], "ase cannot come from pip, only from apt or none"),
-        (["stack.openkim-pipeline-setup.source=git"], "setup.hostname and setup.branch say where"),
+        ([f"{SETUP}.source=pip"], "cannot come from pip, only from this checkout or git"),
+        ([f"{SETUP}.source=git"], "git needs the whole commit"),
+        ([f"{SETUP}.location=/x", f"{SETUP}.sha256={SHA256}"], "only from this checkout or git"),
+        ([*PINNED, f"{SETUP}.location=/srv/setup"], "location is what follows it"),
+        ([*PINNED, f"{SETUP}.location=git://h/setup"], "location is what follows it"),
         (["stack.openkim-pipeline.source=none"], "only from this checkout"),
         (
             ["stack.openkim-pipeline.location=/x", f"stack.openkim-pipeline.sha256={SHA256}"],
