@@ -140,9 +140,16 @@ DEFAULTS = {
 _TAKEN: dict[str, tuple[Source, ...]] = {
     **dict.fromkeys(DEFAULTS, ("apt", "none")),
     SETUP: ("file", "git"),
+    "openkim-kimcalculator-ase": ("apt", "git", "pip", "file", "none"),
+    "openkim-repository": ("apt", "git", "file", "none"),
+    "ase": ("apt", "git", "pip", "file", "none"),
     "openkim-python": ("pip", "git", "file", "none"),
     "openkim-pipeline": ("file",),
 }
+PURE = ("ase", "openkim-kimcalculator-ase")
+"""The parts that are Python alone."""
+_PURE_NEEDS = {"ase": ("python3-matplotlib", "python3-numpy", "python3-scipy")}
+_COMPILED = ("openkim-api", "lammps")
 OPTIONAL = tuple(name for name, taken in _TAKEN.items() if "none" in taken)
 """The parts that a box can do without."""
 
@@ -181,13 +188,14 @@ class Stack(BaseModel):
             pinned = self.versions.get(part.location, "")
             if part.source == "apt" and part.version not in ("", pinned):
                 raise ValueError(f"{part.location} is asked for in two versions")
+            locked = DEFAULTS["openkim-python"]
+            if part.source == "pip" and not part.version and part != locked:
+                raise ValueError(f"{name}: {locked.location} alone is locked; say a version")
+            is_file = part.source == "file" and not DEFAULTS[name].is_own
+            if is_file and not part.location.endswith(".tar.gz"):
+                raise ValueError(f"{name} from a file is a .tar.gz of sources")
         if self.openkim_pipeline_setup.location and not self.openkim_pipeline_setup.is_relative:
             raise ValueError(f"{SETUP}: runsetup is told the hostname; location is what follows it")
-        python, locked = self.openkim_python, DEFAULTS["openkim-python"]
-        if python.source == "pip" and not python.version and python != locked:
-            raise ValueError(f"openkim-python: {locked.location} alone is locked; say a version")
-        if python.source == "file" and not python.location.endswith(".tar.gz"):
-            raise ValueError("openkim-python from a file is a .tar.gz of sources")
         return self
 
     @property
@@ -199,7 +207,9 @@ class Stack(BaseModel):
     def packages(self) -> tuple[str, ...]:
         """The Debian packages of the rows."""
         rows = (part for part in self.parts.values() if part.source == "apt")
-        return tuple(dict.fromkeys(name for part in rows for name in part.location.split()))
+        named = [name for part in rows for name in part.location.split()]
+        needed = [name for part in self.pure for name in _PURE_NEEDS.get(part, ())]
+        return tuple(dict.fromkeys((*named, *needed)))
 
     @property
     def versions(self) -> dict[str, str]:
@@ -208,14 +218,24 @@ class Stack(BaseModel):
         return {part.location: part.version for part in rows if part.version}
 
     @property
+    def pure(self) -> tuple[str, ...]:
+        """The parts of Python alone that come as sources."""
+        return tuple(name for name in PURE if self.parts[name].source not in ("apt", "none"))
+
+    @property
+    def has_items(self) -> bool:
+        """Whether the repository comes as the items' own files."""
+        return self.openkim_repository.source in ("git", "file")
+
+    @property
     def has_kimpy(self) -> bool:
         """Whether kimpy is asked for, and what it joins is there."""
         return self._has("openkim-python", "openkim-api", "ase")
 
     @property
     def has_reference(self) -> bool:
-        """Whether a calculation with LAMMPS is possible."""
-        return self._has("lammps", "openkim-repository")
+        """Whether a calculation with LAMMPS is possible: items alone are no models to run with."""
+        return self._has("lammps", "openkim-repository") and not self.has_items
 
     def _has(self, *names: str) -> bool:
         return all(self.parts[name].source != "none" for name in names)
@@ -236,7 +256,8 @@ def _completed(name: str, row: Any) -> Any:
 def _untaken(name: str, source: str) -> str:
     own = ("this checkout", *_TAKEN[name][1:])
     taken = " or ".join(own if DEFAULTS[name].is_own else _TAKEN[name])
-    return f"{name} cannot come from {source}, only from {taken}"
+    why = ": it is compiled, so its commit is to be a package of an archive that apt there knows"
+    return f"{name} cannot come from {source}, only from {taken}{why if name in _COMPILED else ''}"
 
 
 def provenance(
@@ -255,12 +276,16 @@ def provenance(
     def found(name: str, row: Mapping[str, str]) -> dict[str, object]:
         if name == "openkim-python":
             return _of_kimpy(kimpy)
+        source = {"source": row["source"]}
+        if DEFAULTS[name].is_own:
+            return {**source, "commit": commit}
         if row["source"] == "apt":
             names = row["location"].split()
             had = {name: versions[name] for name in names if name in versions}
-            return {"source": "apt", "packages": had}
-        own = {"commit": commit} if DEFAULTS[name].is_own else {}
-        return {"source": row["source"], **own}
+            return {**source, "packages": had}
+        said = {"commit" if row["source"] == "git" else "version": row.get("version", "")}
+        said["sha256"] = row.get("sha256", "")
+        return {**source, **{key: value for key, value in said.items() if value}}
 
     return {name: found(name, row) for name, row in rows.items()}
 
