@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from deploys.boot import boot, removable_path
 from deploys.bundle import Archive, Project, bundle
-from deploys.kimpy import Kimpy, kimpy
 from deploys.manifest import manifest
+from deploys.modules import Modules, dropped, modules
+from deploys.parts import PURE
 from deploys.provisiond import provisiond, source
+from deploys.repository import Items, repository
 from deploys.roles import role_deploys
 from deploys.settings import Settings
 from deploys.stack import stack
@@ -19,22 +22,32 @@ from deploys.volume_plan import VolumePlan
 from deploys.volumes import volumes
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What the stack has beside packages: modules of wheels, items of the repository."""
+
+    modules: tuple[Modules, ...] = ()
+    items: Items | None = None
+
+
 def golden(
     plan: VolumePlan,
     settings: Settings,
     python: Archive,
     copy: Archive,
     project: Project,
-    wheel: Kimpy | None,
+    parts: Parts,
 ) -> tuple[Callable[[], Any], ...]:
     """The deploys of the golden root, in order; the manifest is of all that came before it.
 
-    Without a ``wheel`` of kimpy the box keeps the one it has, if any.
+    Without modules of kimpy the box keeps those it has, if any: no package of Debian's has them.
     """
+    had = {each.name for each in parts.modules}
     return (
         partial(volumes, plan=plan),
         partial(stack, settings=settings),
-        *([partial(kimpy, kimpy=wheel)] if wheel else []),
+        partial(dropped, names=[name for name in PURE if name not in had]),
+        *(partial(modules, modules=each) for each in parts.modules),
         partial(bundle, python=python, copy=copy),
         partial(boot, plan=plan, settings=settings),
         partial(removable_path, plan=plan),
@@ -42,5 +55,6 @@ def golden(
         partial(status_page),
         partial(source, settings=settings),
         *role_deploys(settings),
+        *([partial(repository, items=parts.items, role=settings.role)] if parts.items else []),
         partial(manifest, settings=settings, project=project),
     )

@@ -9,7 +9,7 @@ from pyinfra.api.deploy import deploy
 
 from deploys.bundle import PYTHON_PATH, Project
 from deploys.errors import SettingsError
-from deploys.kimpy import KIMPY_PATH
+from deploys.modules import KIMPY_PATH
 from deploys.operations import manifest as operations
 from deploys.operations.manifest import MANIFEST, RELEASE, SETTINGS
 from deploys.settings import Settings

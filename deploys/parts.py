@@ -123,9 +123,11 @@ def _apt_row(location: str) -> Part:
     return Part(source="apt", location=location)
 
 
+SETUP = "openkim-pipeline-setup"
+"""This project, by the name that it has below ``setup.hostname``."""
 _OWN = Part(source="file")
 DEFAULTS = {
-    "openkim-pipeline-setup": _OWN,
+    SETUP: _OWN,
     "openkim-api": _apt_row("libkim-api2"),
     "openkim-python": Part(source="pip", location="kimpy"),
     "openkim-kimcalculator-ase": _apt_row("python3-ase"),
@@ -137,10 +139,17 @@ DEFAULTS = {
 # What a provision knows how to bring; the first is a row's default.
 _TAKEN: dict[str, tuple[Source, ...]] = {
     **dict.fromkeys(DEFAULTS, ("apt", "none")),
-    "openkim-pipeline-setup": ("file",),
+    SETUP: ("file", "git"),
+    "openkim-kimcalculator-ase": ("apt", "git", "pip", "file", "none"),
+    "openkim-repository": ("apt", "git", "file", "none"),
+    "ase": ("apt", "git", "pip", "file", "none"),
     "openkim-python": ("pip", "git", "file", "none"),
     "openkim-pipeline": ("file",),
 }
+PURE = ("ase", "openkim-kimcalculator-ase")
+"""The parts that are Python alone."""
+_PURE_NEEDS = {"ase": ("python3-matplotlib", "python3-numpy", "python3-scipy")}
+_COMPILED = ("openkim-api", "lammps")
 OPTIONAL = tuple(name for name, taken in _TAKEN.items() if "none" in taken)
 """The parts that a box can do without."""
 
@@ -174,16 +183,19 @@ class Stack(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Stack:
         for name, part in self.parts.items():
-            if _TAKEN[name] == ("file",) and not part.is_own:
+            if _TAKEN[name][0] == part.source == "file" and not part.is_own:
                 raise ValueError(_untaken(name, "another file"))
             pinned = self.versions.get(part.location, "")
             if part.source == "apt" and part.version not in ("", pinned):
                 raise ValueError(f"{part.location} is asked for in two versions")
-        python, locked = self.openkim_python, DEFAULTS["openkim-python"]
-        if python.source == "pip" and not python.version and python != locked:
-            raise ValueError(f"openkim-python: {locked.location} alone is locked; say a version")
-        if python.source == "file" and not python.location.endswith(".tar.gz"):
-            raise ValueError("openkim-python from a file is a .tar.gz of sources")
+            locked = DEFAULTS["openkim-python"]
+            if part.source == "pip" and not part.version and part != locked:
+                raise ValueError(f"{name}: {locked.location} alone is locked; say a version")
+            is_file = part.source == "file" and not DEFAULTS[name].is_own
+            if is_file and not part.location.endswith(".tar.gz"):
+                raise ValueError(f"{name} from a file is a .tar.gz of sources")
+        if self.openkim_pipeline_setup.location and not self.openkim_pipeline_setup.is_relative:
+            raise ValueError(f"{SETUP}: runsetup is told the hostname; location is what follows it")
         return self
 
     @property
@@ -195,7 +207,9 @@ class Stack(BaseModel):
     def packages(self) -> tuple[str, ...]:
         """The Debian packages of the rows."""
         rows = (part for part in self.parts.values() if part.source == "apt")
-        return tuple(dict.fromkeys(name for part in rows for name in part.location.split()))
+        named = [name for part in rows for name in part.location.split()]
+        needed = [name for part in self.pure for name in _PURE_NEEDS.get(part, ())]
+        return tuple(dict.fromkeys((*named, *needed)))
 
     @property
     def versions(self) -> dict[str, str]:
@@ -204,14 +218,24 @@ class Stack(BaseModel):
         return {part.location: part.version for part in rows if part.version}
 
     @property
+    def pure(self) -> tuple[str, ...]:
+        """The parts of Python alone that come as sources."""
+        return tuple(name for name in PURE if self.parts[name].source not in ("apt", "none"))
+
+    @property
+    def has_items(self) -> bool:
+        """Whether the repository comes as the items' own files."""
+        return self.openkim_repository.source in ("git", "file")
+
+    @property
     def has_kimpy(self) -> bool:
         """Whether kimpy is asked for, and what it joins is there."""
         return self._has("openkim-python", "openkim-api", "ase")
 
     @property
     def has_reference(self) -> bool:
-        """Whether a calculation with LAMMPS is possible."""
-        return self._has("lammps", "openkim-repository")
+        """Whether a calculation with LAMMPS is possible: items alone are no models to run with."""
+        return self._has("lammps", "openkim-repository") and not self.has_items
 
     def _has(self, *names: str) -> bool:
         return all(self.parts[name].source != "none" for name in names)
@@ -230,10 +254,10 @@ def _completed(name: str, row: Any) -> Any:
 
 
 def _untaken(name: str, source: str) -> str:
-    taken = " or ".join(_TAKEN[name])
-    hint = ": setup.hostname and setup.branch say where a box takes it from"
-    own = f"this checkout{hint if name == 'openkim-pipeline-setup' else ''}"
-    return f"{name} cannot come from {source}, only from {own if taken == 'file' else taken}"
+    own = ("this checkout", *_TAKEN[name][1:])
+    taken = " or ".join(own if DEFAULTS[name].is_own else _TAKEN[name])
+    why = ": it is compiled, so its commit is to be a package of an archive that apt there knows"
+    return f"{name} cannot come from {source}, only from {taken}{why if name in _COMPILED else ''}"
 
 
 def provenance(
@@ -252,12 +276,16 @@ def provenance(
     def found(name: str, row: Mapping[str, str]) -> dict[str, object]:
         if name == "openkim-python":
             return _of_kimpy(kimpy)
+        source = {"source": row["source"]}
+        if DEFAULTS[name].is_own:
+            return {**source, "commit": commit}
         if row["source"] == "apt":
             names = row["location"].split()
             had = {name: versions[name] for name in names if name in versions}
-            return {"source": "apt", "packages": had}
-        own = {"commit": commit} if row["source"] == "file" else {}
-        return {"source": row["source"], **own}
+            return {**source, "packages": had}
+        said = {"commit" if row["source"] == "git" else "version": row.get("version", "")}
+        said["sha256"] = row.get("sha256", "")
+        return {**source, **{key: value for key, value in said.items() if value}}
 
     return {name: found(name, row) for name, row in rows.items()}
 

@@ -6,6 +6,7 @@ from pyinfra.api.deploy import deploy
 
 from deploys import onbox as box
 from deploys.operations import onbox, services
+from deploys.parts import SETUP, Stack
 from deploys.settings import Settings
 
 UNIT = "provisiond.service"
@@ -17,6 +18,8 @@ FILES = (
 )
 REMEMBERED = "/persistent/settings/runsetup"
 """The arguments runsetup remembers: hostname and branch, a line each."""
+PINNED = "/etc/pipeline/runsetup"
+"""What runsetup takes there: the project's name below the hostname; its commit, or nothing."""
 
 
 @deploy("provisiond")
@@ -28,13 +31,24 @@ def provisiond() -> None:
 
 @deploy("Setup source")
 def source(settings: Settings) -> None:
-    """Where runsetup is to take the project from, when the settings say so.
+    """Where runsetup is to take the project from, when the settings say so, and which commit of it.
 
     Not applied by the box to itself: what its operator told runsetup would be undone.
     """
+    onbox.files(
+        name="What runsetup takes",
+        sources={PINNED: onbox.OnboxFile(pinned(settings.stack).encode())},
+    )
     if settings.setup.hostname:
         lines = f"{settings.setup.hostname}\n{settings.setup.branch}\n"
         onbox.files(
             name="Remember runsetup's arguments",
             sources={REMEMBERED: onbox.OnboxFile(lines.encode())},
         )
+
+
+def pinned(stack: Stack) -> str:
+    """The content of ``PINNED``."""
+    part = stack.openkim_pipeline_setup
+    name, commit = (part.location, part.version) if part.source == "git" else (SETUP, "")
+    return f"{name}\n{commit}\n"

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from deploys.parts import Stack
+from deploys.parts import SETUP, Stack
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 STATUS_PORT = 14178  # where every box shows its status page
@@ -194,6 +194,8 @@ class Settings(Section):
     def _check_parts(self) -> Settings:
         hostname = self.setup.hostname
         for name, part in self.stack.parts.items():
+            if name == SETUP:
+                continue  # runsetup, too, is told a hostname
             is_file = part.source == "file"
             if part.is_relative and not hostname.startswith("/") and (is_file or not hostname):
                 wanted = "a path in setup.hostname" if is_file else "setup.hostname"

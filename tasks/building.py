@@ -20,9 +20,9 @@ from deploys.disk_plan import DiskPlan, box_plan, fstab, plan_disk
 from deploys.errors import BoxError, PreflightError
 from deploys.facts.box import HostState, State
 from deploys.facts.manifest import SystemState
-from deploys.golden import golden
-from deploys.kimpy import KIMPY_PATH, Kimpy
+from deploys.golden import Parts, golden
 from deploys.machine import machine
+from deploys.modules import KIMPY_PATH, Modules
 from deploys.operations.seal import sealed
 from deploys.preflight import SYSTEMS
 from deploys.roles import role_packages
@@ -30,14 +30,14 @@ from deploys.settings import Settings
 from deploys.sizes import human
 from deploys.stack import stack_packages
 from deploys.volumes import PACKAGES as VOLUME_PACKAGES
-from tasks import bundle, kimpy_bundle
-from tasks.kimpy_sources import Sources
+from tasks import bundle, items, wheels
 from tasks.machines import archive, boxdisk, loop, partial, pins, worktree
 from tasks.machines.identifiers import Fixed, Identifiers, asked_time
 from tasks.machines.tree import environment
 from tasks.machines.worktree import Worktree
 from tasks.places import BUNDLES, IMAGES
 from tasks.progress import HostProgress
+from tasks.sources import Sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Build:
             found, suite, packages(self._settings), IMAGES, self._progress.step, versions
         )
         self._check_disk(layer)
-        wheel = self._wheel(found, wanted)
+        parts = self._parts(found, wanted)
         # Not before what is in the packages: Python's compiled modules would be older than they.
         epoch = max(bundle.project_time(), layer.date) if asked is None else asked
         fixed = Fixed(Identifiers(_seed(self._settings, epoch)), epoch)
@@ -108,7 +108,7 @@ class Build:
             partial.replaced(self._out) as disk,
             worktree.unpacked(layer.tar, IMAGES, room, boot_room, boot_uuid) as tree,
         ):
-            state = self._apply(tree, boot_uuid, epoch, wanted, wheel)
+            state = self._apply(tree, boot_uuid, epoch, wanted, parts)
             for written in (tree.scratch, tree.root / "boot"):
                 loop.flush(written, IMAGES)
             self._check_room(tree, plan)
@@ -118,7 +118,21 @@ class Build:
             used = disk.stat().st_blocks * 512
         return Built(self._out, used, state)
 
-    def _wheel(self, found: archive.Archive, wanted: pins.Manifest | None) -> Kimpy | None:
+    def _parts(self, found: archive.Archive, wanted: pins.Manifest | None) -> Parts:
+        """What the stack has beside packages, as the settings ask for it."""
+        settings, step = self._settings, self._progress.step
+        suite, versions = settings.image.suite, self._versions(wanted)
+        kimpy = self._wheel(found, wanted)
+        pure = [
+            wheels.wheel(found, suite, BUNDLES, step, versions, Sources.of(settings, name))
+            for name in settings.stack.pure
+        ]
+        repository = None
+        if settings.stack.has_items:
+            repository = items.items(Sources.of(settings, "openkim-repository"), BUNDLES, step)
+        return Parts((*([kimpy] if kimpy else []), *pure), repository)
+
+    def _wheel(self, found: archive.Archive, wanted: pins.Manifest | None) -> Modules | None:
         """Kimpy for the box, if it is to have it: the manifest's, if there is one."""
         pinned = wanted.wheel if wanted else ""
         if not self._settings.stack.has_kimpy:
@@ -126,13 +140,13 @@ class Build:
             return None
         suite = self._settings.image.suite
         sources = Sources.of(self._settings)
-        kept = kimpy_bundle.kept(pinned, suite, BUNDLES, sources) if pinned else None
+        kept = wheels.kept(pinned, suite, BUNDLES, sources) if pinned else None
         if kept is not None:
             return kept
         step, versions = self._progress.step, self._versions(wanted)
-        made = kimpy_bundle.wheel(found, suite, BUNDLES, step, versions, sources)
+        made = wheels.wheel(found, suite, BUNDLES, step, versions, sources)
         if wanted is not None:
-            pins.require_wheel(pinned, kimpy_bundle.sha256(made))
+            pins.require_wheel(pinned, wheels.sha256(made))
         return made
 
     def _versions(self, wanted: pins.Manifest | None) -> dict[str, str] | None:
@@ -145,7 +159,7 @@ class Build:
         boot_uuid: str,
         epoch: int,
         wanted: pins.Manifest | None,
-        wheel: Kimpy | None,
+        parts: Parts,
     ) -> HostState:
         """The deploys of every box, and before them those of a machine of our making."""
         self._progress.step("applying the deploys")
@@ -167,7 +181,7 @@ class Build:
                 bundle.python_bundle(python, BUNDLES),
                 bundle.project_copy(BUNDLES),
                 bundle.project_version(),
-                wheel,
+                parts,
             ),
             bound(sealed, name="Seal the root"),
         )

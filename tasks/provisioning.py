@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import get_args
@@ -14,8 +14,8 @@ from deploys.boot import boot_copy
 from deploys.errors import BoxError, DeployError, PreflightError
 from deploys.facts.box import HostState
 from deploys.facts.onbox import LinkTarget
-from deploys.golden import golden
-from deploys.kimpy import KIMPY_PATH, Kimpy
+from deploys.golden import Parts, golden
+from deploys.modules import KIMPY_PATH, place
 from deploys.operations.boot import stale_initrds
 from deploys.operations.reclaim import reclaimed
 from deploys.preflight import Preflight
@@ -23,11 +23,11 @@ from deploys.safety import begin_trial, drop_safety, keep_safety, take_safety
 from deploys.settings import Role, Settings
 from deploys.volume_plan import Kind
 from deploys.volumes import volumes
-from tasks import bundle, kimpy_bundle
-from tasks.kimpy_sources import Sources
+from tasks import bundle, items, wheels
 from tasks.places import BUNDLES
 from tasks.progress import HostProgress
 from tasks.remote import Host
+from tasks.sources import Sources
 
 REFERENCE = "/usr/lib/pipeline/reference"
 # three tries (static/onbox/usr/lib/resnap/trial), and the boot that goes back
@@ -73,7 +73,7 @@ class Provision:
         self._settings = settings
         self._request = request
         self._progress = progress
-        self._kimpy: Kimpy | None = None
+        self._parts = Parts()
         self._without = ""
 
     def plan(self) -> list[tuple[str, str, str]]:
@@ -148,24 +148,38 @@ class Provision:
                 session, self._settings, self._request.device, force=self._request.force
             )
             link = session.fact(LinkTarget, path=KIMPY_PATH) if has_kimpy else None
+            pure = self._settings.stack.pure
+            links = {name: session.fact(LinkTarget, path=place(name)) for name in pure}
         self._settings = of_role(self._settings, found.state.release.get("ROLE", ""))
         if self._request.reclaim and not (found.plan.old_root_uuid and found.state.is_box):
             raise PreflightError("there is no old root to reclaim on this host")
         if self._request.reclaim:
             found = replace(found, plan=replace(found.plan, old_root_uuid=""))
         if has_kimpy:
-            self._find_kimpy(found.python, link, build=build)
+            links["openkim-python"] = link
+        self._find_parts(found.python, links, build=build)
         return found
 
-    def _find_kimpy(self, python: str, link: str | None, *, build: bool) -> None:
-        """Before anything is changed: the build of a wheel may fail."""
-        step = self._progress.step
-        try:
-            self._kimpy = kimpy_bundle.for_host(
-                python, link, BUNDLES, step, build=build, sources=Sources.of(self._settings)
-            )
-        except kimpy_bundle.UnavailableError as error:
-            self._without = str(error)
+    def _find_parts(self, python: str, links: Mapping[str, str | None], *, build: bool) -> None:
+        """Before anything is changed: the build of a wheel may fail, a server be away.
+
+        A host does without kimpy, which the settings ask for by default; not without the others.
+        """
+        step, found = self._progress.step, []
+        for name, link in links.items():
+            sources = Sources.of(self._settings, name)
+            try:
+                made = wheels.for_host(python, link, BUNDLES, step, build=build, sources=sources)
+                found.append(made)
+            except wheels.UnavailableError as error:
+                if name != "openkim-python":
+                    raise PreflightError(f"{name} cannot be built here: {error}") from error
+                self._without = str(error)
+        repository = None
+        if self._settings.stack.has_items:
+            sources = Sources.of(self._settings, "openkim-repository")
+            repository = items.items(sources, BUNDLES, step)
+        self._parts = Parts(tuple(found), repository)
 
     def _pending(self, found: Preflight) -> list[str]:
         """The operations on the golden root that would change the host as it is now."""
@@ -231,7 +245,7 @@ class Provision:
             bundle.python_bundle(found.python, BUNDLES),
             bundle.project_copy(BUNDLES),
             bundle.project_version(),
-            self._kimpy,
+            self._parts,
         )
 
     def _check_health(self) -> None:

@@ -62,3 +62,17 @@ class LinkTarget(FactBase[str | None]):
 
     def process(self, output: list[str]) -> str | None:
         return output[0] if output and output[0] else None
+
+
+class Entries(FactBase[set[str]]):
+    """The names in ``folder``; none if there is no such folder. No name holds a newline."""
+
+    def command(self, folder: str) -> str:
+        return f"ls -1 -- {shlex.quote(folder)} 2>/dev/null || true"
+
+    @staticmethod
+    def default() -> set[str]:
+        return set()
+
+    def process(self, output: list[str]) -> set[str]:
+        return set(output)

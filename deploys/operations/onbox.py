@@ -125,6 +125,20 @@ def unpacked(archive: Path, digest: str, path: str, compiled: bool = False) -> C
 
 
 @operation()
+def dropped(path: str, also: str) -> Commands:
+    """Have nothing of what ``unpacked`` put at ``path``, and no file of the pattern ``also``.
+
+    Raises:
+        OperationValueError: ``path`` is malformed.
+    """
+    _check_path(path)
+    if host.get_fact(LinkTarget, path=path) is None:
+        return
+    # The link last: by it the next run knows that there is something left.
+    yield _script(f"rm -f -- {also}", f"rm -rf -- {_quote(path)}-*", f"rm -f -- {_quote(path)}")
+
+
+@operation()
 def compiled(path: str) -> Commands:
     """Have the box's Python compile the modules below ``path``, where it has one.
 

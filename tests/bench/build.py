@@ -17,7 +17,7 @@ from pathlib import Path
 
 from deploys.errors import BoxError
 from deploys.settings import Settings
-from tasks import kimpy_bundle
+from tasks import wheels
 from tasks.building import packages
 from tasks.machines import archive, loop, shell, tree
 from tasks.machines.archive import Archive
@@ -49,7 +49,7 @@ def build(step: Step) -> list[Row]:
         found = archive.read(suite, folder)
         bundles = folder / "state" / "bundles"
         bundles.mkdir(parents=True)
-        wheel = _seconds(lambda: kimpy_bundle.wheel(found, suite, bundles, step))
+        wheel = _seconds(lambda: wheels.wheel(found, suite, bundles, step))
         step("box.build, from nothing but that")
         first = _seconds(lambda: _box(folder))
         step("box.build, another setting")

@@ -12,8 +12,8 @@ from deploys.boot import sources
 from deploys.bundle import PROJECT_PATH, PYTHON_PATH
 from deploys.errors import BoxError
 from deploys.facts.manifest import SystemState
-from deploys.kimpy import KIMPY_PATH, finder
 from deploys.manifest import MANIFEST, RELEASE, SETTINGS
+from deploys.modules import KIMPY_PATH, finder
 from deploys.onbox import tree
 from deploys.operations.boot import _OTHER_ENTRIES
 from deploys.operations.onbox import OnboxFile
@@ -169,8 +169,8 @@ _TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
     "Volumes | LVM gives freed space back": _lvmlocal,
     "Stack | Install packages": lambda known, _folder: _packages(*stack_packages(known.settings)),
     "Stack | Helpers": lambda _known, folder: _copies(tree("usr/lib/pipeline"), folder),
-    "kimpy | Modules of kimpy": _link(KIMPY_PATH),
-    "kimpy | kimpy on Python's path": lambda known, folder: _copies(
+    "Modules | Modules of kimpy": _link(KIMPY_PATH),
+    "Modules | kimpy on Python's path": lambda known, folder: _copies(
         finder(known.found.python), folder
     ),
     "Bundle | Python libraries": _link(PYTHON_PATH),

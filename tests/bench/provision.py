@@ -14,16 +14,16 @@ from pathlib import Path
 from deploys import preflight
 from deploys.errors import BoxError
 from deploys.facts.onbox import LinkTarget
-from deploys.golden import golden
-from deploys.kimpy import KIMPY_PATH
+from deploys.golden import Parts, golden
+from deploys.modules import KIMPY_PATH
 from deploys.settings import Settings
-from tasks import bundle, kimpy_bundle
+from tasks import bundle, wheels
 from tasks.fleet import guest_host
-from tasks.kimpy_sources import Sources
 from tasks.machines import shell
 from tasks.places import BUNDLES, STATE
 from tasks.progress import HostProgress, bars
 from tasks.provisioning import Provision, Request
+from tasks.sources import Sources
 from tests.bench import playbook
 from tests.bench.guest import running_guest, running_host, script
 from tests.bench.rows import Row, Step, Target
@@ -103,7 +103,7 @@ def _write(folder: Path) -> None:
             copy = bundle.project_copy(BUNDLES)
             version = bundle.project_version()
             link = session.fact(LinkTarget, path=KIMPY_PATH)
-            kimpy = kimpy_bundle.for_host(
+            kimpy = wheels.for_host(
                 found.python,
                 link,
                 BUNDLES,
@@ -111,7 +111,7 @@ def _write(folder: Path) -> None:
                 build=False,
                 sources=Sources.of(settings),
             )
-            deploys = golden(found.plan, settings, archive, copy, version, kimpy)
+            deploys = golden(found.plan, settings, archive, copy, version, Parts((kimpy,)))
             planned = session.prepare(deploys)
         links = {path: host.run(f"readlink {path}").strip() for path in playbook.LINKS}
         contents = {path: host.run(f"cat {path}") for path in playbook.COMPUTED}

@@ -39,11 +39,13 @@ def queue(step: Step) -> list[Row]:
     Raises:
         BoxError: a program is missing, or a job failed.
     """
-    for program in ("beanstalkd", "rsync", "bwrap"):
+    for program in ("beanstalkd", "rsync", "rrsync", "bwrap"):
         shell.find(program)
     try:
         step(f"running {_TESTS * _MODELS} jobs of {_RUN:g} s")
         measured = _overheads()
+        step("running them again, with the gateway's end of rsync in place of a folder")
+        gateway = _overheads(far=True)
         workers = os.cpu_count() or 1
         step(f"running {_EACH} jobs of {_LONG:g} s on each of {workers} workers")
         busy = _busy(workers)
@@ -54,6 +56,8 @@ def queue(step: Step) -> list[Row]:
         _row("the worst job costs its worker", max(measured.free)),
         _row("a job, from reserve to reported", median(measured.reported), _OVERHEAD),
         _row("an rsync of its results alone", median(measured.rsync)),
+        _row("the same job, to a gateway's transfer, without ssh", median(gateway.reported)),
+        _row("an rsync to that alone", median(gateway.rsync)),
         Row("CPUs busy with jobs of 5 s", "%", 100 * busy, target=_BUSY),
     ]
 
@@ -86,8 +90,8 @@ class _Clock(Report):
         self.times.append(time.monotonic())
 
 
-def _overheads() -> _Measured:
-    with _station() as station:
+def _overheads(*, far: bool = False) -> _Measured:
+    with _station(far=far) as station:
         # what its runner takes is what passes within it; how it is shut in counts as overhead
         lines = (
             "date +%s%N >output/began",
@@ -150,8 +154,8 @@ def _busy(workers: int) -> float:
 
 
 @contextmanager
-def _station() -> Iterator[Station]:
-    with scratch() as folder, Station(folder / "station") as station:
+def _station(*, far: bool = False) -> Iterator[Station]:
+    with scratch() as folder, Station(folder / "station", far=far) as station:
         yield station
 
 

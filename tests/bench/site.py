@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,8 @@ class Site:
 
     files: dict[str, str]
     queue: int
+    hang_up: Callable[[], None]
+    """End all connections there are: those of a guest that was reset it cannot end itself."""
 
     def waiting(self) -> int:
         """How many workers wait for a job.
@@ -63,7 +65,7 @@ def site(host: str) -> Iterator[Site]:
             "site": f"HostName {host}\nPort {port}\n",
         }
         try:
-            yield Site(files, queue)
+            yield Site(files, queue, server.hang_up)
         finally:
             server.close()
 
@@ -100,10 +102,13 @@ class _Server:
                 asked = _Connection(transport, self._allowed, self._queue)
                 transport.start_server(threading.Event(), asked)
 
+    def hang_up(self) -> None:
+        while self._open:
+            self._open.pop().close()
+
     def close(self) -> None:
         self._listener.close()
-        for transport in self._open:
-            transport.close()
+        self.hang_up()
 
 
 class _Connection(paramiko.ServerInterface):
@@ -149,5 +154,6 @@ def _pump(
     with contextlib.suppress(OSError, EOFError):
         while block := source.recv(2**15):
             target.sendall(block)
+    # a close would wait for the other thread's recv
     with contextlib.suppress(OSError, EOFError):
-        target.close()
+        target.shutdown(socket.SHUT_RDWR)

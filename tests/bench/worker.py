@@ -11,7 +11,7 @@ from statistics import median
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from deploys.errors import BoxError
+from deploys.errors import BoxError, UnreachableError
 from deploys.settings import Settings
 from tasks.fleet import connected
 from tasks.machines import accelerator, boxdisk, convert, credentials, image
@@ -45,7 +45,7 @@ def worker(step: Step) -> list[Row]:
         with _box(folder) as guest:
             host = connected(guest)
             step("booting the box")
-            host.wait(Settings().boot.reboot_deadline)
+            _wait(host, guest)
             prompts = [
                 _boot(
                     guest,
@@ -55,15 +55,12 @@ def worker(step: Step) -> list[Row]:
                 )
                 for _ in range(_BOOTS)
             ]
-            host.wait(Settings().boot.reboot_deadline)
+            _wait(host, guest)
             step("making it a worker")
             _make_worker(host, gateway)
             host.close()
             # the first one also writes the boot menu of a box that is shut off
-            reserves = [
-                _boot(guest, step, "the first reserve", lambda _: gateway.waiting() > 0)
-                for _ in range(1 + _BOOTS)
-            ][1:]
+            reserves = [_boot_worker(guest, step, gateway) for _ in range(1 + _BOOTS)][1:]
     what = f"power-on to the first reserve, by that to a login prompt, on {guest.accelerator}"
     return [Row(what, "s", median(reserves), median(prompts), _TARGET)]
 
@@ -89,6 +86,29 @@ def _make_worker(host: Host, gateway: Site) -> None:
         host.run(f"umask 077; cat >{_KEYS}/{name}", stdin=text.encode())
     told = shlex.quote(f"worker\n{_HERE}\nbench\n")
     host.run(f"printf {told} >{_ROLE} && sync")
+
+
+def _wait(host: Host, guest: Guest) -> None:
+    """Until the guest lets us in; its folder, and with it its console, is gone after a failure."""
+    try:
+        host.wait(Settings().boot.reboot_deadline)
+    except UnreachableError as error:
+        raise BoxError(f"{error}, which ends: {guest.console.tail()}") from error
+
+
+def _boot_worker(guest: Guest, step: Step, gateway: Site) -> float:
+    """Press reset; the seconds until a worker of that boot asks for a job."""
+    was_gone = False
+
+    def asks(_since: int) -> bool:
+        nonlocal was_gone
+        if not was_gone:
+            gateway.hang_up()
+            was_gone = gateway.waiting() == 0
+            return False
+        return gateway.waiting() > 0
+
+    return _boot(guest, step, "the first reserve", asks)
 
 
 def _boot(guest: Guest, step: Step, what: str, there: Callable[[int], bool]) -> float:

@@ -46,6 +46,7 @@ _ORDER = (
     "test_hopeless.py",
     "test_overflow.py",
     "test_dracut.py",
+    "test_operator.py",
     "test_late_disk.py",
     "test_login.py",
     "test_secure.py",

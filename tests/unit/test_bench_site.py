@@ -48,6 +48,16 @@ def test_a_tunnel_leads_to_the_queue_and_who_waits_there_is_counted(tmp_path: Pa
                 while not gateway.waiting():
                     assert time.monotonic() < deadline
                 waits.join()
+                # a guest that is reset says no word of it
+                client.watch("jobs")
+                lost = threading.Thread(target=_lose, args=(client,))
+                lost.start()
+                while not gateway.waiting():
+                    assert time.monotonic() < deadline
+                gateway.hang_up()
+                lost.join()
+                while gateway.waiting():
+                    assert time.monotonic() < deadline
             finally:
                 tunnel.terminate()
 
@@ -61,6 +71,11 @@ def _reach(port: int) -> greenstalk.Client[str]:
         except OSError:
             assert time.monotonic() < deadline, "the tunnel did not come up"
         pause.wait(0.1)
+
+
+def _lose(client: greenstalk.Client[str]) -> None:
+    with pytest.raises(ConnectionError):
+        client.reserve(timeout=60)
 
 
 def _reserve(client: greenstalk.Client[str]) -> None:

@@ -8,16 +8,16 @@ from typing import Any, cast
 import pytest
 
 from deploys.errors import BoxError
-from deploys.kimpy import Kimpy
-from tasks import kimpy_bundle
+from deploys.modules import Modules
+from tasks import wheels
 from tasks.building import Build, packages
 from tasks.machines.archive import Archive
 from tasks.machines.pins import Manifest
 from tasks.settings import load
 
 FOUND = Archive((), (), "digest", 17)
-KEPT = Kimpy(Path("kept"), "d", "3.13")
-MADE = Kimpy(Path("made"), "d", "3.13")
+KEPT = Modules(Path("kept"), "d", "3.13")
+MADE = Modules(Path("made"), "d", "3.13")
 
 
 @pytest.fixture
@@ -27,17 +27,17 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
     def wheel(
         _archive: Archive, _suite: str, _folder: Path, _step: object, pins: object, _: object
-    ) -> Kimpy:
+    ) -> Modules:
         built.append(pins)
         return MADE
 
-    monkeypatch.setattr(kimpy_bundle, "wheel", wheel)
-    monkeypatch.setattr(kimpy_bundle, "kept", lambda sha, *_: KEPT if sha == "feed" else None)
-    monkeypatch.setattr(kimpy_bundle, "sha256", lambda _: "beef")
+    monkeypatch.setattr(wheels, "wheel", wheel)
+    monkeypatch.setattr(wheels, "kept", lambda sha, *_: KEPT if sha == "feed" else None)
+    monkeypatch.setattr(wheels, "sha256", lambda _: "beef")
     return built
 
 
-def chosen(manifest: Manifest | None, *overrides: str) -> Kimpy | None:
+def chosen(manifest: Manifest | None, *overrides: str) -> Modules | None:
     progress: Any = type("Silent", (), {"step": None})
     build = Build(load(None, overrides), Path("box.raw"), cast(Any, progress), None)
     return build._wheel(FOUND, manifest)

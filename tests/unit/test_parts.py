@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deploys.errors import SettingsError
-from deploys.parts import DEFAULTS, provenance
+from deploys.parts import DEFAULTS, PURE, provenance
 from deploys.settings import Settings
 from deploys.stack import stack_packages
 from tasks.settings import load
@@ -14,6 +14,8 @@ COMMIT, SHA256 = "c0ffee" * 6 + "c0de", "feed" * 16
 PYTHON = "stack.openkim-python"
 GIT = (f"{PYTHON}.source=git", f"{PYTHON}.version={COMMIT}")
 FILE = (f"{PYTHON}.source=file", f"{PYTHON}.sha256={SHA256}")
+SETUP = "stack.openkim-pipeline-setup"
+PINNED = (f"{SETUP}.source=git", f"{SETUP}.version={COMMIT}")
 HOSTNAME = "setup.hostname=git://git.example.org/kim/"
 
 
@@ -53,6 +55,35 @@ def test_a_location_follows_the_hostname(location: str, hostname: str, address: 
     assert Settings.model_validate_json(settings.of_box()) == settings
 
 
+def test_ase_from_git_comes_with_what_it_needs_and_in_place_of_debians() -> None:
+    rows = [f"stack.{name}.source=git" for name in PURE]
+    commits = [f"stack.{name}.version={COMMIT}" for name in PURE]
+    stack = load(None, [*rows, *commits, HOSTNAME]).stack
+    assert stack.pure == PURE
+    assert "python3-ase" not in stack.packages
+    assert "python3-numpy" in stack.packages
+    assert stack.has_kimpy
+
+
+def test_items_from_git_are_no_models_that_lammps_could_run() -> None:
+    repository = "stack.openkim-repository"
+    rows = [f"{repository}.source=git", f"{repository}.version={COMMIT}", HOSTNAME]
+    stack = load(None, rows).stack
+    assert stack.has_items
+    assert not stack.has_reference
+    assert "openkim-models" not in stack.packages
+    assert not load().stack.has_items
+
+
+@pytest.mark.parametrize("location", ["", "forks/setup.git"])
+def test_the_setup_project_is_pinned_with_a_hostname_or_without(location: str) -> None:
+    said = [f"{SETUP}.location={location}"] if location else []
+    settings = load(None, [*PINNED, *said])
+    part = settings.stack.openkim_pipeline_setup
+    assert (part.location, part.version) == (location or "openkim-pipeline-setup", COMMIT)
+    assert load(None, [*PINNED, *said, HOSTNAME]).stack == settings.stack
+
+
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
@@ -60,8 +91,16 @@ def test_a_location_follows_the_hostname(location: str, hostname: str, address: 
         (["stack.lammps.commit=1"], "unknown setting 'stack.lammps.commit'"),
         (["stack.lammps.source=svn"], "stack.lammps.source: Input should be 'git', 'apt', 'pip'"),
         (["stack.lammps.source=git"], "lammps cannot come from git, only from apt or none"),
-        (["stack.ase.source=pip"], "ase cannot come from pip, only from apt or none"),
-        (["stack.openkim-pipeline-setup.source=git"], "setup.hostname and setup.branch say where"),
+        (["stack.lammps.source=git"], "it is compiled, so its commit is to be a package"),
+        (["stack.openkim-repository.source=pip"], "from pip, only from apt or git or file or none"),
+        (["stack.ase.source=pip"], "stack.ase: location '': write a project's name"),
+        (["stack.ase.source=pip", "stack.ase.location=ase"], "ase: kimpy alone is locked; say a"),
+        (["stack.ase.source=git"], "stack.ase: version: git needs the whole commit"),
+        ([f"{SETUP}.source=pip"], "cannot come from pip, only from this checkout or git"),
+        ([f"{SETUP}.source=git"], "git needs the whole commit"),
+        ([f"{SETUP}.location=/x", f"{SETUP}.sha256={SHA256}"], "only from this checkout or git"),
+        ([*PINNED, f"{SETUP}.location=/srv/setup"], "location is what follows it"),
+        ([*PINNED, f"{SETUP}.location=git://h/setup"], "location is what follows it"),
         (["stack.openkim-pipeline.source=none"], "only from this checkout"),
         (
             ["stack.openkim-pipeline.location=/x", f"stack.openkim-pipeline.sha256={SHA256}"],
@@ -129,6 +168,19 @@ def test_the_manifest_has_each_part_as_it_is() -> None:
         "ase": {"source": "apt", "packages": ase},
         "lammps": {"source": "apt", "packages": {"lammps": "1"}},
     }
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"source": "git", "location": "x", "version": COMMIT, "sha256": ""}, {"commit": COMMIT}),
+        ({"source": "pip", "version": "3", "sha256": SHA256}, {"version": "3", "sha256": SHA256}),
+        ({"source": "file", "version": "", "sha256": SHA256}, {"sha256": SHA256}),
+        ({"source": "none", "version": "", "sha256": ""}, {}),
+    ],
+)
+def test_the_manifest_has_the_commits_and_hashes(row: dict[str, str], said: dict[str, str]) -> None:
+    assert provenance({"ase": row}, "c", {}, {}) == {"ase": {"source": row["source"], **said}}
 
 
 @pytest.mark.parametrize(

@@ -15,17 +15,18 @@ from deploys import preflight
 from deploys.bundle import Archive, Project
 from deploys.errors import BoxError, DeployError, PreflightError, UnreachableError
 from deploys.facts.box import HostState, Verdict
-from deploys.kimpy import KIMPY_PATH, Kimpy
+from deploys.golden import Parts
+from deploys.modules import KIMPY_PATH, Modules
 from deploys.parts import OPTIONAL
 from deploys.preflight import Preflight
 from deploys.settings import Settings
 from deploys.volume_plan import Kind, VolumePlan
-from tasks import bundle, kimpy_bundle, provisioning
-from tasks.kimpy_sources import Sources
+from tasks import bundle, provisioning, wheels
 from tasks.progress import HostProgress
 from tasks.provisioning import Provision, Provisioned, Request, of_role
 from tasks.remote import Host
 from tasks.settings import load
+from tasks.sources import Sources
 
 DEFAULTS = {"VOLGROUP": "vagrant-pipeline", "OLD_ROOT_UUID": "0a-1b"}
 MAINTENANCE = "reboot maintenance"
@@ -55,7 +56,7 @@ class FakeHost:
     pending: int = 1
     comes_up: dict[str, HostState] = field(default_factory=dict)
     fails: dict[str, BaseException] = field(default_factory=dict)
-    kimpy: object = None
+    parts: object = None
     links: dict[str, str] = field(default_factory=dict)
     record: list[str] = field(default_factory=list)
     name: str = "box"
@@ -130,7 +131,9 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
         return Preflight(host.found, plan, "3.13")
 
     def golden(plan: VolumePlan, *rest: object) -> tuple[Callable[[], None], ...]:
-        host.kimpy = rest[-1]
+        (parts,) = rest[-1:]
+        assert isinstance(parts, Parts)
+        host.parts = parts
         return (lambda: host.happens(GOLDEN + (" without way back" * (not plan.old_root_uuid))),)
 
     def happening(what: str) -> Callable[..., None]:
@@ -409,8 +412,8 @@ STACK = ("openkim-api", "openkim-python", "ase")
 
 
 @pytest.fixture
-def wheels(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, bool]]:
-    """What was asked of kimpy_bundle: the host's Python, its link, whether to build."""
+def asked_wheels(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, bool]]:
+    """What was asked of wheels: the host's Python, its link, whether to build."""
     asked: list[tuple[str, str | None, bool]] = []
 
     def for_host(
@@ -421,48 +424,66 @@ def wheels(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, bool]
         *,
         build: bool,
         sources: Sources,
-    ) -> Kimpy:
+    ) -> Modules:
         assert sources == Sources()
         asked.append((python, link, build))
         if link == "unbuildable":
-            raise kimpy_bundle.UnavailableError("building it needs root")
+            raise wheels.UnavailableError("building it needs root")
         return WHEEL
 
-    monkeypatch.setattr(kimpy_bundle, "for_host", for_host)
+    monkeypatch.setattr(wheels, "for_host", for_host)
     return asked
 
 
-WHEEL = Kimpy(cast(Any, "modules"), "d", "3.13")
+WHEEL = Modules(cast(Any, "modules"), "d", "3.13")
 
 
 def test_kimpy_is_built_before_anything_is_changed(
-    host: FakeHost, wheels: list[tuple[str, str | None, bool]]
+    host: FakeHost, asked_wheels: list[tuple[str, str | None, bool]]
 ) -> None:
     provision(host, None, *STACK).run()
-    assert (wheels, host.kimpy) == ([("3.13", None, True)], WHEEL)
+    assert (asked_wheels, host.parts) == ([("3.13", None, True)], Parts((WHEEL,)))
     provision(host, None, *STACK).plan()
-    assert wheels[1] == ("3.13", None, False)
+    assert asked_wheels[1] == ("3.13", None, False)
     provision(host, None, "openkim-api", "openkim-python").run()
-    assert (len(wheels), host.kimpy) == (2, None)
+    assert (len(asked_wheels), host.parts) == (2, Parts())
 
 
 def test_without_a_wheel_the_rest_is_done_and_it_is_said(
-    host: FakeHost, wheels: list[tuple[str, str | None, bool]]
+    host: FakeHost, asked_wheels: list[tuple[str, str | None, bool]]
 ) -> None:
     host.links[KIMPY_PATH] = "unbuildable"
     result = provision(host, None, *STACK).run()
     assert (result.changed, result.without_kimpy) == (True, "building it needs root")
     assert provision(host, None, *STACK).plan()[-1][0] == "leave out"
-    assert (len(wheels), host.kimpy) == (2, None)
+    assert (len(asked_wheels), host.parts) == (2, Parts())
 
 
 def test_a_wheel_that_cannot_be_built_changes_nothing(
     host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def for_host(*_: object, **__: object) -> Kimpy:
+    def for_host(*_: object, **__: object) -> Modules:
         raise BoxError("building kimpy: no room")
 
-    monkeypatch.setattr(kimpy_bundle, "for_host", for_host)
+    monkeypatch.setattr(wheels, "for_host", for_host)
     with pytest.raises(BoxError, match="no room"):
         provision(host, None, *STACK).run()
+    assert passes(host) == []
+
+
+def test_a_part_that_was_asked_for_and_cannot_be_built_changes_nothing(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def for_host(*_: object, sources: Sources, **__: object) -> Modules:
+        assert sources.name == "ase"
+        raise wheels.UnavailableError("building it needs root")
+
+    monkeypatch.setattr(wheels, "for_host", for_host)
+    ase = {"source": "git", "location": "/srv/ase", "version": "c0ffee" * 6 + "c0de"}
+    asked = provision(host)
+    asked._settings = Settings.model_validate(
+        {"stack": {**{part: {"source": "none"} for part in OPTIONAL}, "ase": ase}}
+    )
+    with pytest.raises(PreflightError, match="ase cannot be built here: building it needs root"):
+        asked.run()
     assert passes(host) == []

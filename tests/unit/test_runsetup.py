@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from deploys.parts import Stack
+from deploys.provisiond import pinned
+
 RUNSETUP = Path(__file__).parents[2] / "static/onbox/persistent/runsetup"
 # What a version of the project does when it is applied: say which it is, then fail or not.
 MAIN = """
@@ -77,6 +80,14 @@ class Box:
         _run("git", *identity, "commit", "-qm", version, cwd=self.repository)
         return _run("git", "rev-parse", "HEAD", cwd=self.repository).stdout.strip()
 
+    def pin(self, commit: str, name: str = "openkim-pipeline-setup") -> None:
+        """What a provision leaves of the row openkim-pipeline-setup."""
+        file = self.root / "etc/pipeline/runsetup"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        row = {"source": "git", "location": name, "version": commit}
+        stack = Stack.model_validate({"openkim-pipeline-setup": row} if commit else {})
+        file.write_text(pinned(stack))
+
     def runsetup(self, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["sh", RUNSETUP, *arguments],
@@ -135,6 +146,68 @@ def test_takes_another_branch(box: Box) -> None:
     assert box.runsetup(str(box.server), "feature/x").returncode == 0
     assert box.runsetup().returncode == 0
     assert box.applied == ["new", "new"]
+
+
+def test_a_pinned_commit_is_taken_in_place_of_the_branchs_last(box: Box) -> None:
+    old = box.publish("one")
+    box.publish("two")
+    box.pin(old)
+    done = box.runsetup(str(box.server))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith(f"runsetup: applied {old}")
+    assert box.good == old
+    box.server.rename(box.server.with_name("away"))  # nobody need be asked
+    again = box.runsetup()
+    assert (again.returncode, again.stderr) == (0, "")
+    assert box.applied == ["one", "one"]
+
+
+def test_another_pin_is_another_version_and_none_the_branch(box: Box) -> None:
+    commits = [box.publish(version) for version in ("one", "two", "three")]
+    for pin in (commits[1], commits[0], ""):
+        box.pin(pin)
+        assert box.runsetup(str(box.server)).returncode == 0
+    assert box.applied == ["two", "one", "three"]
+    assert not (box.setup / commits[0]).exists()
+
+
+@pytest.mark.parametrize("pin", ["other branch", "a" * 40, "b" * 64])
+def test_a_pinned_commit_that_the_branch_lacks_is_refused_in_one_line(box: Box, pin: str) -> None:
+    box.publish("one")
+    elsewhere = box.publish("new", branch="x")
+    pin = elsewhere if pin == "other branch" else pin
+    box.pin(pin)
+    done = box.runsetup(str(box.server), "stable")
+    assert done.returncode == 3
+    url = f"{box.server}/openkim-pipeline-setup"
+    line = f"runsetup: {url} has no commit {pin} in its branch stable"
+    instead = "applied /opt/pipeline/setup in its stead"
+    assert done.stderr.splitlines() == [
+        f"{line}: taking the last that worked",
+        f"{line}: {instead}",
+    ]
+    assert box.applied == ["bundled"]
+    assert box.runsetup(str(box.server), "x").returncode == (0 if pin == elsewhere else 3)
+
+
+def test_a_pinned_commit_without_a_network_is_had_later(box: Box) -> None:
+    old = box.publish("one")
+    box.publish("two")
+    box.pin(old)
+    away = box.server.rename(box.server.with_name("away"))
+    assert box.runsetup(str(box.server)).returncode == 0
+    away.rename(box.server)
+    assert box.runsetup().returncode == 0
+    assert box.applied == ["bundled", "one"]
+
+
+def test_the_project_may_have_another_name(box: Box) -> None:
+    commit = box.publish("one")
+    (box.server / "forks").mkdir()
+    box.repository.rename(box.server / "forks/setup")
+    box.pin(commit, "forks/setup")
+    assert box.runsetup(str(box.server)).returncode == 0
+    assert box.applied == ["one"]
 
 
 def test_bare_repository_named_git(box: Box) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import kimpy_bundle
+from tasks import wheels
 from tasks.machines import archive, loop
 
 
@@ -15,7 +15,7 @@ def build(folder: Path) -> Path:
     folder.mkdir()
     loop.require_root("making a tree")
     found = archive.read("trixie", folder)
-    kimpy = kimpy_bundle.wheel(found, "trixie", folder, print)
+    kimpy = wheels.wheel(found, "trixie", folder, print)
     (wheel,) = kimpy.path.parent.glob("*.whl")
     return wheel
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from deploys.kimpy import KIMPY_PATH
+from deploys.modules import KIMPY_PATH
 from deploys.operations.onbox import unpacked_name
 from deploys.parts import Part
-from tasks import kimpy_bundle
-from tasks.kimpy_sources import Sources
+from tasks import wheels
 from tasks.machines import bootstrap, sdist
 from tasks.places import ROOT
+from tasks.sources import Sources
 from tests.unit import git_server
-from tests.unit.test_kimpy_bundle import NOW, Builder, builder, silent
+from tests.unit.test_wheels import NOW, Builder, builder, silent
 
 __all__ = ["builder"]
 LOCK = ROOT / "requirements-kimpy.txt"
@@ -71,7 +71,7 @@ def test_a_commit_is_built_from_a_served_repository_and_remembered(
     built: list[str] = []
 
     def run_in_tree(tree: bootstrap.Tree, work: Path, script: str) -> None:
-        with tarfile.open(work / "kimpy.tar.gz") as sources:
+        with tarfile.open(work / "sources.tar.gz") as sources:
             file = sources.extractfile("sources/file")
             assert file is not None
             built.append(file.read().decode())
@@ -82,7 +82,7 @@ def test_a_commit_is_built_from_a_served_repository_and_remembered(
     with git_server.served(tmp_path / "served") as url:
         for commit in (old, new, old):
             sources = Sources(git_row(commit), url)
-            made[commit] = kimpy_bundle.wheel(NOW, "trixie", tmp_path, silent, sources=sources)
+            made[commit] = wheels.wheel(NOW, "trixie", tmp_path, silent, sources=sources)
     assert built == ["old", "new"]  # once each
     assert made[old].digest != made[new].digest
     with tarfile.open(made[old].path) as modules:
@@ -91,15 +91,15 @@ def test_a_commit_is_built_from_a_served_repository_and_remembered(
         assert json.load(note)["built_from"] == {"commit": old}
     # a box that has it needs neither the server, by now away, nor a build
     link = unpacked_name(KIMPY_PATH, made[old].digest)
-    again = kimpy_bundle.for_host("3.13", link, tmp_path, silent, sources=Sources(git_row(old)))
+    again = wheels.for_host("3.13", link, tmp_path, silent, sources=Sources(git_row(old)))
     assert (again.digest, len(built)) == (made[old].digest, 2)
-    sha256, mine = kimpy_bundle.sha256(made[old]), Sources(git_row(old))
-    assert kimpy_bundle.kept(sha256, "trixie", tmp_path, mine) is not None
+    sha256, mine = wheels.sha256(made[old]), Sources(git_row(old))
+    assert wheels.kept(sha256, "trixie", tmp_path, mine) is not None
     # the same bytes, but of another commit or of the index
-    assert kimpy_bundle.kept(sha256, "trixie", tmp_path) is None
+    assert wheels.kept(sha256, "trixie", tmp_path) is None
 
 
 def test_sources_of_something_else_are_not_kimpy(builder: Builder, tmp_path: Path) -> None:
     builder.name = "evil-1-cp313-cp313-linux_x86_64.whl"
     with pytest.raises(BoxError, match="which is not kimpy"):
-        kimpy_bundle.wheel(NOW, "trixie", tmp_path, silent)
+        wheels.wheel(NOW, "trixie", tmp_path, silent)

@@ -1,4 +1,4 @@
-"""The wheel of kimpy: built once for what it is made of, and never for a host that has it."""
+"""Wheels: built once for what they are made of, and never for a host that has one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from deploys.kimpy import KIMPY_PATH
+from deploys.modules import KIMPY_PATH
 from deploys.operations.onbox import unpacked_name
-from tasks import kimpy_bundle
-from tasks.machines import apt, archive, bootstrap, sdist, shell
+from deploys.parts import Part
+from tasks import wheels
+from tasks.machines import apt, archive, bootstrap, gitsource, sdist, shell
+from tasks.sources import Sources
 
 MIRROR = ("deb http://m.test/debian trixie main",)
 NOW = archive.Archive(MIRROR, (), "an archive", 17)
@@ -42,7 +44,7 @@ class Builder:
         _folder: Path,
         pins: Mapping[str, str] | None,
     ) -> dict[str, str]:
-        assert "g++" in packages
+        assert "python3-setuptools" in packages
         self.asked += 1
         return {**self.tools, **(pins or {})}
 
@@ -70,12 +72,12 @@ def silent(_step: str) -> None: ...
 
 
 def made(folder: Path, found: archive.Archive = NOW) -> Path:
-    return kimpy_bundle.wheel(found, "trixie", folder, silent).path
+    return wheels.wheel(found, "trixie", folder, silent).path
 
 
 def test_it_is_built_once_and_apt_asked_once(builder: Builder, tmp_path: Path) -> None:
-    first = kimpy_bundle.wheel(NOW, "trixie", tmp_path, silent)
-    assert kimpy_bundle.wheel(NOW, "trixie", tmp_path, silent) == first
+    first = wheels.wheel(NOW, "trixie", tmp_path, silent)
+    assert wheels.wheel(NOW, "trixie", tmp_path, silent) == first
     assert (builder.asked, len(builder.trees)) == (1, 1)
     assert (first.python, builder.trees[0].mirror) == ("3.13", MIRROR)
 
@@ -87,22 +89,22 @@ def test_an_archive_with_the_same_tools_makes_no_other(builder: Builder, tmp_pat
 
 
 def test_another_tool_makes_another(builder: Builder, tmp_path: Path) -> None:
-    first = kimpy_bundle.wheel(NOW, "trixie", tmp_path, silent)
+    first = wheels.wheel(NOW, "trixie", tmp_path, silent)
     builder.tools["g++"] = "14.3"
-    second = kimpy_bundle.wheel(LATER, "trixie", tmp_path, silent)
-    assert kimpy_bundle.sha256(first) != kimpy_bundle.sha256(second)
+    second = wheels.wheel(LATER, "trixie", tmp_path, silent)
+    assert wheels.sha256(first) != wheels.sha256(second)
     assert first.digest == second.digest  # of a host that has either nothing more is asked
 
 
 def test_a_manifests_versions_are_among_the_tools(builder: Builder, tmp_path: Path) -> None:
     pins = {"g++": "14.1"}
     first = made(tmp_path)
-    assert kimpy_bundle.wheel(NOW, "trixie", tmp_path, silent, pins).path != first
+    assert wheels.wheel(NOW, "trixie", tmp_path, silent, pins).path != first
     assert builder.trees[1].pins == (("g++", "14.1"),)
 
 
 def test_the_modules_carry_the_wheel_they_are_from(builder: Builder, tmp_path: Path) -> None:
-    kimpy = kimpy_bundle.wheel(NOW, "trixie", tmp_path, silent)
+    kimpy = wheels.wheel(NOW, "trixie", tmp_path, silent)
     with tarfile.open(kimpy.path) as tar:
         note = tar.extractfile("kimpy-2.1.4.dist-info/direct_url.json")
         assert note is not None
@@ -141,11 +143,15 @@ def test_a_wheel_for_another_python_is_refused(builder: Builder, tmp_path: Path)
 
 
 def test_a_wheel_that_was_built_once_is_found_by_its_hash(builder: Builder, tmp_path: Path) -> None:
-    old = kimpy_bundle.wheel(NOW, "trixie", tmp_path, silent)
+    old = wheels.wheel(NOW, "trixie", tmp_path, silent)
     builder.tools["g++"] = "14.3"
     made(tmp_path, LATER)
-    assert kimpy_bundle.kept(kimpy_bundle.sha256(old), "trixie", tmp_path) == old
-    assert kimpy_bundle.kept("feed", "trixie", tmp_path) is None
+    assert wheels.kept(wheels.sha256(old), "trixie", tmp_path) == old
+    assert wheels.kept("feed", "trixie", tmp_path) is None
+
+
+PURE = "ase-3.25.0-py3-none-any.whl"
+ASE = Sources(Part(source="git", location="/srv/ase", version="c0ffee" * 6 + "c0de"), name="ase")
 
 
 @pytest.fixture
@@ -159,16 +165,39 @@ def machine(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> Builder:
 
 
 def test_a_host_that_has_it_needs_no_wheel(machine: Builder, tmp_path: Path) -> None:
-    first = kimpy_bundle.for_host("3.13", None, tmp_path, silent)
+    first = wheels.for_host("3.13", None, tmp_path, silent)
     link = unpacked_name(KIMPY_PATH, first.digest)
-    again = kimpy_bundle.for_host("3.13", link, tmp_path / "none", silent)
+    again = wheels.for_host("3.13", link, tmp_path / "none", silent)
     assert (again.digest, machine.asked) == (first.digest, 1)
     assert not (tmp_path / "none").exists()
-    assert kimpy_bundle.for_host("3.13", "kimpy-0123", tmp_path, silent) == first
+    assert wheels.for_host("3.13", "kimpy-0123", tmp_path, silent) == first
+
+
+def test_python_alone_is_built_once_for_every_python(
+    machine: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.name = PURE
+    monkeypatch.setattr(gitsource, "fetch", lambda *_: None)
+    made = [wheels.for_host(each, None, tmp_path, silent, sources=ASE) for each in ("3.10", "3.13")]
+    assert [(each.python, each.name) for each in made] == [("3.10", "ase"), ("3.13", "ase")]
+    assert (made[0].path, made[0].digest) == (made[1].path, made[1].digest)
+    (tree,) = machine.trees
+    assert (tree.suite, "g++" in tree.packages) == ("trixie", False)
+    link = unpacked_name("/opt/pipeline/ase", made[0].digest)
+    assert wheels.for_host("3.12", link, tmp_path / "none", silent, sources=ASE).python == "3.12"
+
+
+def test_what_is_compiled_is_refused_where_python_alone_is_asked(
+    machine: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.name = "ase-3.25.0-cp313-cp313-linux_x86_64.whl"
+    monkeypatch.setattr(gitsource, "fetch", lambda *_: None)
+    with pytest.raises(BoxError, match=r"building ase: .*, which is not of Python alone"):
+        wheels.for_host("3.13", None, tmp_path, silent, sources=ASE)
 
 
 def test_a_dry_run_builds_none(machine: Builder, tmp_path: Path) -> None:
-    assert kimpy_bundle.for_host("3.11", None, tmp_path, silent, build=False).python == "3.11"
+    assert wheels.for_host("3.11", None, tmp_path, silent, build=False).python == "3.11"
     assert (machine.asked, list(tmp_path.iterdir())) == (0, [])
 
 
@@ -176,8 +205,8 @@ def test_where_none_can_be_built_the_line_says_why(
     machine: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(python: str = "3.13") -> str:
-        with pytest.raises(kimpy_bundle.UnavailableError) as caught:
-            kimpy_bundle.for_host(python, None, tmp_path, silent)
+        with pytest.raises(wheels.UnavailableError) as caught:
+            wheels.for_host(python, None, tmp_path, silent)
         return str(caught.value)
 
     assert "has Python 3.12" in refused("3.12")

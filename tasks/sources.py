@@ -1,4 +1,4 @@
-"""What a box's kimpy is built from: the locked sources, or what the settings' row names instead."""
+"""The sources of a part of the stack that is no package: those its row names, or the lock's."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ _LOCK = ROOT / "requirements-kimpy.txt"
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The row ``openkim-python`` and what its location is relative to."""
+    """A row of the stack, what its location is relative to, and what it is called."""
 
     part: Part = DEFAULTS["openkim-python"]
     hostname: str = ""
+    name: str = "openkim-python"
 
     @staticmethod
-    def of(settings: Settings) -> Sources:
-        """Those that settings name."""
-        return Sources(settings.stack.openkim_python, settings.setup.hostname)
+    def of(settings: Settings, name: str = "openkim-python") -> Sources:
+        """Those that settings name for a part."""
+        return Sources(settings.stack.parts[name], settings.setup.hostname, name)
 
     @property
     def named(self) -> str:
@@ -49,12 +50,12 @@ class Sources:
         """
         address = self.part.address(self.hostname)
         if self.part.source == "git":
-            return gitsource.fetch(address, self.part.version, folder / "kimpy.tar.gz")
+            return gitsource.fetch(address, self.part.version, folder / "sources.tar.gz")
         if self.part.source == "file":
-            return _copy(Path(address), self.part.sha256, folder)
+            return self._copy(Path(address), folder)
         if not self.part.version:
             return sdist.fetch(_LOCK, folder)
-        lock = folder / "openkim-python.txt"
+        lock = folder / f"{self.name}.txt"
         lock.write_text(self._requirement)
         return sdist.fetch(lock, folder)
 
@@ -66,13 +67,13 @@ class Sources:
             return _LOCK.read_text()
         return f"{part.location}=={part.version} --hash=sha256:{part.sha256}\n"
 
-
-def _copy(file: Path, sha256: str, folder: Path) -> Path:
-    try:
-        copy = Path(shutil.copy(file, folder))
-        found = hashlib.sha256(copy.read_bytes()).hexdigest()
-    except OSError as error:
-        raise BoxError(f"openkim-python from {file}: {error.strerror}") from error
-    if found != sha256:
-        raise BoxError(f"openkim-python from {file}: its sha256 is {found}, not {sha256}")
-    return copy
+    def _copy(self, file: Path, folder: Path) -> Path:
+        try:
+            copy = Path(shutil.copy(file, folder))
+            found = hashlib.sha256(copy.read_bytes()).hexdigest()
+        except OSError as error:
+            raise BoxError(f"{self.name} from {file}: {error.strerror}") from error
+        if found != self.part.sha256:
+            told = f"its sha256 is {found}, not {self.part.sha256}"
+            raise BoxError(f"{self.name} from {file}: {told}")
+        return copy

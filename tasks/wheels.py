@@ -1,7 +1,7 @@
-"""Makes, on this machine, the wheel of kimpy that a box carries: see deploys/kimpy.py.
+"""Makes, on this machine, the wheels that a box carries: see deploys/modules.py.
 
-It is built in a throwaway tree of the box's Debian release, with compilers and headers that no box
-has, and kept in a folder of the caller's under a hash of all that made it: the sources, this
+Each is built in a throwaway tree of the box's Debian release, with compilers and headers that no
+box has, and kept in a folder of the caller's under a hash of all that made it: the sources, the
 recipe, and each package that the build needs with its version. The same make the same bytes.
 """
 
@@ -13,16 +13,18 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock
 
 from deploys.errors import BoxError
-from deploys.kimpy import KIMPY_PATH, Kimpy
+from deploys.modules import Modules, place
 from deploys.operations.onbox import unpacked_name
+from deploys.parts import PURE
 from tasks import bundle
-from tasks.kimpy_sources import Sources
 from tasks.machines import apt, archive, bootstrap, loop, shell
+from tasks.sources import Sources
 
 _TOOLS = (
     "g++",
@@ -48,6 +50,14 @@ export CFLAGS="$CXXFLAGS"
 cd sources
 python3 -c 'from setuptools.build_meta import build_wheel; build_wheel("../out")'
 """
+# Any PEP 517 backend of the tree; none is fetched.
+_PURE_SCRIPT = """
+mkdir sources
+tar -xf *.tar.gz -C sources --strip-components=1
+export SOURCE_DATE_EPOCH=315532800 HOME="$PWD" PIP_ROOT_USER_ACTION=ignore
+python3 -m pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir out ./sources
+"""
+_PURE_TOOLS = ("flit", "python3-hatchling", "python3-pip", "python3-setuptools", "python3-wheel")
 _MODULES = "modules.tar.gz"
 _ORIGIN = "built-from.json"
 # Debian's releases that it is built for, each with its Python.
@@ -55,7 +65,26 @@ PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
 
 
 class UnavailableError(BoxError):
-    """A host has no kimpy, and none can be built for it on this machine; the line says why."""
+    """A host lacks a part, and none can be built for it on this machine; the line says why."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a part's sources become a wheel, and what its modules are called on a box.
+
+    ``pure`` is one in Python alone, for any Python.
+    """
+
+    name: str
+    tools: tuple[str, ...]
+    script: str
+    pure: bool = False
+
+
+RECIPES = {
+    "openkim-python": Recipe("kimpy", _TOOLS, _SCRIPT),
+    **{name: Recipe(name, _PURE_TOOLS, _PURE_SCRIPT, pure=True) for name in PURE},
+}
 
 
 def wheel(
@@ -65,8 +94,8 @@ def wheel(
     progress: Callable[[str], None],
     pins: Mapping[str, str] | None = None,
     sources: Sources = Sources(),  # noqa: B008 - frozen
-) -> Kimpy:
-    """Kimpy for boxes of a Debian release, built once for all that it is made of.
+) -> Modules:
+    """A part's modules for boxes of a Debian release, built once for all that they are made of.
 
     Args:
         found: the archive of the release, as it stands.
@@ -79,21 +108,22 @@ def wheel(
     Raises:
         BoxError: the sources cannot be had, or the build failed.
     """
+    recipe = RECIPES[sources.name]
     asked = _digest(PYTHONS[suite], sources)
     # apt takes seconds to say what an archive has, and says the same while that is the same.
-    now = folder / f"kimpy-now-{_hash(asked, found.digest, pins)[:16]}"
+    now = folder / f"{recipe.name}-now-{_hash(asked, found.digest, pins)[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
-    progress("looking for kimpy's wheel")  # another process may be building it
-    with FileLock(folder / "kimpy.lock"):
+    progress(f"looking for the wheel of {recipe.name}")  # another process may be building it
+    with FileLock(folder / f"{recipe.name}.lock"):
         if not now.exists():
-            progress("asking apt what kimpy is built with")
-            tools = apt.resolved(_TOOLS, found, folder, pins)
-            made = folder / f"kimpy-{_hash(asked, suite, tools)[:16]}"
+            progress(f"asking apt what {recipe.name} is built with")
+            tools = apt.resolved(recipe.tools, found, folder, pins)
+            made = folder / f"{recipe.name}-{_hash(asked, suite, tools)[:16]}"
             if not made.exists():
-                progress("building kimpy, once")
+                progress(f"building {recipe.name}, once")
                 tree = bootstrap.Tree(
                     suite=suite,
-                    packages=_TOOLS,
+                    packages=recipe.tools,
                     mirror=found.lines,
                     apt_options=found.options,
                     lists=False,
@@ -102,7 +132,7 @@ def wheel(
                 _make(made, tree, PYTHONS[suite], sources)
             now.unlink(missing_ok=True)
             now.symlink_to(made.name)
-    return Kimpy(now.resolve() / _MODULES, asked, PYTHONS[suite])
+    return Modules(now.resolve() / _MODULES, asked, PYTHONS[suite], recipe.name)
 
 
 def kept(
@@ -110,18 +140,20 @@ def kept(
     suite: str,
     folder: Path,
     sources: Sources = Sources(),  # noqa: B008 - frozen
-) -> Kimpy | None:
-    """Kimpy from the wheel of that sha256, if such a one was built here once from ``sources``."""
-    for wheel in folder.glob("kimpy-*/*.whl"):
+) -> Modules | None:
+    """Modules from the wheel of that sha256, if such a one was built here from ``sources``."""
+    name = RECIPES[sources.name].name
+    for wheel in folder.glob(f"{name}-*/*.whl"):
         if _sha256(wheel) == sha256 and _origin(wheel.parent) == sources.origin:
             python = PYTHONS[suite]
-            return Kimpy(wheel.resolve().with_name(_MODULES), _digest(python, sources), python)
+            modules = wheel.resolve().with_name(_MODULES)
+            return Modules(modules, _digest(python, sources), python, name)
     return None
 
 
-def sha256(kimpy: Kimpy) -> str:
+def sha256(modules: Modules) -> str:
     """The sha256 of the wheel that modules are from."""
-    (wheel,) = kimpy.path.parent.glob("*.whl")
+    (wheel,) = modules.path.parent.glob("*.whl")
     return _sha256(wheel)
 
 
@@ -133,12 +165,12 @@ def for_host(
     *,
     build: bool = True,
     sources: Sources = Sources(),  # noqa: B008 - frozen
-) -> Kimpy:
-    """Kimpy for a host, built only if that lacks it.
+) -> Modules:
+    """A part's modules for a host, built only if that lacks them.
 
     Args:
         python: the version of the host's Python, as ``3.13``.
-        link: where ``KIMPY_PATH`` points on the host, if anywhere.
+        link: where the modules' place is a link to on the host, if there is one.
         folder: where wheels are kept.
         progress: is told what takes time.
         build: not so, the file is not made; what is compared needs none.
@@ -148,11 +180,12 @@ def for_host(
         UnavailableError: there is none, and none can be built on this machine.
         BoxError: building it failed.
     """
-    asked = _digest(python, sources)
-    wanted = Kimpy(Path(_MODULES), asked, python)
-    if link == unpacked_name(KIMPY_PATH, asked):
+    asked, recipe = _digest(python, sources), RECIPES[sources.name]
+    wanted = Modules(Path(_MODULES), asked, python, recipe.name)
+    if link == unpacked_name(place(recipe.name), asked):
         return wanted
-    suite = next((name for name, version in PYTHONS.items() if version == python), "")
+    suites = [name for name, version in PYTHONS.items() if recipe.pure or version == python]
+    suite = suites[-1] if suites else ""
     if not suite:
         raise UnavailableError(f"no Debian release that it is built for has Python {python}")
     try:
@@ -166,23 +199,22 @@ def for_host(
     if not build:
         return wanted
     folder.mkdir(parents=True, exist_ok=True)
-    return wheel(archive.read(suite, folder), suite, folder, progress, sources=sources)
+    made = wheel(archive.read(suite, folder), suite, folder, progress, sources=sources)
+    return replace(made, python=python)
 
 
 def _make(made: Path, tree: bootstrap.Tree, python: str, sources: Sources) -> None:
-    with tempfile.TemporaryDirectory(dir=made.parent, prefix=".kimpy-") as name:
+    recipe = RECIPES[sources.name]
+    with tempfile.TemporaryDirectory(dir=made.parent, prefix=f".{recipe.name}-") as name:
         work = Path(name) / "build"
         work.mkdir()
         sources.fetch(work)
         try:
-            bootstrap.run_in_tree(tree, work, _SCRIPT)
+            bootstrap.run_in_tree(tree, work, recipe.script)
         except BoxError as error:
-            raise BoxError(f"building kimpy: {error}") from error
+            raise BoxError(f"building {recipe.name}: {error}") from error
         (built,) = (work / "out").glob("*.whl")
-        if not built.name.startswith("kimpy-"):
-            raise BoxError(f"building kimpy: the sources make {built.name}, which is not kimpy")
-        if f"-cp{python.replace('.', '')}-" not in built.name:
-            raise BoxError(f"building kimpy: {built.name} is not for Python {python}")
+        _check(built.name, recipe, python)
         kept = Path(name) / "kept"
         kept.mkdir()
         wheel = Path(shutil.copy(built, kept))
@@ -191,6 +223,18 @@ def _make(made: Path, tree: bootstrap.Tree, python: str, sources: Sources) -> No
         _unpack(wheel, work / "modules", sources.origin)
         bundle.pack(kept / _MODULES, work / "modules")
         kept.rename(made)
+
+
+def _check(wheel: str, recipe: Recipe, python: str) -> None:
+    fault = ""
+    if recipe.pure:
+        fault = "" if wheel.endswith("-none-any.whl") else "is not of Python alone"
+    elif not wheel.startswith("kimpy-"):
+        fault = "is not kimpy"
+    elif f"-cp{python.replace('.', '')}-" not in wheel:
+        fault = f"is not for Python {python}"
+    if fault:
+        raise BoxError(f"building {recipe.name}: the sources make {wheel}, which {fault}")
 
 
 def _unpack(wheel: Path, folder: Path, origin: Mapping[str, str]) -> None:
@@ -208,8 +252,9 @@ def _unpack(wheel: Path, folder: Path, origin: Mapping[str, str]) -> None:
 
 
 def _digest(python: str, sources: Sources) -> str:
-    """What a box with this Python is to have: the sources, built by this recipe."""
-    return _hash(_SCRIPT, sources.named, python)
+    """What a box with this Python is to have: the sources, built by their recipe."""
+    recipe = RECIPES[sources.name]
+    return _hash(recipe.script, sources.named, "" if recipe.pure else python)
 
 
 def _origin(folder: Path) -> dict[str, str]:

@@ -1,0 +1,108 @@
+"""Parts of the stack from git: served repositories, and a small Debian on which they land."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploys.apply import Session, Target
+from deploys.modules import dropped, modules
+from deploys.parts import Part
+from deploys.repository import repository
+from tasks import items, wheels
+from tasks.machines import archive, loop, shell, tree
+from tasks.sources import Sources
+from tests.storage import gateway as gateways
+from tests.unit import git_server
+from tests.unit.test_items import MODEL, TEST, write
+
+PYPROJECT = """\
+[build-system]
+requires = ["{backend}"]
+build-backend = "{backend}.{module}"
+[project]
+name = "ase"
+version = "3.99"
+description = "ASE, as a maintainer's fork has it"
+"""
+OF_FORK = "import ase; print(ase.__file__)"
+
+
+@pytest.fixture
+def root(gateway_root: Path, tmp_path: Path) -> Iterator[Path]:
+    (tmp_path / "layers").mkdir()
+    with gateways.layered(gateway_root, tmp_path / "layers") as root, loop.chroot(root):
+        yield root
+
+
+def applied(root: Path, deploy: Callable[[], Any]) -> tuple[int, int]:
+    """How many operations changed the root, and how many would again."""
+    target = Target("the box", chroot=root, environment=tree.environment())
+    with Session(target) as session:
+        session.prepare([deploy])
+        changed = session.run()
+    with Session(target) as session:
+        again = session.prepare([deploy])
+    return len(changed), sum(operation.changes for operation in again)
+
+
+def sources(name: str, url: str, commit: str) -> Sources:
+    return Sources(Part(source="git", location=name, version=commit), url, name)
+
+
+@pytest.mark.parametrize("role", ["gateway", "devel"])
+def test_items_of_a_commit_are_the_pipelines_and_stay_what_they_are(
+    role: str, root: Path, tmp_path: Path
+) -> None:
+    served = tmp_path / "served/openkim-repository"
+    place = "persistent/gateway/srv/items" if role == "gateway" else "persistent/pipeline/items"
+    write(served, f"tests/{TEST}")
+    commit = git_server.commit(served, "one")
+    (served / f"tests/{TEST}/runner").write_text("changed, by the same name\n")
+    write(served, f"models/{MODEL}")
+    later = git_server.commit(served, "two")
+    with git_server.served(tmp_path / "served") as url:
+        first, second = (
+            items.items(sources(served.name, url, each), tmp_path / "kept", print)
+            for each in (commit, later)
+        )
+    assert applied(root, lambda: repository(items=first, role=role)) == (2, 0)
+    assert [path.name for path in (root / place).iterdir()] == [TEST]
+    assert applied(root, lambda: repository(items=second, role=role)) == (2, 0)
+    assert sorted(path.name for path in (root / place).iterdir()) == [TEST, MODEL]
+    assert (root / place / TEST / "runner").read_text() == "#!/bin/sh\n"
+    new = shell.run(["chroot", root, "cat", f"/opt/pipeline/repository/{TEST}/runner"]).stdout
+    assert new == "changed, by the same name\n"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("backend", ["setuptools.build_meta", "flit_core.buildapi"])
+def test_a_fork_of_ase_is_found_before_debians(backend: str, root: Path, tmp_path: Path) -> None:
+    fork = tmp_path / "served/ase"
+    (fork / "ase").mkdir(parents=True)
+    (fork / "ase/__init__.py").write_text("")
+    name, _, module = backend.partition(".")
+    (fork / "pyproject.toml").write_text(PYPROJECT.format(backend=name, module=module))
+    commit, kept = git_server.commit(fork, "a fork"), tmp_path / "kept"
+    kept.mkdir()
+    with git_server.served(tmp_path / "served") as url:
+        asked = sources("ase", url, commit)
+        made = wheels.wheel(archive.read("trixie", kept), "trixie", kept, print, sources=asked)
+    debian = root / "usr/lib/python3/dist-packages/ase"
+    debian.mkdir(parents=True)
+    (debian / "__init__.py").write_text("")
+
+    def imported() -> str:
+        return shell.run(["chroot", root, "/usr/bin/python3", "-c", OF_FORK]).stdout.strip()
+
+    assert applied(root, lambda: modules(modules=made)) == (2, 0)
+    assert imported() == "/opt/pipeline/ase/ase/__init__.py"
+    (note,) = (root / f"opt/pipeline/ase-{made.digest[:16]}").glob("*.dist-info/direct_url.json")
+    assert json.loads(note.read_text())["built_from"] == {"commit": commit}
+    assert applied(root, lambda: dropped(names=["ase"])) == (1, 0)
+    assert imported() == "/usr/lib/python3/dist-packages/ase/__init__.py"
+    assert not list((root / "opt/pipeline").glob("ase*"))
