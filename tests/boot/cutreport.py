@@ -21,7 +21,7 @@ class Row(BaseModel):
 
     ``tried`` counts the instants at which the power was cut, ``disks`` how many different disks
     they left: each was booted. ``seconds`` are those of the boots after the cuts, from power-on to
-    the verdict; ``bytes_lost`` are /persistent's.
+    the verdict, of a host to the login; ``bytes_lost`` are /persistent's.
     """
 
     model_config = ConfigDict(frozen=True)
