@@ -16,7 +16,7 @@ from tasks.machines import accelerator, image, layout, shell
 from tasks.machines.console import Console
 from tasks.machines.layout import Extent
 from tasks.machines.qemu import Guest
-from tests.boot import writelog
+from tests.boot import grubview, writelog
 from tests.boot.cuts import Survival
 from tests.boot.recording import Recording
 from tests.boot.writelog import Cache, Write
@@ -163,6 +163,35 @@ def _content(file: Path, writes: Sequence[Write]) -> list[Write]:
             stream.seek(write.offset)
             found.append(Write(write.offset, write.size, stream.read(write.size)))
     return found
+
+
+def grub_finds(
+    recording: Recording, looks: range, folder: Path, chance: random.Random
+) -> dict[str, Survival]:
+    """What GRUB would start after a cut at every write to the first disk's /boot.
+
+    It must be what it would start at one of the looks at which a step began or the last one ended:
+    by then what the step made is whole. A part of the cache is lost by chance, twice.
+    """
+    parts = places(recording)[0]
+    boot = f"loop0,{list(parts).index('/boot')}"
+    requests, disks = Requests(recording), Disks(recording, folder)
+    rests = {at for _, at in recording.steps if at in looks} | {looks[0], looks[-1]}
+    whole, views = set(), {}
+    for look in looks:
+        if not (look in rests or _touches(requests.new(look)[0], parts["/boot"])):
+            continue
+        for cache in (Cache.KEPT, Cache.LOST, Cache.SOME, Cache.SOME):
+            cut = Cut(look, cache, chance.randrange(10**6))
+            with disks.after(cut) as (image, *_):
+                views[cut.name(recording)] = view = grubview.of(image, boot)
+            if look in rests and cache is Cache.KEPT:
+                whole.add(view)
+    assert None not in whole
+    return {
+        name: Survival(() if view in whole else (f"GRUB finds {view}",), 0, 0)
+        for name, view in views.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,3 +143,19 @@ def test_where_a_boot_looks_first(
     looks, chance = made.within(work.first, work.last), random.Random(f"{SEED} {work}")
     cuts = hostcuts.at_places(made, looks, 4, chance)
     cut_and_boot(made, work, "host, exact", cuts, tmp_path, accel)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [work for work in WORKS if work.host != "plain"],  # whose /boot GRUB does not read yet
+    ids=lambda work: f"{work.host}: {work.name}",
+)
+def test_at_every_write_to_boot(records: Records, work: Work, tmp_path: Path) -> None:
+    """GRUB's own code, in place of a boot, finds whole files: the old ones or the new."""
+    made = records(work.host)
+    looks, chance = made.within(work.first, work.last), random.Random(f"{SEED} {work}")
+    found = hostcuts.grub_finds(made, looks, tmp_path, chance)
+    way = f"{work.host}: {work.name}"
+    cutreport.write(cutreport.row("host, as GRUB reads it", way, len(found), found, SEED))
+    faults = {name: survival.faults for name, survival in found.items() if survival.faults}
+    assert not faults, f"CUTS_SEED={SEED}"
