@@ -89,11 +89,9 @@ def _disk(plan: VolumePlan) -> None:
 def _persistent(plan: VolumePlan) -> None:
     source = mapper_path(plan.volgroup, "persistent")
     files.directory(name="Mount point of persistent", path="/persistent")
-    files.line(
+    disks.fstab_entry(
         name="fstab entry of persistent",
-        path="/etc/fstab",
-        line=r"^\S+\s+/persistent\s.*$",
-        replace=f"{source} /persistent ext4 defaults,nofail 0 2",
+        line=f"{source} /persistent ext4 defaults,nofail 0 2",
     )
     disks.mounted(name="Mount persistent", target="/persistent")
     for target in ("/boot", "/boot/efi", "/efi"):

@@ -104,7 +104,7 @@ def grub_installed(disks: Sequence[str], root: str) -> Commands:
         root: where the root with the ``/boot`` it is to read is mounted.
     """
     for disk in disks:
-        yield StringCommand(f"{inside(root)}grub-install --target=i386-pc {shlex.quote(disk)}")
+        yield StringCommand(f"{inside(root)}/usr/lib/resnap/install-grub {shlex.quote(disk)}")
 
 
 @operation()

@@ -138,5 +138,27 @@ def dispensable(target: str) -> Commands:
         return
     column, space = "[^[:space:]]+", "[[:space:]]+"
     options = f"^({column}{space}{target}{space}{column}{space}{column})"
-    script = QuoteString(f"s|{options}|\\1,{DISPENSABLE}|")
-    yield StringCommand("sed", "-E", "-i", script, "/etc/fstab")
+    script = shlex.quote(f"s|{options}|\\1,{DISPENSABLE}|")
+    yield _changed_fstab(f"sed -E {script}")
+
+
+@operation()
+def fstab_entry(line: str) -> Commands:
+    """Have fstab name this, and nothing else, for the directory in the line's second column."""
+    if line in host.get_fact(Fstab):
+        host.noop("fstab has it already")
+        return
+    others = shlex.quote(f"^[^#[:space:]]+[[:space:]]+{line.split()[1]}[[:space:]]")
+    yield _changed_fstab(f"{{ grep -vE {others}; echo {shlex.quote(line)}; }}")
+
+
+def _changed_fstab(program: str) -> StringCommand:
+    """fstab through a filter. Of a rename without a flush XFS may leave an empty file."""
+    new = "/etc/.fstab.onbox-new"
+    steps = (
+        f"cp -a /etc/fstab {new}",
+        f"{program} </etc/fstab >{new}",
+        f"sync -- {new}",
+        f"mv -fT -- {new} /etc/fstab",
+    )
+    return StringCommand(" && ".join(steps))

@@ -73,11 +73,15 @@ class Box:
         return self.host.reboot(entry, DEADLINE)
 
     def provision(
-        self, *overrides: str, device: str | None = None, reclaim: bool = False
+        self,
+        *overrides: str,
+        device: str | None = None,
+        force: bool = False,
+        reclaim: bool = False,
     ) -> Provisioned:
         settings = load(overrides=overrides or self.settings)
         progress = HostProgress("box", Progress(disable=True))
-        return Provision(self.host, settings, Request(device, reclaim=reclaim), progress).run()
+        return Provision(self.host, settings, Request(device, force, reclaim), progress).run()
 
 
 @contextlib.contextmanager

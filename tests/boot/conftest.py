@@ -48,6 +48,7 @@ _ORDER = (
     "test_dracut.py",
     "test_operator.py",
     "test_late_disk.py",
+    "test_boot_journal.py",
     "test_login.py",
     "test_secure.py",
     "test_role_units.py",

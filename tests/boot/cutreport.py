@@ -21,7 +21,8 @@ class Row(BaseModel):
 
     ``tried`` counts the instants at which the power was cut, ``disks`` how many different disks
     they left: each was booted. ``seconds`` are those of the boots after the cuts, from power-on to
-    the verdict; ``bytes_lost`` are /persistent's.
+    the verdict, of a host to the login; none where GRUB's code read the disk in place of a boot.
+    ``bytes_lost`` are /persistent's.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,7 +48,7 @@ def row(
         tried=tried,
         survived=tried - faulty,
         disks=len(found),
-        seconds=tuple(survival.seconds for survival in found.values()),
+        seconds=tuple(survival.seconds for survival in found.values() if survival.seconds),
         bytes_lost=sum(survival.bytes_lost for survival in found.values()),
         seed=seed,
     )

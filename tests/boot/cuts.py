@@ -109,7 +109,7 @@ def cuts(
 
 def _digest(writes: Sequence[Write]) -> bytes:
     """The same for the same content: of each sector only what was written last counts."""
-    sectors: dict[int, bytes] = {}
+    sectors: dict[int, bytes | memoryview] = {}
     for write in writes:
         for start in range(0, write.size, writelog.SECTOR):
             data = write.data and write.data[start : start + writelog.SECTOR]

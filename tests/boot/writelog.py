@@ -7,7 +7,7 @@ request a sector that says what it is, and its data. A flush is a request of its
 
 from __future__ import annotations
 
-import os
+import mmap
 import random
 import struct
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ class Write:
 
     offset: int
     size: int
-    data: bytes | None
+    data: bytes | memoryview | None
     is_flush: bool = False
     is_durable: bool = False
 
@@ -52,31 +52,37 @@ class Write:
 
 def read(log: Path) -> list[Write]:
     """All requests that are whole in the log; QEMU may have been killed while it wrote."""
-    writes = []
+    return [write for _, write in _entries(log.read_bytes())]
+
+
+def mapped(log: Path) -> list[tuple[int, Write]]:
+    """As ``read``, of a log that may be gigabytes and is not written any more.
+
+    With each request, the length that the log had when it was whole in it.
+    """
     with log.open("rb") as file:
-        end = os.fstat(file.fileno()).st_size
-        at = SECTOR
-        while at + SECTOR <= end:
-            sector, count, flags, _ = _ENTRY.unpack(os.pread(file.fileno(), _ENTRY.size, at))
-            if not (count or flags):
-                break  # a hole: it was never written
-            at += SECTOR
-            size = count * SECTOR
+        return list(_entries(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+
+
+def _entries(log: bytes | mmap.mmap) -> Iterator[tuple[int, Write]]:
+    """Where each request ends in the log, and what it is."""
+    content, at = memoryview(log), SECTOR
+    while at + SECTOR <= len(content):
+        sector, count, flags, _ = _ENTRY.unpack_from(content, at)
+        if not (count or flags):
+            break  # a hole: it was never written
+        at += SECTOR
+        size = count * SECTOR
+        data = None
+        if size and not flags & _DISCARD:
+            data = content[at : at + size]
+            at += size
+        if at > len(content):
+            break
+        if data is not None and data == bytes(size):
             data = None
-            if size and not flags & _DISCARD:
-                data = _data(file.fileno(), at, size)
-                at += size
-            if at > end:
-                break
-            is_flush = bool(flags & _FLUSH)
-            writes.append(Write(sector * SECTOR, size, data, is_flush, bool(flags & _FUA)))
-    return writes
-
-
-def _data(descriptor: int, at: int, size: int) -> bytes | None:
-    """The data of a request; None where it is zeros."""
-    data = os.pread(descriptor, size, at)
-    return data if any(data) else None
+        is_flush = bool(flags & _FLUSH)
+        yield at, Write(sector * SECTOR, size, data, is_flush, bool(flags & _FUA))
 
 
 def surviving(writes: Sequence[Write], cache: Cache, seed: int = 0) -> list[Write]:

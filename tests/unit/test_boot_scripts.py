@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from deploys.operations import disks
 from deploys.operations.boot import mounted_copy
 from deploys.operations.reclaim import reclaimed
 
@@ -39,6 +40,37 @@ def _run(command: str) -> subprocess.CompletedProcess[str]:
 def _reclaim() -> str:
     [command] = reclaimed._inner(uuid="0a-1b", group="vagrant-pipeline")
     return str(command.get_raw_value())
+
+
+class _Host:
+    """A host of which only its fstab is asked."""
+
+    def __init__(self, fstab: str) -> None:
+        self._lines = fstab.splitlines()
+
+    def get_fact(self, _fact: object) -> list[str]:
+        return self._lines
+
+
+FSTAB = "# as installed\nUUID=1 / ext4 defaults 0 1\nUUID=2 /boot ext4 defaults 0 2"
+
+
+def test_fstab_is_changed_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "fstab"
+    file.write_text(f"{FSTAB}\n/dev/old /persistent xfs defaults 0 2")  # no newline at its end
+    file.chmod(0o640)
+    line = "/dev/new /persistent ext4 defaults,nofail 0 2"
+    monkeypatch.setattr(disks, "host", _Host(file.read_text()))
+    commands = [*disks.fstab_entry._inner(line=line), *disks.dispensable._inner(target="/boot")]
+    for command in commands:
+        text = str(command.get_raw_value()).replace("/etc/", f"{tmp_path}/")
+        assert _run(text).returncode == 0
+    assert (
+        file.read_text()
+        == f"{FSTAB.replace('defaults 0 2', f'defaults,{disks.DISPENSABLE} 0 2')}\n{line}\n"
+    )
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_the_old_root_is_found_by_its_uuid(calls: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ class Box(FakeRoot):
                 f'echo "{name} $*" >>calls\n' if name.startswith("lv") and name != "lvs" else ""
             )
             self.tool(name, f"cd {root}\n{logged}{body}")
-        for name in ("edit-grubenv", "settle-boot", "trial"):
+        for name in ("edit-grubenv", "flush-boot", "trial"):
             script = f'#!/bin/sh\necho "{name} $*" >>{root}/calls\n'
             self.write(f"usr/lib/resnap/{name}", script).chmod(0o755)
 
@@ -134,7 +134,7 @@ def test_the_safety_snapshot_becomes_a_version_and_takes_no_more_than_it_must(bo
     assert (name, manifest, commit) == ("root_feedfeedfeed", "feedfeedfeedfeed", "c0ffee")
     assert int(when) > 10**9
     assert not (box.root / "boot/grub/safety").exists()
-    assert box.calls[-1] == "settle-boot "
+    assert box.calls[-1] == "flush-boot "
 
 
 def test_of_two_versions_of_one_manifest_the_newer_is_kept(box: Box) -> None:

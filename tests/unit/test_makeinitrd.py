@@ -27,6 +27,7 @@ REAL = (
     "id",
     "cat",
     "cp",
+    "ln",
     "sha256sum",
     "cut",
     "flock",
@@ -75,10 +76,10 @@ FAKES = {
     "unshare": 'log unshare "$1"; shift; "$@"; code=$?; /fake/rm -f /fake/mounted/boot; exit $code',
     "linux-version": "case $1 in\nlist) cat /fake/kernels ;;\n"
     "sort) [ $2 = --reverse ] && sort --reverse --version-sort ;;\nesac",
-    "update-initramfs": 'log update-initramfs "$@"\n'
+    "update-initramfs": 'log update-initramfs "$@"; mkinitramfs -o "/boot/initrd.img-$3"',
+    "mkinitramfs": 'log mkinitramfs "$@"\n'
     "if [ ! -e /fake/forgetful ]; then echo scripts/local-premount/resnap; fi "
-    '>"/boot/initrd.img-$3.new"; mv -f "/boot/initrd.img-$3.new" "/boot/initrd.img-$3"; '
-    'sync -f "/boot/initrd.img-$3"',
+    '>"$2"; [ ! -e /fake/more ] || cat /fake/more >>"$2"; [ ! -e /fake/full ]',
     "dracut": 'log dracut "$@"\n'
     '[ -e /fake/forgetful ] || echo resnap >"$3"; [ -e "$3" ] || : >"$3"',
     "lsinitrd": 'echo "Image: $2"; cat "$2"; echo rootfs-block',
@@ -94,6 +95,12 @@ FAKES = {
     '*) echo "$3" >>"$1"; [ ! -e /fake/no_power ] || kill -9 $PPID ;;\nesac',
 }
 FROZEN = ("fsfreeze --freeze /boot", "fsfreeze --unfreeze /boot")
+
+
+def made(version: str) -> str:
+    return f"mkinitramfs -o /boot/initrd.img-{version}.made {version}"
+
+
 LIB = """
 make_system_path_relative_to_its_root() { [ -e /fake/boot_on_root ] && echo "$1" || echo /; }
 prepare_grub_to_access_device() { echo "search --no-floppy --fs-uuid --set=root 1234-$1"; }
@@ -192,15 +199,14 @@ def test_all_initrds_and_the_menu_are_made(box: Box) -> None:
     done = box.makeinitrd()
     assert done.returncode == 0, done.stderr
     assert box.calls == [
-        f"update-initramfs -u -k {NEW}",
-        *FROZEN,
-        f"update-initramfs -u -k {OLD}",
-        *FROZEN,
-        "grub-mkconfig",
-        "grub-script-check /boot/grub/grub.cfg.made",
-        *FROZEN,
+        *(made(NEW), *FROZEN * 3),
+        *(made(OLD), *FROZEN * 3),
+        *("grub-mkconfig", "grub-script-check /boot/grub/grub.cfg.made", *FROZEN * 3),
         *FROZEN,
     ]
+    left = {f"{kind}-{version}" for kind in ("vmlinuz", "initrd.img") for version in (NEW, OLD)}
+    assert {file.name for file in (box.root / "boot").iterdir()} == {*left, "grub"}
+    assert [file.name for file in (box.root / "boot/grub").iterdir()] == ["grub.cfg"]
     assert box.makeinitrd("--check").returncode == 0
 
 
@@ -210,6 +216,17 @@ def test_until_the_menu_is_whole_the_old_one_is_there(box: Box, fault: str) -> N
     box.write(f"fake/{fault}")
     assert box.makeinitrd().returncode != 0
     assert box.menu == before
+
+
+def test_an_initrd_that_cannot_be_made_leaves_the_old_one_and_its_room(box: Box) -> None:
+    box.write("fake/full")
+    done = box.makeinitrd()
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"makeinitrd: the initrd of {NEW} cannot be made\n",
+    )
+    assert (box.root / f"boot/initrd.img-{NEW}").read_text() == "scripts/local-premount/lvm2\n"
+    assert not list((box.root / "boot").glob("*.made"))
 
 
 def test_where_boot_cannot_be_frozen_it_is_flushed(box: Box) -> None:
@@ -237,8 +254,8 @@ def test_one_waits_for_another_that_is_at_work(box: Box) -> None:
 
 def test_only_the_kernels_named_are_made(box: Box) -> None:
     assert box.makeinitrd(OLD).returncode == 0
-    assert box.calls[0] == f"update-initramfs -u -k {OLD}"
-    assert box.calls[3] == "grub-mkconfig"
+    assert box.calls[0] == made(OLD)
+    assert box.calls[7] == "grub-mkconfig"
 
 
 def test_a_kernel_without_an_initrd_gets_its_first(box: Box) -> None:
@@ -252,10 +269,11 @@ def test_where_there_is_no_initramfs_tools_dracut_makes_them(box: Box) -> None:
     (box.root / "sbin/lsinitramfs").unlink()
     assert box.makeinitrd().returncode == 0
     assert [call for call in box.calls if call.startswith("dracut")] == [
-        f"dracut --quiet --force /boot/initrd.img-{version}.new {version}" for version in (NEW, OLD)
+        f"dracut --quiet --force /boot/initrd.img-{version}.made {version}"
+        for version in (NEW, OLD)
     ]
     assert (box.root / f"boot/initrd.img-{NEW}").read_text() == "resnap\n"
-    assert not (box.root / f"boot/initrd.img-{NEW}.new").exists()
+    assert not (box.root / f"boot/initrd.img-{NEW}.made").exists()
     before = box.calls
     assert box.makeinitrd("--missing").returncode == 0
     assert box.calls == [*before, *FROZEN]
@@ -266,7 +284,7 @@ def test_where_there_is_no_initramfs_tools_dracut_makes_them(box: Box) -> None:
 
 def test_missing_makes_what_is_missing_and_the_second_time_nothing(box: Box) -> None:
     assert box.makeinitrd("--missing", NEW).returncode == 0
-    assert box.calls[:4] == [f"update-initramfs -u -k {NEW}", *FROZEN, "grub-mkconfig"]
+    assert box.calls[:8] == [made(NEW), *FROZEN * 3, "grub-mkconfig"]
     before = box.calls
     assert box.makeinitrd("--missing", NEW).returncode == 0
     assert box.calls == [*before, *FROZEN]
@@ -279,8 +297,8 @@ def test_missing_makes_the_menu_that_lacks_a_kernel(box: Box) -> None:
     box.write("boot/grub/grub.cfg", f"menuentry 'x' --id resnap {{\nlinux /vmlinuz-{OLD} ro\n}}\n")
     before = len(box.calls)
     assert box.makeinitrd("--missing").returncode == 0
-    assert f"update-initramfs -u -k {NEW}" in box.calls[before:]
-    assert f"update-initramfs -u -k {OLD}" not in box.calls[before:]
+    assert made(NEW) in box.calls[before:]
+    assert made(OLD) not in box.calls[before:]
 
 
 @pytest.mark.parametrize("path", SOURCES)
@@ -526,6 +544,6 @@ def test_a_kernel_is_not_installed_in_a_snapshot(box: Box, verdict: str) -> None
 def test_a_new_kernel_gets_its_initrd_with_the_reset(box: Box) -> None:
     done = box.run("/etc/kernel/postinst.d/zzz-makeinitrd", NEW, f"/boot/vmlinuz-{NEW}")
     assert done.returncode == 0, done.stderr
-    assert box.calls[0] == f"update-initramfs -u -k {NEW}"
+    assert box.calls[0] == made(NEW)
     (box.root / "usr/sbin/makeinitrd").unlink()
     assert box.run("/etc/kernel/postinst.d/zzz-makeinitrd", NEW).returncode == 0

@@ -102,4 +102,4 @@ def test_a_replay_writes_in_order_and_zeros_too(tmp_path: Path) -> None:
 
 
 def letters(writes: Sequence[Write]) -> str:
-    return "".join(write.data[:1].decode() for write in writes if write.data)
+    return "".join(bytes(write.data[:1]).decode() for write in writes if write.data)

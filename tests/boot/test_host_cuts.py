@@ -1,0 +1,161 @@
+"""The power goes while a host is made a box, or a box is changed: it boots with no hand laid on.
+
+Each kind of host is provisioned once, for real, with all its requests logged (recording.py): that
+tells the disks that a cut at any instant can leave. Machines are booted from some of them, by
+chance and where a boot looks first, until systemd asks for a login. Some are then provisioned.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tasks.machines import accelerator, image
+from tasks.machines.qemu import Guest
+from tests.boot import cutreport, hostcuts, recording, walks
+from tests.boot.box import LEAN, Box, reached
+from tests.boot.conftest import CPUS, GIB, INSTALLED
+from tests.boot.hostcuts import Cut
+from tests.boot.recording import Recording
+
+pytestmark = pytest.mark.long
+
+# The same seed gives the same cuts of the same recording; a recording is another in each run.
+SEED = int(os.environ.get("CUTS_SEED") or random.randrange(10**6))
+SPARE = "/dev/vdb"
+PLAIN = image.Recipe(extra=INSTALLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A part of what is done to a host: from one step up to another, and what its reset may say.
+
+    None is no reset: the host is no box yet.
+    """
+
+    host: str
+    name: str
+    first: str
+    last: str
+    verdicts: tuple[str | None, ...] = ("fresh",)
+
+
+WORKS = (
+    Work("lvm", "provision", "building", walks.OVER, (None, "fresh")),
+    Work("lvm", "into maintenance", "booting into", "securing", ("fresh", "golden")),
+    Work("lvm", "update", "securing", "booting a fresh"),
+    Work("lvm", "a kernel by hand", walks.KERNEL, walks.OUT),
+    Work("lvm", "out of maintenance", walks.OUT, walks.OVER),
+    Work("full", "provision", "building", walks.OVER, (None, "fresh")),
+    Work("plain", "provision", "building", walks.OVER, (None, "golden", "fresh")),
+)
+
+Records = Callable[[str], Recording]
+
+
+@pytest.fixture(scope="module")
+def records(
+    lvm_image: image.BaseImage,
+    full_image: image.BaseImage,
+    shared: Path,
+    accel: accelerator.Accelerator,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Records:
+    """The recording of each kind of host, made when it is asked for first."""
+    print(f"CUTS_SEED={SEED}")
+    top = tmp_path_factory.mktemp("recordings")
+
+    def of(host: str) -> Recording:
+        folder = top / host
+        if not folder.exists():
+            bases = {"lvm": lvm_image, "full": full_image}
+            base = bases.get(host) or image.build(PLAIN, shared)
+            spare = 0 if host == "lvm" else 12 * GIB
+            device = SPARE if spare else None
+            with recording.recorded(folder, base, spare, CPUS, accel) as (box, recorder):
+                walks.provisioned(box, recorder, device, *LEAN)
+                if host == "lvm":
+                    walks.updated(box, recorder)
+                    walks.kernel_installed(box, recorder)
+        return recording.load(folder)
+
+    return of
+
+
+def cut_and_boot(
+    made: Recording,
+    work: Work,
+    kind: str,
+    cuts: Sequence[Cut],
+    folder: Path,
+    accel: accelerator.Accelerator,
+) -> None:
+    """Try these cuts, write down what came of them, and fail with those that it did not survive.
+
+    The machine of one of them is then provisioned, and is a good box.
+    """
+    one = random.Random(f"{SEED} {cuts}").choice(cuts).name(made)
+
+    def goes_on(guest: Guest, name: str) -> None:
+        if name == one:
+            with reached(guest) as box:
+                becomes_good(box, None if work.host == "lvm" else SPARE)
+
+    found = hostcuts.survive(made, cuts, folder, accel, work.verdicts, goes_on)
+    row = cutreport.row(kind, f"{work.host}: {work.name}", len(cuts), found, SEED)
+    cutreport.write(row)
+    faults = {name: survival.faults for name, survival in found.items() if survival.faults}
+    assert not faults, f"CUTS_SEED={SEED}"
+
+
+def becomes_good(box: Box, device: str | None) -> None:
+    """A later provision goes through; the one after that has nothing to do.
+
+    A partition table that is half there is not known for ours, so the user says that it may go.
+    """
+    done = box.provision(*LEAN, device=None if box.state.is_box else device, force=True)
+    assert done.state.verdict is not None
+    assert done.state.verdict.name == "fresh"
+    assert not box.provision(*LEAN).changed
+
+
+@pytest.mark.parametrize("work", WORKS, ids=lambda work: f"{work.host}: {work.name}")
+def test_at_random_instants(
+    records: Records, work: Work, tmp_path: Path, accel: accelerator.Accelerator
+) -> None:
+    made = records(work.host)
+    looks = made.within(work.first, work.last)
+    cuts = hostcuts.chosen(looks, 9, random.Random(f"{SEED} {work}"))
+    cut_and_boot(made, work, "host, random", cuts, tmp_path, accel)
+
+
+@pytest.mark.parametrize("work", WORKS, ids=lambda work: f"{work.host}: {work.name}")
+def test_where_a_boot_looks_first(
+    records: Records, work: Work, tmp_path: Path, accel: accelerator.Accelerator
+) -> None:
+    """GRUB and the partition tables, LVM's metadata, /boot: at writes to each of them."""
+    made = records(work.host)
+    looks, chance = made.within(work.first, work.last), random.Random(f"{SEED} {work}")
+    cuts = hostcuts.at_places(made, looks, 4, chance)
+    cut_and_boot(made, work, "host, exact", cuts, tmp_path, accel)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [work for work in WORKS if work.host != "plain"],  # whose /boot GRUB does not read yet
+    ids=lambda work: f"{work.host}: {work.name}",
+)
+def test_at_every_write_to_boot(records: Records, work: Work, tmp_path: Path) -> None:
+    """GRUB's own code, in place of a boot, finds whole files: the old ones or the new."""
+    made = records(work.host)
+    looks, chance = made.within(work.first, work.last), random.Random(f"{SEED} {work}")
+    found = hostcuts.grub_finds(made, looks, tmp_path, chance)
+    way = f"{work.host}: {work.name}"
+    cutreport.write(cutreport.row("host, as GRUB reads it", way, len(found), found, SEED))
+    faults = {name: survival.faults for name, survival in found.items() if survival.faults}
+    assert not faults, f"CUTS_SEED={SEED}"

@@ -1,0 +1,93 @@
+"""What a power cut of a host with two disks leaves of each, by the logs of their requests."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tasks.machines.hardware import Machine
+from tasks.machines.keys import Identity
+from tests.boot.hostcuts import Cut, Disks, chosen
+from tests.boot.recording import Recording
+from tests.boot.writelog import SECTOR, Cache
+from tests.unit.test_writelog import entry
+
+pytestmark = pytest.mark.commands
+
+A, B, C = (letter * SECTOR for letter in (b"a", b"b", b"c"))
+HEADER = b"header".ljust(SECTOR, b"\0")
+FLUSH = entry(0, 0, 1)
+# each look: what either log has grown by since the one before
+GROWTH = (
+    (entry(1, 1, 0, A), b""),
+    (FLUSH, entry(0, 1, 0, B)),
+    (entry(1, 1, 0, C), b""),
+    (b"", FLUSH),
+)
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Recording:
+    logs, lengths = [HEADER, HEADER], [(SECTOR, SECTOR)]
+    for growth in GROWTH:
+        logs = [log + new for log, new in zip(logs, growth, strict=True)]
+        lengths.append((len(logs[0]), len(logs[1])))
+    disks, files = [], []
+    for number, log in enumerate(logs):
+        disks.append(tmp_path / f"before{number}")
+        disks[-1].write_bytes(b"-" * 2 * SECTOR)
+        files.append(tmp_path / f"log{number}")
+        files[-1].write_bytes(log)
+    return Recording(
+        machine=Machine(disks=()),
+        identity=Identity(user="u", user_key=tmp_path, host_key="k"),
+        disks=tuple(disks),
+        logs=tuple(files),
+        looks=lengths,
+        steps=[("copy", 1), ("copy: cp", 2), ("boot", 4)],
+    )
+
+
+def content(disks: Disks, cut: Cut) -> tuple[str, ...]:
+    """The first letter of each sector of both disks."""
+    with disks.after(cut) as images:
+        return tuple(image.read_text()[::SECTOR] for image in images)
+
+
+def test_both_disks_are_cut_at_the_same_instant(recording: Recording, tmp_path: Path) -> None:
+    disks = Disks(recording, tmp_path)
+    assert content(disks, Cut(0, Cache.KEPT)) == ("--", "--")
+    assert content(disks, Cut(1, Cache.LOST)) == ("--", "--")
+    assert content(disks, Cut(1, Cache.KEPT)) == ("-a", "--")
+    assert content(disks, Cut(2, Cache.LOST)) == ("-a", "--")
+    assert content(disks, Cut(2, Cache.KEPT)) == ("-a", "b-")
+    assert content(disks, Cut(3, Cache.KEPT)) == ("-c", "b-")
+    # what that one left of the cache is no longer there
+    assert content(disks, Cut(3, Cache.LOST)) == ("-a", "--")
+    assert content(disks, Cut(4, Cache.LOST)) == ("-a", "b-")
+
+
+def test_a_part_of_the_cache_is_by_chance_and_repeatable(
+    recording: Recording, tmp_path: Path
+) -> None:
+    disks = Disks(recording, tmp_path)
+    found = [content(disks, Cut(3, Cache.SOME, seed)) for seed in range(20)]
+    assert set(found) == {("-a", "--"), ("-a", "b-"), ("-c", "--"), ("-c", "b-")}
+    assert found == [content(disks, Cut(3, Cache.SOME, seed)) for seed in range(20)]
+
+
+def test_looks_have_steps(recording: Recording) -> None:
+    assert recording.within("copy", "boot") == range(1, 4)
+    assert recording.within("copy: cp", "boot") == range(2, 4)
+    assert [recording.step(look) for look in range(5)] == [
+        *("before", "copy", "copy: cp", "copy: cp", "boot")
+    ]
+
+
+def test_the_same_seed_chooses_the_same_cuts() -> None:
+    cuts = chosen(range(100), 9, random.Random(1))
+    assert cuts == chosen(range(100), 9, random.Random(1))
+    assert {cut.cache for cut in cuts} == set(Cache)
+    assert len({cut.look for cut in cuts}) > 3
