@@ -20,6 +20,7 @@ from tasks.building import Build
 from tasks.machines import archive, bootstrap, filesystems, grub, layout, loop, shell
 from tasks.machines.layer import ROOT, Layer, layer
 from tasks.settings import load
+from tests.boot.box import command
 from tests.storage.commands import run
 from tests.storage.faults import (
     Steps,
@@ -193,7 +194,6 @@ def test_a_mirror_that_answers_nothing_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.long
 def test_a_package_that_does_not_exist_is_one_line(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +252,37 @@ def test_a_root_that_runs_nothing_is_one_line(out: Path) -> None:
     with pytest.raises(BoxError, match=r"^the image: connecting: ") as caught:
         Build(SETTINGS, out, Steps()).run()
     assert "\n" not in str(caught.value)
+
+
+def test_not_root_is_refused(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(BoxError, match=r"^making a box's disk image needs root") as caught:
+        Build(SETTINGS, out, Steps()).run()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("image.disk_size=1G", "error: setting image.disk_size"),
+        ("volumes.root_size=20G", "error: image.disk_size 24.0 GiB is too small"),
+        ("", "is in use by sleep"),
+    ],
+)
+def test_what_can_be_seen_before_is_one_line_of_the_command(
+    out: Path, tmp_path: Path, setting: str, line: str
+) -> None:
+    """The image is open in another process, as in a guest; but the settings are read first."""
+    flags = ["--set", setting] if setting else []
+    with out.open("rb") as file:
+        guest = subprocess.Popen(["sleep", "infinity"], stdin=file)
+    with guest:
+        ran = command("inv", "box.build", "--out", str(out), *flags, state=tmp_path / "state")
+        guest.kill()
+    assert (ran.code, ran.stdout) == (1, "")
+    assert ran.stderr.count("\n") == 1
+    assert line in ran.stderr
+    assert not (tmp_path / "state").exists()
 
 
 def test_a_second_build_is_refused(out: Path) -> None:
