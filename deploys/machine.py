@@ -1,4 +1,4 @@
-"""What a machine made from nothing lacks: network, a name, boot menu, host keys, the user."""
+"""What a machine made from nothing lacks: network, name, ID, boot menu, host keys, the user."""
 
 from __future__ import annotations
 
@@ -19,9 +19,16 @@ _FILES = (
     "etc/ssh/sshd_config.d/pipeline.conf",
     "etc/systemd/network",
     "etc/systemd/system/host-keys.service",
+    "etc/systemd/system/keep-machine-id.service",
     "usr/lib/host-keys",
+    "usr/lib/machine-id",
 )
-_ENABLED = ("host-keys.service", "ssh.service", "systemd-networkd.service")
+_ENABLED = (
+    "host-keys.service",
+    "keep-machine-id.service",
+    "ssh.service",
+    "systemd-networkd.service",
+)
 # Timers that take apt's lock at a moment of their own, and work that only costs time.
 _MASKED = (
     "apt-daily-upgrade.timer",

@@ -33,6 +33,7 @@ from deploys.volumes import PACKAGES as VOLUME_PACKAGES
 from tasks import bundle, items, wheels
 from tasks.machines import archive, boxdisk, loop, partial, pins, worktree
 from tasks.machines.identifiers import Fixed, Identifiers, asked_time
+from tasks.machines.layer import Layer, layer
 from tasks.machines.tree import environment
 from tasks.machines.worktree import Worktree
 from tasks.places import BUNDLES, IMAGES
@@ -93,20 +94,29 @@ class Build:
         if pinned:
             pins.require_had(pinned, found, IMAGES)
         versions = self._versions(wanted)
-        layer = archive.layer(
+        with layer(
             found, suite, packages(self._settings), IMAGES, self._progress.step, versions
-        )
-        self._check_disk(layer)
+        ) as installed:
+            self._check_disk(installed)
+            return self._write(plan, asked, wanted, found, installed)
+
+    def _write(
+        self,
+        plan: DiskPlan,
+        asked: int | None,
+        wanted: pins.Manifest | None,
+        found: archive.Archive,
+        installed: Layer,
+    ) -> Built:
         parts = self._parts(found, wanted)
         # Not before what is in the packages: Python's compiled modules would be older than they.
-        epoch = max(bundle.project_time(), layer.date) if asked is None else asked
+        epoch = max(bundle.project_time(), installed.date) if asked is None else asked
         fixed = Fixed(Identifiers(_seed(self._settings, epoch)), epoch)
         boot_uuid = fixed.identifiers.uuid("boot")
-        self._progress.step("unpacking the packages")
-        room, boot_room = 2 * plan.root.size, plan.boot.size or 0
+        self._progress.step("copying the packages")
         with (
             partial.replaced(self._out) as disk,
-            worktree.unpacked(layer.tar, IMAGES, room, boot_room, boot_uuid) as tree,
+            worktree.copied(installed.file, IMAGES, plan.boot.size or 0, boot_uuid) as tree,
         ):
             state = self._apply(tree, boot_uuid, epoch, wanted, parts)
             for written in (tree.scratch, tree.root / "boot"):
@@ -190,9 +200,9 @@ class Build:
             session.run()
             return session.fact(State)
 
-    def _check_disk(self, layer: archive.Layer) -> None:
-        """The tree is unpacked beside the layer, and written once more to the image."""
-        size = layer.tar.stat().st_size
+    def _check_disk(self, installed: Layer) -> None:
+        """The layer is copied beside itself, and its files are written to the image."""
+        size = installed.size
         places = {folder.stat().st_dev: folder for folder in (IMAGES, self._out.parent)}
         for place in places.values():
             free = shutil.disk_usage(place).free

@@ -25,6 +25,7 @@ find /var/log -type f ! -name README -delete
 _IDENTITY = """
 rm -f /etc/ssh/ssh_host_* /etc/dpkg/dpkg.cfg.d/99mmdebstrap
 : >/etc/machine-id
+[ ! -e /boot/grub/grubenv ] || grub-editenv /boot/grub/grubenv unset machine_id
 rm -f /var/lib/dbus/machine-id /var/lib/systemd/random-seed /var/lib/systemd/credential.secret
 rm -rf /var/log/journal/* /var/lib/dhcp/* /var/lib/systemd/timers/*
 # Younger than /usr: no caches to renew at the first boot.

@@ -1,24 +1,19 @@
-"""The state of a Debian archive, and the package layer that is made from it once."""
+"""The state of a Debian archive."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-
-from filelock import FileLock
 
 from deploys.errors import BoxError
 from tasks.machines import bootstrap, shell
 
 _APT_HELPER = "/usr/lib/apt/apt-helper"
 _QUIET = ("-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20")
-_KEPT = 3  # layers: a few settings, tried in turn
 _DATE = re.compile(r"^Date: (.+)$", re.MULTILINE)
 
 
@@ -33,14 +28,6 @@ class Archive:
     lines: tuple[str, ...]
     options: tuple[str, ...]
     digest: str
-    date: int
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """An installed system in a tar file; ``date`` (seconds since 1970) is its archive's."""
-
-    tar: Path
     date: int
 
 
@@ -68,50 +55,6 @@ def read(suite: str, folder: Path) -> Archive:
         digest=hashlib.sha256("\0".join(releases).encode()).hexdigest(),
         date=max(int(parsedate_to_datetime(date[1]).timestamp()) for date in dates if date),
     )
-
-
-def layer(
-    archive: Archive,
-    suite: str,
-    packages: tuple[str, ...],
-    folder: Path,
-    progress: Callable[[str], None],
-    pins: Mapping[str, str] | None = None,
-) -> Layer:
-    """The packages installed in a tree, made once for what the archive is now.
-
-    ``pins`` are versions that packages are to have if the archive has them.
-
-    Raises:
-        BoxError: a package does not exist, or the installation failed.
-    """
-    tree = bootstrap.Tree(
-        suite=suite,
-        packages=packages,
-        mirror=archive.lines,
-        apt_options=archive.options,
-        epoch=archive.date,
-        lists=False,
-        pins=tuple(sorted((pins or {}).items())),
-    )
-    source = Path(bootstrap.__file__).read_text() + archive.digest + json.dumps(asdict(tree))
-    tar = folder / f"layer-{hashlib.sha256(source.encode()).hexdigest()[:16]}.tar"
-    with FileLock(tar.with_suffix(".lock")):
-        if not tar.exists():
-            progress(f"installing Debian {suite} and {len(packages)} packages into a tree")
-            bootstrap.make_tree(tar, tree)
-            _forget_old(folder, tar)
-        tar.touch()
-    return Layer(tar, archive.date)
-
-
-def _forget_old(folder: Path, newest: Path) -> None:
-    others = sorted(
-        (tar for tar in folder.glob("layer-*.tar") if tar != newest),
-        key=lambda tar: tar.stat().st_mtime,
-    )
-    for tar in others[: -(_KEPT - 1)]:
-        tar.unlink()
 
 
 def _release(line: str, file: Path) -> str:

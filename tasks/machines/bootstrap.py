@@ -93,6 +93,16 @@ def make_tree(tar: Path, tree: Tree) -> None:
         made.replace(tar)
 
 
+def fill_folder(root: Path, tree: Tree, work: Path) -> None:
+    """Make a root tree in a folder that is empty; files lie for a moment in ``work``.
+
+    Raises:
+        BoxError: a package does not exist; or mmdebstrap is missing or failed.
+    """
+    with tempfile.TemporaryDirectory(dir=work, prefix="tree-") as folder:
+        _mmdebstrap(tree, root, Path(folder), ("--format=directory",))
+
+
 def run_in_tree(tree: Tree, work: Path, script: str) -> None:
     """Run a shell script in a root tree that is made for it and thrown away after it.
 

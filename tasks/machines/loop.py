@@ -6,7 +6,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
@@ -105,23 +105,41 @@ def visible(root: Path, device: Path, name: str) -> Iterator[str]:
         node.unlink()
 
 
-@contextmanager
-def scratch(folder: Path, size: int, identity: str = "") -> Iterator[Path]:
-    """The loop device of an ext4 filesystem that goes when the block ends.
+def make_scratch(file: Path, size: int, identity: str = "") -> None:
+    """Make an ext4 filesystem that no power cut is to be survived in.
 
     Args:
-        folder: where its file lies; it takes what is written, not ``size`` bytes.
+        file: takes what is written to it, not ``size`` bytes.
         size: in bytes.
         identity: its UUID; empty: one at random.
     """
+    with file.open("wb") as empty:
+        empty.truncate(size)
+    named = ("-U", identity) if identity else ()
+    shell.run(["mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", *named, file])
+
+
+@contextmanager
+def scratch(folder: Path, size: int, identity: str = "") -> Iterator[Path]:
+    """The loop device of such a filesystem, whose file in ``folder`` goes when the block ends."""
     with tempfile.NamedTemporaryFile(dir=folder, prefix="scratch-") as file:
-        file.truncate(size)
-        named = ("-U", identity) if identity else ()
-        # Never to be checked, and gone with a power cut anyway.
-        argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", *named, file.name]
-        shell.run(argv)
+        make_scratch(Path(file.name), size, identity)
         with attached(Path(file.name)) as device:
             yield device
+
+
+@contextmanager
+def scratch_copy(made: Path, folder: Path) -> Iterator[Path]:
+    """The loop device of a copy of one, whose file in ``folder`` goes when the block ends."""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="scratch-") as file:
+        shell.run(["cp", made, file.name])  # its holes stay holes
+        with attached(Path(file.name)) as device:
+            yield device
+
+
+def scratch_mounted(device: Path, target: Path) -> AbstractContextManager[Path]:
+    """Such a filesystem mounted: what asks for its files to be on the disk need not wait for it."""
+    return mounted(device, target, "-o", "nobarrier,noinit_itable")
 
 
 def flush(mounted_at: Path, place: Path) -> None:

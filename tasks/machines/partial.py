@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,9 +16,28 @@ def replaced(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.partial")
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        _rename(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def kept(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """A file that is made unless it is there; where it lies within the block, only to be read.
+
+    One that was made takes the target's name when the block ends, however that does: by then most
+    of it is on the disk, as it must be before.
+    """
+    if target.exists():
+        yield target
+        return
+    temporary = target.with_name(f".{target.name}.partial")
+    try:
+        make(temporary)
+        try:
+            yield temporary
+        finally:
+            _rename(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -68,6 +87,12 @@ def require_unwritten(file: Path) -> None:
     for entry in _opened(file):
         if _mode(entry) != os.O_RDONLY:
             _refuse(file, entry)
+
+
+def _rename(temporary: Path, target: Path) -> None:
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(target)
 
 
 def _opened(file: Path) -> Iterator[Path]:

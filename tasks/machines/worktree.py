@@ -7,7 +7,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.machines import loop, tree
+from tasks.machines import loop, shell
+from tasks.machines.layer import ROOT
 
 SOURCE = "run/source"
 
@@ -33,15 +34,12 @@ class Worktree:
 
 
 @contextmanager
-def unpacked(
-    tar: Path, folder: Path, size: int, boot_size: int, boot_uuid: str
-) -> Iterator[Worktree]:
-    """The system of a tar file, unpacked; it goes when the block ends.
+def copied(layer: Path, folder: Path, boot_size: int, boot_uuid: str) -> Iterator[Worktree]:
+    """The system of a package layer, in a copy that goes when the block ends.
 
     Args:
-        tar: the root tree.
+        layer: the file of an ext4 filesystem that has it in its folder ``root``.
         folder: where the scratch filesystems' files lie.
-        size: the most that it may take, in bytes.
         boot_size: of the filesystem at ``/boot``, in bytes.
         boot_uuid: of that filesystem; GRUB's entries name the one they are made on.
 
@@ -50,20 +48,19 @@ def unpacked(
     """
     with ExitStack() as stack:
         enter = stack.enter_context
-        device = enter(loop.scratch(folder, size))
+        device = enter(loop.scratch_copy(layer, folder))
         work = enter(loop.temporary_folder(folder))
-        enter(loop.mounted(device, work))
-        for name in ("root", "persistent"):
-            (work / name).mkdir(mode=0o755)
+        enter(loop.scratch_mounted(device, work))
+        (work / "persistent").mkdir(mode=0o755)
         root = enter(loop.temporary_folder(folder))
-        enter(loop.mounted(work / "root", root, "--bind"))
+        enter(loop.mounted(work / ROOT, root, "--bind"))
         boot = enter(loop.scratch(folder, boot_size, boot_uuid))
-        for name in ("boot", "persistent"):
-            (root / name).mkdir()
-        enter(loop.mounted(boot, root / "boot"))
+        with loop.temporary_folder(folder) as place, loop.scratch_mounted(boot, place):
+            shell.run(["cp", "--archive", f"{root}/boot/.", place])
+        shell.run(["find", root / "boot", "-mindepth", "1", "-delete"])
+        enter(loop.scratch_mounted(boot, root / "boot"))
+        (root / "persistent").mkdir()
         enter(loop.mounted(work / "persistent", root / "persistent", "--bind"))
-        tree.unpack(tar, root)
-        loop.flush(work, folder)
         # update-grub writes there; grub-install, which would make it, comes last.
         (root / "boot/grub").mkdir(exist_ok=True)
         # update-grub knows /dev/loop0 by its name, and would look for the file it stands for.

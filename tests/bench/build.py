@@ -8,11 +8,13 @@ build that is compared.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from deploys.errors import BoxError
@@ -51,7 +53,8 @@ def build(step: Step) -> list[Row]:
         bundles.mkdir(parents=True)
         wheel = _seconds(lambda: wheels.wheel(found, suite, bundles, step))
         step("box.build, from nothing but that")
-        first = _seconds(lambda: _box(folder))
+        said: list[str] = []
+        first = _seconds(lambda: said.append(_box(folder)))
         step("box.build, another setting")
         second = _seconds(lambda: _box(folder, "--set", _ANOTHER_SETTING))
         step("mmdebstrap")
@@ -66,9 +69,18 @@ def build(step: Step) -> list[Row]:
         Row("kimpy's wheel, once", "s", wheel),
         Row("box.build beside mmdebstrap of its packages", "s", first, bare, _BESIDE_MMDEBSTRAP),
         Row("box.build beside debootstrap into ext4", "s", first, image, _BESIDE_DEBOOTSTRAP),
+        *(Row(f"of box.build: {what}", "s", took) for what, took in steps(said[0])),
         *others,
         Row("second build beside the first", "s", second, first, _SECOND),
     ]
+
+
+def steps(said: str) -> list[tuple[str, float]]:
+    """The steps of a build that wrote these lines, each with its seconds; the last is its end."""
+    lines = re.findall(r"^box +([0-9.]+) s  (.+)$", said, re.MULTILINE)
+    # Within a step its operations are told, with their number.
+    begun = [(float(at), what) for at, what in lines if not re.search(r" \(\d+/\d+\): ", what)]
+    return [(what, until - at) for (at, what), (until, _) in pairwise(begun)]
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -77,10 +89,11 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def _box(folder: Path, *flags: str) -> None:
+def _box(folder: Path, *flags: str) -> str:
+    """What it said of its steps."""
     argv = [sys.executable, "-m", "invoke", "box.build", *flags]
     env = {"OPENKIM_BOX_STATE": str(folder / "state")}
-    shell.run(argv, env=env, cwd=ROOT, timeout=_DEADLINE)
+    return shell.run(argv, env=env, cwd=ROOT, timeout=_DEADLINE).stderr
 
 
 def _url(suite: str, found: Archive) -> str:

@@ -168,6 +168,7 @@ def test_the_second_boot_resets_and_is_the_same_host(box: Box) -> None:
     state = box.reboot()  # its host key is checked against what was seen at the first boot
     assert state.verdict is not None
     assert state.verdict.name == "fresh"
+    assert box.succeed("cat /etc/machine-id").strip() == machine
     box.fail("test -e /root/junk")
     box.succeed("test -e /persistent/kept")
 

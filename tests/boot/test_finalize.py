@@ -39,6 +39,7 @@ def test_a_modified_box_is_shipped_as_one_that_never_ran(
     with start_box() as box:
         (tmp_path / "guest").symlink_to(box.guest.directory)
         first = box.state.release["MANIFEST"]
+        machine_id = box.succeed("cat /etc/machine-id")
         early = command("inv", "box.finalize", state=tmp_path)
         assert early.code == 1
         assert "is not in maintenance: inv maintain first" in early.stderr
@@ -46,7 +47,7 @@ def test_a_modified_box_is_shipped_as_one_that_never_ran(
         box.host.close()
         for change in (_PACKAGE, _TRACES, "echo more >/etc/of-the-maintainer"):
             box.succeed(change)
-        machine_id = box.succeed("cat /etc/machine-id")
+        assert box.succeed("cat /etc/machine-id") == machine_id
         used = ("--image", str(box.guest.machine.disks[0]), "--out", str(tmp_path / "packages"))
         refused = command("inv", "box.package", *used, state=tmp_path)
         assert refused.code == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -17,7 +18,9 @@ from deploys.facts.box import HostState
 from tasks import building
 from tasks.building import Build
 from tasks.machines import archive, bootstrap, filesystems, grub, layout, loop, shell
+from tasks.machines.layer import ROOT, Layer, layer
 from tasks.settings import load
+from tests.boot.box import command
 from tests.storage.commands import run
 from tests.storage.faults import (
     Steps,
@@ -29,7 +32,7 @@ from tests.storage.faults import (
     program,
 )
 
-_READ, _LAYER = archive.read, archive.layer
+_READ = archive.read
 _DIRECT = ("-o", "Acquire::http::Proxy=DIRECT", "-o", "Acquire::Retries=0")
 # It would be built with the packages of an archive that is none.
 SETTINGS = load(None, ["stack.openkim-python.source=none"])
@@ -39,23 +42,29 @@ SETTINGS = load(None, ["stack.openkim-python.source=none"])
 def out(loop_disk: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where the last good image lies; the packages are a tree of empty folders."""
     assert loop_disk
-    images, tree = tmp_path / "images", tmp_path / "tree"
+    images = tmp_path / "images"
     images.mkdir()
-    for name in ("proc", "sys", "dev", "run"):
-        (tree / name).mkdir(parents=True)
-    run("tar", "-cf", tmp_path / "layer.tar", "-C", tree, ".")
     found = archive.Archive((), (), "digest", 1_790_000_000)
     monkeypatch.setattr(building, "IMAGES", images)
     monkeypatch.setattr(archive, "read", lambda *_: found)
-    layer = archive.Layer(tmp_path / "layer.tar", found.date)
-    monkeypatch.setattr(archive, "layer", lambda *_: layer)
+    installed = Layer(tmp_path / "layer.ext4", found.date)
+    fill(installed.file, tmp_path / "tree")
+    monkeypatch.setattr(building, "layer", lambda *_: contextlib.nullcontext(installed))
     with last_good_image(tmp_path) as file:
         yield file
     assert [left.name for left in images.iterdir() if left.suffix != ".lock"] == []
 
 
+def fill(layer: Path, folder: Path) -> None:
+    """A layer whose system is what is in the folder, and the folders that any has."""
+    for name in ("proc", "sys", "dev", "run", "boot"):
+        (folder / ROOT / name).mkdir(parents=True, exist_ok=True)
+    layer.unlink(missing_ok=True)
+    run("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", folder, layer, "256M")
+
+
 @pytest.mark.parametrize(
-    "step", ["asking the mirror what it has", "unpacking the packages", "applying the deploys"]
+    "step", ["asking the mirror what it has", "copying the packages", "applying the deploys"]
 )
 def test_ctrl_c_leaves_nothing(out: Path, step: str) -> None:
     with pytest.raises(KeyboardInterrupt):
@@ -135,12 +144,21 @@ def test_without_a_free_loop_device_it_is_one_line(
         Build(SETTINGS, out, Steps()).run()
 
 
+# The last of its arguments is the folder that the system is to be in.
 MMDEBSTRAP = """\
 #!/bin/sh
-mkdir "$TMPDIR/root"
-mount -t tmpfs tree "$TMPDIR/root"
+for root; do :; done
+mkdir "$root" "$TMPDIR/tree"
+mount -t tmpfs tree "$TMPDIR/tree"
+mount -t tmpfs tree "$root"
 echo >"{started}"
 sleep 60
+"""
+INSTALLS = """\
+#!/bin/sh
+for root; do :; done
+mkdir "$root"
+head -c 60M /dev/urandom >"$root/junk"
 """
 
 
@@ -148,7 +166,7 @@ def test_ctrl_c_while_the_packages_are_installed_leaves_nothing(
     out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor does what it started outlive it, with what that has mounted."""
-    monkeypatch.setattr(archive, "layer", _LAYER)
+    monkeypatch.setattr(building, "layer", layer)
     started = tmp_path / "started"
     program(tmp_path, "mmdebstrap", MMDEBSTRAP.format(started=started), monkeypatch)
     began = time.monotonic()
@@ -176,13 +194,12 @@ def test_a_mirror_that_answers_nothing_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.long
 def test_a_package_that_does_not_exist_is_one_line(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As this machine's own mirror says; nothing is installed before."""
     monkeypatch.setattr(archive, "read", _READ)
-    monkeypatch.setattr(archive, "layer", _LAYER)
+    monkeypatch.setattr(building, "layer", layer)
     settings = load(None, ["stack.lammps.location=no-such-package"])
     with pytest.raises(BoxError, match=r"^installing Debian trixie: .*no-such-package$"):
         Build(settings, out, Steps()).run()
@@ -192,24 +209,80 @@ def test_a_full_disk_leaves_nothing(
     out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even an image with holes where the files that were lost should be."""
-    junk = tmp_path / "tree/junk"
-    junk.write_bytes(os.urandom(40 * 2**20))
-    run("tar", "-rf", tmp_path / "layer.tar", "-C", tmp_path / "tree", "junk")
+    (tmp_path / "tree" / ROOT / "junk").write_bytes(os.urandom(40 * 2**20))
+    fill(tmp_path / "layer.ext4", tmp_path / "tree")
     small = tmp_path / "images"
     before = held(tmp_path)
     with loop.mounted("small", small, "-t", "tmpfs", "-o", "size=30M"):
         with pytest.raises(PreflightError, match=r"images has .* free, a build needs"):
             Build(SETTINGS, out, Steps()).run()
         monkeypatch.setattr(Build, "_check_disk", lambda *_: None)
-        with pytest.raises(BoxError, match="images: the disk is full or failing"):
+        with pytest.raises(BoxError, match=r"^cp .*layer.ext4.*: No space left on device$"):
             Build(SETTINGS, out, Steps()).run()
     assert given_back(tmp_path, before)
+
+
+def test_a_disk_that_fills_while_the_packages_are_installed_leaves_nothing(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mmdebstrap sees nothing of it: what it wrote is lost on the way to the disk."""
+    monkeypatch.setattr(building, "layer", layer)
+    small = tmp_path / "images"
+    program(tmp_path, "mmdebstrap", INSTALLS, monkeypatch)
+    before = held(tmp_path)
+    with loop.mounted("small", small, "-t", "tmpfs", "-o", "size=30M"):
+        with pytest.raises(BoxError, match="images: the disk is full or failing"):
+            Build(SETTINGS, out, Steps()).run()
+        assert [left.name for left in small.iterdir() if left.suffix != ".lock"] == []
+    assert given_back(tmp_path, before)
+
+
+def test_without_a_free_loop_device_nothing_is_installed(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(building, "layer", layer)
+    program(tmp_path, "mmdebstrap", f"#!/bin/sh\ntouch {tmp_path}/installed\n", monkeypatch)
+    only_loop_devices(1, tmp_path, monkeypatch)
+    with pytest.raises(BoxError, match=r"^losetup .*: cannot find an unused loop device$"):
+        Build(SETTINGS, out, Steps()).run()
+    assert not (tmp_path / "installed").exists()
 
 
 def test_a_root_that_runs_nothing_is_one_line(out: Path) -> None:
     with pytest.raises(BoxError, match=r"^the image: connecting: ") as caught:
         Build(SETTINGS, out, Steps()).run()
     assert "\n" not in str(caught.value)
+
+
+def test_not_root_is_refused(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(BoxError, match=r"^making a box's disk image needs root") as caught:
+        Build(SETTINGS, out, Steps()).run()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("image.disk_size=1G", "error: setting image.disk_size"),
+        ("volumes.root_size=20G", "error: image.disk_size 24.0 GiB is too small"),
+        ("", "is in use by sleep"),
+    ],
+)
+def test_what_can_be_seen_before_is_one_line_of_the_command(
+    out: Path, tmp_path: Path, setting: str, line: str
+) -> None:
+    """The image is open in another process, as in a guest; but the settings are read first."""
+    flags = ["--set", setting] if setting else []
+    with out.open("rb") as file:
+        guest = subprocess.Popen(["sleep", "infinity"], stdin=file)
+    with guest:
+        ran = command("inv", "box.build", "--out", str(out), *flags, state=tmp_path / "state")
+        guest.kill()
+    assert (ran.code, ran.stdout) == (1, "")
+    assert ran.stderr.count("\n") == 1
+    assert line in ran.stderr
+    assert not (tmp_path / "state").exists()
 
 
 def test_a_second_build_is_refused(out: Path) -> None:

@@ -1,4 +1,4 @@
-"""The package layer: made once for what the archive holds, and anew when that changed."""
+"""What an archive is, and what is installed from it."""
 
 from __future__ import annotations
 
@@ -35,18 +35,6 @@ def releases(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return said
 
 
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[bootstrap.Tree]:
-    trees: list[bootstrap.Tree] = []
-
-    def make_tree(tar: Path, tree: bootstrap.Tree) -> None:
-        trees.append(tree)
-        tar.write_bytes(b"")
-
-    monkeypatch.setattr(bootstrap, "make_tree", make_tree)
-    return trees
-
-
 def test_an_archive_is_as_old_as_its_newest_index(releases: dict[str, str], tmp_path: Path) -> None:
     first = archive.read("trixie", tmp_path)
     assert first.date == 1788681600  # date --date 'Sun, 06 Sep 2026 08:00:00 UTC' +%s
@@ -60,31 +48,6 @@ def test_a_mirror_that_does_not_answer_is_named(releases: dict[str, str], tmp_pa
     releases.clear()
     with pytest.raises(BoxError, match="the mirror of trixie does not answer"):
         archive.read("trixie", tmp_path)
-
-
-def test_a_layer_is_made_once(
-    releases: dict[str, str], made: list[bootstrap.Tree], tmp_path: Path
-) -> None:
-    assert releases
-    now = archive.read("trixie", tmp_path)
-    one, two = ("bash",), ("bash", "zsh")
-    first = archive.layer(now, "trixie", one, tmp_path, lambda _: None)
-    assert archive.layer(now, "trixie", one, tmp_path, lambda _: None) == first
-    assert archive.layer(now, "trixie", two, tmp_path, lambda _: None).tar != first.tar
-    assert [tree.packages for tree in made] == [one, two]
-    assert all(tree.epoch == now.date for tree in made)
-
-
-def test_old_layers_go(
-    releases: dict[str, str], made: list[bootstrap.Tree], tmp_path: Path
-) -> None:
-    assert releases
-    now = archive.read("trixie", tmp_path)
-    for number in range(6):
-        archive.layer(now, "trixie", (f"p{number}",), tmp_path, lambda _: None)
-    assert len(made) == 6
-    kept = list(tmp_path.glob("layer-*.tar"))
-    assert 1 < len(kept) < 6
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from deploys.onbox import tree
 from deploys.operations.onbox import OnboxFile
 from tasks import bench
 from tasks.bench import Outcome
+from tests.bench import build, playbook
 from tests.bench import package as package_bench
-from tests.bench import playbook
 from tests.bench import resnap as resnap_bench
 from tests.bench.rows import Row, Target
 from tests.bench.up import peak
@@ -76,6 +76,21 @@ def test_holes_are_not_used_blocks(tmp_path: Path) -> None:
             file.write(blocks)
         file.truncate(2**33)
     assert 2 * 2**16 < package_bench.compressed(image) < 2.1 * 2**16
+
+
+def test_a_build_is_told_step_by_step() -> None:
+    said = (
+        "box    1.0 s  asking the mirror\n"
+        "box    3.5 s  applying the deploys\n"
+        "box    4.0 s  applying the deploys (1/2): Boot | Boot files\n"
+        "box    9.5 s  writing root\n"
+        "box   12.0 s  built\n"
+    )
+    assert build.steps(said) == [
+        ("asking the mirror", 2.5),
+        ("applying the deploys", 6.0),
+        ("writing root", 2.5),
+    ]
 
 
 def test_one_slow_boot_of_several_does_not_decide() -> None:
