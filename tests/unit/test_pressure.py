@@ -126,6 +126,11 @@ def test_a_snapshot_that_cannot_fill_is_not_watched(box: Box, words: str) -> Non
     assert (box.root / "proc/sys/kernel/panic").read_text() == "0\n"
 
 
+def test_a_trials_snapshot_has_less_room_than_its_size_says(box: Box) -> None:
+    box.write("proc/cmdline", "lvsize=100%ORIGIN resnap trial panic=10\n")
+    assert box.watch(*percents(10, 95)).rebooted
+
+
 def test_a_share_of_the_origin_can_fill(box: Box) -> None:
     box.write("proc/cmdline", "lvsize=50%ORIGIN resnap\n")
     assert box.watch(*percents(96)).rebooted

@@ -60,6 +60,7 @@ class Box(FakeRoot):
         self.tool("grub-editenv", EDITENV)
         self.tool("grub-script-check", "exit 0")
         self.tool("uname", f"echo {KERNEL}")
+        self.tool("ip", f"[ -e {root}/no-route ] || echo default via 10.0.2.2")
         self.tool("ssh-keyscan", f"[ -e {root}/deaf ] || echo key")
         self.tool("dmsetup", f"cat {root}/dmsetup 2>/dev/null")
         self.tool("systemctl", f'echo "systemctl $*" >>{root}/calls\n. {root}/systemctl')
@@ -232,6 +233,7 @@ def test_while_it_is_being_kept_a_power_cut_finds_boots_left(box: Box, boots: st
         ("mv run/resnap/fresh run/resnap/failed", "the reset failed"),
         (f"rm -r lib/modules/{KERNEL}", f"the kernel {KERNEL} has no modules"),
         ("touch deaf", "SSH does not answer"),
+        ("touch no-route", "it has no default route any more"),
         ("rm usr/sbin/sshd", "SSH does not answer"),
         ("echo REFERENCE=yes >>etc/default/resnap; touch usr/lib/pipeline/reference.bad",
          "the reference calculation failed: "),
@@ -248,6 +250,14 @@ def test_an_ill_one_goes_back_at_once(box: Box, ill: str, why: str) -> None:
     assert box.calls[-1] == "systemctl reboot"
     assert not [call for call in box.calls if call.startswith("lvremove")]
     assert box.kept
+
+
+def test_a_route_that_there_never_was_is_not_missed(box: Box) -> None:
+    box.write("no-route", "")
+    box.does("save")
+    box.does("begin")
+    box.boots("trial")
+    assert "is kept" in box.does("check")
 
 
 def test_a_box_that_was_shut_off_answers_no_ssh(box: Box) -> None:
