@@ -158,7 +158,7 @@ def _pin_hooks(pins: tuple[tuple[str, str], ...], file: Path) -> list[str]:
     file.write_text(preferences(dict(pins)))
     folder = '"$1"/etc/apt/preferences.d'
     # The folder's time too is as it would be without: the same packages are the same bytes.
-    restore = f"time=$(stat -c @%Y {folder}) && rm {folder}/pins && touch -d $time {folder}"
+    restore = f"time=$(stat -c @%Y {folder}) && rm {folder}/pins && touch -m -d $time {folder}"
     return [
         f"--setup-hook=mkdir -p {folder} && cp {shlex.quote(str(file))} {folder}/pins",
         f"--customize-hook={restore}",
