@@ -144,13 +144,15 @@ def recorded(
             file.truncate(spare)
     machine = Machine(disks=tuple(disks), cpus=cpus, cache="unsafe")
     recorder = Recorder(folder, machine, base.identity, before)
-    with recorder.watching(), Guest.start(folder, machine, base.identity, accel) as guest:
-        for number, log in enumerate(recorder.logs):
-            _log(guest, number, log)
-        with reached(guest) as box:
-            yield box, recorder
-        recorder.step("power cut")
-    recorder.save()
+    try:
+        with recorder.watching(), Guest.start(folder, machine, base.identity, accel) as guest:
+            for number, log in enumerate(recorder.logs):
+                _log(guest, number, log)
+            with reached(guest) as box:
+                yield box, recorder
+            recorder.step("power cut")
+    finally:
+        recorder.save()
 
 
 def load(folder: Path) -> Recording:

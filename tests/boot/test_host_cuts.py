@@ -99,6 +99,7 @@ def cut_and_boot(
 
     The machine of one of them is then provisioned, and is a good box.
     """
+    assert cuts, "nothing is written that a boot reads first"
     one = random.Random(f"{SEED} {cuts}").choice(cuts).name(made)
 
     def goes_on(guest: Guest, name: str) -> None:
