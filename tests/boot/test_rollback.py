@@ -71,7 +71,10 @@ def test_a_change_that_comes_up_healthy_is_kept(box: Box) -> None:
     version = golden.versions(box.host)[0]
     assert version.manifest == manifest
     assert volumes(box).pop(version.name) < sizes["root"] // 4
-    assert {name: volumes(box)[name] for name in sizes} == sizes
+    # what LVM makes larger it gives no room for tables: the next reset makes it whole
+    assert volumes(box)["root_snap"] == sizes["root"]
+    others = ("persistent", "root", "swap")
+    assert {name: volumes(box)[name] for name in others} == {name: sizes[name] for name in others}
     assert "trial" not in environment(box)
     assert files_of_boot(box) != before
     assert "grub/safety" not in files_of_boot(box)
