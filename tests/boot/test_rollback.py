@@ -83,11 +83,11 @@ def test_a_change_that_comes_up_healthy_is_kept(box: Box) -> None:
 
 def test_one_that_never_comes_up_goes_back_with_its_boot_files(box: Box) -> None:
     manifest, before = box.state.release["MANIFEST"], files_of_boot(box)
-    why = "the change was rolled back: none of its boots came up healthy"
-    with pytest.raises(DeployError, match=why):
+    why = "none of its boots came up healthy"
+    with pytest.raises(DeployError, match=f"the change was rolled back: {why}"):
         provision_badly(box, BROKEN_INITRD)
     assert_as_before(box, manifest, before)
-    assert why.removeprefix("the change was ") in "\n".join(faults(box.state))
+    assert why in "\n".join(faults(box.state))
 
 
 def test_one_that_locks_us_out_goes_back(box: Box) -> None:
