@@ -270,19 +270,31 @@ def test_a_box_that_was_shut_off_answers_no_ssh(box: Box) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "why"),
+    ("state", "active", "restarts", "why"),
     [
-        ("failed", "provisiond.service failed"),
-        ("activating", "provisiond.service does not come up"),
-        ("active", ""),
-        ("inactive", ""),
+        ("failed", "1", "0", "provisiond.service failed"),
+        ("activating", "1", "0", "provisiond.service does not stay up"),
+        ("active", "0", "0", ""),
+        ("active", "0", "2", ""),  # up by now, and still up after a while
+        ("active", "0", "$(wc -l <asked)", "provisiond.service does not stay up"),
+        ("inactive", "1", "0", ""),
+        ("active", "0", "", ""),  # a socket
     ],
 )
-def test_a_unit_of_the_project_is_to_be_well(box: Box, state: str, why: str) -> None:
+def test_a_unit_of_the_project_is_to_be_well(
+    box: Box, state: str, active: str, restarts: str, why: str
+) -> None:
     row = f"provisiond.service loaded {state} x Set the box up"
     box.write(
         "systemctl",
-        f'case "$*" in *is-active*) exit 1 ;; *provisiond*) echo "{row}" ;; esac\n',
+        f"""cd {box.root}
+case "$*" in
+*pipeline-tunnel*) exit 1 ;;
+*is-active*) exit {active} ;;
+*NRestarts*) echo >>asked; [ -z "{restarts}" ] || echo "NRestarts={restarts}" ;;
+*provisiond*) echo "{row}" ;;
+esac
+""",
     )
     box.does("save")
     box.does("begin")
