@@ -28,9 +28,9 @@ INSTALLED = ("bubblewrap", "nftables", "rsync")
 # The longest files, in the order in which they are started: the other worker has the short ones,
 # and neither is left with a long one at the end. A file that is not here is started before them.
 _ORDER = (
-    "test_rollback.py",
     "test_up.py",
     "test_pipeline.py",
+    "test_rollback.py",
     "test_lvm_host.py",
     "test_cuts.py",
     "test_up_bare.py",

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tasks.fleet import connected
 from tasks.machines.qemu import Guest
@@ -16,7 +17,8 @@ from tests.boot.box import Box, Ran, command, home_that_knows, status
 
 @pytest.fixture(scope="module")
 def up(shared: Path) -> Ran:
-    return command("inv", "up", "--set", "guest.cpus=1", state=shared)
+    with FileLock(shared / "built.lock"):  # one box is built at a time
+        return command("inv", "up", "--set", "guest.cpus=1", state=shared)
 
 
 @pytest.fixture(scope="module")
