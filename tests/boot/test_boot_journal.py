@@ -54,9 +54,9 @@ def boot(box: Box, tmp_path: Path) -> Path:
     (box.root / "sbin/fsfreeze").unlink()
     install(Path(shutil.which("fsfreeze") or "fsfreeze"), box.root, "sbin/fsfreeze")
     # of this filesystem alone: the rest of the machine may have gigabytes to write
-    (box.root / "bin/sync").rename(box.root / "fake/sync")
-    box.write("bin/sync", "#!/bin/sh\nexec /fake/sync -f /boot\n")
-    (box.root / "bin/sync").chmod(0o755)
+    (box.root / "sbin/sync").unlink()
+    box.write("sbin/sync", "#!/bin/sh\nexec /bin/sync -f /boot\n")
+    (box.root / "sbin/sync").chmod(0o755)
     return disk
 
 
