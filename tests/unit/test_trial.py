@@ -175,6 +175,15 @@ def test_what_another_change_left_is_not_kept(box: Box) -> None:
     assert not (box.root / "boot/grub/safety/boot/vmlinuz-1").exists()
 
 
+def test_where_boot_is_full_grubs_environment_is_changed_in_place(box: Box) -> None:
+    box.does("save")
+    box.tool("cp", "echo No space left on device >&2; exit 1")
+    box.does("back", "by hand")
+    box.does("begin")
+    assert box.environment_block == "saved=1\ntrial_boots=3\n"
+    assert not list(box.root.glob("boot/grub/grubenv.*"))
+
+
 def test_a_change_has_three_boots(box: Box) -> None:
     box.does("save")
     box.does("begin")
