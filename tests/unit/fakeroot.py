@@ -28,10 +28,16 @@ class FakeRoot:
         """What has a script find the folder and its tools, and nothing else."""
         return {"PATH": f"{self.root}/tools:{os.environ['PATH']}", "PIPELINE_ROOT": str(self.root)}
 
-    def run(self, script: Path) -> subprocess.CompletedProcess[str]:
+    @property
+    def calls(self) -> list[str]:
+        """What its tools wrote down in the file of that name, a line for each call."""
+        log = self.root / "calls"
+        return log.read_text().splitlines() if log.exists() else []
+
+    def run(self, script: Path, *words: str) -> subprocess.CompletedProcess[str]:
         """How a script of the box's ended, and what it said."""
         return subprocess.run(
-            [script],
+            [script, *words],
             env={**os.environ, **self.environment},
             capture_output=True,
             text=True,

@@ -78,14 +78,7 @@ class Box(FakeRoot):
         self.write(f"used/root_{manifest}", "99/745472 16")
 
     def golden(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [SCRIPT, *words],
-            env={**os.environ, **self.environment},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        return self.run(SCRIPT, *words)
 
     def does(self, *words: str) -> str:
         done = self.golden(*words)
@@ -113,11 +106,6 @@ class Box(FakeRoot):
     def versions(self) -> list[str]:
         """The versions that have both, volume and files of /boot, the newest first."""
         return [line.split()[0] for line in self.does("list").splitlines()]
-
-    @property
-    def calls(self) -> list[str]:
-        log = self.root / "calls"
-        return log.read_text().splitlines() if log.exists() else []
 
 
 @pytest.fixture

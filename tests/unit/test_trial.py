@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -74,14 +73,7 @@ class Box(FakeRoot):
             self.tool(name, "")
 
     def trial(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [SCRIPT, *words],
-            env={**os.environ, **self.environment},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        return self.run(SCRIPT, *words)
 
     def does(self, *words: str) -> str:
         """What it said, of a call that must go well."""
@@ -116,11 +108,6 @@ class Box(FakeRoot):
     @property
     def kept(self) -> bool:
         return (self.root / "boot/grub/safety").exists()
-
-    @property
-    def calls(self) -> list[str]:
-        log = self.root / "calls"
-        return log.read_text().splitlines() if log.exists() else []
 
 
 @pytest.fixture
