@@ -25,6 +25,7 @@ from tasks.places import BOX, IMAGES
 from tasks.progress import HostProgress
 from tasks.provisioning import Provision, Request
 from tasks.remote import Host
+from tasks.states import state_of_box
 
 
 def settings_of(host: Host) -> Settings:
@@ -33,8 +34,7 @@ def settings_of(host: Host) -> Settings:
     Raises:
         BoxError: it is no box, or one of another version of this project.
     """
-    if not host.state().is_box:
-        raise PreflightError(f"{host.name} is no box yet: provision it first")
+    state_of_box(host)
     return parse_settings(host.run(f"cat {SETTINGS}"), f"{host.name}: {SETTINGS}")
 
 

@@ -12,8 +12,8 @@ from deploys.manifest import manifest
 from deploys.settings import Settings
 from tasks.finalizing import settings_of
 from tasks.progress import HostProgress
-from tasks.provisioning import TRIAL_BOOTS, expect, is_settled, rolled_back
 from tasks.remote import Host
+from tasks.states import TRIAL_BOOTS, expect, is_settled, rolled_back, state_of_box
 
 _GOLDEN = "/usr/lib/resnap/golden"
 _DEADLINE = Settings().boot.reboot_deadline
@@ -35,7 +35,7 @@ def versions(host: Host) -> list[Version]:
     Raises:
         BoxError: it is no box, or cannot be asked.
     """
-    _state_of_box(host)
+    state_of_box(host)
     rows = (line.split() for line in host.run(f"{_GOLDEN} list").splitlines())
     return [Version(name, int(when), *words) for name, when, *words in rows]
 
@@ -51,7 +51,7 @@ def roll_back(host: Host, progress: HostProgress, to: str = "") -> HostState:
         BoxError: there is no such version, or the host did not come up with it.
     """
     progress.step("looking at the host")
-    state = _state_of_box(host)
+    state = state_of_box(host)
     if state.in_trial:
         if to:
             raise PreflightError(f"{host.name} tries a change: roll that back first, without --to")
@@ -75,7 +75,7 @@ def promote(host: Host, progress: HostProgress) -> HostState:
             healthy with it: then the golden root is what it was.
     """
     progress.step("looking at the host")
-    state = _state_of_box(host)
+    state = state_of_box(host)
     if not state.in_snapshot or state.in_trial:
         raise PreflightError(
             f"{host.name} runs on no snapshot to promote: fab -H {host.name} status"
@@ -98,13 +98,6 @@ def promote(host: Host, progress: HostProgress) -> HostState:
     if why := rolled_back(after, before=state):
         raise DeployError(f"{host.name}: what was promoted was rolled back: {why}")
     return _fresh(host, after)
-
-
-def _state_of_box(host: Host) -> HostState:
-    state = host.state()
-    if not state.is_box:
-        raise PreflightError(f"{host.name} is no box yet: provision it first")
-    return state
 
 
 def _fresh(host: Host, state: HostState) -> HostState:

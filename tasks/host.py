@@ -12,7 +12,6 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from deploys.errors import PreflightError
 from deploys.facts.box import HostState
 from deploys.operations.seal import tidied
 from deploys.settings import Role, Settings
@@ -22,10 +21,11 @@ from tasks.fleet import enlist, finish, one_line
 from tasks.machines.guest import load
 from tasks.places import GUEST
 from tasks.progress import HostProgress
-from tasks.provisioning import Provision, Provisioned, Request, expect
+from tasks.provisioning import Provision, Provisioned, Request
 from tasks.questions import confirm
 from tasks.remote import Host
 from tasks.settings import load as read_settings
+from tasks.states import expect, state_of_box
 
 SETTINGS_HELP = {
     "set": "A setting, as volumes.lvsize=4G; may be given more than once.",
@@ -167,14 +167,8 @@ def shrink(c: Context) -> None:
 
 def _reboot(host: Host, progress: HostProgress, *, entry: str, verdict: str) -> HostState:
     progress.step("looking at the host")
-    expect_box(host)
+    state_of_box(host)
     progress.step(f"rebooting: {entry}")
     state = host.reboot(entry, Settings().boot.reboot_deadline)
     expect(host, state, verdict)
     return state
-
-
-def expect_box(host: Host) -> None:
-    """Require that a host was provisioned; raises PreflightError."""
-    if not host.state().is_box:
-        raise PreflightError(f"{host.name} is no box yet: provision it first")

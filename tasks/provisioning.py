@@ -28,10 +28,9 @@ from tasks.places import BUNDLES
 from tasks.progress import HostProgress
 from tasks.remote import Host
 from tasks.sources import Sources
+from tasks.states import TRIAL_BOOTS, expect, is_settled, rolled_back
 
 REFERENCE = "/usr/lib/pipeline/reference"
-# three tries (static/onbox/usr/lib/resnap/trial), and the boot that goes back
-TRIAL_BOOTS = 4
 
 
 @dataclass(frozen=True)
@@ -279,18 +278,6 @@ class Provision:
             session.run()
 
 
-def is_settled(state: HostState) -> bool:
-    """Whether a box is done with trying a change, or will not be."""
-    return not state.in_trial or state.in_quarantine
-
-
-def rolled_back(state: HostState, before: HostState) -> str:
-    """Why a change went back since the state ``before``; empty if none did."""
-    if state.rolled_back in (None, before.rolled_back):
-        return ""
-    return state.rolled_back[1]
-
-
 def of_role(settings: Settings, present: str) -> Settings:
     """The settings with the role that a box has, where they name none; ``present``: empty if none.
 
@@ -305,17 +292,3 @@ def of_role(settings: Settings, present: str) -> Settings:
     if "role" in settings.model_fields_set:
         raise PreflightError(f"this box is a {present}: a {settings.role} is made from nothing")
     return settings.model_copy(update={"role": present})
-
-
-def expect(host: Host, state: HostState, name: str) -> None:
-    """Require that the last boot came to this verdict.
-
-    Raises:
-        DeployError: it came to another; the line says which, and the initramfs's reason.
-    """
-    verdict = state.verdict
-    if verdict is None:
-        raise DeployError(f"{host.name}: booted without the reset: its default entry is not ours")
-    if verdict.name != name:
-        because = f": {verdict.reason}" if verdict.reason else ""
-        raise DeployError(f"{host.name}: the boot came out {verdict.name}, not {name}{because}")

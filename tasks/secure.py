@@ -16,6 +16,7 @@ from tasks.fleet import enlist, finish, host_of, one_line
 from tasks.progress import HostProgress
 from tasks.questions import is_yes
 from tasks.remote import Host
+from tasks.states import state_of_box
 
 _ROLES = ("worker", "director", "devel")
 _FAILED = "it failed"
@@ -78,9 +79,7 @@ def _confirmed(host: Host, site: str) -> str:
 
 
 def _expect_fit(host: Host) -> None:
-    state = host.state()
-    if not state.is_box:
-        raise PreflightError(f"{host.name} is no box yet: provision it first")
+    state = state_of_box(host)
     if state.release.get("ROLE") == "gateway":
         raise PreflightError(f"{host.name} is a gateway: it has no other part")
     if not state.in_snapshot:

@@ -8,8 +8,8 @@ from statistics import median
 
 from deploys.errors import BoxError
 from deploys.settings import Settings
-from tasks.provisioning import expect
 from tasks.remote import Host
+from tasks.states import expect
 from tests.bench.guest import running_host, script
 from tests.bench.rows import Row, Step, Target
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from deploys.errors import BoxError
 from deploys.settings import Settings
 from tasks.places import BOX
-from tasks.provisioning import expect
 from tasks.remote import Host
 from tasks.shrinking import shrink as give_back
+from tasks.states import expect
 from tests.bench.guest import SilentProgress, running_guest, running_host, script
 from tests.bench.rows import Row, Step, Target
 

@@ -1,0 +1,48 @@
+"""What a host's state is to be, before something is done with it and after a boot."""
+
+from __future__ import annotations
+
+from deploys.errors import DeployError, PreflightError
+from deploys.facts.box import HostState
+from tasks.remote import Host
+
+TRIAL_BOOTS = 4
+"""Three tries (static/onbox/usr/lib/resnap/trial), and the boot that goes back."""
+
+
+def state_of_box(host: Host) -> HostState:
+    """What a host that was provisioned says of itself now.
+
+    Raises:
+        PreflightError: it was not.
+    """
+    state = host.state()
+    if not state.is_box:
+        raise PreflightError(f"{host.name} is no box yet: provision it first")
+    return state
+
+
+def expect(host: Host, state: HostState, name: str) -> None:
+    """Require that the last boot came to this verdict.
+
+    Raises:
+        DeployError: it came to another; the line says which, and the initramfs's reason.
+    """
+    verdict = state.verdict
+    if verdict is None:
+        raise DeployError(f"{host.name}: booted without the reset: its default entry is not ours")
+    if verdict.name != name:
+        because = f": {verdict.reason}" if verdict.reason else ""
+        raise DeployError(f"{host.name}: the boot came out {verdict.name}, not {name}{because}")
+
+
+def is_settled(state: HostState) -> bool:
+    """Whether a box is done with trying a change, or will not be."""
+    return not state.in_trial or state.in_quarantine
+
+
+def rolled_back(state: HostState, before: HostState) -> str:
+    """Why a change went back since the state ``before``; empty if none did."""
+    if state.rolled_back in (None, before.rolled_back):
+        return ""
+    return state.rolled_back[1]
