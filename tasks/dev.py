@@ -16,7 +16,7 @@ from tasks.machines import shell
 ROOT = Path(__file__).resolve().parents[1]
 # Files of tests at a time, for two cores: a test that boots nothing waits for half of its time, for
 # daemons and deadlines; a guest keeps a core busy.
-QUICK_FILES = 4
+QUICK_FILES = 5
 GUESTS = 2
 _NO_TESTS = 5  # pytest's exit code when nothing was selected
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -100,7 +101,9 @@ def _opened(file: Path) -> Iterator[Path]:
     if not file.exists():
         return
     wanted = file.stat()
-    for entry in Path("/proc").glob("[0-9]*/fd/*"):
+    # Path.glob fails when a process ends while it is being looked at.
+    for name in glob.iglob("/proc/[0-9]*/fd/*"):
+        entry = Path(name)
         try:
             found = entry.stat()
         except OSError:
@@ -121,5 +124,8 @@ def _mode(descriptor: Path) -> int:
 
 def _refuse(file: Path, descriptor: Path) -> None:
     process = descriptor.parents[1]
-    name = (process / "comm").read_text().strip()
+    try:
+        name = (process / "comm").read_text().strip()
+    except OSError:
+        return  # it ended
     raise BoxError(f"{file} is in use by {name} (process {process.name}): halt the guest first")

@@ -193,12 +193,14 @@ def test_what_a_killed_worker_left_is_ended_by_the_next(station: Station) -> Non
     _kill(first)
     _end_left(station, work)
     chance = random.Random(7)
-    left = 0
-    for _ in range(25):
+    left = tried = 0
+    # How often it misses it depends on the machine.
+    while tried < 25 or (not left and tried < 1000):
         child = _forked(station, work)
         time.sleep(chance.uniform(0, whole))  # the instant is what is tested
         _kill(child)
         left += bool(_sandboxes(station))
+        tried += 1
         _end_left(station, work)
     assert left
 

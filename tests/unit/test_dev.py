@@ -20,7 +20,7 @@ def test_the_quick_runs_come_first() -> None:
     """Then the boots; two files at a time, and with that two guests."""
     first, second = dev.phases()
     assert first[:2] == ["-m", "not boot and not long"]
-    assert first[-2:] == ["-n", "4"]
+    assert first[-2:] == ["-n", "5"]
     assert second[:2] == ["-m", "boot and not long"]
     assert second[-3:] == ["-n", "2", "--durations=10"]
 

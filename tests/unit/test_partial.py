@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +46,28 @@ def test_a_file_that_someone_has_open_is_in_use(tmp_path: Path) -> None:
         partial.require_unused(file)
     with file.open("rb"), pytest.raises(BoxError, match=r"box\.raw is in use by \S+ \(process"):
         partial.require_unused(file)
+
+
+def test_a_process_that_ends_meanwhile_has_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = f"/proc/{os.getppid()}/fd"
+    listed = os.scandir
+    asked = []
+
+    def scandir(path: Any) -> Any:
+        asked.append(os.fspath(path))
+        if asked[-1] == ended:
+            raise FileNotFoundError(ended)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    file = tmp_path / "box.raw"
+    with file.open("wb"), pytest.raises(BoxError, match="is in use"):
+        partial.require_unused(file)
+    file.touch()
+    partial.require_unused(file)
+    assert ended in asked
 
 
 @pytest.mark.parametrize("mode", ["r+b", "ab"])
