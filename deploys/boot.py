@@ -13,7 +13,7 @@ from deploys.settings import Settings, format_size
 from deploys.volume_plan import VolumePlan
 
 DEFAULTS = "/etc/default/resnap"
-_SERVICES = ("resnap-quarantine.service", "resnap-pressure.service", "resnap-trial.service")
+SERVICES = ("resnap-quarantine.service", "resnap-pressure.service", "resnap-trial.service")
 
 # grub-install's default folder and entry, also when an upgrade of GRUB runs it: else it would
 # take away the old root's entry, which has the distribution's name.
@@ -27,7 +27,7 @@ _FILES = (
     "etc/systemd/system/boot-efi.mount.d",
     "etc/systemd/system/boot.mount.d",
     "etc/systemd/system/efi.mount.d",
-    *(f"etc/systemd/system/{service}" for service in _SERVICES),
+    *(f"etc/systemd/system/{service}" for service in SERVICES),
     "usr/lib/dracut",
     "usr/lib/resnap",
 )
@@ -72,7 +72,7 @@ def boot(plan: VolumePlan, settings: Settings, root: str = "") -> None:
         name="Initrds and GRUB entries", root=root, stale=bool(files.will_change)
     )
     if not root:
-        for service in _SERVICES:
+        for service in SERVICES:
             services.enabled(name=f"Enable {service}", unit=service)
 
 

@@ -102,7 +102,7 @@ def _opened(file: Path) -> Iterator[Path]:
         return
     wanted = file.stat()
     # Path.glob fails when a process ends while it is being looked at.
-    for name in glob.iglob("/proc/[0-9]*/fd/*"):
+    for name in glob.iglob("/proc/[0-9]*/fd/*"):  # noqa: PTH207
         entry = Path(name)
         try:
             found = entry.stat()

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploys import provisiond, tunnel
-from deploys.boot import sources
+from deploys import boot, provisiond, runner, secure, status_page, tunnel
 from deploys.bundle import PROJECT_PATH, PYTHON_PATH
 from deploys.errors import BoxError
 from deploys.facts.manifest import SystemState
 from deploys.manifest import MANIFEST, RELEASE, SETTINGS
-from deploys.modules import KIMPY_PATH, finder
+from deploys.modules import KIMPY_PATH, finder, place
 from deploys.onbox import tree
 from deploys.operations.boot import _OTHER_ENTRIES
 from deploys.operations.onbox import OnboxFile
+from deploys.parts import PURE
 from deploys.preflight import Preflight
 from deploys.settings import Settings
 from deploys.stack import stack_packages
@@ -143,7 +143,25 @@ def _lvmlocal(_known: Known, _folder: Path) -> Task:
 
 
 def _boot_files(known: Known, folder: Path) -> Task:
-    return _copies(sources(known.found.plan, known.settings), folder)
+    return _copies(boot.sources(known.found.plan, known.settings), folder)
+
+
+def _runsetup(known: Known, folder: Path) -> Task:
+    text = provisiond.pinned(known.settings.stack)
+    return _copies({provisiond.PINNED: OnboxFile(text.encode())}, folder)
+
+
+def _folder(path: str) -> Callable[[Known, Path], Task]:
+    folder = {"path": path, "state": "directory", "owner": "root", "group": "root", "mode": "0755"}
+    return lambda _known, _folder: {"ansible.builtin.file": folder}
+
+
+def _no_modules(name: str) -> Callable[[Known, Path], Task]:
+    absent = {"path": "{{ item }}", "state": "absent"}
+    return lambda known, _folder: {
+        "ansible.builtin.file": absent,
+        "loop": [place(name), *finder(known.found.python, name)],
+    }
 
 
 def _entries(_known: Known, _folder: Path) -> Task:
@@ -169,6 +187,7 @@ _TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
     "Volumes | LVM gives freed space back": _lvmlocal,
     "Stack | Install packages": lambda known, _folder: _packages(*stack_packages(known.settings)),
     "Stack | Helpers": lambda _known, folder: _copies(tree("usr/lib/pipeline"), folder),
+    **{f"Modules of before | No modules of {name}": _no_modules(name) for name in PURE},
     "Modules | Modules of kimpy": _link(KIMPY_PATH),
     "Modules | kimpy on Python's path": lambda known, folder: _copies(
         finder(known.found.python), folder
@@ -177,6 +196,7 @@ _TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
     "Bundle | Copy of the project": _link(PROJECT_PATH),
     "Boot | Boot files": _boot_files,
     "Boot | Leave GRUB's entries to the box": _entries,
+    **{f"Boot | Enable {service}": _enabled(service) for service in boot.SERVICES},
     "Boot | Initrds and GRUB entries": lambda _known, _folder: {
         "ansible.builtin.command": "/usr/sbin/makeinitrd --check",
         "changed_when": False,
@@ -185,7 +205,23 @@ _TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
         tree(*provisiond.FILES), folder
     ),
     f"provisiond | Enable {provisiond.UNIT}": _enabled(provisiond.UNIT),
+    "Status page | Install the status page": lambda _known, folder: _copies(
+        status_page.sources(), folder
+    ),
+    **{f"Status page | Enable {unit}": _enabled(unit) for unit in status_page.ENABLED},
+    "Setup source | What runsetup takes": _runsetup,
     "Tunnel | Files of the tunnel": lambda _known, folder: _copies(tree(*tunnel.FILES), folder),
     f"Tunnel | Enable {tunnel.UNIT}": _enabled(tunnel.UNIT),
+    "Runner | Install what the runner needs": lambda _known, _folder: _packages(*runner.PACKAGES),
+    **{
+        f"Runner | Folder {path}": _folder(path)
+        for path in ("/persistent/pipeline", "/persistent/pipeline/items")
+    },
+    "Runner | Files of the runner": lambda known, folder: _copies(
+        runner.sources(known.settings), folder
+    ),
+    "Secure | Install what shuts a box off": lambda _known, _folder: _packages(*secure.PACKAGES),
+    "Secure | Files of secure": lambda _known, folder: _copies(secure.files(), folder),
+    f"Secure | Enable {secure.UNIT}": _enabled(secure.UNIT),
     "Manifest | Write manifest.json": _manifest,
 }
