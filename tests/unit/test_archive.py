@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from deploys.errors import BoxError
 from tasks.machines import archive, bootstrap, shell
+from tests.storage.faults import program
 
 LINES = ("deb http://m.test/debian trixie main", "deb http://m.test/security trixie-security main")
 
@@ -74,6 +77,54 @@ def test_what_apt_said_is_the_line(
     assert not list(tmp_path.iterdir())
 
 
+CHROOT = """\
+#!/bin/sh
+echo "$@" >>{log}
+case $2 in
+dpkg-divert) [ "$6" != --remove ] || mv "$1$7.real" "$1$7" ;;
+*) [ "$4" != broken ] ;;
+esac
+"""
+
+
+@pytest.mark.commands
+@pytest.mark.parametrize(("package", "code"), [("python3-ase", 0), ("broken", 123)])
+def test_python_is_compiled_at_the_end(
+    package: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What packages ask for is noted; then the real one does it, and is the only one again."""
+    root, log = tmp_path / "root", tmp_path / "log"
+    for folder in ("usr/bin", "var/lib/dpkg", "run"):
+        (root / folder).mkdir(parents=True)
+    program(tmp_path, "chroot", CHROOT.format(log=log), monkeypatch)
+    asked: list[str] = []
+    monkeypatch.setattr(shell, "run", lambda argv, **_: asked.extend(map(str, argv)))
+    with contextlib.suppress(FileNotFoundError):  # nothing was made
+        bootstrap.make_tree(tmp_path / "tree.tar", bootstrap.Tree("trixie", (), LINES, ()))
+    hooks = dict(word.split("=", 1) for word in asked if "-hook=" in word)
+
+    def hooked(name: str) -> int:
+        script = hooks[f"--{name}-hook"]
+        return subprocess.run(["sh", "-c", script, "sh", root], check=False).returncode
+
+    assert hooked("essential") == 0
+    real = root / "usr/bin/py3compile.real"
+    real.write_text("the package's")
+    noting = (root / "usr/bin/py3compile").read_text()
+    script = noting.replace("/var/lib", f"{root}/var/lib")
+    for words in (("-p", package), ("-p", "python3-numpy", "-V", "3.13")):
+        subprocess.run(["sh", "-c", script, "py3compile", *words], check=True)
+    assert not any("numpy" in line for line in log.read_text().splitlines())
+    assert hooked("customize") == code
+    assert sorted(log.read_text().splitlines()[2:]) == [
+        f"{root} /usr/bin/py3compile -p {package}",
+        f"{root} /usr/bin/py3compile -p python3-numpy -V 3.13",
+    ]
+    left = {file.relative_to(root) for file in root.rglob("*") if file.is_file()}
+    assert left - {Path("run/py3compile")} == {Path("usr/bin/py3compile")}
+    assert (root / "usr/bin/py3compile").read_text() == "the package's"
+
+
 def test_a_script_in_a_throwaway_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It gets the folder, none of this process's variables, and no tree is left."""
     asked: list[str] = []
@@ -86,6 +137,7 @@ def test_a_script_in_a_throwaway_tree(tmp_path: Path, monkeypatch: pytest.Monkey
     work.mkdir(parents=True)
     bootstrap.run_in_tree(bootstrap.Tree("trixie", ("g++",), LINES, ()), work, "make\n")
     hooks = [word.partition("=")[2] for word in asked if word.startswith("--customize-hook=")]
+    assert "py3compile" in hooks.pop(0)  # before the script
     assert hooks[0] == f"copy-in '{work}' /"
     assert "env -i PATH=" in hooks[1]
     assert hooks[2] == f"copy-out /build/out '{work}'"
