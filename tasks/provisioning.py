@@ -23,7 +23,7 @@ from deploys.safety import begin_trial, drop_safety, keep_safety, take_safety
 from deploys.settings import Role, Settings
 from deploys.volume_plan import Kind
 from deploys.volumes import volumes
-from tasks import bundle, items, wheels
+from tasks import bundle, items, recipes, wheels
 from tasks.places import BUNDLES
 from tasks.progress import HostProgress
 from tasks.remote import Host
@@ -170,7 +170,7 @@ class Provision:
             try:
                 made = wheels.for_host(python, link, BUNDLES, step, build=build, sources=sources)
                 found.append(made)
-            except wheels.UnavailableError as error:
+            except recipes.UnavailableError as error:
                 if name != "openkim-python":
                     raise PreflightError(f"{name} cannot be built here: {error}") from error
                 self._without = str(error)

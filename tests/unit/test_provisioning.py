@@ -21,7 +21,7 @@ from deploys.parts import OPTIONAL
 from deploys.preflight import Preflight
 from deploys.settings import Settings
 from deploys.volume_plan import Kind, VolumePlan
-from tasks import bundle, provisioning, wheels
+from tasks import bundle, provisioning, recipes, wheels
 from tasks.progress import HostProgress
 from tasks.provisioning import Provision, Provisioned, Request, of_role
 from tasks.remote import Host
@@ -428,7 +428,7 @@ def asked_wheels(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None,
         assert sources == Sources()
         asked.append((python, link, build))
         if link == "unbuildable":
-            raise wheels.UnavailableError("building it needs root")
+            raise recipes.UnavailableError("building it needs root")
         return WHEEL
 
     monkeypatch.setattr(wheels, "for_host", for_host)
@@ -476,7 +476,7 @@ def test_a_part_that_was_asked_for_and_cannot_be_built_changes_nothing(
 ) -> None:
     def for_host(*_: object, sources: Sources, **__: object) -> Modules:
         assert sources.name == "ase"
-        raise wheels.UnavailableError("building it needs root")
+        raise recipes.UnavailableError("building it needs root")
 
     monkeypatch.setattr(wheels, "for_host", for_host)
     ase = {"source": "git", "location": "/srv/ase", "version": "c0ffee" * 6 + "c0de"}
