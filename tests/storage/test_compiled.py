@@ -32,7 +32,9 @@ set_target_properties(kim-api PROPERTIES VERSION ${{PROJECT_VERSION}} SOVERSION 
 target_compile_definitions(kim-api PRIVATE MODELS="${{KIM_API_SYSTEM_PORTABLE_MODELS_DIR}}")
 add_executable(kim-api-collections-management program.cpp)
 target_link_libraries(kim-api-collections-management kim-api)
+add_executable(kim-api-portable-model-info model.cpp)
 install(TARGETS kim-api kim-api-collections-management)
+install(TARGETS kim-api-portable-model-info DESTINATION ${{CMAKE_INSTALL_LIBEXECDIR}}/kim-api)
 """,
     "library.cpp": 'extern "C" const char *models() {{ return MODELS " by {version}"; }}\n',
     "program.cpp": """\
@@ -40,6 +42,8 @@ install(TARGETS kim-api kim-api-collections-management)
 extern "C" const char *models();
 int main() {{ std::puts(models()); std::puts(__FILE__); }}
 """,
+    # It fails where the model that it is asked for cannot be read.
+    "model.cpp": "int main(int count, char **) {{ return count == 2 ? 0 : 1; }}\n",
 }
 LAMMPS = {
     "cmake/CMakeLists.txt": """\
@@ -102,11 +106,11 @@ def test_a_kim_api_of_a_commit_takes_debians_place_and_gives_it_back(
     root: Path, tmp_path: Path, kept: Path
 ) -> None:
     served = tmp_path / "served"
-    versions = ("2.3", "2.8", "2.9")
+    versions = ("2.3.0", "2.8.0", "2.9.1")
     commits = [commit(served / "openkim-api", KIM_API, version) for version in versions]
     debians, first, second = (built(served, "openkim-api", each, kept) for each in commits)
     shell.run(["tar", "-xf", debians.path, "-C", root / "usr"])
-    (root / "usr/lib/libkim-api.so.2.3").rename(root / LIBRARY)
+    (root / "usr/lib/libkim-api.so.2.3.0").rename(root / LIBRARY)
     shell.run(["chroot", root, "ldconfig"])
 
     def loaded(program: str = "/usr/bin/kim-api-collections-management") -> str:
@@ -115,13 +119,13 @@ def test_a_kim_api_of_a_commit_takes_debians_place_and_gives_it_back(
         return models
 
     folder = "/usr/lib/x86_64-linux-gnu/kim-api/portable-models"
-    assert loaded() == f"{folder} by 2.3"
+    assert loaded() == f"{folder} by 2.3.0"
     assert applied(root, lambda: deploy(compiled=first)) == (4, 0)
-    assert loaded() == loaded("kim-api-collections-management") == f"{folder} by 2.8"
+    assert loaded() == loaded("kim-api-collections-management") == f"{folder} by 2.8.0"
     assert applied(root, lambda: deploy(compiled=second)) == (1, 0)
-    assert loaded() == loaded("kim-api-collections-management") == f"{folder} by 2.9"
+    assert loaded() == loaded("kim-api-collections-management") == f"{folder} by 2.9.1"
     assert applied(root, lambda: dropped(names=["openkim-api", "lammps"])) == (1, 0)
-    assert loaded() == loaded("kim-api-collections-management") == f"{folder} by 2.3"
+    assert loaded() == loaded("kim-api-collections-management") == f"{folder} by 2.3.0"
     assert not [path for path in traces("openkim-api") if os.path.lexists(root / path[1:])]
     assert not list((root / "opt/pipeline").glob("openkim-api*"))
 
@@ -137,9 +141,25 @@ def test_the_lammps_of_a_commit_is_the_one_that_is_called(
     assert not (root / "usr/local/bin/lmp").is_symlink()
 
 
+def test_a_kim_api_that_cannot_read_debians_models_is_refused(tmp_path: Path, kept: Path) -> None:
+    served = tmp_path / "served"
+    other = {**KIM_API, "model.cpp": "int main() {{ return 1; }}\n"}
+    made = commit(served / "openkim-api", other, "2.9.1")
+    line = "the sources make libkim-api.so.2.9.1, which cannot read the models of Debian's"
+    with pytest.raises(BoxError, match=f"^building openkim-api: {line} openkim-models here$"):
+        built(served, "openkim-api", made, kept)
+
+
+def test_a_kim_api_of_another_soname_is_refused(tmp_path: Path, kept: Path) -> None:
+    served = tmp_path / "served"
+    made = commit(served / "openkim-api", KIM_API, "3.0.0", soname="3")
+    with pytest.raises(BoxError, match=r"make libkim-api\.so\.3 .*is linked to libkim-api\.so\.2$"):
+        built(served, "openkim-api", made, kept)
+
+
 def test_two_builds_are_the_same_bytes(tmp_path: Path, kept: Path) -> None:
     served = tmp_path / "served"
-    made = commit(served / "openkim-api", KIM_API, "2.9")
+    made = commit(served / "openkim-api", KIM_API, "2.9.1")
     one, two = (built(served, "openkim-api", made, kept / each) for each in ("one", "two"))
     assert one.path.read_bytes() == two.path.read_bytes()
 
