@@ -9,9 +9,11 @@ from typing import Any
 
 from deploys.boot import boot, removable_path
 from deploys.bundle import Archive, Project, bundle
+from deploys.compiled import Compiled, compiled
+from deploys.compiled import dropped as dropped_compiled
 from deploys.manifest import manifest
 from deploys.modules import Modules, dropped, modules
-from deploys.parts import PURE
+from deploys.parts import COMPILED, PURE
 from deploys.provisiond import provisiond, source
 from deploys.repository import Items, repository
 from deploys.roles import role_deploys
@@ -24,9 +26,10 @@ from deploys.volumes import volumes
 
 @dataclass(frozen=True)
 class Parts:
-    """What the stack has beside packages: modules of wheels, items of the repository."""
+    """What the stack has beside packages: modules of wheels, what was compiled, items."""
 
     modules: tuple[Modules, ...] = ()
+    compiled: tuple[Compiled, ...] = ()
     items: Items | None = None
 
 
@@ -42,12 +45,14 @@ def golden(
 
     Without modules of kimpy the box keeps those it has, if any: no package of Debian's has them.
     """
-    had = {each.name for each in parts.modules}
+    had = {each.name for each in parts.modules} | {each.name for each in parts.compiled}
     return (
         partial(volumes, plan=plan),
         partial(stack, settings=settings),
         partial(dropped, names=[name for name in PURE if name not in had]),
         *(partial(modules, modules=each) for each in parts.modules),
+        partial(dropped_compiled, names=[name for name in COMPILED if name not in had]),
+        *(partial(compiled, compiled=each) for each in parts.compiled),
         partial(bundle, python=python, copy=copy),
         partial(boot, plan=plan, settings=settings),
         partial(removable_path, plan=plan),

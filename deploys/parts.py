@@ -138,18 +138,25 @@ DEFAULTS = {
 }
 # What a provision knows how to bring; the first is a row's default.
 _TAKEN: dict[str, tuple[Source, ...]] = {
-    **dict.fromkeys(DEFAULTS, ("apt", "none")),
     SETUP: ("file", "git"),
+    "openkim-api": ("apt", "git", "file", "none"),
     "openkim-kimcalculator-ase": ("apt", "git", "pip", "file", "none"),
     "openkim-repository": ("apt", "git", "file", "none"),
     "ase": ("apt", "git", "pip", "file", "none"),
     "openkim-python": ("pip", "git", "file", "none"),
     "openkim-pipeline": ("file",),
+    "lammps": ("apt", "git", "file", "none"),
 }
 PURE = ("ase", "openkim-kimcalculator-ase")
 """The parts that are Python alone."""
-_PURE_NEEDS = {"ase": ("python3-matplotlib", "python3-numpy", "python3-scipy")}
-_COMPILED = ("openkim-api", "lammps")
+COMPILED = ("openkim-api", "lammps")
+"""The parts that are libraries and programs."""
+# What Debian's packages of them would bring. LAMMPS loads Debian's KIM API where no other is.
+_NEEDS = {
+    "ase": ("python3-matplotlib", "python3-numpy", "python3-scipy"),
+    "openkim-api": ("libgfortran5",),
+    "lammps": ("libkim-api2",),
+}
 OPTIONAL = tuple(name for name, taken in _TAKEN.items() if "none" in taken)
 """The parts that a box can do without."""
 
@@ -208,7 +215,8 @@ class Stack(BaseModel):
         """The Debian packages of the rows."""
         rows = (part for part in self.parts.values() if part.source == "apt")
         named = [name for part in rows for name in part.location.split()]
-        needed = [name for part in self.pure for name in _PURE_NEEDS.get(part, ())]
+        built = (*self.pure, *self.compiled)
+        needed = [name for part in built for name in _NEEDS.get(part, ())]
         return tuple(dict.fromkeys((*named, *needed)))
 
     @property
@@ -220,7 +228,12 @@ class Stack(BaseModel):
     @property
     def pure(self) -> tuple[str, ...]:
         """The parts of Python alone that come as sources."""
-        return tuple(name for name in PURE if self.parts[name].source not in ("apt", "none"))
+        return self._from_sources(PURE)
+
+    @property
+    def compiled(self) -> tuple[str, ...]:
+        """The parts that are compiled from sources."""
+        return self._from_sources(COMPILED)
 
     @property
     def has_items(self) -> bool:
@@ -236,6 +249,9 @@ class Stack(BaseModel):
     def has_reference(self) -> bool:
         """Whether a calculation with LAMMPS is possible: items alone are no models to run with."""
         return self._has("lammps", "openkim-repository") and not self.has_items
+
+    def _from_sources(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for name in names if self.parts[name].source not in ("apt", "none"))
 
     def _has(self, *names: str) -> bool:
         return all(self.parts[name].source != "none" for name in names)
@@ -256,8 +272,7 @@ def _completed(name: str, row: Any) -> Any:
 def _untaken(name: str, source: str) -> str:
     own = ("this checkout", *_TAKEN[name][1:])
     taken = " or ".join(own if DEFAULTS[name].is_own else _TAKEN[name])
-    why = ": it is compiled, so its commit is to be a package of an archive that apt there knows"
-    return f"{name} cannot come from {source}, only from {taken}{why if name in _COMPILED else ''}"
+    return f"{name} cannot come from {source}, only from {taken}"
 
 
 def provenance(

@@ -30,7 +30,7 @@ from deploys.settings import Settings
 from deploys.sizes import human
 from deploys.stack import stack_packages
 from deploys.volumes import PACKAGES as VOLUME_PACKAGES
-from tasks import bundle, items, wheels
+from tasks import bundle, compiled, items, wheels
 from tasks.machines import archive, boxdisk, loop, partial, pins, worktree
 from tasks.machines.identifiers import Fixed, Identifiers, asked_time
 from tasks.machines.layer import Layer, layer
@@ -137,10 +137,14 @@ class Build:
             wheels.wheel(found, suite, BUNDLES, step, versions, Sources.of(settings, name))
             for name in settings.stack.pure
         ]
+        programs = [
+            compiled.compiled(found, suite, BUNDLES, step, versions, Sources.of(settings, name))
+            for name in settings.stack.compiled
+        ]
         repository = None
         if settings.stack.has_items:
             repository = items.items(Sources.of(settings, "openkim-repository"), BUNDLES, step)
-        return Parts((*([kimpy] if kimpy else []), *pure), repository)
+        return Parts((*([kimpy] if kimpy else []), *pure), tuple(programs), repository)
 
     def _wheel(self, found: archive.Archive, wanted: pins.Manifest | None) -> Modules | None:
         """Kimpy for the box, if it is to have it: the manifest's, if there is one."""

@@ -159,8 +159,12 @@ def _needed(site_packages: Path) -> Iterable[Path]:
 
 
 def pack(path: Path, root: Path, files: Iterable[Path] | None = None) -> None:
-    """Write files below ``root`` (not given: all) to a ``.tar.gz``, the same bytes each time."""
-    chosen = (file for file in root.rglob("*") if file.is_file()) if files is None else files
+    """Write files below ``root`` (not given: all) to a ``.tar.gz``, the same bytes each time.
+
+    Symbolic links stay links.
+    """
+    found = root.rglob("*") if files is None else files
+    chosen = (file for file in found if file.is_symlink() or file.is_file())
     part = path.with_name(f".{path.name}.part")
     with (
         part.open("wb") as raw,
@@ -169,6 +173,10 @@ def pack(path: Path, root: Path, files: Iterable[Path] | None = None) -> None:
     ):
         for file in sorted(chosen):
             member = tarfile.TarInfo(str(file.relative_to(root)))
+            if file.is_symlink():
+                member.type, member.linkname = tarfile.SYMTYPE, str(file.readlink())
+                tar.addfile(member)
+                continue
             member.size = file.stat().st_size
             member.mode = 0o755 if file.stat().st_mode & 0o100 else 0o644
             with file.open("rb") as content:

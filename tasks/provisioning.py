@@ -11,19 +11,21 @@ from typing import get_args
 from deploys import preflight
 from deploys.apply import Deploy
 from deploys.boot import boot_copy
+from deploys.compiled import Compiled
 from deploys.errors import BoxError, DeployError, PreflightError
 from deploys.facts.box import HostState
 from deploys.facts.onbox import LinkTarget
 from deploys.golden import Parts, golden
-from deploys.modules import KIMPY_PATH, place
+from deploys.modules import KIMPY_PATH, Modules, place
 from deploys.operations.boot import stale_initrds
 from deploys.operations.reclaim import reclaimed
+from deploys.parts import COMPILED
 from deploys.preflight import Preflight
 from deploys.safety import begin_trial, drop_safety, keep_safety, take_safety
 from deploys.settings import Role, Settings
 from deploys.volume_plan import Kind
 from deploys.volumes import volumes
-from tasks import bundle, items, wheels
+from tasks import bundle, compiled, items, recipes, wheels
 from tasks.places import BUNDLES
 from tasks.progress import HostProgress
 from tasks.remote import Host
@@ -141,36 +143,40 @@ class Provision:
 
     def _preflight(self, *, build: bool = True) -> Preflight:
         self._progress.step("looking at the host")
-        has_kimpy = self._settings.stack.has_kimpy
+        stack = self._settings.stack
+        places = {name: place(name) for name in (*stack.pure, *stack.compiled)}
+        if stack.has_kimpy:
+            places["openkim-python"] = KIMPY_PATH
         with self._host.session() as session:
             found = preflight.check(
                 session, self._settings, self._request.device, force=self._request.force
             )
-            link = session.fact(LinkTarget, path=KIMPY_PATH) if has_kimpy else None
-            pure = self._settings.stack.pure
-            links = {name: session.fact(LinkTarget, path=place(name)) for name in pure}
+            links = {name: session.fact(LinkTarget, path=path) for name, path in places.items()}
         self._settings = of_role(self._settings, found.state.release.get("ROLE", ""))
         if self._request.reclaim and not (found.plan.old_root_uuid and found.state.is_box):
             raise PreflightError("there is no old root to reclaim on this host")
         if self._request.reclaim:
             found = replace(found, plan=replace(found.plan, old_root_uuid=""))
-        if has_kimpy:
-            links["openkim-python"] = link
         self._find_parts(found.python, links, build=build)
         return found
 
     def _find_parts(self, python: str, links: Mapping[str, str | None], *, build: bool) -> None:
-        """Before anything is changed: the build of a wheel may fail, a server be away.
+        """Before anything is changed: a build may fail, a server be away.
 
         A host does without kimpy, which the settings ask for by default; not without the others.
         """
-        step, found = self._progress.step, []
+        step = self._progress.step
+        modules: list[Modules] = []
+        programs: list[Compiled] = []
         for name, link in links.items():
             sources = Sources.of(self._settings, name)
+            host = (python, link, BUNDLES, step)
             try:
-                made = wheels.for_host(python, link, BUNDLES, step, build=build, sources=sources)
-                found.append(made)
-            except wheels.UnavailableError as error:
+                if name in COMPILED:
+                    programs.append(compiled.for_host(*host, build=build, sources=sources))
+                else:
+                    modules.append(wheels.for_host(*host, build=build, sources=sources))
+            except recipes.UnavailableError as error:
                 if name != "openkim-python":
                     raise PreflightError(f"{name} cannot be built here: {error}") from error
                 self._without = str(error)
@@ -178,7 +184,7 @@ class Provision:
         if self._settings.stack.has_items:
             sources = Sources.of(self._settings, "openkim-repository")
             repository = items.items(sources, BUNDLES, step)
-        self._parts = Parts(tuple(found), repository)
+        self._parts = Parts(tuple(modules), tuple(programs), repository)
 
     def _pending(self, found: Preflight) -> list[str]:
         """The operations on the golden root that would change the host as it is now."""

@@ -125,8 +125,10 @@ def unpacked(archive: Path, digest: str, path: str, compiled: bool = False) -> C
 
 
 @operation()
-def dropped(path: str, also: str) -> Commands:
-    """Have nothing of what ``unpacked`` put at ``path``, and no file of the pattern ``also``.
+def dropped(path: str, also: str, then: str = "") -> Commands:
+    """Have nothing of what ``unpacked`` put at ``path``, and no file of the patterns ``also``.
+
+    ``then`` is a command to be run when these are gone.
 
     Raises:
         OperationValueError: ``path`` is malformed.
@@ -135,7 +137,8 @@ def dropped(path: str, also: str) -> Commands:
     if host.get_fact(LinkTarget, path=path) is None:
         return
     # The link last: by it the next run knows that there is something left.
-    yield _script(f"rm -f -- {also}", f"rm -rf -- {_quote(path)}-*", f"rm -f -- {_quote(path)}")
+    files = (f"rm -f -- {also}", f"rm -rf -- {_quote(path)}-*")
+    yield _script(*files, *([then] if then else []), f"rm -f -- {_quote(path)}")
 
 
 @operation()

@@ -9,6 +9,7 @@ from typing import Any
 
 from deploys import boot, provisiond, runner, secure, status_page, tunnel
 from deploys.bundle import PROJECT_PATH, PYTHON_PATH
+from deploys.compiled import traces
 from deploys.errors import BoxError
 from deploys.facts.manifest import SystemState
 from deploys.manifest import MANIFEST, RELEASE, SETTINGS
@@ -16,7 +17,7 @@ from deploys.modules import KIMPY_PATH, finder, place
 from deploys.onbox import tree
 from deploys.operations.boot import _OTHER_ENTRIES
 from deploys.operations.onbox import OnboxFile
-from deploys.parts import PURE
+from deploys.parts import COMPILED, PURE
 from deploys.preflight import Preflight
 from deploys.settings import Settings
 from deploys.stack import stack_packages
@@ -164,6 +165,12 @@ def _no_modules(name: str) -> Callable[[Known, Path], Task]:
     }
 
 
+def _not_compiled(name: str) -> Callable[[Known, Path], Task]:
+    absent = {"path": "{{ item }}", "state": "absent"}
+    loop = [place(name), *traces(name)]
+    return lambda _known, _folder: {"ansible.builtin.file": absent, "loop": loop}
+
+
 def _entries(_known: Known, _folder: Path) -> Task:
     # Those that a host lacks are passed over, as ours passes them over.
     return {
@@ -188,6 +195,7 @@ _TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
     "Stack | Install packages": lambda known, _folder: _packages(*stack_packages(known.settings)),
     "Stack | Helpers": lambda _known, folder: _copies(tree("usr/lib/pipeline"), folder),
     **{f"Modules of before | No modules of {name}": _no_modules(name) for name in PURE},
+    **{f"Compiled before | No {name} as compiled": _not_compiled(name) for name in COMPILED},
     "Modules | Modules of kimpy": _link(KIMPY_PATH),
     "Modules | kimpy on Python's path": lambda known, folder: _copies(
         finder(known.found.python), folder

@@ -7,13 +7,16 @@ from typing import Any, cast
 
 import pytest
 
+from deploys.compiled import Compiled
 from deploys.errors import BoxError
+from deploys.golden import Parts
 from deploys.modules import Modules
-from tasks import wheels
+from tasks import compiled, wheels
 from tasks.building import Build, packages
 from tasks.machines.archive import Archive
 from tasks.machines.pins import Manifest
 from tasks.settings import load
+from tasks.sources import Sources
 
 FOUND = Archive((), (), "digest", 17)
 KEPT = Modules(Path("kept"), "d", "3.13")
@@ -78,3 +81,24 @@ def test_another_wheel_than_the_manifests_ends_the_build(
 def test_a_role_brings_its_packages() -> None:
     assert "beanstalkd" in packages(load(None, ["role=gateway"]))
     assert "beanstalkd" not in packages(load())
+
+
+def test_what_is_compiled_is_so_with_the_manifests_versions(
+    builds: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Compiled(Path("prefix"), "d", "lammps")
+    asked: list[object] = []
+
+    def compile_it(*arguments: object) -> Compiled:
+        asked.extend(arguments[-2:])
+        return made
+
+    monkeypatch.setattr(compiled, "compiled", compile_it)
+    commit = "c0ffee" * 6 + "c0de"
+    rows = [f"stack.lammps.{row}" for row in ("source=git", "location=/x", f"version={commit}")]
+    settings = load(None, [*rows, "stack.openkim-python.source=none"])
+    progress: Any = type("Silent", (), {"step": None})
+    build = Build(settings, Path("box.raw"), cast(Any, progress), None)
+    assert build._parts(FOUND, Manifest({"g++": "1"}, "")) == Parts(compiled=(made,))
+    assert asked == [{"g++": "1"}, Sources.of(settings, "lammps")]
+    assert builds == []

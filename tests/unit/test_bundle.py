@@ -116,3 +116,14 @@ def test_libraries_already_fetched_are_taken(
         assert tar.getnames() == ["x/__init__.py"]
     lock.write_text("x==2 --hash=sha256:0\n")
     assert tasks_bundle.python_bundle("3.13", tmp_path / "state", lock=lock).digest != first.digest
+
+
+def test_links_stay_links(tmp_path: Path) -> None:
+    library = tmp_path / "made/lib/libkim-api.so.2.3.0"
+    library.parent.mkdir(parents=True)
+    library.write_text("a library")
+    (library.parent / "libkim-api.so.2").symlink_to(library.name)
+    tasks_bundle.pack(tmp_path / "made.tar.gz", tmp_path / "made")
+    with tarfile.open(tmp_path / "made.tar.gz") as tar:
+        found = {member.name: member.linkname for member in tar}
+    assert found == {"lib/libkim-api.so.2": library.name, f"lib/{library.name}": ""}

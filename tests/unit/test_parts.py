@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 
 from deploys.errors import SettingsError
-from deploys.parts import DEFAULTS, PURE, provenance
+from deploys.parts import COMPILED, DEFAULTS, PURE, provenance
 from deploys.settings import Settings
 from deploys.stack import stack_packages
 from tasks.settings import load
 
 COMMIT, SHA256 = "c0ffee" * 6 + "c0de", "feed" * 16
-PYTHON = "stack.openkim-python"
+PYTHON, LAMMPS = "stack.openkim-python", "stack.lammps"
 GIT = (f"{PYTHON}.source=git", f"{PYTHON}.version={COMMIT}")
 FILE = (f"{PYTHON}.source=file", f"{PYTHON}.sha256={SHA256}")
+LAMMPS_FILE = [f"{LAMMPS}.source=file", f"{LAMMPS}.sha256={SHA256}", f"{LAMMPS}.location=/x.zip"]
 SETUP = "stack.openkim-pipeline-setup"
 PINNED = (f"{SETUP}.source=git", f"{SETUP}.version={COMMIT}")
 HOSTNAME = "setup.hostname=git://git.example.org/kim/"
@@ -65,6 +66,18 @@ def test_ase_from_git_comes_with_what_it_needs_and_in_place_of_debians() -> None
     assert stack.has_kimpy
 
 
+def test_a_compiled_part_comes_with_what_its_package_would_bring() -> None:
+    rows = [f"stack.{name}.source=git" for name in COMPILED]
+    commits = [f"stack.{name}.version={COMMIT}" for name in COMPILED]
+    stack = load(None, [*rows, *commits, HOSTNAME]).stack
+    assert stack.compiled == COMPILED
+    assert not {"lammps"} & set(stack.packages)
+    assert {"libgfortran5", "libkim-api2"} <= set(stack.packages)
+    assert stack.has_kimpy
+    assert stack.has_reference
+    assert load().stack.compiled == ()
+
+
 def test_items_from_git_are_no_models_that_lammps_could_run() -> None:
     repository = "stack.openkim-repository"
     rows = [f"{repository}.source=git", f"{repository}.version={COMMIT}", HOSTNAME]
@@ -90,8 +103,10 @@ def test_the_setup_project_is_pinned_with_a_hostname_or_without(location: str) -
         (["stack.lamps.source=apt"], "unknown setting 'stack.lamps'; did you mean 'stack.lammps'?"),
         (["stack.lammps.commit=1"], "unknown setting 'stack.lammps.commit'"),
         (["stack.lammps.source=svn"], "stack.lammps.source: Input should be 'git', 'apt', 'pip'"),
-        (["stack.lammps.source=git"], "lammps cannot come from git, only from apt or none"),
-        (["stack.lammps.source=git"], "it is compiled, so its commit is to be a package"),
+        (["stack.lammps.source=pip"], "from pip, only from apt or git or file or none"),
+        (["stack.openkim-api.source=git"], "stack.openkim-api: version: git needs the whole"),
+        ([f"{LAMMPS}.source=file", f"{LAMMPS}.location=/x"], "needs its own"),
+        (LAMMPS_FILE, "lammps from a file is a .tar.gz of sources"),
         (["stack.openkim-repository.source=pip"], "from pip, only from apt or git or file or none"),
         (["stack.ase.source=pip"], "stack.ase: location '': write a project's name"),
         (["stack.ase.source=pip", "stack.ase.location=ase"], "ase: kimpy alone is locked; say a"),

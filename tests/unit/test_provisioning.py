@@ -13,6 +13,7 @@ import pytest
 
 from deploys import preflight
 from deploys.bundle import Archive, Project
+from deploys.compiled import Compiled
 from deploys.errors import BoxError, DeployError, PreflightError, UnreachableError
 from deploys.facts.box import HostState, Verdict
 from deploys.golden import Parts
@@ -21,7 +22,7 @@ from deploys.parts import OPTIONAL
 from deploys.preflight import Preflight
 from deploys.settings import Settings
 from deploys.volume_plan import Kind, VolumePlan
-from tasks import bundle, provisioning, wheels
+from tasks import bundle, compiled, provisioning, recipes, wheels
 from tasks.progress import HostProgress
 from tasks.provisioning import Provision, Provisioned, Request, of_role
 from tasks.remote import Host
@@ -428,7 +429,7 @@ def asked_wheels(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None,
         assert sources == Sources()
         asked.append((python, link, build))
         if link == "unbuildable":
-            raise wheels.UnavailableError("building it needs root")
+            raise recipes.UnavailableError("building it needs root")
         return WHEEL
 
     monkeypatch.setattr(wheels, "for_host", for_host)
@@ -476,7 +477,7 @@ def test_a_part_that_was_asked_for_and_cannot_be_built_changes_nothing(
 ) -> None:
     def for_host(*_: object, sources: Sources, **__: object) -> Modules:
         assert sources.name == "ase"
-        raise wheels.UnavailableError("building it needs root")
+        raise recipes.UnavailableError("building it needs root")
 
     monkeypatch.setattr(wheels, "for_host", for_host)
     ase = {"source": "git", "location": "/srv/ase", "version": "c0ffee" * 6 + "c0de"}
@@ -486,4 +487,31 @@ def test_a_part_that_was_asked_for_and_cannot_be_built_changes_nothing(
     )
     with pytest.raises(PreflightError, match="ase cannot be built here: building it needs root"):
         asked.run()
+    assert passes(host) == []
+
+
+def test_what_is_compiled_is_so_before_anything_is_changed(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Compiled(cast(Any, "prefix"), "d", "lammps")
+    asked: list[tuple[object, ...]] = []
+
+    def for_host(python: str, link: str | None, *_: object, **more: object) -> Compiled:
+        asked.append((python, link, more["build"], cast(Sources, more["sources"]).name))
+        if link == "unbuildable":
+            raise recipes.UnavailableError("building it needs root")
+        return made
+
+    monkeypatch.setattr(compiled, "for_host", for_host)
+    lammps = {"source": "git", "location": "/srv/lammps", "version": "c0ffee" * 6 + "c0de"}
+    wanted = provision(host)
+    wanted._settings = Settings.model_validate(
+        {"stack": {**{part: {"source": "none"} for part in OPTIONAL}, "lammps": lammps}}
+    )
+    wanted.run()
+    assert (asked, host.parts) == ([("3.13", None, True, "lammps")], Parts(compiled=(made,)))
+    host.record.clear()
+    host.links["/opt/pipeline/lammps"] = "unbuildable"
+    with pytest.raises(PreflightError, match="lammps cannot be built here: building it needs"):
+        wanted.run()
     assert passes(host) == []

@@ -17,7 +17,7 @@ from deploys.errors import BoxError
 from deploys.modules import KIMPY_PATH
 from deploys.operations.onbox import unpacked_name
 from deploys.parts import Part
-from tasks import wheels
+from tasks import recipes, wheels
 from tasks.machines import apt, archive, bootstrap, gitsource, sdist, shell
 from tasks.sources import Sources
 
@@ -205,7 +205,7 @@ def test_where_none_can_be_built_the_line_says_why(
     machine: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(python: str = "3.13") -> str:
-        with pytest.raises(wheels.UnavailableError) as caught:
+        with pytest.raises(recipes.UnavailableError) as caught:
             wheels.for_host(python, None, tmp_path, silent)
         return str(caught.value)
 
