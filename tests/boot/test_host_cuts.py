@@ -48,7 +48,8 @@ class Work:
 WORKS = (
     Work("lvm", "provision", "building", walks.OVER, (None, "fresh")),
     Work("lvm", "into maintenance", "booting into", "securing", ("fresh", "golden")),
-    Work("lvm", "update", "securing", "booting a fresh"),
+    Work("lvm", "update", "securing", "trying the change"),
+    Work("lvm", "trial of an update", "trying the change", walks.OVER),
     Work("lvm", "a kernel by hand", walks.KERNEL, walks.OUT),
     Work("lvm", "out of maintenance", walks.OUT, walks.OVER),
     Work("full", "provision", "building", walks.OVER, (None, "fresh")),
