@@ -146,6 +146,7 @@ def environment(epoch: int | None = None) -> dict[str, str]:
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "DEBIAN_FRONTEND": "noninteractive",
         "LC_ALL": "C.UTF-8",
+        "TMPDIR": "/tmp",  # noqa: S108 - the tree's; a user's own (libpam-tmpdir) is not there
         "TZ": "UTC",
         **fixed,
     }

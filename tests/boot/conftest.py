@@ -164,6 +164,6 @@ def rig(built: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def starts(rig: bed.Bed, tmp_path_factory: pytest.TempPathFactory) -> dict[str, cuts.Start]:
+def starts(rig: bed.Bed, tmp_path_factory: pytest.TempPathFactory) -> cuts.Starts:
     """The disks that the ways through the reset start from."""
-    return cuts.starts(rig, tmp_path_factory.mktemp("starts"))
+    return cuts.Starts(rig, tmp_path_factory.mktemp("starts"))

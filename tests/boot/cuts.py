@@ -14,6 +14,7 @@ from tests.boot.writelog import Cache, Write
 
 NORMAL = ("lvsize=100%ORIGIN", "resnap")
 KEEP = ("lvsize=100%ORIGIN",)
+TRIAL = (*NORMAL, "trial")
 RESET_IS_OVER = "resnap: verdict"
 
 
@@ -23,13 +24,14 @@ class Way:
 
     ``start`` is the disk (see ``starts``), ``words`` are the kernel's arguments; ``after`` are
     those of the boot after the cut. Its root must be one of ``roots``, and whole: as the golden
-    root is, or as the snapshot was left.
+    root is, or as the snapshot was left. The golden root must then be that of the disk ``golden``.
     """
 
     start: str
     words: tuple[str, ...] = NORMAL
     after: tuple[str, ...] = NORMAL
     roots: tuple[str, ...] = ("golden",)
+    golden: str = "new"
 
 
 WAYS = {
@@ -37,7 +39,9 @@ WAYS = {
     "made anew": Way("dirty", words=("lvsize=20M", "resnap")),
     "first boot": Way("new"),
     "merged back": Way("changed"),
-    "tried, then merged back": Way("changed", words=("lvsize=100%ORIGIN", "resnap", "trial")),
+    "tried, then merged back": Way("changed", words=TRIAL),
+    "promoted": Way("promoting", words=TRIAL, after=TRIAL, roots=("dirty",), golden="promoted"),
+    "promoted, then merged back": Way("promoting", words=TRIAL),
     "kept": Way("dirty", words=KEEP, after=KEEP, roots=("dirty",)),
     # no one may find half of a snapshot that was being emptied
     "emptied, then kept": Way("dirty", after=KEEP, roots=("golden", "dirty")),
@@ -52,15 +56,52 @@ class Start:
     version: int
 
 
-def starts(rig: Bed, folder: Path) -> dict[str, Start]:
-    """The disks that the ways start from: new, dirty (its power was cut) and half changed."""
-    new = Start(beddisk.make_disk(folder / "new.raw"), 0)
-    first = rig.boot(new.disk, *NORMAL)
-    dirty = left_by(new, first, folder / "dirty.raw")
-    assert first.verdict == "fresh", first.console
-    change = rig.boot(dirty.disk, *KEEP, "bed.change", root=bed.GOLDEN, whole=True)
-    assert (change.verdict, change.said("changed")) == ("golden", [""]), change.console
-    return {"new": new, "dirty": dirty, "changed": left_by(dirty, change, folder / "changed.raw")}
+class Starts(dict[str, Start]):
+    """The disks that the ways start from, each made when it is asked for first.
+
+    It is new; dirty, as its power was cut; half changed, with a safety snapshot; or promoting: its
+    dirty snapshot becomes the golden root at the next boot. What comes of that is promoted.
+    """
+
+    def __init__(self, rig: Bed, folder: Path) -> None:
+        super().__init__()
+        self._rig, self._folder = rig, folder
+
+    def __missing__(self, name: str) -> Start:
+        makers = {
+            "new": self._new,
+            "dirty": self._dirty,
+            "changed": self._changed,
+            "promoting": self._promoting,
+            "promoted": self._promoted,
+        }
+        made = self[name] = makers[name](self._folder / f"{name}.raw")
+        return made
+
+    def _new(self, path: Path) -> Start:
+        return Start(beddisk.make_disk(path), 0)
+
+    def _dirty(self, path: Path) -> Start:
+        first = self._rig.boot(self["new"].disk, *NORMAL)
+        assert first.verdict == "fresh", first.console
+        return left_by(self["new"], first, path)
+
+    def _changed(self, path: Path) -> Start:
+        words = (*KEEP, "bed.change")
+        change = self._rig.boot(self["dirty"].disk, *words, root=bed.GOLDEN, whole=True)
+        assert (change.verdict, change.said("changed")) == ("golden", [""]), change.console
+        return left_by(self["dirty"], change, path)
+
+    def _promoting(self, path: Path) -> Start:
+        words = (*KEEP, "bed.promote")
+        promote = self._rig.boot(self["dirty"].disk, *words, until="bed: promoted", whole=True)
+        assert (promote.verdict, promote.said("promoted")) == ("kept", [""]), promote.console
+        return left_by(self["dirty"], promote, path, Cache.KEPT)
+
+    def _promoted(self, path: Path) -> Start:
+        merge = self._rig.boot(self["promoting"].disk, *TRIAL)
+        assert (merge.verdict, merge.said("root")) == ("fresh", ["dirty"]), merge.console
+        return left_by(self["promoting"], merge, path, Cache.KEPT)
 
 
 def left_by(
@@ -141,7 +182,7 @@ def survive(rig: Bed, start: Start, left: Disk, way: Way, golden: bytes) -> tupl
     """
     boot = rig.boot(left, *way.after, deadline=180)
     faults = []
-    verdicts = ("fresh",) if way.after == NORMAL else ("kept", "fresh")
+    verdicts = ("kept", "fresh") if way.after == KEEP else ("fresh",)
     if boot.verdict not in verdicts:
         faults.append(f"the verdict is {boot.verdict}; its last words: {boot.console[-800:]}")
     if boot.said("root") not in [[root] for root in way.roots]:

@@ -170,14 +170,15 @@ def grub_finds(
 ) -> dict[str, Survival]:
     """What GRUB would start after a cut at every write to the first disk's /boot.
 
-    It must be what it would start at one of the looks at which a step began or the last one ended:
-    by then what the step made is whole. A part of the cache is lost by chance, twice.
+    It must be as at one of the looks at which a step began or the last one ended: by then what the
+    step made is whole. The menu and what it starts may be as at two of them, as they are replaced
+    one after the other. A part of the cache is lost by chance, twice.
     """
     parts = places(recording)[0]
     boot = f"loop0,{list(parts).index('/boot')}"
     requests, disks = Requests(recording), Disks(recording, folder)
     rests = {at for _, at in recording.steps if at in looks} | {looks[0], looks[-1]}
-    whole, views = set(), {}
+    menus, started, views = set(), set(), {}
     for look in looks:
         if not (look in rests or _touches(requests.new(look)[0], parts["/boot"])):
             continue
@@ -186,10 +187,13 @@ def grub_finds(
             with disks.after(cut) as (image, *_):
                 views[cut.name(recording)] = view = grubview.of(image, boot)
             if look in rests and cache is Cache.KEPT:
-                whole.add(view)
-    assert None not in whole
+                assert view is not None
+                menus.add(view.menu)
+                started.add((view.kernel, view.initrd))
     return {
-        name: Survival(() if view in whole else (f"GRUB finds {view}",), 0, 0)
+        name: Survival((), 0, 0)
+        if view and view.menu in menus and (view.kernel, view.initrd) in started
+        else Survival((f"GRUB finds {view}",), 0, 0)
         for name, view in views.items()
     }
 

@@ -22,7 +22,7 @@ RESNAP = "static/onbox/usr/lib/resnap/resnap"
 MERGE = "merged back"
 # A merge takes its time, of which the usual run has half the cuts; where the snapshot is kept the
 # reset writes nothing, and what is cut is the recovery of the filesystem.
-LONG = (MERGE, "tried, then merged back", "kept")
+LONG = (MERGE, "tried, then merged back", "promoted", "promoted, then merged back", "kept")
 Chances = Sequence[tuple[Cache, int]]
 
 
@@ -50,7 +50,7 @@ def at_every_request(
     start = starts[way.start]
     whole = rig.boot(start.disk, *way.words, until=cuts.RESET_IS_OVER)
     assert cuts.RESET_IS_OVER in whole.console
-    golden = starts["new"].disk.part(start.disk.golden)
+    golden = starts[way.golden].disk.part(start.disk.golden)
     found = {}
     flushes = [number for number, write in enumerate(whole.writes, 1) if write.is_flush]
     first = flushes[-1] + 1 if unflushed else 0
@@ -100,7 +100,7 @@ def test_after_every_request_with_a_part_of_the_cache(
 def test_before_every_call(rig: bed.Bed, starts: dict[str, Start], name: str) -> None:
     way = WAYS[name]
     start = starts[way.start]
-    golden = starts["new"].disk.part(start.disk.golden)
+    golden = starts[way.golden].disk.part(start.disk.golden)
     found: dict[str, Survival] = {}
     while True:
         number = len(found) + 1

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,8 @@ class Work:
 WORKS = (
     Work("lvm", "provision", "building", walks.OVER, (None, "fresh")),
     Work("lvm", "into maintenance", "booting into", "securing", ("fresh", "golden")),
-    Work("lvm", "update", "securing", "booting a fresh"),
+    Work("lvm", "update", "securing", "trying the change"),
+    Work("lvm", "trial of an update", "trying the change", walks.OVER),
     Work("lvm", "a kernel by hand", walks.KERNEL, walks.OUT),
     Work("lvm", "out of maintenance", walks.OUT, walks.OVER),
     Work("full", "provision", "building", walks.OVER, (None, "fresh")),
@@ -85,6 +87,13 @@ def records(
         return recording.load(folder)
 
     return of
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder of the test's; the disks in it are gigabytes, of which pytest would keep each."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
 
 
 def cut_and_boot(
@@ -127,23 +136,23 @@ def becomes_good(box: Box, device: str | None) -> None:
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: f"{work.host}: {work.name}")
 def test_at_random_instants(
-    records: Records, work: Work, tmp_path: Path, accel: accelerator.Accelerator
+    records: Records, work: Work, folder: Path, accel: accelerator.Accelerator
 ) -> None:
     made = records(work.host)
     looks = made.within(work.first, work.last)
     cuts = hostcuts.chosen(looks, 9, random.Random(f"{SEED} {work}"))
-    cut_and_boot(made, work, "host, random", cuts, tmp_path, accel)
+    cut_and_boot(made, work, "host, random", cuts, folder, accel)
 
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: f"{work.host}: {work.name}")
 def test_where_a_boot_looks_first(
-    records: Records, work: Work, tmp_path: Path, accel: accelerator.Accelerator
+    records: Records, work: Work, folder: Path, accel: accelerator.Accelerator
 ) -> None:
     """GRUB and the partition tables, LVM's metadata, /boot: at writes to each of them."""
     made = records(work.host)
     looks, chance = made.within(work.first, work.last), random.Random(f"{SEED} {work}")
     cuts = hostcuts.at_places(made, looks, 4, chance)
-    cut_and_boot(made, work, "host, exact", cuts, tmp_path, accel)
+    cut_and_boot(made, work, "host, exact", cuts, folder, accel)
 
 
 @pytest.mark.parametrize(
@@ -151,11 +160,11 @@ def test_where_a_boot_looks_first(
     [work for work in WORKS if work.host != "plain"],  # whose /boot GRUB does not read yet
     ids=lambda work: f"{work.host}: {work.name}",
 )
-def test_at_every_write_to_boot(records: Records, work: Work, tmp_path: Path) -> None:
+def test_at_every_write_to_boot(records: Records, work: Work, folder: Path) -> None:
     """GRUB's own code, in place of a boot, finds whole files: the old ones or the new."""
     made = records(work.host)
     looks, chance = made.within(work.first, work.last), random.Random(f"{SEED} {work}")
-    found = hostcuts.grub_finds(made, looks, tmp_path, chance)
+    found = hostcuts.grub_finds(made, looks, folder, chance)
     way = f"{work.host}: {work.name}"
     cutreport.write(cutreport.row("host, as GRUB reads it", way, len(found), found, SEED))
     faults = {name: survival.faults for name, survival in found.items() if survival.faults}

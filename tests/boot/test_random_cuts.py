@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Sequence
 
 import pytest
 
@@ -21,16 +22,23 @@ SEED = int(os.environ.get("CUTS_SEED") or random.randrange(10**6))
 BEGINS = "dmsetup table"  # the first that a reset asks
 
 
-def random_cuts(rig: bed.Bed, starts: dict[str, Start], count: int, kind: str) -> None:
+def random_cuts(
+    rig: bed.Bed,
+    starts: dict[str, Start],
+    count: int,
+    kind: str,
+    begin: Sequence[str] = ("new", "dirty", "changed"),
+) -> None:
     """Cut, boot, look; each reset starts from what the boot before it was when its power went."""
     print(f"CUTS_SEED={SEED}")
     chance = random.Random(SEED)
     golden = starts["new"].disk.part(starts["new"].disk.golden)
     now = starts["dirty"]
+    ways = [name for name, way in WAYS.items() if way.after == cuts.NORMAL and way.start in begin]
     found: dict[str, Survival] = {}
     span = 3.0
     for number in range(count):
-        name = chance.choice([name for name, way in WAYS.items() if way.after == cuts.NORMAL])
+        name = chance.choice(ways)
         way = WAYS[name]
         start = now if way.start == "dirty" else starts[way.start]
         later = chance.uniform(0, 1.2) * span
@@ -54,4 +62,4 @@ def test_twenty_cuts(rig: bed.Bed, starts: dict[str, Start]) -> None:
 
 @pytest.mark.long
 def test_a_hundred_cuts(rig: bed.Bed, starts: dict[str, Start]) -> None:
-    random_cuts(rig, starts, 100, "random, long")
+    random_cuts(rig, starts, 100, "random, long", ("new", "dirty", "changed", "promoting"))

@@ -284,8 +284,12 @@ class Initramfs:
         self.write(f"dev/mapper/{self.origin}_safety", "")
         self.write(f"fake/table/{self.origin}_safety", f"{table}\n")
 
-    def is_merging(self) -> None:
+    def is_merging(self, snapshot: str | None = None) -> None:
+        """The safety snapshot, or another, goes into the golden root."""
         self.write(f"fake/table/{self.origin}", f"{MERGING}\n")
+        name = snapshot or f"{self.origin}_safety"
+        (self.root / "sys/dev/block/253:3/dm").mkdir(parents=True)
+        self.write("sys/dev/block/253:3/dm/name", f"{name}-cow\n")
 
     def run(self, *arguments: str) -> int:
         """Run the script; its exit code. It may use no program but those of the initramfs."""

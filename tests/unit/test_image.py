@@ -136,6 +136,12 @@ def test_partitions_are_read_back_in_bytes(fake: FakeShell) -> None:
     assert rest == layout.Extent(1050624 * 512, 4096 * 512)
 
 
+@pytest.mark.commands
+def test_a_users_own_temporary_folder_is_none_of_the_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/tmp/user/0")
+    assert "TMPDIR=/tmp" in shell.run(["env"], env=tree.environment()).stdout.splitlines()
+
+
 def test_a_loop_device_is_given_back_on_error(fake: FakeShell) -> None:
     fake.answers["losetup --find"] = "/dev/loop5\n"
     with pytest.raises(KeyboardInterrupt), loop.attached(Path("disk"), offset=512, size=1024):

@@ -493,6 +493,18 @@ def test_the_end_of_a_poll_in_the_background_is_waited_for(box: Initramfs) -> No
     assert box.calls.count("sleep 1") == 4
 
 
+def test_of_a_promoted_snapshot_the_safety_snapshot_is_no_sign_that_it_goes_on(
+    box: Initramfs,
+) -> None:
+    box.cmdline("resnap", "trial")
+    box.is_merging(box.snapshot)
+    box.has_safety()
+    box.write("fake/lingers", "")
+    assert box.boot() == "fresh"
+    assert box.calls.count("sleep 1") == 3
+    assert (box.root / f"dev/mapper/{box.origin}_safety").exists()
+
+
 def test_a_golden_root_that_could_not_go_back_is_never_called_fresh(box: Initramfs) -> None:
     box.has_safety()
     box.write("fake/merge_refuses", "")
