@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploys import bundle
+from deploys import bundle, onbox
 from deploys.errors import DeployError, PreflightError
 from tasks import bundle as tasks_bundle
 from tasks.machines import shell
@@ -127,3 +127,10 @@ def test_links_stay_links(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "made.tar.gz") as tar:
         found = {member.name: member.linkname for member in tar}
     assert found == {"lib/libkim-api.so.2": library.name, f"lib/{library.name}": ""}
+
+
+def test_what_python_compiled_here_goes_on_no_box(tmp_path: Path) -> None:
+    (tmp_path / "usr/lib/secure/__pycache__").mkdir(parents=True)
+    for name in ("secure", "__pycache__/gateway.cpython-311.pyc"):
+        (tmp_path / "usr/lib/secure" / name).touch()
+    assert list(onbox.tree("usr/lib/secure", root=tmp_path)) == ["/usr/lib/secure/secure"]
