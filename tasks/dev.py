@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # daemons and deadlines; a guest keeps a core busy.
 QUICK_FILES = 5
 GUESTS = 2
+_UNCOMPILED = "PYTHONDONTWRITEBYTECODE"
 _NO_TESTS = 5  # pytest's exit code when nothing was selected
 
 
@@ -120,5 +122,7 @@ def _absolute(path: str) -> str:
 def _pytest(arguments: Sequence[str]) -> int:
     # Not through shell.run: the test runner has the terminal for itself.
     command = [sys.executable, "-m", "pytest", *arguments]
+    # Tests start the tool a hundred times: it is not to be compiled each time.
+    environment = {key: value for key, value in os.environ.items() if key != _UNCOMPILED}
     sys.stdout.flush()
-    return subprocess.call(command, cwd=ROOT)  # noqa: S603
+    return subprocess.call(command, cwd=ROOT, env=environment)  # noqa: S603

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,6 +83,24 @@ def test_a_failure_saves_the_boots(
     with pytest.raises(Exit) as caught:
         dev.run_tests(Context(), path=[], **given)
     assert (len(made), caught.value.code, caught.value.message) == (runs, code, None)
+
+
+def test_what_tests_start_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, str]] = []
+
+    def call(*_: object, env: dict[str, str], **__: object) -> int:
+        asked.append(env)
+        return 3
+
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("CUTS_SEED", "7")
+    monkeypatch.setattr(subprocess, "call", call)
+    with pytest.raises(Exit) as caught:
+        dev.lint(Context())
+    assert caught.value.code == 3
+    [env] = asked
+    assert env["CUTS_SEED"] == "7"
+    assert "PYTHONDONTWRITEBYTECODE" not in env
 
 
 def test_the_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
