@@ -90,6 +90,7 @@ def test_one_that_never_comes_up_goes_back_with_its_boot_files(box: Box) -> None
     assert why in "\n".join(faults(box.state))
 
 
+@pytest.mark.long
 def test_one_that_locks_us_out_goes_back(box: Box) -> None:
     manifest, before = box.state.release["MANIFEST"], files_of_boot(box)
     with pytest.raises(DeployError, match="rolled back: SSH does not answer"):

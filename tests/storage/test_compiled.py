@@ -157,6 +157,7 @@ def test_a_kim_api_of_another_soname_is_refused(tmp_path: Path, kept: Path) -> N
         built(served, "openkim-api", made, kept)
 
 
+@pytest.mark.long
 def test_two_builds_are_the_same_bytes(tmp_path: Path, kept: Path) -> None:
     served = tmp_path / "served"
     made = commit(served / "openkim-api", KIM_API, "2.9.1")
