@@ -94,14 +94,7 @@ def built(
             made = folder / f"{recipe.name}-{hashed(asked, suite, tools)[:16]}"
             if not made.exists():
                 progress(f"building {recipe.name}, once")
-                tree = bootstrap.Tree(
-                    suite=suite,
-                    packages=recipe.tools,
-                    mirror=found.lines,
-                    apt_options=found.options,
-                    lists=False,
-                    pins=tuple(sorted((pins or {}).items())),
-                )
+                tree = found.tree(suite, recipe.tools, pins)
                 _make(made, tree, recipe, PYTHONS[suite], sources)
             now.unlink(missing_ok=True)
             now.symlink_to(made.name)

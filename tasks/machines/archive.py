@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -29,6 +30,24 @@ class Archive:
     options: tuple[str, ...]
     digest: str
     date: int
+
+    def tree(
+        self,
+        suite: str,
+        packages: tuple[str, ...],
+        pins: Mapping[str, str] | None = None,
+        epoch: int | None = None,
+    ) -> bootstrap.Tree:
+        """A root tree of its packages, without apt's lists; the arguments are ``Tree``'s."""
+        return bootstrap.Tree(
+            suite=suite,
+            packages=packages,
+            mirror=self.lines,
+            apt_options=self.options,
+            epoch=epoch,
+            lists=False,
+            pins=tuple(sorted((pins or {}).items())),
+        )
 
 
 def read(suite: str, folder: Path) -> Archive:

@@ -60,15 +60,7 @@ def layer(
     Raises:
         BoxError: a package does not exist, or the installation failed.
     """
-    tree = bootstrap.Tree(
-        suite=suite,
-        packages=packages,
-        mirror=archive.lines,
-        apt_options=archive.options,
-        epoch=archive.date,
-        lists=False,
-        pins=tuple(sorted((pins or {}).items())),
-    )
+    tree = archive.tree(suite, packages, pins, epoch=archive.date)
     source = Path(bootstrap.__file__).read_text() + archive.digest + json.dumps(asdict(tree))
     kept = folder / f"layer-{hashlib.sha256(source.encode()).hexdigest()[:16]}.ext4"
     with FileLock(kept.with_suffix(".lock")):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tasks.machines import loop
 from tests.storage import gateway as gateways
 from tests.storage.commands import run
 
@@ -79,6 +80,14 @@ def gateway_root(shared: Path) -> Path:
             gateways.apply(gateways.unpacked(folder))
             folder.rename(made)
     return made / "root"
+
+
+@pytest.fixture
+def root(gateway_root: Path, tmp_path: Path) -> Iterator[Path]:
+    """A small Debian that deploys can be applied to: a layer over that root, ready for commands."""
+    (tmp_path / "layers").mkdir()
+    with gateways.layered(gateway_root, tmp_path / "layers") as root, loop.chroot(root):
+        yield root
 
 
 @pytest.fixture(scope="session")

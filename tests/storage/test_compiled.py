@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,8 @@ from deploys.compiled import compiled as deploy
 from deploys.errors import BoxError
 from deploys.parts import Part
 from tasks import compiled
-from tasks.machines import apt, archive, bootstrap, loop, shell
+from tasks.machines import apt, archive, bootstrap, shell
 from tasks.sources import Sources
-from tests.storage import gateway as gateways
 from tests.storage.test_parts_from_git import applied
 from tests.unit import git_server
 
@@ -58,13 +56,6 @@ endif()
     "src/main.cpp": '#include <cstdio>\nint main() {{ std::puts("{version}"); }}\n',
 }
 LIBRARY = "usr/lib/x86_64-linux-gnu/libkim-api.so.2"
-
-
-@pytest.fixture
-def root(gateway_root: Path, tmp_path: Path) -> Iterator[Path]:
-    (tmp_path / "layers").mkdir()
-    with gateways.layered(gateway_root, tmp_path / "layers") as root, loop.chroot(root):
-        yield root
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,8 @@ from deploys.modules import dropped, modules
 from deploys.parts import Part
 from deploys.repository import repository
 from tasks import items, wheels
-from tasks.machines import archive, loop, shell, tree
+from tasks.machines import archive, shell, tree
 from tasks.sources import Sources
-from tests.storage import gateway as gateways
 from tests.unit import git_server
 from tests.unit.test_items import MODEL, TEST, write
 
@@ -30,13 +29,6 @@ version = "3.99"
 description = "ASE, as a maintainer's fork has it"
 """
 OF_FORK = "import ase; print(ase.__file__)"
-
-
-@pytest.fixture
-def root(gateway_root: Path, tmp_path: Path) -> Iterator[Path]:
-    (tmp_path / "layers").mkdir()
-    with gateways.layered(gateway_root, tmp_path / "layers") as root, loop.chroot(root):
-        yield root
 
 
 def applied(root: Path, deploy: Callable[[], Any]) -> tuple[int, int]:
