@@ -82,6 +82,10 @@ class Bed:
             bedinitrd.make_initrd(self.initrd, initrd, {name: text})
         return replace(self, initrd=initrd)
 
+    def hanging(self) -> Bed:
+        """The same bed, but its reset never ends."""
+        return self.with_file("usr/lib/resnap/resnap", "#!/bin/sh\nwhile :; do sleep 60; done\n")
+
     def boot(
         self,
         disk: Disk,

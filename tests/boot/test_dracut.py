@@ -73,6 +73,13 @@ def test_golden_root_takes_the_place_of_a_snapshot_that_cannot_be_taken(
     assert boot.notes["mounted"] == "vagrant--pipeline-root"
 
 
+def test_a_boot_on_trial_that_hangs_has_an_end(rig: bed.Bed, dirty: Disk) -> None:
+    words = ("resnap", "trial", "trial_deadline=5")
+    boot = rig.hanging().boot(dirty, *words, until="sysrq: Resetting", whole=True)
+    assert "no verdict on the changed golden root after 5 s" in boot.console
+    assert "sysrq: Resetting" in boot.console
+
+
 @pytest.mark.long
 def test_without_a_root_a_closed_console_starts_anew(rig: bed.Bed, tmp_path: Path) -> None:
     rootless = beddisk.make_disk(tmp_path / "rootless.raw")

@@ -15,7 +15,7 @@ from tasks.machines import layout
 from tests.boot import bed, beddisk
 from tests.boot.bed import Boot
 from tests.boot.beddisk import Lvm
-from tests.boot.cuts import NORMAL, Start
+from tests.boot.cuts import NORMAL, TRIAL, Start
 
 Fault = Callable[[Lvm], None]
 
@@ -91,6 +91,13 @@ def test_a_snapshot_that_is_there_needs_no_lvm(
 ) -> None:
     boot = hopeless("dirty", fault, *words)
     assert (boot.verdict, boot.said("root")) == ("fresh", ["golden"]), boot.console
+
+
+def test_a_boot_on_trial_that_hangs_has_an_end(rig: bed.Bed, starts: dict[str, Start]) -> None:
+    words = (*TRIAL, "trial_deadline=5")
+    boot = rig.hanging().boot(starts["new"].disk, *words, until="sysrq: Resetting", whole=True)
+    assert "no verdict on the changed golden root after 5 s" in boot.console
+    assert "sysrq: Resetting" in boot.console
 
 
 @pytest.mark.long

@@ -48,7 +48,9 @@ OLD_ROOT_UUID=
 SOURCES = (
     "etc/default/resnap",
     "usr/lib/resnap/resnap",
+    "usr/lib/resnap/trial-deadline",
     "etc/initramfs-tools/hooks/resnap",
+    "etc/initramfs-tools/scripts/init-top/resnap",
     "etc/initramfs-tools/scripts/local-block/resnap",
     "etc/initramfs-tools/scripts/local-bottom/resnap",
     "etc/initramfs-tools/scripts/local-premount/resnap",
@@ -56,6 +58,7 @@ SOURCES = (
     *(
         f"usr/lib/dracut/modules.d/90resnap/{name}"
         for name in (
+            "deadline.sh",
             "finished.sh",
             "module-setup.sh",
             "panic.sh",

@@ -16,6 +16,7 @@ installkernel() {
 
 install() {
 	inst_simple /usr/lib/resnap/resnap
+	inst_simple /usr/lib/resnap/trial-deadline
 	inst_simple /etc/default/resnap
 	# shellcheck disable=SC2154 # dracut sets it, and moddir
 	/usr/sbin/makeinitrd --digest >"$initdir/usr/lib/resnap/sources"
@@ -25,6 +26,7 @@ install() {
 	# shellcheck disable=SC2154
 	inst_script "$moddir/take-place" /usr/lib/resnap/take-place
 	inst_hook cmdline 20 "$moddir/panic.sh"
+	inst_hook pre-udev 10 "$moddir/deadline.sh"
 	inst_hook initqueue/settled 50 "$moddir/reset.sh"
 	inst_hook initqueue/finished 50 "$moddir/finished.sh"
 	inst_hook pre-pivot 50 "$moddir/verdict.sh"
