@@ -20,6 +20,12 @@ NEAR = "127.0.0.2:14177"
 KEYS = "/persistent/pipeline/ssh"
 ASK = f"exec 3<>/dev/tcp/{NEAR.replace(':', '/')} && printf 'list-tubes\\r\\nquit\\r\\n' >&3 && "
 REACHED = f"{{ {ASK} grep -q default <&3; }} 2>/dev/null"
+UPLOAD = """
+    mkdir -p /tmp/job && echo '[]' >/tmp/job/results.edn
+    rsync -a -e 'ssh -F /etc/pipeline/ssh_config' /tmp/job/ gateway:job-1/
+    cat /srv/pipeline/results/ada/job-1/results.edn
+    rm /srv/pipeline/results/ada/job-1/results.edn
+"""
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +104,15 @@ def test_another_gateway_is_not_believed(tunnel: Booted) -> None:
 
 
 def test_results_go_the_same_way(tunnel: Booted) -> None:
-    upload = """
-        mkdir -p /tmp/job && echo '[]' >/tmp/job/results.edn
-        rsync -a -e 'ssh -F /etc/pipeline/ssh_config' /tmp/job/ gateway:job-1/
-        cat /srv/pipeline/results/ada/job-1/results.edn
-    """
-    assert tunnel.run("sh", "-euc", upload) == "[]\n"
+    logins = "journalctl -u ssh.service | grep -c 'Accepted publickey for pipeline'"
+    before = tunnel.run("sh", "-c", logins)
+    assert tunnel.run("sh", "-euc", UPLOAD) == "[]\n"
+    assert tunnel.run("sh", "-c", logins) == before
+
+
+def test_without_the_tunnel_results_go_by_themselves(tunnel: Booted) -> None:
+    tunnel.run("systemctl", "stop", UNIT)
+    assert tunnel.run("sh", "-euc", UPLOAD) == "[]\n"
 
 
 def test_who_is_removed_is_cut_off(tunnel: Booted) -> None:
