@@ -192,6 +192,8 @@ def test_in_a_snapshot_boot_is_mounted_for_the_menu_alone(box: Box) -> None:
     box.fake("mountpoint", f'[ -e "{box.root}/mounted" ]')
     box.fake("mount", f': >"{box.root}/mounted"')
     box.fake("unshare", 'shift; exec "$@"')
+    with_boot = "usr/lib/resnap/with-boot"
+    box.write(with_boot, (ONBOX / with_boot).read_text()).chmod(0o755)
     assert box.lock().returncode == 0
     assert f"mount {box.root}/boot" in box.called
     assert "set superusers=" in box.text("boot/grub/secured.cfg")

@@ -66,7 +66,7 @@ class Box(FakeRoot):
         self.write("systemctl", "case $2 in is-active) exit 1 ;; esac\n")
         for name in ("lvs", "lvremove", "lvextend"):
             self.tool(name, f'echo "{name} $*" >>{root}/calls')
-        for name in ("edit-grubenv", "replace-on-boot", "flush-boot"):
+        for name in ("edit-grubenv", "replace-on-boot", "flush-boot", "with-boot"):
             script = self.write(f"usr/lib/resnap/{name}", (SCRIPT.parent / name).read_text())
             script.chmod(0o755)
         for name in ("fsfreeze", "sleep", "sync"):
