@@ -75,7 +75,11 @@ def _disk(plan: VolumePlan) -> None:
         wipe=bool(plan.wipe),
     )
     if plan.efi and plan.efi.disk:
-        disks.filesystem(name="Filesystem of /boot/efi", device=plan.efi.partition, fstype="vfat")
+        # mkfs.fat writes first what a filesystem is told by, and flushes nothing: of a run that a
+        # power cut broke off, one may be there that is not whole.
+        disks.filesystem(
+            name="Filesystem of /boot/efi", device=plan.efi.partition, fstype="vfat", anew=True
+        )
     if plan.kind is Kind.SPARE:
         disks.filesystem(
             name="Filesystem of /boot", device=plan.boot_partition, fstype="ext4", label="boot"

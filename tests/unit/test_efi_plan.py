@@ -86,8 +86,8 @@ LOADERS = {
         by_uefi(plain_host(SPARE), WITH_REMOVABLE, firmware=replace(UEFI, writable=False)),
         [
             ("boot loader", "/dev/vdb2", "EFI/pipeline and EFI/BOOT"),
-            ("boot entry", "pipeline", "none: NVRAM is not writable"),
             ("rename", "/dev/vda15", "EFI/BOOT/BOOTX64.EFI to BOOTX64.OLD"),
+            ("boot entry", "pipeline", "none: NVRAM is not writable"),
         ],
     ),
     "of a spare disk, where nothing else is": (
