@@ -9,7 +9,7 @@ import pytest
 
 from tasks.machines.hardware import Machine
 from tasks.machines.keys import Identity
-from tests.boot.hostcuts import Cut, Disks, chosen
+from tests.boot.hostdisks import Cut, Disks, chosen
 from tests.boot.recording import Recording
 from tests.boot.writelog import SECTOR, Cache
 from tests.unit.test_writelog import entry
@@ -67,6 +67,17 @@ def test_both_disks_are_cut_at_the_same_instant(recording: Recording, tmp_path: 
     # what that one left of the cache is no longer there
     assert content(disks, Cut(3, Cache.LOST)) == ("-a", "--")
     assert content(disks, Cut(4, Cache.LOST)) == ("-a", "b-")
+
+
+def test_the_nvram_is_as_at_that_instant_whatever_the_disks_lose(
+    recording: Recording, tmp_path: Path
+) -> None:
+    flash = recording.model_copy(update={"disks": recording.disks[:1], "nvram": recording.disks[1]})
+    disks = Disks(flash, tmp_path)
+    assert content(disks, Cut(1, Cache.LOST)) == ("--", "--")
+    assert content(disks, Cut(2, Cache.LOST)) == ("-a", "b-")
+    found = {content(disks, Cut(3, Cache.SOME, seed)) for seed in range(20)}
+    assert found == {("-a", "b-"), ("-c", "b-")}
 
 
 def test_a_part_of_the_cache_is_by_chance_and_repeatable(
