@@ -75,8 +75,8 @@ def _disk(plan: VolumePlan) -> None:
         wipe=bool(plan.wipe),
     )
     if plan.efi and plan.efi.disk:
-        # mkfs.fat writes first what a filesystem is told by, and flushes nothing: of a run that a
-        # power cut broke off, one may be there that is not whole.
+        # What a FAT is told by is on the disk as soon as the rest of it: after a power cut in the
+        # middle of mkfs.fat there may be one that is not whole.
         disks.filesystem(
             name="Filesystem of /boot/efi", device=plan.efi.partition, fstype="vfat", anew=True
         )
