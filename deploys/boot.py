@@ -106,31 +106,34 @@ def removable_path(plan: VolumePlan) -> None:
     """Have a host's own UEFI loader, if it has one, start without a boot entry too."""
     if plan.efi is None or not plan.efi.lacks_removable:
         return
+    efi.removable_path_kept(name="Upgrades renew the removable path")
     efi.removable_path(
         name="Loader at the removable path",
         partition=plan.efi.partition,
         loader=plan.efi.loader,
     )
-    efi.removable_path_kept(name="Upgrades renew it")
 
 
 def _uefi_loader(plan: EfiPlan) -> None:
     """GRUB on a partition of its own. The old one keeps its folder and its entry: a way back.
 
     Without entries firmware takes the first disk that has something at the removable path, so the
-    old one must have nothing there.
+    old one must have nothing there. What makes the host start as a box comes last: after that a
+    provision finds a box, and makes good nothing of this any more.
     """
     root = operations.COPY
     loader = {f"{root}/etc/default/grub.d/loader.cfg": OnboxFile(_LOADER.encode())}
     onbox.files(name="Name of the loader", sources=loader)
     efi.grub_installed(name="Install GRUB", folder=plan.loader, root=root)
+    efi.removable_path_kept(name="Upgrades renew the removable path", root=root)
     efi.removable_path(
         name="Loader at the removable path",
         partition=plan.partition,
         loader=plan.loader,
         new=True,
     )
-    efi.removable_path_kept(name="Upgrades renew it", root=root)
+    if plan.old:
+        efi.no_removable_path(name="Old loader leaves the removable path", partition=plan.old)
     if plan.entry:
         efi.boot_entry(
             name="Boot entry",
@@ -139,5 +142,3 @@ def _uefi_loader(plan: EfiPlan) -> None:
             number=plan.number,
             label=plan.loader,
         )
-    if plan.old:
-        efi.no_removable_path(name="Old loader leaves the removable path", partition=plan.old)

@@ -50,11 +50,10 @@ class EfiPlan:
         if not self.disk:
             return []
         rows = [("boot loader", self.partition, f"EFI/{self.loader} and EFI/BOOT")]
-        said = f"to {self.partition}, the first" if self.entry else "none: NVRAM is not writable"
-        rows.append(("boot entry", self.loader, said))
         if self.old:
             rows.append(("rename", self.old, "EFI/BOOT/BOOTX64.EFI to BOOTX64.OLD"))
-        return rows
+        said = f"to {self.partition}, the first" if self.entry else "none: NVRAM is not writable"
+        return [*rows, ("boot entry", self.loader, said)]
 
 
 def check_firmware(survey: Survey) -> None:

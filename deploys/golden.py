@@ -54,8 +54,9 @@ def golden(
         partial(dropped_compiled, names=[name for name in COMPILED if name not in had]),
         *(partial(compiled, compiled=each) for each in parts.compiled),
         partial(bundle, python=python, copy=copy),
-        partial(boot, plan=plan, settings=settings),
+        # Before the menu that makes a host a box: to a later provision its loader is no concern.
         partial(removable_path, plan=plan),
+        partial(boot, plan=plan, settings=settings),
         partial(provisiond),
         partial(status_page),
         partial(source, settings=settings),

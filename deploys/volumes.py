@@ -75,7 +75,11 @@ def _disk(plan: VolumePlan) -> None:
         wipe=bool(plan.wipe),
     )
     if plan.efi and plan.efi.disk:
-        disks.filesystem(name="Filesystem of /boot/efi", device=plan.efi.partition, fstype="vfat")
+        # What a FAT is told by is on the disk as soon as the rest of it: after a power cut in the
+        # middle of mkfs.fat there may be one that is not whole.
+        disks.filesystem(
+            name="Filesystem of /boot/efi", device=plan.efi.partition, fstype="vfat", anew=True
+        )
     if plan.kind is Kind.SPARE:
         disks.filesystem(
             name="Filesystem of /boot", device=plan.boot_partition, fstype="ext4", label="boot"

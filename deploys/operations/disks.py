@@ -98,22 +98,23 @@ def partition(device: str, layout: Sequence[Partition], wipe: bool = False) -> C
 
 
 @operation()
-def filesystem(device: str, fstype: str, label: str = "") -> Commands:
+def filesystem(device: str, fstype: str, label: str = "", anew: bool = False) -> Commands:
     """Make a filesystem, or swap, on an empty block device.
 
     Args:
         device: where; it may be made by an earlier operation.
         fstype: ``ext4``, ``swap`` or ``vfat``.
         label: its label, at most 16 bytes; FAT gets none.
+        anew: make it where there is one of this type too; nothing is on that yet.
 
     Raises:
         OperationError: the device carries something else.
     """
     found = host.get_fact(BlockDevices).find(device)
-    if found and found.fstype == fstype:
+    if found and found.fstype == fstype and not anew:
         host.noop(f"{device} already carries {fstype}")
         return
-    if found and (found.fstype or found.pttype):
+    if found and (found.fstype or found.pttype) and found.fstype != fstype:
         raise OperationError(f"{device} carries {found.fstype or found.pttype}, not {fstype}")
     options = ("-L", QuoteString(label)) if label else ()
     yield StringCommand(*_MAKE[fstype], *options, QuoteString(device))

@@ -1,168 +1,32 @@
-"""Power cuts of a whole host: the disks that one leaves, and whether it comes up from them."""
+"""Power cuts of a whole host: whether it comes up from what one leaves, or GRUB does."""
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import random
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.machines import accelerator, image, layout, shell
+from tasks.machines import accelerator, image
 from tasks.machines.console import Console
-from tasks.machines.layout import Extent
 from tasks.machines.qemu import Guest
-from tests.boot import grubview, writelog
+from tests.boot import grubview, places
 from tests.boot.cuts import Survival
+from tests.boot.hostdisks import Cut, Disks, Requests
 from tests.boot.recording import Recording
-from tests.boot.writelog import Cache, Write
+from tests.boot.writelog import Cache
 
 # systemd's last step to a console; and what is said where it never comes there
 UP = "login: "
-LOST = ("grub rescue>", "grub>", "(initramfs)", "emergency mode", "Kernel panic")
+LOST = (
+    *("No bootable option", "Shell>", "grub rescue>", "grub>"),
+    *("(initramfs)", "emergency mode", "Kernel panic"),
+)
 VERDICT = "resnap: verdict: "
 DEADLINE = 400
-MIB = 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """The power goes at one of a recording's looks; what is in the disks' caches fares so."""
-
-    look: int
-    cache: Cache
-    seed: int = 0
-
-    def name(self, recording: Recording) -> str:
-        how = f"{self.cache.value} by {self.seed}" if self.cache is Cache.SOME else self.cache.value
-        return f"{recording.step(self.look)}, look {self.look}, cache {how}"
-
-
-def chosen(looks: Sequence[int], count: int, chance: random.Random) -> list[Cut]:
-    """So many cuts at looks by chance, each of the three things happening to the cache."""
-    return [
-        Cut(chance.choice(looks), cache, chance.randrange(10**6))
-        for _, cache in zip(range(count), _forever(), strict=False)
-    ]
-
-
-def _forever() -> Iterator[Cache]:
-    while True:
-        yield from (Cache.LOST, Cache.SOME, Cache.KEPT)
-
-
-def places(recording: Recording) -> list[dict[str, Extent]]:
-    """What a boot reads of each disk before there is a root, by name: the loader and the partition
-    table, LVM's metadata, and /boot, which is the partition before LVM's.
-    """
-    found = []
-    for number, disk in enumerate(recording.disks):
-        with tempfile.NamedTemporaryFile() as table:
-            file = Path(table.name)
-            table.truncate(disk.stat().st_size)
-            with disk.open("rb") as before:
-                table.write(before.read(MIB))
-            table.flush()
-            log = writelog.mapped(recording.logs[number])
-            writelog.replay([write for _, write in log if write.offset < MIB and write.size], file)
-            parts = layout.extents(file)
-        names = {"the loader": Extent(0, MIB)}
-        if len(parts) > 1:
-            names["/boot"] = parts[-2]
-        names["LVM's metadata"] = Extent(parts[-1].offset, MIB)
-        found.append(names)
-    return found
-
-
-class Requests:
-    """The requests of each disk of a recording, by the looks at their logs."""
-
-    def __init__(self, recording: Recording) -> None:
-        logs = [writelog.mapped(log) for log in recording.logs]
-        self._ends = [[end for end, _ in log] for log in logs]
-        self._looks = recording.looks
-        self.all = [[write for _, write in log] for log in logs]
-
-    def counts(self, look: int) -> list[int]:
-        """How many each disk had had by then."""
-        lengths = self._looks[look]
-        return [bisect.bisect_right(e, at) for e, at in zip(self._ends, lengths, strict=True)]
-
-    def new(self, look: int) -> list[list[Write]]:
-        """Those of each disk since the look before."""
-        before, now = self.counts(max(0, look - 1)), self.counts(look)
-        return [w[a:b] for w, a, b in zip(self.all, before, now, strict=True)]
-
-
-class Disks:
-    """The disks of a recording, as they are at one look after another; never an earlier one.
-
-    What is certain is written to raw images as it becomes so; what a cut leaves of the caches is
-    written over that for the time of a boot.
-    """
-
-    def __init__(self, recording: Recording, folder: Path) -> None:
-        self._requests = Requests(recording)
-        self.images = [folder / f"disk{number}.raw" for number in range(len(recording.disks))]
-        self._done = [0] * len(self.images)
-        for disk, file in zip(recording.disks, self.images, strict=True):
-            shell.run(["cp", "--sparse=always", disk, file])
-
-    @contextlib.contextmanager
-    def after(self, cut: Cut) -> Iterator[list[Path]]:
-        """The images as the cut leaves them."""
-        undo: list[tuple[Path, list[Write]]] = []
-        for number, count in enumerate(self._requests.counts(cut.look)):
-            writes, file = self._requests.all[number], self.images[number]
-            start = self._done[number]
-            assert count >= start, "an earlier look was asked for"
-            flushes = (at for at in range(count - 1, start - 1, -1) if writes[at].is_flush)
-            certain = next(flushes, start)
-            writelog.replay([write for write in writes[start:certain] if write.size], file)
-            self._done[number] = certain
-            left = writelog.surviving(writes[certain:count], cut.cache, cut.seed + number)
-            undo.append((file, _content(file, left)))
-            writelog.replay(left, file)
-        try:
-            yield self.images
-        finally:
-            for file, content in undo:
-                writelog.replay(content, file)
-
-
-def at_places(
-    recording: Recording, looks: Sequence[int], count: int, chance: random.Random
-) -> list[Cut]:
-    """So many cuts by chance at writes to each of the disks' places; see ``places``."""
-    requests = Requests(recording)
-    cuts = set()
-    for number, names in enumerate(places(recording)):
-        for part in names.values():
-            found = [look for look in looks if _touches(requests.new(look)[number], part)]
-            cuts |= set(chosen(found, count, chance)) if found else set()
-    return sorted(cuts, key=lambda cut: cut.look)
-
-
-def _touches(writes: Iterable[Write], part: Extent) -> bool:
-    return any(
-        write.offset < part.offset + part.size and write.offset + write.size > part.offset
-        for write in writes
-        if write.size
-    )
-
-
-def _content(file: Path, writes: Sequence[Write]) -> list[Write]:
-    """What is where these would write; in the order in which it is to be put back."""
-    found = []
-    with file.open("rb") as stream:
-        for write in writes:
-            stream.seek(write.offset)
-            found.append(Write(write.offset, write.size, stream.read(write.size)))
-    return found
 
 
 def grub_finds(
@@ -174,13 +38,13 @@ def grub_finds(
     step made is whole. The menu and what it starts may be as at two of them, as they are replaced
     one after the other. A part of the cache is lost by chance, twice.
     """
-    parts = places(recording)[0]
+    parts = places.of(recording)[0]
     boot = f"loop0,{list(parts).index('/boot')}"
     requests, disks = Requests(recording), Disks(recording, folder)
     rests = {at for _, at in recording.steps if at in looks} | {looks[0], looks[-1]}
     menus, started, views = set(), set(), {}
     for look in looks:
-        if not (look in rests or _touches(requests.new(look)[0], parts["/boot"])):
+        if not (look in rests or places.touches(requests.new(look)[0], parts["/boot"])):
             continue
         for cache in (Cache.KEPT, Cache.LOST, Cache.SOME, Cache.SOME):
             cut = Cut(look, cache, chance.randrange(10**6))
@@ -210,12 +74,16 @@ class Came:
 
 @contextlib.contextmanager
 def booted(
-    disks: Sequence[Path], recording: Recording, folder: Path, accel: accelerator.Accelerator
+    media: Sequence[Path], recording: Recording, folder: Path, accel: accelerator.Accelerator
 ) -> Iterator[Guest]:
-    """The machine is switched on, on overlays of these disks."""
+    """The machine is switched on, on overlays of these disks, and on a copy of the NVRAM."""
     folder.mkdir()
+    disks = media[: len(recording.disks)]
     overlays = [image.overlay(disk, folder / f"{disk.stem}.qcow2") for disk in disks]
     machine = recording.machine.model_copy(update={"disks": tuple(overlays)})
+    for nvram in media[len(disks) :]:
+        copy = Path(shutil.copy(nvram, folder / "nvram.fd"))
+        machine = machine.model_copy(update={"nvram": copy})
     with Guest.start(folder, machine, recording.identity, accel) as guest:
         yield guest
 

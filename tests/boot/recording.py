@@ -5,12 +5,17 @@ logs begin with the disks' first requests. They know no time: a thread looks at 
 of them, so often that between two looks there are a few requests. A cut is at such a look alone, as
 only then it is known what each of the disks had; of one disk nobody has to guess how far the other
 was.
+
+The NVRAM of UEFI firmware is logged as a disk is: its flash is a file that QEMU writes through at
+every byte that is programmed. So it is known at each look to the byte, in the middle of a variable
+too; it has no cache, and no cut takes back what was written to it.
 """
 
 from __future__ import annotations
 
 import bisect
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -34,8 +39,9 @@ _NOTE = "recording.json"
 class Recording(BaseModel):
     """A walk that is over: the disks before it (raw), their logs, and its steps.
 
-    ``looks`` are the lengths of the logs, in bytes, each time that one had grown; ``steps`` are
-    names, and the look after which each began.
+    ``nvram`` is what the firmware kept before it; None: it keeps nothing. ``logs`` are those of
+    ``media``, in that order. ``looks`` are the lengths of the logs, in bytes, each time that one
+    had grown; ``steps`` are names, and the look after which each began.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,9 +49,15 @@ class Recording(BaseModel):
     machine: Machine
     identity: keys.Identity
     disks: tuple[Path, ...]
+    nvram: Path | None = None
     logs: tuple[Path, ...]
     looks: list[Look]
     steps: list[tuple[str, int]]
+
+    @property
+    def media(self) -> tuple[Path, ...]:
+        """All that is written to, as it was before: the disks, and last the NVRAM."""
+        return self.disks if self.nvram is None else (*self.disks, self.nvram)
 
     def within(self, first: str, last: str) -> range:
         """The looks from the first step that begins with one text, to the next of the other."""
@@ -62,18 +74,25 @@ class Recording(BaseModel):
 class Recorder(HostProgress):
     """Notes the lengths of the logs, and the steps of a provision as a user is told of them.
 
-    ``folder`` gets the note; ``before`` are the disks as the guest found them.
+    ``folder`` gets the note; ``before`` are the disks as the guest found them, ``nvram`` is what
+    its firmware did.
     """
 
     def __init__(
-        self, folder: Path, machine: Machine, identity: keys.Identity, before: Sequence[Path]
+        self,
+        folder: Path,
+        machine: Machine,
+        identity: keys.Identity,
+        before: Sequence[Path],
+        nvram: Path | None,
     ) -> None:
         super().__init__("box", Progress(disable=True))
         self.logs = [folder / f"log{number}" for number in range(len(before))]
+        self.logs += [folder / "log-nvram"] if nvram else []
         for log in self.logs:
             log.touch()
         self._folder, self._machine, self._identity = folder, machine, identity
-        self._before = before
+        self._before, self._nvram = before, nvram
         self._looks: list[Look] = []
         self._steps: list[tuple[str, int]] = []
         self._descriptors = [os.open(log, os.O_RDONLY) for log in self.logs]
@@ -86,6 +105,7 @@ class Recorder(HostProgress):
             machine=self._machine,
             identity=self._identity,
             disks=tuple(self._before),
+            nvram=self._nvram,
             logs=tuple(self.logs),
             looks=list(self._looks),
             steps=list(self._steps),
@@ -128,11 +148,13 @@ def recorded(
     spare: int,
     cpus: int,
     accel: accelerator.Accelerator,
+    firmware: tuple[Path, Path] | None = None,
 ) -> Iterator[tuple[Box, Recorder]]:
     """A bare host that is on and lets us in, all of whose requests are logged from its power-on.
 
-    ``spare`` are the bytes of a second disk; 0: none. At the end the power is cut, and ``load`` has
-    what the folder keeps of it.
+    ``spare`` are the bytes of a second disk; 0: none. ``firmware`` is UEFI's code and
+    the NVRAM that comes with it; None: BIOS. At the end the power is cut, and ``load`` has what the
+    folder keeps of it.
     """
     folder.mkdir()
     disks = [image.overlay(base.path, folder / "root.qcow2")]
@@ -143,11 +165,17 @@ def recorded(
         with before[-1].open("wb") as file:
             file.truncate(spare)
     machine = Machine(disks=tuple(disks), cpus=cpus, cache="unsafe")
-    recorder = Recorder(folder, machine, base.identity, before)
+    code, empty = firmware or (None, None)
+    if empty:
+        nvram = Path(shutil.copy(empty, folder / "nvram.fd"))
+        machine = machine.model_copy(update={"firmware": code, "nvram": nvram})
+    recorder = Recorder(folder, machine, base.identity, before, empty)
     try:
         with recorder.watching(), Guest.start(folder, machine, base.identity, accel) as guest:
-            for number, log in enumerate(recorder.logs):
-                _log(guest, number, log)
+            if empty:  # first: it is the first that is written to
+                _log_nvram(guest, recorder.logs[-1])
+            for number, log in enumerate(recorder.logs[: len(before)]):
+                _log_disk(guest, number, log)
             with reached(guest) as box:
                 yield box, recorder
             recorder.step("power cut")
@@ -160,20 +188,9 @@ def load(folder: Path) -> Recording:
     return Recording.model_validate_json((folder / _NOTE).read_text())
 
 
-def _log(guest: Guest, number: int, log: Path) -> None:
-    """Put a log between the guest and one of its disks; its firmware writes nothing as yet."""
-    nodes = guest.qmp("query-block")
-    assert isinstance(nodes, list)
-    [disk] = [row["inserted"]["node-name"] for row in nodes if row["device"] == f"disk{number}"]
-    logged, device = f"logged{number}", f"/machine/peripheral/disk{number}-device"
-    guest.qmp(
-        "blockdev-add",
-        driver="blklogwrites",
-        discard="unmap",
-        file=disk,
-        log={"driver": "file", "filename": str(log), "cache": {"no-flush": True}},
-        **{"node-name": logged},
-    )
+def _log_disk(guest: Guest, number: int, log: Path) -> None:
+    """Log what the guest writes to one of its disks; its firmware writes nothing as yet."""
+    logged = _log(guest, f"disk{number}", log)
     # The device joins requests to as many pieces as a system call takes; with the log's own there
     # is one too many, and the guest has an I/O error. No piece is smaller than a page.
     guest.qmp(
@@ -183,4 +200,27 @@ def _log(guest: Guest, number: int, log: Path) -> None:
         image=logged,
         **{"node-name": f"short{number}", "max-transfer": MIB},
     )
+    device = f"/machine/peripheral/disk{number}-device"
     guest.qmp("qom-set", path=device, property="drive", value=f"short{number}")
+
+
+def _log_nvram(guest: Guest, log: Path) -> None:
+    """Log what the firmware writes to its second flash; it takes seconds to begin with that."""
+    logged = _log(guest, "pflash1", log)
+    guest.qmp("qom-set", path="/machine/system.flash1", property="drive", value=logged)
+
+
+def _log(guest: Guest, drive: str, log: Path) -> str:
+    """Put a log before the file of a drive; the name of the node that is to be written to."""
+    nodes = guest.qmp("query-block")
+    assert isinstance(nodes, list)
+    [file] = [row["inserted"]["node-name"] for row in nodes if row["device"] == drive]
+    guest.qmp(
+        "blockdev-add",
+        driver="blklogwrites",
+        discard="unmap",
+        file=file,
+        log={"driver": "file", "filename": str(log), "cache": {"no-flush": True}},
+        **{"node-name": f"{drive}-logged"},
+    )
+    return f"{drive}-logged"

@@ -17,7 +17,7 @@ from tasks.machines.hardware import Machine
 from tasks.machines.keys import Identity
 from tests.boot import cutreport, grubview, writelog
 from tests.boot.cuts import Survival
-from tests.boot.hostcuts import Cut, Disks
+from tests.boot.hostdisks import Cut, Disks
 from tests.boot.logged import logged
 from tests.boot.recording import Recording
 from tests.boot.writelog import Cache

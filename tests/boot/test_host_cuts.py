@@ -1,8 +1,9 @@
 """The power goes while a host is made a box, or a box is changed: it boots with no hand laid on.
 
 Each kind of host is provisioned once, for real, with all its requests logged (recording.py): that
-tells the disks that a cut at any instant can leave. Machines are booted from some of them, by
-chance and where a boot looks first, until systemd asks for a login. Some are then provisioned.
+tells the disks that a cut at any instant can leave, and what UEFI's NVRAM was then. Machines are
+booted from some of them, by chance and where a boot looks first, until systemd asks for a login.
+Some are then provisioned.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import pytest
 
 from tasks.machines import accelerator, image
 from tasks.machines.qemu import Guest
-from tests.boot import cutreport, hostcuts, recording, walks
+from tests.boot import cutreport, hostcuts, hostdisks, places, recording, uefi, walks
 from tests.boot.box import LEAN, Box, reached
 from tests.boot.conftest import CPUS, GIB, INSTALLED
-from tests.boot.hostcuts import Cut
+from tests.boot.hostdisks import Cut
 from tests.boot.recording import Recording
 
 pytestmark = pytest.mark.long
@@ -29,7 +30,11 @@ pytestmark = pytest.mark.long
 # The same seed gives the same cuts of the same recording; a recording is another in each run.
 SEED = int(os.environ.get("CUTS_SEED") or random.randrange(10**6))
 SPARE = "/dev/vdb"
-PLAIN = image.Recipe(extra=INSTALLED)
+BIOS_PLAIN = image.Recipe(extra=INSTALLED)
+# Hosts that UEFI starts, and what they are; the others' images are the whole run's.
+UEFI = {"plain, UEFI": uefi.PLAIN_HOST, "lvm, UEFI": uefi.LVM_HOST}
+# From here on a provision touches what firmware reads.
+LOADER = "building the volumes: Boot of the copied root | Name of the loader"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,11 @@ class Work:
     last: str
     verdicts: tuple[str | None, ...] = ("fresh",)
 
+    @property
+    def device(self) -> str | None:
+        """The disk that its provision is given."""
+        return None if self.host.startswith("lvm") else SPARE
+
 
 WORKS = (
     Work("lvm", "provision", "building", walks.OVER, (None, "fresh")),
@@ -55,6 +65,9 @@ WORKS = (
     Work("lvm", "out of maintenance", walks.OUT, walks.OVER),
     Work("full", "provision", "building", walks.OVER, (None, "fresh")),
     Work("plain", "provision", "building", walks.OVER, (None, "golden", "fresh")),
+    Work("plain, UEFI", "provision", "building", walks.OVER, (None, "golden", "fresh")),
+    Work("plain, UEFI", "its loader", LOADER, "booting", (None, "golden")),
+    Work("lvm, UEFI", "provision", "building", walks.OVER, (None, "fresh")),
 )
 
 Records = Callable[[str], Recording]
@@ -76,10 +89,15 @@ def records(
         folder = top / host
         if not folder.exists():
             bases = {"lvm": lvm_image, "full": full_image}
-            base = bases.get(host) or image.build(PLAIN, shared)
-            spare = 0 if host == "lvm" else 12 * GIB
-            device = SPARE if spare else None
-            with recording.recorded(folder, base, spare, CPUS, accel) as (box, recorder):
+            base = bases.get(host) or image.build(UEFI.get(host, BIOS_PLAIN), shared)
+            device = None if host.startswith("lvm") else SPARE
+            spare = 12 * GIB if device else 0
+            firmware = uefi.PLAIN if host in UEFI else None
+            with recording.recorded(folder, base, spare, CPUS, accel, firmware) as (box, recorder):
+                if firmware:
+                    uefi.make_entry(box)
+                if host == "lvm, UEFI":  # one that its installer left without a removable path
+                    box.succeed("rm --recursive /boot/efi/EFI/BOOT")
                 walks.provisioned(box, recorder, device, *LEAN)
                 if host == "lvm":
                     walks.updated(box, recorder)
@@ -114,7 +132,7 @@ def cut_and_boot(
     def goes_on(guest: Guest, name: str) -> None:
         if name == one:
             with reached(guest) as box:
-                becomes_good(box, None if work.host == "lvm" else SPARE)
+                becomes_good(box, work.device)
 
     found = hostcuts.survive(made, cuts, folder, accel, work.verdicts, goes_on)
     row = cutreport.row(kind, f"{work.host}: {work.name}", len(cuts), found, SEED)
@@ -132,6 +150,8 @@ def becomes_good(box: Box, device: str | None) -> None:
     assert done.state.verdict is not None
     assert done.state.verdict.name == "fresh"
     assert not box.provision(*LEAN).changed
+    if device and box.state.firmware == "uefi":
+        uefi.starts_by_both(box)
 
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: f"{work.host}: {work.name}")
@@ -140,7 +160,7 @@ def test_at_random_instants(
 ) -> None:
     made = records(work.host)
     looks = made.within(work.first, work.last)
-    cuts = hostcuts.chosen(looks, 9, random.Random(f"{SEED} {work}"))
+    cuts = hostdisks.chosen(looks, 9, random.Random(f"{SEED} {work}"))
     cut_and_boot(made, work, "host, random", cuts, folder, accel)
 
 
@@ -148,16 +168,17 @@ def test_at_random_instants(
 def test_where_a_boot_looks_first(
     records: Records, work: Work, folder: Path, accel: accelerator.Accelerator
 ) -> None:
-    """GRUB and the partition tables, LVM's metadata, /boot: at writes to each of them."""
+    """Loaders and partition tables, NVRAM, LVM's metadata, /boot: at writes to each of them."""
     made = records(work.host)
     looks, chance = made.within(work.first, work.last), random.Random(f"{SEED} {work}")
-    cuts = hostcuts.at_places(made, looks, 4, chance)
+    cuts = places.cuts(made, looks, 4, chance)
     cut_and_boot(made, work, "host, exact", cuts, folder, accel)
 
 
 @pytest.mark.parametrize(
     "work",
-    [work for work in WORKS if work.host != "plain"],  # whose /boot GRUB does not read yet
+    # a plain one's /boot GRUB does not read yet
+    [work for work in WORKS if not work.host.startswith("plain")],
     ids=lambda work: f"{work.host}: {work.name}",
 )
 def test_at_every_write_to_boot(records: Records, work: Work, folder: Path) -> None:

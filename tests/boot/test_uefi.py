@@ -17,15 +17,18 @@ from tasks.machines import accelerator, image
 from tasks.machines.hardware import Machine
 from tasks.machines.qemu import Guest
 from tests.boot.box import DEADLINE, Box, running
-from tests.boot.conftest import CPUS, GIB, INSTALLED
+from tests.boot.conftest import CPUS, GIB
+from tests.boot.uefi import (
+    LVM_HOST,
+    PLAIN,
+    PLAIN_HOST,
+    SECURE,
+    Firmware,
+    entries,
+    make_entry,
+    told,
+)
 
-OVMF = Path("/usr/share/OVMF")
-# Firmware's code and the NVRAM it comes with; the second starts only what Microsoft's keys allow.
-PLAIN = (OVMF / "OVMF_CODE_4M.fd", OVMF / "OVMF_VARS_4M.fd")
-SECURE = (OVMF / "OVMF_CODE_4M.secboot.fd", OVMF / "OVMF_VARS_4M.ms.fd")
-PLAIN_HOST = image.Recipe(firmware="uefi", extra=(*image.SERVER, "dosfstools", *INSTALLED))
-LVM_HOST = image.Recipe("lvm", firmware="uefi", disk_size=10 * GIB, extra=INSTALLED)
-OLD_ENTRY = "efibootmgr --quiet --create --disk /dev/vda --part 1 --label debian --loader "
 REINSTALL = (
     "env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends --reinstall install "
 )
@@ -34,7 +37,7 @@ REINSTALL = (
 @contextlib.contextmanager
 def host(
     recipe: image.Recipe,
-    firmware: tuple[Path, Path],
+    firmware: Firmware,
     folder: Path,
     shared: Path,
     accel: accelerator.Accelerator,
@@ -67,18 +70,6 @@ def boots_without_entries(box: Box, accel: accelerator.Accelerator, empty: Path)
         return again.console.text(before)
 
 
-def entries(box: Box) -> dict[str, str]:
-    """The firmware's boot entries, number by name."""
-    rows = (line.split("\t")[0] for line in box.succeed("efibootmgr").splitlines())
-    return {row[10:].strip(): row[4:8] for row in rows if row[4:8].isalnum() and row[8:9] == "*"}
-
-
-def told(box: Box, name: str) -> str:
-    """What efibootmgr says of ``BootCurrent`` or ``BootOrder``."""
-    lines = box.succeed("efibootmgr").splitlines()
-    return next(line.partition(": ")[2] for line in lines if line.startswith(name))
-
-
 @pytest.fixture(scope="module")
 def box(
     shared: Path, accel: accelerator.Accelerator, tmp_path_factory: pytest.TempPathFactory
@@ -86,7 +77,7 @@ def box(
     """Kind a, which had an entry and a removable path of its own, as installers leave them."""
     folder = tmp_path_factory.mktemp("uefi")
     with host(PLAIN_HOST, SECURE, folder, shared, accel) as box:
-        box.succeed(OLD_ENTRY + r"'\EFI\debian\shimx64.efi'")
+        make_entry(box)
         assert box.provision(device="/dev/vdb").changed
         yield box
 

@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tasks.machines.hardware import Machine
+from deploys.operations.disks import EFI_SYSTEM, LINUX, LINUX_LVM, Partition
+from tasks.machines import layout
+from tasks.machines.hardware import MIB, Machine
+from tasks.machines.identifiers import Identifiers
 from tasks.machines.keys import Identity
-from tests.boot.hostcuts import Cut, Disks, chosen
+from tasks.machines.layout import Extent
+from tests.boot import places
+from tests.boot.hostdisks import Cut, Disks, chosen
 from tests.boot.recording import Recording
 from tests.boot.writelog import SECTOR, Cache
 from tests.unit.test_writelog import entry
@@ -69,6 +74,17 @@ def test_both_disks_are_cut_at_the_same_instant(recording: Recording, tmp_path: 
     assert content(disks, Cut(4, Cache.LOST)) == ("-a", "b-")
 
 
+def test_the_nvram_is_as_at_that_instant_whatever_the_disks_lose(
+    recording: Recording, tmp_path: Path
+) -> None:
+    flash = recording.model_copy(update={"disks": recording.disks[:1], "nvram": recording.disks[1]})
+    disks = Disks(flash, tmp_path)
+    assert content(disks, Cut(1, Cache.LOST)) == ("--", "--")
+    assert content(disks, Cut(2, Cache.LOST)) == ("-a", "b-")
+    found = {content(disks, Cut(3, Cache.SOME, seed)) for seed in range(20)}
+    assert found == {("-a", "b-"), ("-c", "b-")}
+
+
 def test_a_part_of_the_cache_is_by_chance_and_repeatable(
     recording: Recording, tmp_path: Path
 ) -> None:
@@ -76,6 +92,33 @@ def test_a_part_of_the_cache_is_by_chance_and_repeatable(
     found = [content(disks, Cut(3, Cache.SOME, seed)) for seed in range(20)]
     assert set(found) == {("-a", "--"), ("-a", "b-"), ("-c", "--"), ("-c", "b-")}
     assert found == [content(disks, Cut(3, Cache.SOME, seed)) for seed in range(20)]
+
+
+def test_places_are_what_a_boot_reads_first(recording: Recording, tmp_path: Path) -> None:
+    """Of a disk with partitions for UEFI, /boot and LVM; of one with a root alone; the NVRAM."""
+    parts = (Partition("e", EFI_SYSTEM, MIB), Partition("b", LINUX, MIB), Partition("l", LINUX_LVM))
+    tables = (layout.gpt(parts, Identifiers("any")), layout.mbr(None))
+    extents = []
+    for disk, table in zip(recording.disks, tables, strict=True):
+        with disk.open("wb") as file:
+            file.truncate(8 * MIB)
+        extents.append(layout.partition(disk, table))
+    (esp, boot, group), (root,) = extents
+    log, nvram = tmp_path / "log-nvram", tmp_path / "nvram"
+    log.write_bytes(HEADER)
+    nvram.write_bytes(A)
+    flash = recording.model_copy(update={"nvram": nvram, "logs": (log, log, log)})
+    loader = Extent(0, MIB)
+    assert places.of(flash) == [
+        {
+            "the loader": loader,
+            "the EFI system partition": esp,
+            "/boot": boot,
+            "LVM's metadata": Extent(group.offset, MIB),
+        },
+        {"the loader": loader, "LVM's metadata": Extent(root.offset, MIB)},
+        {"the NVRAM": Extent(0, SECTOR)},
+    ]
 
 
 def test_looks_have_steps(recording: Recording) -> None:
