@@ -27,8 +27,17 @@ def mode(state: HostState) -> str:
 
 
 def faults(state: HostState) -> list[str]:
-    """What is wrong with a box's snapshot, filesystems and clock, a line each; the box runs on."""
-    return [*filling(state), *rolled_back(state), *amiss(state)] if state.is_box else []
+    """What is wrong with a box's roots, filesystems and clock, a line each; the box runs on."""
+    if not state.is_box:
+        return []
+    return [*unfinished(state), *filling(state), *rolled_back(state), *amiss(state)]
+
+
+def unfinished(state: HostState) -> list[str]:
+    """That the first provision of a box broke off, and nobody came back to it; a line or none."""
+    if state.release or not state.in_snapshot:
+        return []
+    return ["the golden root is unfinished, its provision broke off: provision it again"]
 
 
 def rolled_back(state: HostState) -> list[str]:

@@ -399,6 +399,15 @@ def test_in_a_snapshot_the_safety_snapshot_says_what_the_root_was(box: Box) -> N
     assert (box.root / "boot/grub/safety/release").read_text() == "MANIFEST=cafe\n"
 
 
+def test_what_no_provision_finished_can_be_gone_back_to_and_is_no_version(box: Box) -> None:
+    (box.root / "etc/pipeline-release").unlink()
+    box.does("save")
+    assert (box.root / "boot/grub/safety/release").read_text() == ""
+    box.does("keep")
+    assert "golden keep" not in box.calls
+    assert "lvremove --yes --quiet a-b/root_safety" in box.calls
+
+
 def test_a_base_box_has_no_versions(box: Box) -> None:
     box.does("save")
     box.does("drop")

@@ -237,6 +237,14 @@ def test_a_change_that_was_rolled_back_is_told() -> None:
     assert box("verdict=fresh\n@rolled_back\nx\n").rolled_back is None
 
 
+@pytest.mark.parametrize(("verdict", "told"), [("fresh", True), ("kept", True), ("golden", False)])
+def test_a_golden_root_that_no_provision_finished_is_told(verdict: str, told: bool) -> None:
+    state = box(f"verdict={verdict}\n")
+    line = "the golden root is unfinished, its provision broke off: provision it again"
+    assert line not in faults(state)
+    assert (line in faults(replace(state, release={}))) == told
+
+
 def test_a_trial_is_no_snapshot_to_rely_on() -> None:
     assert mode(box("verdict=fresh\n@trial\nyes\n")) == "trial"
     assert mode(box("verdict=golden\n@trial\nyes\n")) == "maintenance"
