@@ -16,6 +16,7 @@ from deploys.modules import Modules, dropped, modules
 from deploys.parts import COMPILED, PURE
 from deploys.provisiond import provisiond, source
 from deploys.repository import Items, repository
+from deploys.repository import dropped as dropped_repository
 from deploys.roles import role_deploys
 from deploys.settings import Settings
 from deploys.stack import stack
@@ -61,6 +62,8 @@ def golden(
         partial(status_page),
         partial(source, settings=settings),
         *role_deploys(settings),
-        *([partial(repository, items=parts.items, role=settings.role)] if parts.items else []),
+        partial(repository, items=parts.items, role=settings.role)
+        if parts.items
+        else partial(dropped_repository),
         partial(manifest, settings=settings, project=project),
     )

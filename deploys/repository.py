@@ -39,3 +39,12 @@ def repository(items: Items, role: str) -> None:
     operations.items(
         name="Items for the pipeline", names=items.names, source=REPOSITORY_PATH, target=target
     )
+
+
+@deploy("Repository of before")
+def dropped() -> None:
+    """No items at ``/opt/pipeline/repository``: what the golden root has, its manifest says.
+
+    Those of the pipeline stay in ``/persistent``.
+    """
+    onbox.dropped(name="No items of a repository", path=REPOSITORY_PATH)

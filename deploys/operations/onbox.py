@@ -125,7 +125,7 @@ def unpacked(archive: Path, digest: str, path: str, compiled: bool = False) -> C
 
 
 @operation()
-def dropped(path: str, also: str, then: str = "") -> Commands:
+def dropped(path: str, also: str = "", then: str = "") -> Commands:
     """Have nothing of what ``unpacked`` put at ``path``, and no file of the patterns ``also``.
 
     ``then`` is a command to be run when these are gone.

@@ -31,6 +31,7 @@ _ORDER = (
     "test_up.py",
     "test_pipeline.py",
     "test_rollback.py",
+    "test_parts.py",
     "test_lvm_host.py",
     "test_cuts.py",
     "test_up_bare.py",

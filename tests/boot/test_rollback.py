@@ -5,6 +5,10 @@ One walk, in order: each test goes on from the boot that the last one ended in.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from rich.progress import Progress
 
@@ -14,15 +18,27 @@ from tasks import golden
 from tasks.progress import HostProgress
 from tasks.provisioning import Provision, Request
 from tasks.settings import load
+from tests.boot import rows
 from tests.boot.box import SMALL, Box
+from tests.unit import own_tools
 
 # The initrds are made anew for it.
-CHANGED = (*SMALL, "boot.deadline=61")
+DEADLINE = "boot.deadline=61"
 # The kernel finds no init in it: each boot ends in a panic, before anything of the box runs.
 BROKEN_INITRD = """for initrd in /boot/initrd.img-*; do
     rm "$initrd" && head -c 1000000 /dev/zero >"$initrd"
 done"""
 NO_SSHD = "mv /usr/sbin/sshd /usr/sbin/sshd.gone"
+
+
+@pytest.fixture(scope="module")
+def change(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[rows.Change]:
+    """Another deadline, and parts of the stack from git, built for this run by this machine."""
+    folder = tmp_path_factory.mktemp("served")
+    with pytest.MonkeyPatch.context() as patch:
+        own_tools.build(patch)
+        with rows.change(folder, rows.write_pure(folder), shared / "bundles") as made:
+            yield replace(made, settings=(*SMALL, DEADLINE, *made.settings))
 
 
 class Breaking(Provision):
@@ -35,11 +51,11 @@ class Breaking(Provision):
         self._host.run(f"touch /etc/of-the-bad-change; {self.bad}")
 
 
-def provision_badly(box: Box, bad: str) -> None:
+def provision_badly(box: Box, change: rows.Change, bad: str) -> None:
     """A change of nothing but what is bad: in maintenance a provision goes through in any case."""
     box.reboot("maintenance")
     progress = HostProgress("box", Progress(disable=True))
-    provision = Breaking(box.host, load(overrides=CHANGED), Request(), progress)
+    provision = Breaking(box.host, load(overrides=change.settings), Request(), progress)
     provision.bad = bad
     provision.run()
 
@@ -61,10 +77,11 @@ def files_of_boot(box: Box) -> str:
     return box.succeed(f"unshare --mount sh -c 'mount /boot && cd /boot && {words}'")
 
 
-def test_a_change_that_comes_up_healthy_is_kept(box: Box) -> None:
+def test_a_change_that_comes_up_healthy_is_kept(box: Box, change: rows.Change) -> None:
     sizes, before = volumes(box), files_of_boot(box)
     manifest = box.state.release["MANIFEST"]
-    assert box.provision(*CHANGED).changed
+    assert box.provision(*change.settings).changed
+    change.server.close()
     state = box.state
     assert (state.verdict and state.verdict.name, state.in_trial) == ("fresh", False)
     assert state.rolled_back is None
@@ -78,24 +95,27 @@ def test_a_change_that_comes_up_healthy_is_kept(box: Box) -> None:
     assert "trial" not in environment(box)
     assert files_of_boot(box) != before
     assert "grub/safety" not in files_of_boot(box)
-    assert not box.provision(*CHANGED).changed
+    rows.assert_has(box, change.commits)
+    assert not box.provision(*change.settings).changed
 
 
-def test_one_that_never_comes_up_goes_back_with_its_boot_files(box: Box) -> None:
+def test_one_that_never_comes_up_goes_back_with_its_boot_files(
+    box: Box, change: rows.Change
+) -> None:
     manifest, before = box.state.release["MANIFEST"], files_of_boot(box)
     why = "none of its boots came up healthy"
     with pytest.raises(DeployError, match=f"the change was rolled back: {why}"):
-        provision_badly(box, BROKEN_INITRD)
-    assert_as_before(box, manifest, before)
+        provision_badly(box, change, BROKEN_INITRD)
+    assert_as_before(box, change, manifest, before)
     assert why in "\n".join(faults(box.state))
 
 
 @pytest.mark.long
-def test_one_that_locks_us_out_goes_back(box: Box) -> None:
+def test_one_that_locks_us_out_goes_back(box: Box, change: rows.Change) -> None:
     manifest, before = box.state.release["MANIFEST"], files_of_boot(box)
     with pytest.raises(DeployError, match="rolled back: SSH does not answer"):
-        provision_badly(box, NO_SSHD)
-    assert_as_before(box, manifest, before)
+        provision_badly(box, change, NO_SSHD)
+    assert_as_before(box, change, manifest, before)
 
 
 def test_an_earlier_version_is_gone_back_to_by_hand(box: Box) -> None:
@@ -110,6 +130,7 @@ def test_an_earlier_version_is_gone_back_to_by_hand(box: Box) -> None:
     assert state.initrd_matches
     assert faults(state) == []
     assert golden.versions(box.host) == []
+    rows.assert_lacks_pure(box)
     box.fail("test -e /etc/of-this-snapshot")
     assert sorted(volumes(box)) == ["persistent", "root", "root_snap", "swap"]
 
@@ -126,7 +147,7 @@ def test_what_was_changed_in_a_snapshot_is_promoted(box: Box) -> None:
     assert state.verdict.name == "fresh"
 
 
-def assert_as_before(box: Box, manifest: str, boot: str) -> None:
+def assert_as_before(box: Box, change: rows.Change, manifest: str, boot: str) -> None:
     assert box.verdict.name == "fresh"
     assert box.state.initrd_matches
     box.fail("test -e /etc/of-the-bad-change")
@@ -134,4 +155,4 @@ def assert_as_before(box: Box, manifest: str, boot: str) -> None:
     assert files_of_boot(box) == boot
     assert "trial" not in environment(box)
     assert "root_safety" not in volumes(box)
-    assert not box.provision(*CHANGED).changed
+    assert not box.provision(*change.settings).changed

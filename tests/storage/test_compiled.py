@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,10 +12,10 @@ from deploys.compiled import compiled as deploy
 from deploys.errors import BoxError
 from deploys.parts import Part
 from tasks import compiled
-from tasks.machines import apt, archive, bootstrap, shell
+from tasks.machines import archive, shell
 from tasks.sources import Sources
 from tests.storage.test_parts_from_git import applied
-from tests.unit import git_server
+from tests.unit import git_server, own_tools
 
 NOW = archive.Archive((), (), "an archive", 17)
 # What the real one has: a library, and a program that asks it where the models are.
@@ -61,16 +60,7 @@ LIBRARY = "usr/lib/x86_64-linux-gnu/libkim-api.so.2"
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where what was built is kept; this machine's own compiler builds it, in no tree."""
-
-    def run_in_tree(_tree: bootstrap.Tree, work: Path, script: str) -> None:
-        with (work / "log").open("w") as log:
-            argv = ["sh", "-eu", "-c", script]
-            done = subprocess.run(argv, cwd=work, stdout=log, stderr=log, check=False)
-        if done.returncode:
-            raise BoxError((work / "log").read_text().splitlines()[-1])
-
-    monkeypatch.setattr(apt, "resolved", lambda *_: {})
-    monkeypatch.setattr(bootstrap, "run_in_tree", run_in_tree)
+    own_tools.build(monkeypatch)
     return tmp_path / "kept"
 
 

@@ -12,7 +12,8 @@ import pytest
 from deploys.apply import Session, Target
 from deploys.modules import dropped, modules
 from deploys.parts import Part
-from deploys.repository import repository
+from deploys.repository import REPOSITORY_PATH, repository
+from deploys.repository import dropped as dropped_repository
 from tasks import items, wheels
 from tasks.machines import archive, shell, tree
 from tasks.sources import Sources
@@ -69,6 +70,9 @@ def test_items_of_a_commit_are_the_pipelines_and_stay_what_they_are(
     assert (root / place / TEST / "runner").read_text() == "#!/bin/sh\n"
     new = shell.run(["chroot", root, "cat", f"/opt/pipeline/repository/{TEST}/runner"]).stdout
     assert new == "changed, by the same name\n"
+    assert applied(root, dropped_repository) == (1, 0)
+    assert sorted(path.name for path in (root / place).iterdir()) == [TEST, MODEL]
+    assert not list(root.glob(f"{REPOSITORY_PATH[1:]}*"))
 
 
 @pytest.mark.long

@@ -1,0 +1,42 @@
+"""What the golden root is given, by what a provision brings for the rows of the stack."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from deploys.bundle import Archive, Project
+from deploys.golden import Parts, golden
+from deploys.modules import Modules
+from deploys.modules import dropped as modules_dropped
+from deploys.repository import Items, repository
+from deploys.repository import dropped as repository_dropped
+from deploys.settings import Settings
+from deploys.volume_plan import Kind, VolumePlan
+
+
+def deploys(parts: Parts) -> list[partial[Any]]:
+    plan = VolumePlan(Kind.BOX, "vagrant-pipeline", "root", "root_snap", "4G")
+    archive, project = Archive(Path("a"), "b"), Project("c", "d")
+    found = golden(plan, Settings(), archive, archive, project, parts)
+    return [each for each in found if isinstance(each, partial)]
+
+
+def test_items_that_are_no_longer_asked_for_leave_the_golden_root() -> None:
+    items = Items(Path("items"), "feed", ())
+    functions = [each.func for each in deploys(Parts(items=items))]
+    assert (repository in functions, repository_dropped in functions) == (True, False)
+    functions = [each.func for each in deploys(Parts())]
+    assert (repository in functions, repository_dropped in functions) == (False, True)
+
+
+def test_modules_that_are_no_longer_asked_for_leave_it_and_kimpy_stays() -> None:
+    def left(*modules: Modules) -> list[str]:
+        found = deploys(Parts(modules=modules))
+        (names,) = [each.keywords["names"] for each in found if each.func is modules_dropped]
+        return list(names)
+
+    ase = Modules(Path("modules"), "feed", "3.13", "ase")
+    assert left() == ["ase", "openkim-kimcalculator-ase"]
+    assert left(ase) == ["openkim-kimcalculator-ase"]
