@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import DeployError
+from deploys.facts.status import faults
+from tasks import golden
 from tests.boot.box import SMALL, Box, flags, home_that_knows, interrupted
 
 
@@ -39,6 +41,20 @@ def test_power_cut_in_maintenance_is_merged_back(box: Box) -> None:
     box.host.wait(600)
     assert box.verdict.name == "fresh"
     box.fail("test -e /etc/half-done")
+
+
+@pytest.mark.long
+def test_a_first_provision_that_broke_off_is_taken_up_again(box: Box) -> None:
+    """Its last step writes what the golden root is; what went before need not be there for that."""
+    box.reboot("maintenance")
+    box.succeed("rm /etc/pipeline-release")
+    box.reboot()
+    assert "the golden root is unfinished" in "\n".join(faults(box.state))
+    assert box.provision().changed
+    assert box.verdict.name == "fresh"
+    assert faults(box.state) == []
+    assert golden.versions(box.host) == []
+    assert not box.provision().changed
 
 
 @pytest.mark.long
