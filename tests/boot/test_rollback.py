@@ -22,8 +22,6 @@ from tests.boot import rows
 from tests.boot.box import SMALL, Box
 from tests.unit import own_tools
 
-# The initrds are made anew for it.
-DEADLINE = "boot.deadline=61"
 # The kernel finds no init in it: each boot ends in a panic, before anything of the box runs.
 BROKEN_INITRD = """for initrd in /boot/initrd.img-*; do
     rm "$initrd" && head -c 1000000 /dev/zero >"$initrd"
@@ -38,7 +36,8 @@ def change(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[r
     with pytest.MonkeyPatch.context() as patch:
         own_tools.build(patch)
         with rows.change(folder, rows.write_pure(folder), shared / "bundles") as made:
-            yield replace(made, settings=(*SMALL, DEADLINE, *made.settings))
+            # for another deadline the initrds are made anew
+            yield replace(made, settings=(*SMALL, "boot.deadline=61", *made.settings))
 
 
 class Breaking(Provision):
