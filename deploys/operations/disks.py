@@ -111,10 +111,11 @@ def filesystem(device: str, fstype: str, label: str = "", anew: bool = False) ->
         OperationError: the device carries something else.
     """
     found = host.get_fact(BlockDevices).find(device)
-    if found and found.fstype == fstype and not anew:
-        host.noop(f"{device} already carries {fstype}")
-        return
-    if found and (found.fstype or found.pttype) and found.fstype != fstype:
+    if found and found.fstype == fstype:
+        if not anew:
+            host.noop(f"{device} already carries {fstype}")
+            return
+    elif found and (found.fstype or found.pttype):
         raise OperationError(f"{device} carries {found.fstype or found.pttype}, not {fstype}")
     options = ("-L", QuoteString(label)) if label else ()
     yield StringCommand(*_MAKE[fstype], *options, QuoteString(device))

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from deploys.operations.disks import EFI_SYSTEM, LINUX_LVM
 from tasks.machines import layout, shell
-from tasks.machines.layout import Extent
+from tasks.machines.layout import MIB, Extent
 from tests.boot import writelog
 from tests.boot.hostdisks import Cut, Requests, chosen
 from tests.boot.recording import Recording
 from tests.boot.writelog import Write
 
-MIB = 2**20
 _LVM = (LINUX_LVM, "8e")  # in a GPT, in an MBR
 
 

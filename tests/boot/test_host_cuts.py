@@ -50,11 +50,6 @@ class Work:
     last: str
     verdicts: tuple[str | None, ...] = ("fresh",)
 
-    @property
-    def device(self) -> str | None:
-        """The disk that its provision is given."""
-        return None if self.host.startswith("lvm") else SPARE
-
 
 WORKS = (
     Work("lvm", "provision", "building", walks.OVER, (None, "fresh")),
@@ -71,6 +66,11 @@ WORKS = (
 )
 
 Records = Callable[[str], Recording]
+
+
+def device(host: str) -> str | None:
+    """The disk that a host's provision is given."""
+    return None if host.startswith("lvm") else SPARE
 
 
 @pytest.fixture(scope="module")
@@ -90,15 +90,14 @@ def records(
         if not folder.exists():
             bases = {"lvm": lvm_image, "full": full_image}
             base = bases.get(host) or image.build(UEFI.get(host, BIOS_PLAIN), shared)
-            device = None if host.startswith("lvm") else SPARE
-            spare = 12 * GIB if device else 0
+            spare = 12 * GIB if device(host) else 0
             firmware = uefi.PLAIN if host in UEFI else None
             with recording.recorded(folder, base, spare, CPUS, accel, firmware) as (box, recorder):
                 if firmware:
                     uefi.make_entry(box)
                 if host == "lvm, UEFI":  # one that its installer left without a removable path
                     box.succeed("rm --recursive /boot/efi/EFI/BOOT")
-                walks.provisioned(box, recorder, device, *LEAN)
+                walks.provisioned(box, recorder, device(host), *LEAN)
                 if host == "lvm":
                     walks.updated(box, recorder)
                     walks.kernel_installed(box, recorder)
@@ -132,7 +131,7 @@ def cut_and_boot(
     def goes_on(guest: Guest, name: str) -> None:
         if name == one:
             with reached(guest) as box:
-                becomes_good(box, work.device)
+                becomes_good(box, device(work.host))
 
     found = hostcuts.survive(made, cuts, folder, accel, work.verdicts, goes_on)
     row = cutreport.row(kind, f"{work.host}: {work.name}", len(cuts), found, SEED)
@@ -141,16 +140,16 @@ def cut_and_boot(
     assert not faults, f"CUTS_SEED={SEED}"
 
 
-def becomes_good(box: Box, device: str | None) -> None:
+def becomes_good(box: Box, spare: str | None) -> None:
     """A later provision goes through; the one after that has nothing to do.
 
     A partition table that is half there is not known for ours, so the user says that it may go.
     """
-    done = box.provision(*LEAN, device=None if box.state.is_box else device, force=True)
+    done = box.provision(*LEAN, device=None if box.state.is_box else spare, force=True)
     assert done.state.verdict is not None
     assert done.state.verdict.name == "fresh"
     assert not box.provision(*LEAN).changed
-    if device and box.state.firmware == "uefi":
+    if spare and box.state.firmware == "uefi":
         uefi.starts_by_both(box)
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from deploys.boot import boot, removable_path
 from deploys.efi_plan import ESP_SIZE, EfiPlan
 from deploys.errors import PreflightError
 from deploys.facts.lvm import LogicalVolume
-from deploys.golden import Parts, golden
 from deploys.operations.disks import EFI_SYSTEM
 from deploys.plan import plan_volumes
-from deploys.settings import GIB, MIB, Settings, Volumes
+from deploys.settings import GIB, MIB, Volumes
 from deploys.sizes import needed_disk
 from deploys.survey import Survey
 from deploys.volume_plan import Kind, VolumePlan
@@ -178,11 +175,3 @@ def test_a_partition_of_an_mbr_counts_as_one_of_a_gpt() -> None:
     children = (*first.children[:-1], replace(first.children[-1], parttype="0xef"))
     blocks = replace(survey.blocks, disks=(replace(first, children=children), *others))
     assert [p.path for p in replace(survey, blocks=blocks).efi_partitions] == ["/dev/vda15"]
-
-
-def test_a_host_has_the_removable_path_before_it_is_a_box() -> None:
-    """The new menu makes it one: what a power cut leaves undone then, no later provision does."""
-    unused: Any = None
-    deploys = golden(plan(by_uefi(LVM)), Settings(), unused, unused, unused, Parts())
-    order = [getattr(each, "func", each) for each in deploys]
-    assert order.index(removable_path) < order.index(boot)

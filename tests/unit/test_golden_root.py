@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from deploys.boot import boot, removable_path
 from deploys.bundle import Archive, Project
 from deploys.golden import Parts, golden
 from deploys.modules import Modules
@@ -40,3 +41,9 @@ def test_modules_that_are_no_longer_asked_for_leave_it_and_kimpy_stays() -> None
     ase = Modules(Path("modules"), "feed", "3.13", "ase")
     assert left() == ["ase", "openkim-kimcalculator-ase"]
     assert left(ase) == ["openkim-kimcalculator-ase"]
+
+
+def test_a_host_has_the_removable_path_before_it_is_a_box() -> None:
+    """The new menu makes it one: what a power cut leaves undone then, no later provision does."""
+    functions = [each.func for each in deploys(Parts())]
+    assert functions.index(removable_path) < functions.index(boot)
