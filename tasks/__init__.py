@@ -11,7 +11,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from invoke.collection import Collection
 
-from tasks import bench, box, build, dev, finalize, gateway, host, package, pipeline, secure
+from tasks import (
+    bench,
+    box,
+    build,
+    dev,
+    finalize,
+    gateway,
+    host,
+    package,
+    pipeline,
+    secure,
+    setting_tables,
+)
 
 ns = Collection()
 for _task in (
@@ -32,6 +44,7 @@ for _task in (
     box.ssh,
     box.halt,
     box.destroy,
+    setting_tables.settings,
     dev.run_tests,
     dev.lint,
     dev.lock,
