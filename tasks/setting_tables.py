@@ -51,10 +51,10 @@ def sections() -> list[Section]:
     return [*found, Section("stack.PART", "What each part says of itself.", row)]
 
 
-def markdown() -> str:
-    """The settings as tables of a page; docs/settings.md ends with it."""
+def as_markdown(found: list[Section]) -> str:
+    """The settings as tables of a page; docs/settings.md ends with them."""
     lines = []
-    for section in sections():
+    for section in found:
         title = f"`[{section.name}]`" if section.name else "The box itself"
         lines += [f"## {title}", "", section.meaning, ""]
         lines += ["| setting | default | may be | meaning |", "| --- | --- | --- | --- |"]
@@ -66,10 +66,13 @@ def markdown() -> str:
     return "\n".join(lines)
 
 
-@task(help={"json": "As JSON, for programs."})
-def settings(_c: Context, json: bool = False) -> None:
+@task(help={"json": "As JSON, for programs.", "markdown": "As the tables of docs/settings.md."})
+def settings(_c: Context, json: bool = False, markdown: bool = False) -> None:
     """Show all settings with their defaults, limits and meaning."""
     found = sections()
+    if markdown:
+        print(as_markdown(found), end="")
+        return
     if json:
         print(as_json.dumps([asdict(section) for section in found], indent=1))
         return
