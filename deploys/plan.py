@@ -283,7 +283,9 @@ def _plan_box(
 
 def _is_named(survey: Survey, row: OwnVolume) -> bool:
     """Whether fstab has the volume's mount point: that line is written when all else is done."""
-    return any(line.split()[1:2] == [row.mount] for line in survey.fstab if line[:1] != "#")
+    return any(
+        line.split()[1:2] == [row.mount] for line in survey.fstab if line.lstrip()[:1] != "#"
+    )
 
 
 def _check_box_room(
