@@ -17,6 +17,9 @@ EFI_VARIABLES = "/sys/firmware/efi/efivars"
 SECURE_BOOT = f"{EFI_VARIABLES}/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 VERDICTS = ("fresh", "kept", "golden", "failed")
 
+# Of a box that was made before its defaults said it.
+_WATCHED = "/persistent"
+
 # One command: a round trip is what costs, on an emulated guest a tenth of a second and more.
 # $root stands for /: empty, but in tests.
 _PARTS = {
@@ -45,7 +48,8 @@ _PARTS = {
     "release": 'cat "$root/etc/pipeline-release"',
     "provisiond": 'for s in done failed; do [ ! -e "$root/run/provisiond/$s" ] || '
     '{ echo "state=$s"; cat "$root/run/provisiond/$s"; }; done',
-    "filesystems": "df --block-size=1 --output=target,used,avail / /persistent",
+    "filesystems": "df --block-size=1 --output=target,used,avail / "
+    f'$(. "$root/etc/default/resnap"; echo "${{WATCHED:-{_WATCHED}}}")',
     # A /boot that is not mounted says in its superblock what is free.
     "boot": 'if mountpoint -q "$root/boot"; then df --block-size=1 --output=target,used,avail '
     '"$root/boot"; else dumpe2fs -h "$(findmnt --fstab --evaluate --noheadings --output SOURCE '
@@ -124,6 +128,11 @@ class HostState:
         return bool(self.defaults)
 
     @property
+    def watched(self) -> tuple[str, ...]:
+        """The mount points of the box's own volumes that are looked after."""
+        return _watched(self.defaults)
+
+    @property
     def in_snapshot(self) -> bool:
         return self.verdict is not None and self.verdict.name in ("fresh", "kept")
 
@@ -189,7 +198,7 @@ def parsed(output: Sequence[str]) -> HostState:
         provisiond=_assignments(parts["provisiond"]),
         free={target: free for target, _, free in spaces},
         used={target: used for target, used, _ in spaces},
-        mounts=_mounts(parts["mounts"]),
+        mounts=_mounts(parts["mounts"], _watched(defaults)),
         versions=_assignments(parts["versions"]),
     )
 
@@ -252,8 +261,12 @@ def _superblock(lines: list[str]) -> list[tuple[str, int, int]]:
     return [("/boot", (count - free) * size, max(0, free - reserved) * size)]
 
 
-def _mounts(lines: list[str]) -> dict[str, frozenset[str]]:
-    """The options of the root's and /persistent's filesystems, not those of a service's own view.
+def _watched(defaults: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(defaults.get("WATCHED", _WATCHED).split())
+
+
+def _mounts(lines: list[str], watched: Sequence[str]) -> dict[str, frozenset[str]]:
+    """The options of the filesystems of the root and of volumes, not of a service's own view.
 
     See proc_pid_mountinfo(5). Of several mounts over each other the last counts.
     """
@@ -261,5 +274,5 @@ def _mounts(lines: list[str]) -> dict[str, frozenset[str]]:
     return {
         row[4]: frozenset(row[-1].split(","))
         for row in rows
-        if len(row) >= 10 and row[4] in ("/", "/persistent")
+        if len(row) >= 10 and row[4] in ("/", *watched)
     }

@@ -55,8 +55,9 @@ def amiss(state: HostState) -> list[str]:
     A filesystem is full when less than a fiftieth of it is free.
     """
     found = []
-    if state.mounts and "/persistent" not in state.mounts:
-        found.append("/persistent is not mounted")
+    if state.mounts:
+        missing = (target for target in state.watched if target not in state.mounts)
+        found += [f"{target} is not mounted" for target in missing]
     found += [f"{target} is read-only" for target, words in state.mounts.items() if "ro" in words]
     found += [
         f"{target} is full: {free / 1e6:.0f} MB are free"

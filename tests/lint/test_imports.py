@@ -15,6 +15,7 @@ _HEIGHT = {
     "deploys.parts": 0,
     "deploys.settings": 1,
     "deploys.facts": 2,
+    "deploys.own_volumes": 2,
     "deploys.operations": 3,
     "deploys": 4,
     "tasks": 5,
