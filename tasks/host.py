@@ -25,7 +25,7 @@ from tasks.provisioning import Provision, Provisioned, Request
 from tasks.questions import confirm
 from tasks.remote import Host
 from tasks.settings import load as read_settings
-from tasks.states import expect, state_of_box
+from tasks.states import expect, reboot_deadline, state_of_box
 
 SETTINGS_HELP = {
     "set": "A setting, as volumes.lvsize=4G; may be given more than once.",
@@ -169,6 +169,6 @@ def _reboot(host: Host, progress: HostProgress, *, entry: str, verdict: str) -> 
     progress.step("looking at the host")
     state_of_box(host)
     progress.step(f"rebooting: {entry}")
-    state = host.reboot(entry, Settings().boot.reboot_deadline)
+    state = host.reboot(entry, reboot_deadline(host))
     expect(host, state, verdict)
     return state
