@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Iterator
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -15,8 +14,10 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from tasks.closed_pipe import Terminal
+
 # Standard output is for results: tables, JSON.
-console = Console(stderr=True)
+console = Terminal(stderr=True)
 
 
 def bars() -> Progress:

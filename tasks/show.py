@@ -7,13 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
 from deploys.facts.box import HostState
 from deploys.facts.status import faults, mode, status
 from deploys.sizes import human
+from tasks.closed_pipe import Terminal
 from tasks.golden import Version
 from tasks.provisioning import Provisioned
 from tasks.shrinking import Shrunk
@@ -56,8 +56,8 @@ class Ended:
     manifest: str
 
 
-def _console() -> Console:
-    return Console(highlight=False)
+def _console() -> Terminal:
+    return Terminal(highlight=False)
 
 
 def plans(results: Mapping[str, list[Row]], _failed: Collection[str] = ()) -> None:
