@@ -24,7 +24,7 @@ def __getattr__(name: str) -> Collection:
 
 
 def _collection() -> Collection:
-    from tasks import bench, box, build, dev, finalize, gateway, host, package, pipeline, secure
+    from tasks import box, build, dev, finalize, gateway, host, package, pipeline, secure
 
     ns = Collection()
     for task in (
@@ -48,7 +48,7 @@ def _collection() -> Collection:
         dev.run_tests,
         dev.lint,
         dev.lock,
-        bench.bench,
+        dev.bench,
     ):
         ns.add_task(task)  # type: ignore[arg-type]
     inner = {

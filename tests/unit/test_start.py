@@ -1,8 +1,9 @@
-"""fab and inv as they are started: with nobody who reads what they print."""
+"""fab and inv as they are started: without the tests, and with nobody who reads what they print."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 pytestmark = pytest.mark.commands
 ROOT = Path(__file__).resolve().parents[2]
+PRODUCT = ("fabfile.py", "tasks", "deploys", "static")
 
 
 def _start(
@@ -30,6 +32,34 @@ def _start(
         text=True,
         check=False,
     )
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the product, without tests/."""
+    folder = tmp_path_factory.mktemp("product")
+    for name in PRODUCT:
+        source, target = ROOT / name, folder / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    return folder
+
+
+@pytest.mark.parametrize("tool", ["fabric", "invoke"])
+def test_it_starts_without_the_tests(tool: str, product: Path) -> None:
+    done = _start(tool, product, "--list")
+    assert (done.returncode, done.stderr) == (0, "")
+    words = done.stdout.split()
+    assert {"provision", "status", "box.build", "bench"} <= set(words)
+
+
+def test_a_bench_says_that_it_needs_the_tests(product: Path) -> None:
+    done = _start("invoke", product, "bench")
+    assert (done.returncode, done.stdout) == (1, "")
+    line = f"error: {product} has no tests/: run this in a clone of the project\n"
+    assert done.stderr == line
 
 
 @pytest.mark.parametrize(
