@@ -12,11 +12,9 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from deploys.errors import BoxError
-from deploys.onbox import tree
-from deploys.operations.onbox import OnboxFile
 from tasks import dev
 from tests.bench import benches as bench
-from tests.bench import build, playbook
+from tests.bench import build
 from tests.bench import package as package_bench
 from tests.bench import resnap as resnap_bench
 from tests.bench.benches import Outcome
@@ -181,31 +179,6 @@ def test_every_bench_of_the_promises_is_there() -> None:
 def test_the_bench_that_failed_is_not_good() -> None:
     assert not Outcome("up", error="it failed").good
     assert Outcome("up", [Row("beside", "MB/s", 5, 10)]).good
-
-
-def test_an_operation_the_playbook_lacks_is_refused(tmp_path: Path) -> None:
-    """Else Ansible would be measured doing less."""
-    known: Any = type("Known", (), {"facts": ()})
-    with pytest.raises(BoxError, match="nothing like the operation"):
-        playbook.playbook(["Stack | New"], known, tmp_path)
-
-
-def test_files_are_copied_with_content_and_mode(tmp_path: Path) -> None:
-    """One item a file, from a local copy with the very content."""
-    sources = {**tree("usr/lib/pipeline"), "/etc/one": OnboxFile(b"1\n", 0o600)}
-    task = playbook._copies(sources, tmp_path)
-    modes = {item["dest"]: item["mode"] for item in task["loop"]}
-    assert modes["/etc/one"] == "0600"
-    assert modes.keys() == sources.keys()
-    for item in task["loop"]:
-        assert Path(item["src"]).read_bytes() == sources[item["dest"]].content
-
-
-def test_the_playbook_reads_what_our_pass_reads() -> None:
-    """LVM's report, the disks and the packages are among its facts."""
-    commands = playbook.fact_commands()
-    for words in ("lvm fullreport", "lsblk", "findmnt", "dpkg-query"):
-        assert any(words in command for command in commands)
 
 
 @pytest.mark.parametrize(
