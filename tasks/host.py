@@ -74,15 +74,21 @@ def provision(
     enlist(c, work, show.plans if dry_run else show.provisioned)
 
 
-@task(post=[finish], help={"json": "As JSON, for programs."})
-def status(c: Context, json: bool = False) -> None:
+@task(
+    post=[finish],
+    help={
+        "json": "As JSON, for programs.",
+        "wide": "All that is known, a line a host, however wide: pipe it to less -S.",
+    },
+)
+def status(c: Context, json: bool = False, wide: bool = False) -> None:
     """Show what a box runs on: its last reset's verdict, the snapshot's fill, kernel, manifest."""
 
     def work(host: Host, progress: HostProgress) -> HostState:
         progress.step("asking")
         return host.state()
 
-    enlist(c, work, show.states_json if json else show.states)
+    enlist(c, work, show.states_json if json else partial(show.states, wide=wide))
 
 
 @task(post=[finish])

@@ -120,6 +120,9 @@ def test_status_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "bare" in out
     assert "snapshot" in out
+    call(host.status, "a", "bare", wide=True)
+    head = capsys.readouterr().out.splitlines()[1]
+    assert head.replace("┃", " ").split()[:3] == ["host", "mode", "role"]
 
 
 @pytest.fixture
