@@ -144,6 +144,14 @@ def test_where_no_log_can_be_written_the_line_says_so(
     assert closed
 
 
+def test_to_connect_changes_nothing_that_other_hosts_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fabric gives all of a command line one config, which is empty while it merges a change."""
+    connection = fabric.Connection("127.0.0.1", port=1, config=fabric.Config())
+    monkeypatch.setattr(fabric.Config, "merge", lambda _: pytest.fail("the config was changed"))
+    with pytest.raises(UnreachableError, match="port 1 "):
+        Host(connection).connect()
+
+
 def test_the_next_task_begins_with_nobody(closed: list[str]) -> None:
     _run(lambda *_: None, "a")
     assert fleet._enlisted == []
