@@ -13,7 +13,15 @@ from deploys.settings import Settings
 from tasks.finalizing import settings_of
 from tasks.progress import HostProgress
 from tasks.remote import Host
-from tasks.states import TRIAL_BOOTS, expect, is_settled, rolled_back, state_of_box
+from tasks.states import (
+    TRIAL_BOOTS,
+    expect,
+    expect_snapshot,
+    is_gateway,
+    is_settled,
+    rolled_back,
+    state_of_box,
+)
 
 _GOLDEN = "/usr/lib/resnap/golden"
 _DEADLINE = Settings().boot.reboot_deadline
@@ -76,11 +84,10 @@ def promote(host: Host, progress: HostProgress) -> HostState:
     """
     progress.step("looking at the host")
     state = state_of_box(host)
-    if not state.in_snapshot or state.in_trial:
-        raise PreflightError(
-            f"{host.name} runs on no snapshot to promote: fab -H {host.name} status"
-        )
-    if state.release.get("ROLE") == "gateway":
+    expect_snapshot(host, state)
+    if state.in_trial:
+        raise PreflightError(f"{host.name} tries a change: its snapshot cannot be promoted")
+    if is_gateway(state):
         raise PreflightError(
             f"{host.name} is a gateway: its owners' accounts would be in the golden root for ever"
         )
