@@ -20,7 +20,8 @@ from invoke.tasks import task
 from rich.markup import escape
 
 from deploys.errors import BoxError
-from tasks.machines.guest import Guest, find
+from tasks.machines.guest import Guest
+from tasks.machines.providers import find
 from tasks.places import GUEST, LOGS
 from tasks.progress import HostProgress, bars, console
 from tasks.remote import Host

@@ -15,6 +15,8 @@ from tasks.remote import Host
 from tasks.states import (
     TRIAL_BOOTS,
     expect,
+    expect_snapshot,
+    is_gateway,
     is_settled,
     reboot_deadline,
     rolled_back,
@@ -81,11 +83,10 @@ def promote(host: Host, progress: HostProgress) -> HostState:
     """
     progress.step("looking at the host")
     state = state_of_box(host)
-    if not state.in_snapshot or state.in_trial:
-        raise PreflightError(
-            f"{host.name} runs on no snapshot to promote: fab -H {host.name} status"
-        )
-    if state.release.get("ROLE") == "gateway":
+    expect_snapshot(host, state)
+    if state.in_trial:
+        raise PreflightError(f"{host.name} tries a change: its snapshot cannot be promoted")
+    if is_gateway(state):
         raise PreflightError(
             f"{host.name} is a gateway: its owners' accounts would be in the golden root for ever"
         )

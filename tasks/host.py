@@ -18,7 +18,7 @@ from deploys.settings import Role, Settings
 from tasks import golden, show, shrinking
 from tasks.finalizing import settings_of
 from tasks.fleet import enlist, finish, one_line
-from tasks.machines.guest import load
+from tasks.machines.providers import load
 from tasks.places import GUEST
 from tasks.progress import HostProgress
 from tasks.provisioning import Provision, Provisioned, Request

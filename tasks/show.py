@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from deploys.facts.box import HostState
+from deploys.facts.hoststate import VERDICTS
 from deploys.facts.status import faults, mode, status
 from deploys.sizes import human
 from tasks.closed_pipe import Terminal
@@ -23,7 +24,7 @@ from tasks.shrinking import Shrunk
 _SIDE_BY_SIDE = 3
 _ENDLESS = 100_000
 
-_COLOURS = {"fresh": "green", "kept": "yellow", "golden": "yellow", "failed": "bold red"}
+_COLOURS = {"good": "green", "warning": "yellow", "alarm": "bold red"}
 
 # of the modes, those in which nothing is computed until somebody helps
 _RED = ("failed", "quarantine")
@@ -268,7 +269,7 @@ def verdict(state: HostState) -> str:
         return "not a box"
     name = state.verdict.name
     reason = f": {escape(state.verdict.reason)}" if state.verdict.reason else ""
-    return f"[{_COLOURS[name]}]{name}[/]{reason}"
+    return f"[{_COLOURS[VERDICTS[name].kind]}]{name}[/]{reason}"
 
 
 def _fields(state: HostState) -> dict[str, str]:

@@ -41,6 +41,35 @@ def reboot_deadline(host: Host) -> int:
         return Boot().reboot_deadline
 
 
+def is_gateway(state: HostState) -> bool:
+    """Whether a host was provisioned as a pipeline's gateway."""
+    return state.release.get("ROLE") == "gateway"
+
+
+def expect_gateway(host: Host, state: HostState) -> None:
+    """Require that a host is a pipeline's gateway.
+
+    Raises:
+        PreflightError: it is not.
+    """
+    if not is_gateway(state):
+        raise PreflightError(
+            f"{host.name} is no gateway: name one with fab -H, or provision one with --role gateway"
+        )
+
+
+def expect_snapshot(host: Host, state: HostState) -> None:
+    """Require that a host runs on a snapshot of its golden root.
+
+    Raises:
+        PreflightError: it runs on the golden root itself, or the reset failed.
+    """
+    if not state.in_snapshot:
+        raise PreflightError(
+            f"{host.name} runs on no snapshot of its golden root: fab -H {host.name} status"
+        )
+
+
 def expect(host: Host, state: HostState, name: str) -> None:
     """Require that the last boot came to this verdict.
 

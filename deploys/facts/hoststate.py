@@ -10,12 +10,30 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from typing import NamedTuple
+
+from deploys.facts.mapper import mapper_name
 
 EFI_VARIABLES = "/sys/firmware/efi/efivars"
 # The specification's GUID of what the firmware itself defines (UEFI 2.10, 3.3). A variable's
 # file begins with four bytes of attributes.
 SECURE_BOOT = f"{EFI_VARIABLES}/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-VERDICTS = ("fresh", "kept", "golden", "failed")
+
+
+class Meaning(NamedTuple):
+    """What a verdict says: what the host runs on, and whether that is good, a warning, an alarm."""
+
+    mode: str
+    kind: str
+
+
+VERDICTS = {
+    "fresh": Meaning("snapshot", "good"),
+    "kept": Meaning("snapshot", "warning"),
+    "golden": Meaning("maintenance", "warning"),
+    "failed": Meaning("failed", "alarm"),
+}
+"""The verdicts of the reset, which static/onbox/usr/lib/resnap/resnap leaves in /run/resnap."""
 
 # Of a box that was made before its defaults said it.
 _WATCHED = "/persistent"
@@ -33,7 +51,7 @@ _PARTS = {
     "clock": "date +%s",
     "modules": 'ls -d "$root/lib/modules/$(uname -r)"',
     "defaults": 'cat "$root/etc/default/resnap"',
-    "verdict": 'for v in fresh kept golden failed; do [ ! -e "$root/run/resnap/$v" ] || '
+    "verdict": f'for v in {" ".join(VERDICTS)}; do [ ! -e "$root/run/resnap/$v" ] || '
     '{ echo "verdict=$v"; cat "$root/run/resnap/$v"; }; done',
     "quarantine": '[ ! -e "$root/run/resnap/quarantine" ] || echo yes',
     "trial": 'grep -Eq " (trial|safety)( |$)" "$root/proc/cmdline" && '
@@ -63,7 +81,7 @@ _PARTS = {
 class Verdict:
     """What the initramfs said of the root it mounted; times in seconds of the kernel's clock.
 
-    ``name`` is fresh, kept, golden or failed. ``started`` is when the reset began to wait for
+    ``name`` is one of ``VERDICTS``. ``started`` is when the reset began to wait for
     the volume group, ``disk`` when it was there, ``finished`` when the reset was done.
     """
 
@@ -134,7 +152,8 @@ class HostState:
 
     @property
     def in_snapshot(self) -> bool:
-        return self.verdict is not None and self.verdict.name in ("fresh", "kept")
+        """As /run/resnap/in-snapshot says it to what runs on the host itself."""
+        return self.verdict is not None and VERDICTS[self.verdict.name].mode == "snapshot"
 
     @property
     def reset_at(self) -> datetime | None:
@@ -232,10 +251,9 @@ def _percent(lines: list[str], defaults: Mapping[str, str]) -> float | None:
 
     The kernel's Documentation/admin-guide/device-mapper/snapshot.rst describes the line.
     """
-    if "VOLGROUP" not in defaults:
+    if not {"VOLGROUP", "LVSNAP"} <= defaults.keys():
         return None
-    names = (defaults["VOLGROUP"], defaults.get("LVSNAP", "root_snap"))
-    device = "-".join(name.replace("-", "--") for name in names)
+    device = mapper_name(defaults["VOLGROUP"], defaults["LVSNAP"])
     for line in lines:
         if match := re.fullmatch(rf"{re.escape(device)}: .* (\d+)/(\d+) \d+", line.strip()):
             return round(100 * int(match[1]) / int(match[2]), 2)

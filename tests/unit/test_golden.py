@@ -181,9 +181,9 @@ def test_a_snapshot_becomes_golden_with_a_manifest_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("state", "line"),
     [
-        (replace(fresh(), verdict=Verdict("golden")), "runs on no snapshot to promote"),
-        (replace(fresh(), verdict=Verdict("failed")), "runs on no snapshot to promote"),
-        (fresh(in_trial=True), "runs on no snapshot to promote"),
+        (replace(fresh(), verdict=Verdict("golden")), "runs on no snapshot of its"),
+        (replace(fresh(), verdict=Verdict("failed")), "runs on no snapshot of its"),
+        (fresh(in_trial=True), "tries a change"),
         (fresh(role="gateway"), "is a gateway"),
     ],
 )
