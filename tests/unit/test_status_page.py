@@ -195,6 +195,15 @@ def test_what_nobody_reports_is_not_known_and_not_zero(shown: Shown) -> None:
     assert not shown.browser.value("document.querySelector('.meter').checkVisibility()")
 
 
+def test_a_full_filesystem_is_the_alarm_of_what_is_free(shown: Shown, tmp_path: Path) -> None:
+    box = StatusBox.make(tmp_path / "box")
+    box.tool("df", r"printf 'x\n/ 99 1\n/persistent 1 98\n'")
+    shown.status = box.gathered()
+    shown.open()
+    red = "[...document.querySelectorAll('tr')].filter((row) => row.querySelector('td.alarm'))"
+    assert shown.browser.value(f"{red}.map((row) => row.firstChild.innerText)") == ["free"]
+
+
 def test_none_done_is_zero(shown: Shown) -> None:
     shown.status["jobs"] = {"done": 0, "failed": None}
     shown.open()

@@ -110,8 +110,8 @@ function details(kindOf) {
     ["provisiond", state && ended ? `${state}, ${ended}` : state, kindOf("provisiond") || (state === "done" ? "good" : "")],
     ["manifest", data.manifest, "code"],
     ["commit", data.commit, "code"],
-    ["versions", lines(data.versions, (version) => (isText(version) ? version : UNKNOWN)), kindOf("free")],
-    ["free", lines(data.free, (bytes) => (isNumber(bytes) ? size(bytes) : UNKNOWN)), ""],
+    ["versions", lines(data.versions, (version) => (isText(version) ? version : UNKNOWN)), ""],
+    ["free", lines(data.free, (bytes) => (isNumber(bytes) ? size(bytes) : UNKNOWN)), kindOf("free")],
     ["system", data.system, ""],
     ["uptime", uptime, ""],
   ];
