@@ -49,7 +49,7 @@ def read_owners(host: Host) -> Owners:
         DeployError, UnreachableError: see ``Host.run``.
     """
     state = host.state()
-    if state.release.get("ROLE") != "gateway":
+    if state.role != "gateway":
         raise PreflightError(f"{host.name} is no gateway: provision it with --role gateway first")
     if not state.in_snapshot:
         raise PreflightError(

@@ -80,7 +80,7 @@ def promote(host: Host, progress: HostProgress) -> HostState:
         raise PreflightError(
             f"{host.name} runs on no snapshot to promote: fab -H {host.name} status"
         )
-    if state.release.get("ROLE") == "gateway":
+    if state.role == "gateway":
         raise PreflightError(
             f"{host.name} is a gateway: its owners' accounts would be in the golden root for ever"
         )

@@ -96,7 +96,7 @@ def _gateway(c: Context) -> Iterator[Host]:
     with one_line():
         host = host_of(c)
         try:
-            if host.state().release.get("ROLE") != "gateway":
+            if host.state().role != "gateway":
                 raise PreflightError(f"{host.name} is no gateway: name one with fab -H")
             yield host
         finally:

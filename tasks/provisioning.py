@@ -22,7 +22,7 @@ from deploys.operations.reclaim import reclaimed
 from deploys.parts import COMPILED
 from deploys.preflight import Preflight
 from deploys.safety import begin_trial, drop_safety, keep_safety, take_safety
-from deploys.settings import Role, Settings
+from deploys.settings import LABELS, Role, Settings
 from deploys.volume_plan import Kind
 from deploys.volumes import volumes
 from tasks import bundle, compiled, items, recipes, wheels
@@ -287,11 +287,13 @@ class Provision:
 def of_role(settings: Settings, present: str) -> Settings:
     """The settings with the role that a box has, where they name none; ``present``: empty if none.
 
+    A role that is none of provision's making is a label, of an older version: the box is a devel.
+
     Raises:
         PreflightError: the box has a role that it cannot lose, and they name another; or this
             version of the project does not know it.
     """
-    if present in ("", "devel", settings.role):
+    if present in ("", "devel", *LABELS, settings.role):
         return settings
     if present not in get_args(Role):
         raise PreflightError(f"this box is a {present}, which this version does not know")

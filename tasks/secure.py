@@ -41,8 +41,10 @@ def secure(
     host_key: str = "",
     password_fd: int = -1,
 ) -> None:
-    """Make a box the pipeline's worker or director, and shut it off from the outside."""
+    """Make a devel box the pipeline's worker or director, and shut it off from the outside."""
     with one_line():
+        if role == "gateway":
+            raise BoxError("provision --role gateway makes a gateway")
         if role not in _ROLES or not site or not username:
             raise BoxError(f"say --role {' or '.join(_ROLES)}, --site and --username")
         host_key = host_key or _confirmed(host_of(c), site)
@@ -80,7 +82,7 @@ def _confirmed(host: Host, site: str) -> str:
 
 def _expect_fit(host: Host) -> None:
     state = state_of_box(host)
-    if state.release.get("ROLE") == "gateway":
+    if state.role == "gateway":
         raise PreflightError(f"{host.name} is a gateway: it has no other part")
     if not state.in_snapshot:
         raise PreflightError(f"{host.name} runs no snapshot of its root now: nothing lasts there")

@@ -389,6 +389,8 @@ def test_a_plan_changes_nothing(host: FakeHost) -> None:
         (["role=gateway"], "devel", "gateway"),
         (["role=gateway"], "gateway", "gateway"),
         (["role=devel"], "gateway", None),
+        ([], "worker", "devel"),  # a label, of an older version
+        (["role=gateway"], "director", "gateway"),
         (["role=gateway"], "king", None),
     ],
 )

@@ -134,7 +134,8 @@ def test_only_a_box_at_work_is_given_a_part(
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        ({"role": "gateway"}, "say --role worker or director or devel, --site and --username"),
+        ({"role": "king"}, "say --role worker or director or devel, --site and --username"),
+        ({"role": "gateway"}, "provision --role gateway makes a gateway"),
         ({"site": ""}, "--site and --username"),
         ({"username": ""}, "--site and --username"),
         ({}, "there is no terminal to show"),

@@ -168,7 +168,8 @@ function state() {
   const words = { alarm: "Alarm", warning: "Warning", good: "All is well", "": "Reading…" };
   at("state").className = `state ${level}`;
   put(at("summary"), words[level]);
-  document.title = data || found.length ? `${words[level]}: pipeline box` : "Pipeline box";
+  const box = `pipeline ${data && isText(data.role) ? data.role : "box"}`;
+  document.title = data || found.length ? `${words[level]}: ${box}` : "Pipeline box";
   const said = found.map(([, text]) => text.replace(/\d+ (s|min|h|days) old/, "old")).join("\n");
   // Read out anew only when it is news, not for each second that the data grows older.
   if (at("alarms").dataset.said !== said) {
