@@ -13,13 +13,10 @@ from pathlib import Path
 
 from deploys import bundle
 from deploys.apply import Session, Target
+from deploys.box import Box, Where, deploys
 from deploys.errors import BoxError, SettingsError
-from deploys.manifest import SETTINGS, manifest, parse_settings
-from deploys.provisiond import provisiond
-from deploys.roles import role_deploys
+from deploys.manifest import SETTINGS, parse_settings
 from deploys.settings import Settings
-from deploys.stack import stack
-from deploys.status_page import status_page
 
 
 def read_settings(file: Path) -> Settings:
@@ -40,16 +37,9 @@ def apply(settings: Settings) -> tuple[str, ...]:
     Raises:
         DeployError: an operation failed.
     """
-    project = bundle.project()
-    deploys = (
-        lambda: stack(settings=settings),
-        lambda: provisiond(),
-        lambda: status_page(),
-        *role_deploys(settings),
-        lambda: manifest(settings=settings, project=project),
-    )
+    box = Box(where=Where.SNAPSHOT, settings=settings, project=bundle.project())
     with Session(Target("this box")) as session:
-        session.prepare(deploys)
+        session.prepare(deploys(box))
         return session.run()
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import get_args
 
-from deploys import preflight
+from deploys import box, preflight
 from deploys.apply import Deploy
 from deploys.boot import boot_copy
+from deploys.box import Golden, Parts
 from deploys.compiled import Compiled
 from deploys.errors import BoxError, DeployError, PreflightError
 from deploys.facts.box import HostState
 from deploys.facts.onbox import LinkTarget
-from deploys.golden import Parts, golden
 from deploys.modules import KIMPY_PATH, Modules, place
 from deploys.operations.boot import stale_initrds
 from deploys.operations.reclaim import reclaimed
@@ -244,14 +244,15 @@ class Provision:
         self._check_health()
 
     def _golden(self, found: Preflight) -> Sequence[Deploy]:
-        return golden(
-            found.plan,
-            self._settings,
-            bundle.python_bundle(found.python, BUNDLES),
-            bundle.project_copy(BUNDLES),
-            bundle.project_version(),
-            self._parts,
+        golden = Golden(
+            settings=self._settings,
+            project=bundle.project_version(),
+            plan=found.plan,
+            python=bundle.python_bundle(found.python, BUNDLES),
+            copy=bundle.project_copy(BUNDLES),
+            parts=self._parts,
         )
+        return box.deploys(golden)
 
     def _check_health(self) -> None:
         self._progress.step("checking the golden root")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploys import boot, provisiond, runner, secure, status_page, tunnel
+from deploys import boot, box, provisiond, runner, secure, status_page, tunnel
+from deploys.box import Where
 from deploys.bundle import PROJECT_PATH, PYTHON_PATH
 from deploys.compiled import traces
 from deploys.errors import BoxError
@@ -210,13 +211,11 @@ _TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
         "changed_when": False,
     },
     "provisiond | Install provisiond": lambda _known, folder: _copies(
-        tree(*provisiond.FILES), folder
+        provisiond.sources(box.ROLES), folder
     ),
-    f"provisiond | Enable {provisiond.UNIT}": _enabled(provisiond.UNIT),
     "Status page | Install the status page": lambda _known, folder: _copies(
         status_page.sources(), folder
     ),
-    **{f"Status page | Enable {unit}": _enabled(unit) for unit in status_page.ENABLED},
     "Setup source | What runsetup takes": _runsetup,
     "Tunnel | Files of the tunnel": lambda _known, folder: _copies(tree(*tunnel.FILES), folder),
     f"Tunnel | Enable {tunnel.UNIT}": _enabled(tunnel.UNIT),
@@ -230,6 +229,12 @@ _TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
     ),
     "Secure | Install what shuts a box off": lambda _known, _folder: _packages(*secure.PACKAGES),
     "Secure | Files of secure": lambda _known, folder: _copies(secure.files(), folder),
-    f"Secure | Enable {secure.UNIT}": _enabled(secure.UNIT),
+    f"Units | Install {box.TARGET}": lambda _known, folder: _copies(
+        tree(f"etc/systemd/system/{box.TARGET}"), folder
+    ),
+    **{
+        f"Units | Enable {unit}": _enabled(unit)
+        for unit in (box.TARGET, *box.units(Settings(), Where.GOLDEN))
+    },
     "Manifest | Write manifest.json": _manifest,
 }

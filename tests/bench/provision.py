@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from deploys import preflight
+from deploys import box, preflight
+from deploys.box import Golden, Parts
 from deploys.errors import BoxError
 from deploys.facts.onbox import LinkTarget
-from deploys.golden import Parts, golden
 from deploys.modules import KIMPY_PATH
 from deploys.settings import Settings
 from tasks import bundle, wheels
@@ -109,8 +109,15 @@ def _write(folder: Path) -> None:
                 build=False,
                 sources=Sources.of(settings),
             )
-            deploys = golden(found.plan, settings, archive, copy, version, Parts((kimpy,)))
-            planned = session.prepare(deploys)
+            golden = Golden(
+                settings=settings,
+                project=version,
+                plan=found.plan,
+                python=archive,
+                copy=copy,
+                parts=Parts((kimpy,)),
+            )
+            planned = session.prepare(box.deploys(golden))
         links = {path: host.run(f"readlink {path}").strip() for path in playbook.LINKS}
         contents = {path: host.run(f"cat {path}") for path in playbook.COMPUTED}
         script(host, _APT_LIBRARY)
