@@ -25,6 +25,7 @@ from deploys.modules import Modules, modules
 from deploys.modules import dropped as dropped_modules
 from deploys.onbox import tree
 from deploys.operations import onbox, services
+from deploys.operations.boot import marked_snapshot
 from deploys.parts import COMPILED, PURE
 from deploys.provisiond import provisiond, source
 from deploys.repository import Items, repository
@@ -144,6 +145,11 @@ def held(units: Iterable[str]) -> None:
 
 
 ROWS: tuple[Row, ...] = (
+    # A snapshot may be given units that are newer than its initrd.
+    BoxRow(
+        deploys=lambda _: [partial(marked_snapshot, name="Mark of a snapshot")],
+        where=Where.SNAPSHOT,
+    ),
     BoxRow(
         deploys=lambda box: [partial(machine, image=box.settings.image, fstab=box.fstab)],
         where=Where.IMAGE | Where.EMPTIED,

@@ -383,6 +383,8 @@ TRIAL = ONBOX / "usr/lib/resnap/trial"
 def unwell(place: Place) -> str:
     """What the trial of a changed golden root would say of the units of this boot."""
     functions, _, _ = TRIAL.read_text().partition("\ncase ${1:-} in\n")
+    library = (TRIAL.parent / "lib.sh").read_text()
+    functions = functions.replace('. "${0%/*}/lib.sh"', library)
     return place.box.run("sh", "-c", f"{functions}\nunwell_units")
 
 

@@ -18,6 +18,7 @@ from deploys.manifest import manifest
 from deploys.modules import Modules
 from deploys.modules import dropped as modules_dropped
 from deploys.onbox import ONBOX
+from deploys.operations.boot import marked_snapshot
 from deploys.provisiond import provisiond, source
 from deploys.repository import Items, repository
 from deploys.repository import dropped as repository_dropped
@@ -90,9 +91,10 @@ def test_a_box_applies_to_itself_what_may_change_while_it_runs() -> None:
         (GATEWAY, {gateway.gateway, runner.runner}),
     ):
         found = functions(Where.SNAPSHOT, *overrides)
-        assert (found[:3], found[-2:]) == ([stack, provisiond, status_page], [held, manifest])
+        assert found[:4] == [marked_snapshot, stack, provisiond, status_page]
+        assert found[-2:] == [held, manifest]
         others = {tunnel, runner.runner, secure.secure, gateway.gateway} - has
-        assert has <= {*found[3:-2]}
+        assert has <= {*found[4:-2]}
         assert not {volumes, boot, machine, source, *others} & {*found}
 
 

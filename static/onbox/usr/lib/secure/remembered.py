@@ -18,12 +18,12 @@ _KEYS = _ROOT / "persistent/pipeline/ssh"  # as /etc/pipeline/ssh_config has it
 _ROLE = _ROOT / "persistent/settings/runsecure"
 RUNSECURE = _ROOT / "persistent/runsecure"
 _ROLES = _ROOT / "persistent/roles"  # each with its units, for runsecure
-_SNAPSHOT = (_ROOT / "run/resnap/fresh", _ROOT / "run/resnap/kept")
+_IN_SNAPSHOT = _ROOT / "run/resnap/in-snapshot"
 
 
 def in_snapshot() -> bool:
     """Whether the root that is mounted is one that is thrown away."""
-    return any(verdict.exists() for verdict in _SNAPSHOT)
+    return _IN_SNAPSHOT.exists()
 
 
 def roles() -> tuple[str, ...]:
