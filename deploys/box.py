@@ -6,7 +6,7 @@ A new part of a box is a row here, a file with its deploy, and its files below `
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import Flag, auto
 from functools import partial
 
@@ -113,7 +113,7 @@ def _directs(settings: Settings) -> bool:
     return _gateway(settings) and settings.jobs.director
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Row:
     """What golden roots and images are given: ``deploys`` makes it of what it needs to know.
 
@@ -121,13 +121,14 @@ class Row:
     """
 
     deploys: Callable[[Golden], Iterable[Deploy]]
+    _: KW_ONLY
     where: Where = Where.IMAGE | Where.GOLDEN
     of: Callable[[Settings], bool] | None = None
     packages: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class BoxRow(Row):
     """A row that a Box is enough for; it may run on a running box too, if nothing else is said."""
 
@@ -146,94 +147,80 @@ def held(units: Iterable[str]) -> None:
 
 ROWS: tuple[Row, ...] = (
     # A snapshot may be given units that are newer than its initrd.
+    BoxRow(lambda _: [partial(marked_snapshot, name="Mark of a snapshot")], where=Where.SNAPSHOT),
     BoxRow(
-        deploys=lambda _: [partial(marked_snapshot, name="Mark of a snapshot")],
-        where=Where.SNAPSHOT,
-    ),
-    BoxRow(
-        deploys=lambda box: [partial(machine, image=box.settings.image, fstab=box.fstab)],
+        lambda box: [partial(machine, image=box.settings.image, fstab=box.fstab)],
         where=Where.IMAGE | Where.EMPTIED,
         units=("host-keys.service",),
     ),
-    Row(deploys=lambda box: [partial(volume.volumes, plan=box.plan)], packages=volume.PACKAGES),
-    BoxRow(deploys=lambda box: [partial(stack, settings=box.settings)]),
+    Row(lambda box: [partial(volume.volumes, plan=box.plan)], packages=volume.PACKAGES),
+    BoxRow(lambda box: [partial(stack, settings=box.settings)]),
     # Without modules of kimpy the box keeps those it has: no package of Debian's has them.
     Row(
-        deploys=lambda box: [
+        lambda box: [
             partial(dropped_modules, names=[each for each in PURE if each not in box.parts.names])
         ]
     ),
-    Row(deploys=lambda box: [partial(modules, modules=each) for each in box.parts.modules]),
+    Row(lambda box: [partial(modules, modules=each) for each in box.parts.modules]),
     Row(
-        deploys=lambda box: [
+        lambda box: [
             partial(
                 dropped_compiled, names=[each for each in COMPILED if each not in box.parts.names]
             )
         ]
     ),
-    Row(deploys=lambda box: [partial(compiled, compiled=each) for each in box.parts.compiled]),
-    Row(deploys=lambda box: [partial(bundle, python=box.python, copy=box.copy)]),
+    Row(lambda box: [partial(compiled, compiled=each) for each in box.parts.compiled]),
+    Row(lambda box: [partial(bundle, python=box.python, copy=box.copy)]),
     # Before the menu that makes a host a box: to a later provision its loader is no concern.
-    Row(deploys=lambda box: [partial(removable_path, plan=box.plan)]),
+    Row(lambda box: [partial(removable_path, plan=box.plan)]),
     Row(
-        deploys=lambda box: [partial(boot, plan=box.plan, settings=box.settings)],
+        lambda box: [partial(boot, plan=box.plan, settings=box.settings)],
         units=("resnap-pressure.service",),
     ),
     BoxRow(
-        deploys=lambda _: [partial(provisiond, roles=ROLES)],
+        lambda _: [partial(provisiond, roles=ROLES)],
         where=EVERYWHERE,
         units=("provisiond.service",),
     ),
     BoxRow(
-        deploys=lambda _: [partial(status_page)],
-        units=("status-page.socket", "status-page-gather.timer"),
+        lambda _: [partial(status_page)], units=("status-page.socket", "status-page-gather.timer")
     ),
     # Not applied by a box to itself: what its operator told runsetup would be undone.
+    BoxRow(lambda box: [partial(source, settings=box.settings)], where=~Where.SNAPSHOT),
     BoxRow(
-        deploys=lambda box: [partial(source, settings=box.settings)],
-        where=~Where.SNAPSHOT,
-    ),
-    BoxRow(
-        deploys=lambda _: [partial(gateway.gateway)],
+        lambda _: [partial(gateway.gateway)],
         of=_gateway,
         packages=gateway.PACKAGES,
         units=("beanstalkd.service", "gateway-owners.service"),
     ),
-    BoxRow(deploys=lambda _: [partial(tunnel.tunnel)], of=_devel),
+    BoxRow(lambda _: [partial(tunnel.tunnel)], of=_devel),
     BoxRow(
-        deploys=lambda box: [partial(runner.runner, settings=box.settings)],
+        lambda box: [partial(runner.runner, settings=box.settings)],
         of=_devel,
         packages=runner.PACKAGES,
     ),
     BoxRow(
-        deploys=lambda box: [partial(runner.runner, settings=box.settings)],
+        lambda box: [partial(runner.runner, settings=box.settings)],
         of=_directs,
         packages=runner.PACKAGES,
         units=(runner.DIRECTOR,),
     ),
     BoxRow(
-        deploys=lambda _: [partial(secure.secure)],
+        lambda _: [partial(secure.secure)],
         of=_devel,
         packages=secure.PACKAGES,
         units=(secure.UNIT,),
     ),
-    BoxRow(
-        deploys=lambda box: [partial(held, units=units(box.settings, box.where))],
-        where=EVERYWHERE,
-    ),
+    BoxRow(lambda box: [partial(held, units=units(box.settings, box.where))], where=EVERYWHERE),
     Row(
-        deploys=lambda box: [
+        lambda box: [
             partial(repository, items=box.parts.items, role=box.settings.role)
             if box.parts.items
             else partial(dropped_repository)
         ]
     ),
     # Last: it is of all that came before it.
-    BoxRow(
-        deploys=lambda box: [
-            partial(manifests.manifest, settings=box.settings, project=box.project)
-        ]
-    ),
+    BoxRow(lambda box: [partial(manifests.manifest, settings=box.settings, project=box.project)]),
 )
 
 
