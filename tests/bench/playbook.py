@@ -1,7 +1,7 @@
 """An Ansible playbook with operations of a provision pass, for the host as it is now.
 
-Those of some deploys are left out on both sides: an emulated guest takes Ansible some seconds a
-file, and all of them would take it more than ten minutes.
+Those of deploys with many files are left out on both sides: in an emulated guest a file takes
+Ansible up to twenty seconds, and all of them more than ten minutes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploys import boot, box, provisiond
+from deploys import box, provisiond
 from deploys.apply import Deploy, Session
 from deploys.bundle import PROJECT_PATH, PYTHON_PATH
 from deploys.compiled import traces
@@ -20,7 +20,6 @@ from deploys.facts.manifest import SystemState
 from deploys.manifest import MANIFEST, RELEASE, SETTINGS
 from deploys.modules import KIMPY_PATH, finder, place
 from deploys.onbox import tree
-from deploys.operations.boot import _OTHER_ENTRIES
 from deploys.operations.onbox import OnboxFile
 from deploys.parts import COMPILED, PURE
 from deploys.preflight import Preflight
@@ -32,7 +31,7 @@ from deploys.volumes import PACKAGES as VOLUME_PACKAGES
 
 Task = dict[str, Any]
 
-LEFT_OUT = ("Status page", "Tunnel", "Runner", "Secure", "Units")
+LEFT_OUT = ("Boot", "Status page", "Tunnel", "Runner", "Secure", "Units")
 """The deploys that are measured on neither side."""
 
 # Not below /run, where no library can be loaded from: noexec.
@@ -163,11 +162,6 @@ def _link(path: str) -> Callable[[Known, Path], Task]:
     return build
 
 
-def _enabled(unit: str) -> Callable[[Known, Path], Task]:
-    service = {"name": unit, "enabled": True}
-    return lambda _known, _folder: {"ansible.builtin.systemd_service": service}
-
-
 def _lvmlocal(_known: Known, _folder: Path) -> Task:
     block = "devices {\n\tissue_discards = 1\n}"
     # The markers that pyinfra's files.block wrote.
@@ -179,10 +173,6 @@ def _lvmlocal(_known: Known, _folder: Path) -> Task:
     return {
         "ansible.builtin.blockinfile": {"path": "/etc/lvm/lvmlocal.conf", "block": block, **marker}
     }
-
-
-def _boot_files(known: Known, folder: Path) -> Task:
-    return _copies(boot.sources(known.found.plan, known.settings), folder)
 
 
 def _runsetup(known: Known, folder: Path) -> Task:
@@ -209,16 +199,6 @@ def _not_compiled(name: str) -> Callable[[Known, Path], Task]:
     return lambda _known, _folder: {"ansible.builtin.file": absent, "loop": loop}
 
 
-def _entries(_known: Known, _folder: Path) -> Task:
-    # Those that a host lacks are passed over, as ours passes them over.
-    return {
-        "ansible.builtin.file": {"path": "/etc/grub.d/{{ item }}", "mode": "a-x"},
-        "loop": list(_OTHER_ENTRIES),
-        "register": "entries",
-        "failed_when": "entries is failed and entries.state | default('') != 'absent'",
-    }
-
-
 def _manifest(known: Known, folder: Path) -> Task:
     files = {path: OnboxFile(text.encode()) for path, text in known.contents.items()}
     return _copies(files, folder)
@@ -240,13 +220,6 @@ _TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
     ),
     "Bundle | Python libraries": _link(PYTHON_PATH),
     "Bundle | Copy of the project": _link(PROJECT_PATH),
-    "Boot | Boot files": _boot_files,
-    "Boot | Leave GRUB's entries to the box": _entries,
-    **{f"Boot | Enable {service}": _enabled(service) for service in boot.SERVICES},
-    "Boot | Initrds and GRUB entries": lambda _known, _folder: {
-        "ansible.builtin.command": "/usr/sbin/makeinitrd --check",
-        "changed_when": False,
-    },
     "provisiond | Install provisiond": lambda _known, folder: _copies(
         provisiond.sources(box.ROLES), folder
     ),
