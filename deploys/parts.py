@@ -31,10 +31,19 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: Source
-    location: str = Field("", max_length=400)
-    version: str = Field("", max_length=100)
-    sha256: str = ""
+    source: Source = Field(description="where the part comes from")
+    location: str = Field(
+        "",
+        max_length=400,
+        description="for apt: names of Debian packages, with a blank between them; for pip: name "
+        "of the project; for git and file: what follows setup.hostname, or a full URL or path",
+    )
+    version: str = Field(
+        "",
+        max_length=100,
+        description="for apt and pip: the exact version, or nothing; for git: the whole commit",
+    )
+    sha256: str = Field("", description="for pip and file: SHA-256 of the archive of the sources")
 
     @model_validator(mode="after")
     def _check(self) -> Part:
@@ -162,7 +171,7 @@ OPTIONAL = tuple(name for name, taken in _TAKEN.items() if "none" in taken)
 
 
 class Stack(BaseModel):
-    """The software that computes, a row a part; what a row does not say is as in its default."""
+    """The software that computes, part by part; what a part leaves out is as in its default."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -171,14 +180,29 @@ class Stack(BaseModel):
         serialize_by_alias=True,
     )
 
-    openkim_pipeline_setup: Part = DEFAULTS["openkim-pipeline-setup"]
-    openkim_api: Part = DEFAULTS["openkim-api"]
-    openkim_python: Part = DEFAULTS["openkim-python"]
-    openkim_kimcalculator_ase: Part = DEFAULTS["openkim-kimcalculator-ase"]
-    openkim_repository: Part = DEFAULTS["openkim-repository"]
-    openkim_pipeline: Part = DEFAULTS["openkim-pipeline"]
-    ase: Part = DEFAULTS["ase"]
-    lammps: Part = DEFAULTS["lammps"]
+    openkim_pipeline_setup: Part = Field(
+        DEFAULTS["openkim-pipeline-setup"],
+        description="this project, which a box applies to itself after each reset",
+    )
+    openkim_api: Part = Field(
+        DEFAULTS["openkim-api"],
+        description="the KIM API: the library between simulators and models",
+    )
+    openkim_python: Part = Field(
+        DEFAULTS["openkim-python"], description="the KIM API for Python: kimpy"
+    )
+    openkim_kimcalculator_ase: Part = Field(
+        DEFAULTS["openkim-kimcalculator-ase"], description="ASE's calculator for KIM models"
+    )
+    openkim_repository: Part = Field(
+        DEFAULTS["openkim-repository"], description="models, or a repository of items"
+    )
+    openkim_pipeline: Part = Field(
+        DEFAULTS["openkim-pipeline"],
+        description="the pipeline's runner: director, worker and commands",
+    )
+    ase: Part = Field(DEFAULTS["ase"], description="the Atomic Simulation Environment")
+    lammps: Part = Field(DEFAULTS["lammps"], description="LAMMPS, the molecular dynamics program")
 
     @model_validator(mode="before")
     @classmethod

@@ -68,23 +68,48 @@ class Section(BaseModel):
 class Volumes(Section):
     """The volume group and its logical volumes."""
 
-    volgroup: LvmName = "vagrant-pipeline"
-    lvroot: LvmName = "root"
-    lvsnap: LvmName = "root_snap"
+    volgroup: LvmName = Field(
+        "vagrant-pipeline",
+        description="name of the volume group; a host with its root on LVM keeps its own",
+    )
+    lvroot: LvmName = Field(
+        "root", description="name of the golden root; a host with its root on LVM keeps its own"
+    )
+    lvsnap: LvmName = Field("root_snap", description="name of the snapshot that the box runs on")
     lvsize: LvSize = Field(
-        "100%ORIGIN", description="size of the snapshot; 100%ORIGIN is one that cannot fill"
+        "100%ORIGIN",
+        description="size of the snapshot, as 4G or as 50%ORIGIN, a share of the golden root; "
+        "one of 100%ORIGIN cannot fill",
     )
-    warn_percent: int = Field(80, ge=1, le=98, description="a snapshot that full is told of")
+    warn_percent: int = Field(
+        80, ge=1, le=98, description="fill of the snapshot, in percent, from which status warns"
+    )
     reset_percent: int = Field(
-        95, ge=2, le=99, description="one that can fill, and is that full, is reset"
+        95,
+        ge=2,
+        le=99,
+        description="fill, in percent, from which workers take no new job and the box resets; "
+        "only of a snapshot that can fill",
     )
-    chunksize: Size = Field(64 * KIB, ge=4 * KIB, le=512 * KIB)
+    chunksize: Size = Field(
+        64 * KIB,
+        ge=4 * KIB,
+        le=512 * KIB,
+        description="chunk of the snapshot; LVM's own 4K reads six times slower",
+    )
     root_size: Size | None = Field(
-        None, ge=2 * GIB, description="of the golden root; not given: what leaves room to snapshot"
+        None,
+        ge=2 * GIB,
+        description="size of the golden root on a disk given by --device; not given: the largest "
+        "that leaves room for its snapshot",
     )
-    persistent_size: Size = Field(2 * GIB, ge=256 * MIB)
-    swap_size: Size = Field(GIB, ge=64 * MIB)
-    boot_size: Size = Field(512 * MIB, ge=256 * MIB)
+    persistent_size: Size = Field(
+        2 * GIB, ge=256 * MIB, description="size of /persistent, which outlives each reset"
+    )
+    swap_size: Size = Field(GIB, ge=64 * MIB, description="size of the swap")
+    boot_size: Size = Field(
+        512 * MIB, ge=256 * MIB, description="size of the partition of /boot on a new disk"
+    )
 
     @model_validator(mode="after")
     def _check_order(self) -> Volumes:
@@ -96,10 +121,13 @@ class Volumes(Section):
 
 
 class Boot(Section):
-    """How long a boot may try."""
+    """How long a boot may take."""
 
     deadline: int = Field(
-        120, ge=5, le=3600, description="seconds the initramfs tries: late disks, busy volumes"
+        120,
+        ge=5,
+        le=3600,
+        description="seconds that the initramfs tries, where a disk is late or a volume is busy",
     )
     reboot_deadline: int = Field(
         600, ge=30, le=7200, description="seconds until a host must answer again after a reboot"
@@ -107,28 +135,42 @@ class Boot(Section):
 
 
 class Setup(Section):
-    """Where provisiond takes the setup project from, and which branch of it."""
+    """Where provisiond takes the setup project from after each reset."""
 
-    hostname: str = Field("", pattern=r"^[^\s'\"`$\\]*$", description="git URL prefix")
-    branch: str = Field("stable", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
+    hostname: str = Field(
+        "",
+        pattern=r"^[^\s'\"`$\\]*$",
+        description="prefix of git URLs, as https://git.example.org; the name of a project follows "
+        "it. Empty: the setup project is the one that provision brought. Write no password in it",
+    )
+    branch: str = Field(
+        "stable",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
+        description="branch of the setup project",
+    )
 
 
 class Jobs(Section):
-    """What a job of the pipeline may take, on this box; and who makes the jobs."""
+    """What one job of the pipeline may take on this box, and who makes the jobs."""
 
-    seconds: int = Field(3600, ge=1)
-    memory: Size = Field(4 * GIB, ge=64 * MIB)
-    disk: Size = Field(GIB, ge=16 * MIB, description="of all that it writes and prints")
-    drain: int = Field(
-        600, ge=0, le=86400, description="seconds it has to end when a full snapshot is to be reset"
+    seconds: int = Field(3600, ge=1, description="seconds that a job may run")
+    memory: Size = Field(4 * GIB, ge=64 * MIB, description="memory that a job may use")
+    disk: Size = Field(
+        GIB, ge=16 * MIB, description="disk that a job may fill with its files and its output"
     )
-    director: bool = Field(False, description="a gateway's: it is the pipeline's director too")
+    drain: int = Field(
+        600,
+        ge=0,
+        le=86400,
+        description="seconds that a running job has to end when a full snapshot is to be reset",
+    )
+    director: bool = Field(False, description="whether a gateway is the pipeline's director too")
 
 
 class Image(Section):
     """The disk image of ``inv box.build``."""
 
-    suite: Literal["trixie"] = "trixie"
+    suite: Literal["trixie"] = Field("trixie", description="release of Debian")
     packages: tuple[PackageName, ...] = Field(
         (
             "dbus",  # logind needs it to heed the power button
@@ -147,45 +189,67 @@ class Image(Section):
             "systemd-sysv",
             "udev",
         ),
-        description="of the system; what the deploys and the stack need comes on top",
+        description="Debian packages of the system; what a box and its stack need is added",
     )
-    user: str = Field("vagrant", pattern=r"^[a-z_][a-z0-9_-]*$", max_length=32)
-    disk_size: Size = Field(24 * GIB, ge=4 * GIB, le=2048 * GIB)
+    user: str = Field(
+        "vagrant",
+        pattern=r"^[a-z_][a-z0-9_-]*$",
+        max_length=32,
+        description="user who can log in and has sudo without a password",
+    )
+    disk_size: Size = Field(
+        24 * GIB,
+        ge=4 * GIB,
+        le=2048 * GIB,
+        description="size of the disk; its file takes only what is used",
+    )
 
 
 class Guest(Section):
     """The local virtual machine of ``inv up``."""
 
-    memory: Size = Field(2 * GIB, ge=512 * MIB)
-    cpus: int = Field(2, ge=1, le=64)
-    disk_size: Size = Field(8 * GIB, ge=3 * GIB)
-    spare_size: Size = Field(24 * GIB, ge=4 * GIB)
+    memory: Size = Field(2 * GIB, ge=512 * MIB, description="memory of the guest")
+    cpus: int = Field(2, ge=1, le=64, description="processors of the guest")
+    disk_size: Size = Field(
+        8 * GIB, ge=3 * GIB, description="size of the system's disk with inv up --bare"
+    )
+    spare_size: Size = Field(
+        24 * GIB, ge=4 * GIB, description="size of the spare disk with inv up --bare"
+    )
 
 
 class Package(Section):
-    """What ``inv box.package`` calls a box, and where that will be had."""
+    """What ``inv box.package`` calls a box, and where people will fetch it."""
 
     name: str = Field(
         "openkim/pipeline",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?$",
         max_length=100,
+        description="name of the box in Vagrant",
     )
     # what RubyGems, and so Vagrant, takes for a version
     version: str = Field(
-        "0.1.0", pattern=r"^\d+(\.[0-9A-Za-z]+)*(-[0-9A-Za-z]+(\.[0-9A-Za-z]+)*)?$", max_length=50
+        "0.1.0",
+        pattern=r"^\d+(\.[0-9A-Za-z]+)*(-[0-9A-Za-z]+(\.[0-9A-Za-z]+)*)?$",
+        max_length=50,
+        description="version of the box in Vagrant",
     )
     url: str = Field(
         "",
         pattern=r"^([a-z]+://[^\s\"'\\#?@]+/)?$",
-        description="of the folder that the files will be put in, with a slash at its end; "
-        "not given: the folder that they are made in",
+        description="URL of the folder where you will put the files, with a slash at its end; "
+        "empty: the folder in which they are made",
     )
 
 
 class Settings(Section):
     """All settings of a box."""
 
-    role: Role = Field("devel", description="what the box is for, beside computing by hand")
+    role: Role = Field(
+        "devel",
+        description="what the box is for; a gateway is made by provision, a worker or a "
+        "director by secure",
+    )
     volumes: Volumes = Volumes()
     boot: Boot = Boot()
     setup: Setup = Setup()

@@ -25,6 +25,7 @@ def __getattr__(name: str) -> Collection:
 
 def _collection() -> Collection:
     from tasks import box, build, dev, finalize, gateway, host, package, pipeline, secure
+    from tasks.setting_tables import settings
 
     ns = Collection()
     for task in (
@@ -45,6 +46,7 @@ def _collection() -> Collection:
         box.ssh,
         box.halt,
         box.destroy,
+        settings,
         dev.run_tests,
         dev.lint,
         dev.lock,

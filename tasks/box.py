@@ -39,7 +39,7 @@ def up(
     set: Sequence[str] | None = None,  # noqa: A002 - the flag is --set
     settings: str = "",
 ) -> None:
-    """Start a box here, made from nothing if need be, and run a calculation on it."""
+    """Start a box here, build it first if need be, and run a calculation on it."""
     chosen = load_settings(settings, set)
     began = time.monotonic()
     with one_line(), bars() as frame:

@@ -62,7 +62,7 @@ def verdict(codes: Sequence[int], *, narrowed: bool) -> int:
     positional=[],
     iterable=["path"],  # a default of its own would undo this
     help={
-        "quick": "Leave out what boots: two minutes.",
+        "quick": "Leave out all that boots; it takes two minutes.",
         "long": "Also run the tests marked long.",
         "k": "Only tests whose names match this pytest expression.",
         "path": "Only this file, folder or test id; may be given more than once.",
@@ -124,7 +124,7 @@ def bench(_c: Context, name: str = "", json: str = "") -> None:
 
 @task(help={"upgrade": "Take the newest versions that requirements.in allows."})
 def lock(_c: Context, upgrade: bool = False) -> None:
-    """Make the requirements' .txt files again, with hashes and no address."""
+    """Write the requirements' .txt files anew, with hashes and no address."""
     for arguments in lock_commands(upgrade=upgrade):
         print(f"making {arguments[-2]} from {arguments[-1]}")
         shell.run([sys.executable, "-m", "uv", *arguments], cwd=ROOT)

@@ -26,7 +26,7 @@ from tasks.questions import confirm
     }
 )
 def finalize(_c: Context, out: str = "", force: bool = False) -> None:
-    """Make the local guest, changed in maintenance, the base box: an image as box.build makes one.
+    """Make an image of the local guest, after you changed it in maintenance.
 
     In the guest: initrds, GRUB's entries, the project's files and the manifest are made anew, and
     it is powered off. Its disk is copied; the copy loses all SSH keys, the machine's ID,

@@ -97,13 +97,13 @@ def read_password(name: str, descriptor: int) -> str:
 @task(
     post=[finish],
     help={
-        "name": "Of the account.",
-        "force": "The account is there already: give it a new password and a new key.",
+        "name": "Name of the account.",
+        "force": "Give an account that exists a new password and a new key.",
         "password-fd": "Read the password from this open file instead of asking for it.",
     },
 )
 def adduser(c: Context, name: str, force: bool = False, password_fd: int = -1) -> None:
-    """On a gateway: make an account for an owner of boxes, with a key for these."""
+    """On a gateway: make an account for an owner of boxes, and a key for the boxes."""
     with one_line():
         password = read_password(checked_name(name), password_fd)
 
@@ -118,9 +118,9 @@ def adduser(c: Context, name: str, force: bool = False, password_fd: int = -1) -
     enlist(c, work, partial(_report, name=name))
 
 
-@task(post=[finish], help={"name": "Of the account."})
+@task(post=[finish], help={"name": "Name of the account."})
 def deluser(c: Context, name: str) -> None:
-    """On a gateway: end an owner's access at once; what his boxes sent stays."""
+    """On a gateway: end an owner's access at once; the results stay."""
     with one_line():
         checked_name(name)
 

@@ -130,17 +130,17 @@ def rollback(c: Context, to: str = "", list: bool = False, force: bool = False) 
 
 @task(post=[finish])
 def promote(c: Context) -> None:
-    """Make the snapshot, with all that was changed in it, the golden root; it is tried first."""
+    """Make the snapshot, with all its changes, the golden root; the box tries it first."""
     enlist(c, golden.promote, show.reboots)
 
 
 @task(post=[finish], help={"force": "Do not ask."})
 def finalize(c: Context, force: bool = False) -> None:
-    """Make a host's golden root, changed in maintenance, what its fresh snapshots start from.
+    """End a change made in maintenance: clean up, write the manifest, boot a fresh snapshot.
 
-    Initrds, GRUB's entries, the project's files and the manifest are made anew; histories, logs,
-    caches and temporary files go. SSH keys, machine ID and /persistent stay. Then it boots a fresh
-    snapshot. Of the local guest: inv box.finalize.
+    It makes initrds, GRUB's entries, the project's files and the manifest anew, and removes
+    histories, logs, caches and temporary files. SSH keys, machine ID and /persistent stay.
+    For the local guest say inv box.finalize.
     """
     if not isinstance(c, fabric.Connection):
         raise Exit("error: say fab -H HOST finalize; of the local guest: inv box.finalize", code=1)
@@ -162,7 +162,7 @@ def finalize(c: Context, force: bool = False) -> None:
 
 @task(post=[finish])
 def shrink(c: Context) -> None:
-    """Give the space of deleted files back to the disk; the local guest's to this host too."""
+    """Give the space of deleted files back to the disk, and of the local guest to this machine."""
 
     def work(host: Host, progress: HostProgress) -> shrinking.Shrunk:
         guest = None if isinstance(c, fabric.Connection) else load(GUEST)

@@ -43,7 +43,7 @@ def package(
     set: Sequence[str] | None = None,  # noqa: A002 - the flag is --set
     settings: str = "",
 ) -> None:
-    """Make of a box's disk image what Vagrant, VirtualBox and QEMU take, and a catalog of it."""
+    """Pack a box's disk image for Vagrant, VirtualBox and QEMU, with a catalog."""
     version = [f"package.version={box_version}"] if box_version else []
     chosen = load_settings(settings, [*(set or ()), *version])
     began = time.monotonic()

@@ -41,13 +41,13 @@ _LIST = """cd {results} && find . -mindepth 3 -maxdepth 3 -name kimspec.edn -pri
 
 @task(
     help={
-        "item": "The KIM id of a Test, a Model or a driver: all its pairs are run.",
-        "priority": "The lowest is run first.",
-        "status": "approved; or pending: it is only said how many pairs there are.",
+        "item": "KIM id of a Test, a Model or a driver, all of whose pairs are to run.",
+        "priority": "A number; the lowest runs first.",
+        "status": "approved; or pending, which only logs how many pairs there are.",
     }
 )
 def submit(c: Context, item: str, priority: int = 2**16, status: str = "approved") -> None:
-    """On a gateway: have all pairs run that an item takes part in."""
+    """On a gateway: run all pairs that an item takes part in."""
     with _gateway(c) as host:
         try:
             values = {"kimid": item, "priority": priority, "status": status}

@@ -26,10 +26,10 @@ _LINE = 4096  # bytes of a password at most
 @task(
     post=[finish],
     help={
-        "role": f"{' or '.join(ROLES)}; devel is given a key, and is not shut off.",
+        "role": f"{' or '.join(ROLES)}; devel only fetches a key, and shuts nothing off.",
         "site": "The gateway, as HOST or HOST:PORT.",
-        "username": "Whom the gateway's operator made an account for.",
-        "host-key": "The gateway's, as SHA256:...; it is shown and asked about if not given.",
+        "username": "Your account on the gateway.",
+        "host-key": "Host key of the gateway, as SHA256:...; without it, you are asked.",
         "password-fd": "Read the password from this open file instead of asking for it.",
     },
 )
