@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel
-from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from deploys.errors import BoxError, UnreachableError
 from deploys.settings import STATUS_PORT
+from tasks.awaiting import awaited
 from tasks.machines import accelerator, guestfolder, hardware, keys, qmp, shell
 from tasks.machines.console import Console
 
@@ -228,18 +228,11 @@ class Guest:
             raise UnreachableError(f"{self.machine.name} went off, saying: {self.console.tail()}")
 
     def _wait(self, condition: Callable[[], bool], deadline: float, fault: str) -> None:
-        tries = Retrying(
-            retry=retry_if_result(lambda done: not done),
-            stop=stop_after_delay(deadline),
-            wait=wait_fixed(0.2),
-        )
-        try:
-            tries(condition)
-        except RetryError as error:
-            raise UnreachableError(
-                f"{self.machine.name} {fault} after {deadline:g} s; "
-                f"its console ends: {self.console.tail()}"
-            ) from error
+        def line() -> str:
+            said = f"its console ends: {self.console.tail()}"
+            return f"{self.machine.name} {fault} after {deadline:g} s; {said}"
+
+        awaited(condition, deadline, 0.2, line)
 
 
 def _is_ours(pid: int, directory: Path) -> bool:

@@ -10,15 +10,9 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
-from tenacity import (
-    RetryError,
-    Retrying,
-    retry_if_result,
-    stop_after_delay,
-    wait_fixed,
-)
 
-from deploys.errors import BoxError, UnreachableError
+from deploys.errors import BoxError
+from tasks.awaiting import awaited
 from tasks.machines import credentials, guestfolder, keys, partial, shell, vboxhardware, vboxmanage
 from tasks.machines.vboxhardware import HOST, MIB, Ports, free_port
 
@@ -255,12 +249,5 @@ class Guest:
 
 
 def _awaited(value: Callable[[], T], deadline: float, fault: str) -> T:
-    tries = Retrying(
-        retry=retry_if_result(lambda found: not found),
-        stop=stop_after_delay(deadline),
-        wait=wait_fixed(0.5),
-    )
-    try:
-        return tries(value)
-    except RetryError as error:
-        raise UnreachableError(f"the guest in VirtualBox {fault} after {deadline:g} s") from error
+    line = f"the guest in VirtualBox {fault} after {deadline:g} s"
+    return awaited(value, deadline, 0.5, lambda: line)
