@@ -10,11 +10,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploys import preflight
+from deploys import box, preflight
 from deploys.apply import Deploy
+from deploys.box import Golden, Parts
 from deploys.errors import BoxError
 from deploys.facts.onbox import LinkTarget
-from deploys.golden import Parts, golden
 from deploys.modules import KIMPY_PATH
 from deploys.preflight import Preflight
 from deploys.settings import Settings
@@ -110,8 +110,15 @@ def _write(folder: Path) -> playbook.Part:
                 build=False,
                 sources=Sources.of(settings),
             )
-            deploys = golden(found.plan, settings, archive, copy, version, Parts((kimpy,)))
-            part = playbook.measured(session, deploys)
+            golden = Golden(
+                settings=settings,
+                project=version,
+                plan=found.plan,
+                python=archive,
+                copy=copy,
+                parts=Parts((kimpy,)),
+            )
+            part = playbook.measured(session, box.deploys(golden))
         links = {path: host.run(f"readlink {path}").strip() for path in playbook.LINKS}
         contents = {path: host.run(f"cat {path}") for path in playbook.COMPUTED}
         script(host, _APT_LIBRARY)

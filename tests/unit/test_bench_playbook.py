@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from deploys import box
 from deploys.apply import Session, Target
+from deploys.box import Golden, Parts
 from deploys.bundle import Archive, Project
 from deploys.errors import BoxError
 from deploys.facts.box import HostState
-from deploys.golden import Parts, golden
 from deploys.modules import Modules
 from deploys.onbox import tree
 from deploys.operations.onbox import OnboxFile
@@ -37,7 +38,15 @@ def test_the_playbook_has_each_operation_of_a_pass(tmp_path: Path) -> None:
     plan = VolumePlan(Kind.BOX, "vagrant-pipeline", "root", "root_snap", "4G")
     archive = Archive(Path("a"), DIGEST)
     parts = Parts((Modules(Path("kimpy"), DIGEST, "3.13", "kimpy"),))
-    deploys = golden(plan, Settings(), archive, archive, Project("c", "d"), parts)
+    golden = Golden(
+        settings=Settings(),
+        project=Project("c", "d"),
+        plan=plan,
+        python=archive,
+        copy=archive,
+        parts=parts,
+    )
+    deploys = box.deploys(golden)
     shell: Any = _Silent()
     with Session(Target("box", shell)) as session:
         part = playbook.measured(session, deploys)

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
+from deploys.box import Parts
 from deploys.compiled import Compiled
 from deploys.errors import BoxError
-from deploys.golden import Parts
 from deploys.modules import Modules
 from tasks import compiled, wheels
 from tasks.building import Build, packages
