@@ -20,9 +20,8 @@ def boot(root: Path, *, mounted: bool = True, given: Path | None = None) -> dict
     box = FakeRoot(root)
     box.tool("mountpoint", f"exit {0 if mounted else 1}")
     (root / "run").mkdir(exist_ok=True)
-    assert (
-        box.run(SCRIPT, **({"CREDENTIALS_DIRECTORY": str(given)} if given else {})).returncode == 0
-    )
+    credentials = {"CREDENTIALS_DIRECTORY": str(given)} if given else {}
+    assert box.run(SCRIPT, **credentials).returncode == 0
     keys = root / "run/host-keys"
     assert all(file.stat().st_mode & 0o077 == 0 for file in keys.glob("*_key"))
     return {file.name: file.read_text() for file in keys.iterdir()}
