@@ -8,18 +8,17 @@ import time
 from collections.abc import Sequence
 
 from invoke.context import Context
-from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from deploys.errors import BoxError
 from deploys.settings import Settings
-from tasks.fleet import connected, one_line
+from tasks.fleet import connected, one_line, working
 from tasks.guests import SPARE, start
 from tasks.host import SETTINGS_HELP, load_settings
 from tasks.machines.guest import Guest
 from tasks.machines.providers import help_line, load
 from tasks.places import GUEST
-from tasks.progress import HostProgress, InterruptibleProgress, bars
+from tasks.progress import HostProgress
 from tasks.provisioning import REFERENCE, Provision, Provisioned, Request
 from tasks.questions import confirm
 
@@ -42,14 +41,9 @@ def up(
     """Start a box here, build it first if need be, and run a calculation on it."""
     chosen = load_settings(settings, set)
     began = time.monotonic()
-    with one_line(), bars() as frame:
-        progress = InterruptibleProgress("guest", frame)
-        try:
-            with progress.listening():
-                guest = start(chosen, progress, bare=bare, provider=provider)
-                result, calculation = _provisioned(guest, chosen, progress)
-        except KeyboardInterrupt as interrupt:
-            raise Exit("interrupted: inv up goes on from here", code=130) from interrupt
+    with working("guest", interrupted="inv up goes on from here") as progress:
+        guest = start(chosen, progress, bare=bare, provider=provider)
+        result, calculation = _provisioned(guest, chosen, progress)
         progress.done("up")
     print(f"silicon     {calculation}")
     print(f"manifest    {result.manifest}")

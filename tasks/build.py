@@ -7,16 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from invoke.context import Context
-from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from deploys.sizes import human
 from tasks.boxes import build_box
 from tasks.building import Build
-from tasks.fleet import one_line
+from tasks.fleet import working
 from tasks.host import SETTINGS_HELP, load_settings
 from tasks.places import BOX
-from tasks.progress import InterruptibleProgress, bars
 
 
 @task(
@@ -39,17 +37,12 @@ def build(
     """Make the disk image of a box from nothing, here, without a guest."""
     chosen = load_settings(settings, set)
     began = time.monotonic()
-    with one_line(), bars() as frame:
-        progress = InterruptibleProgress("box", frame)
-        versions = Path(manifest) if manifest else None
-        try:
-            with progress.listening():
-                if out:
-                    built = Build(chosen, Path(out), progress, versions).run()
-                else:
-                    built = build_box(chosen, progress, versions, force=force)
-        except KeyboardInterrupt as interrupt:
-            raise Exit("interrupted: no image was made or changed", code=130) from interrupt
+    versions = Path(manifest) if manifest else None
+    with working("box", interrupted="no image was made or changed") as progress:
+        if out:
+            built = Build(chosen, Path(out), progress, versions).run()
+        else:
+            built = build_box(chosen, progress, versions, force=force)
         progress.done("built")
     print(f"image       {built.path}")
     print(f"size        {human(built.path.stat().st_size)}, of which {human(built.used)} are used")

@@ -6,16 +6,14 @@ import time
 from pathlib import Path
 
 from invoke.context import Context
-from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from deploys.sizes import human
 from tasks.boxes import is_replaceable
 from tasks.finalizing import Finalizing
-from tasks.fleet import one_line
+from tasks.fleet import one_line, working
 from tasks.machines.providers import load
 from tasks.places import BOX, GUEST
-from tasks.progress import InterruptibleProgress, bars
 from tasks.questions import confirm
 
 
@@ -39,16 +37,9 @@ def finalize(_c: Context, out: str = "", force: bool = False) -> None:
         guest = load(GUEST)
     if not force and not is_replaceable(image):
         confirm(f"{image} will be replaced.")
-    with one_line(), bars() as frame:
-        progress = InterruptibleProgress("guest", frame)
-        try:
-            with progress.listening():
-                made = Finalizing(guest, image, progress).run()
-        except KeyboardInterrupt as interrupt:
-            raise Exit(
-                "interrupted: no image was made or changed; inv up starts the guest if it is off",
-                code=130,
-            ) from interrupt
+    interrupted = "no image was made or changed; inv up starts the guest if it is off"
+    with working("guest", interrupted) as progress:
+        made = Finalizing(guest, image, progress).run()
         progress.done("finalized")
     print(f"image       {made.path}")
     print(f"size        {human(made.path.stat().st_size)}, of which {human(made.used)} are used")

@@ -7,8 +7,9 @@ last, does the work and says how each went.
 
 from __future__ import annotations
 
+import contextlib
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from deploys.errors import BoxError
 from tasks.machines.guest import Guest
 from tasks.machines.providers import find
 from tasks.places import GUEST, LOGS
-from tasks.progress import HostProgress, bars, console
+from tasks.progress import HostProgress, InterruptibleProgress, bars, console
 from tasks.remote import Host
 
 # pyinfra's own rule of thumb is twenty connections a core.
@@ -108,6 +109,22 @@ class one_line:  # noqa: N801 - a context manager, used like one of contextlib's
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, BoxError):
             raise Exit(f"error: {error}", code=1) from error
+
+
+@contextlib.contextmanager
+def working(name: str, interrupted: str) -> Iterator[InterruptibleProgress]:
+    """The progress of work on this machine, while it is done; a BoxError becomes one line.
+
+    Raises:
+        Exit: the work failed, or Ctrl-C ended it: then the line says what ``interrupted`` says.
+    """
+    with one_line(), bars() as frame:
+        progress = InterruptibleProgress(name, frame)
+        try:
+            with progress.listening():
+                yield progress
+        except KeyboardInterrupt as interrupt:
+            raise Exit(f"interrupted: {interrupted}", code=130) from interrupt
 
 
 @task

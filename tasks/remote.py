@@ -18,12 +18,12 @@ from paramiko import (
     RejectPolicy,
     SSHException,
 )
-from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from deploys.apply import Observer, Session, Target
 from deploys.errors import DeployError, Interrupted, PreflightError, UnreachableError
 from deploys.facts.box import HostState, State
 from deploys.rootshell import RootShell
+from tasks.awaiting import awaited
 
 # paramiko waits for ever by default; an emulated guest under load needs some seconds.
 _CONNECT_SECONDS = 15
@@ -228,17 +228,8 @@ class Host:
             return None
 
     def _wait(self, condition: Callable[[], bool], deadline: float, fault: str) -> None:
-        tries = Retrying(
-            retry=retry_if_result(lambda done: not done),
-            stop=stop_after_delay(deadline),
-            wait=wait_fixed(1),
-        )
-        try:
-            tries(condition)
-        except RetryError as error:
-            raise UnreachableError(
-                f"{self.name} {fault} within {deadline:g} s; look at its console"
-            ) from error
+        line = f"{self.name} {fault} within {deadline:g} s; look at its console"
+        awaited(condition, deadline, 1, lambda: line)
 
     @contextlib.contextmanager
     def _one_line(self) -> Iterator[None]:

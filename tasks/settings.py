@@ -9,7 +9,7 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -54,8 +54,7 @@ def _set(tree: dict[str, Any], override: str) -> None:
     *sections, name = path.split(".")
     if not (equals and sections and name and all(sections)):
         raise SettingsError(f"--set {override!r}: write SECTION.NAME=VALUE, as volumes.lvsize=4G")
-    field = _fields().get(path)
-    is_list = field is not None and str(field).startswith("tuple")
+    is_list = get_origin(_fields().get(path)) is tuple
     parsed = tuple(value.replace(",", " ").split()) if is_list else value
     table: Any = tree
     for section in sections:

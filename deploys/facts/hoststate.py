@@ -42,7 +42,6 @@ _WATCHED = "/persistent"
 # $root stands for /: empty, but in tests.
 _PARTS = {
     "os": 'cat "$root/etc/os-release"',
-    "uid": "id -u",
     "boot_id": 'cat "$root/proc/sys/kernel/random/boot_id"',
     "firmware": '[ ! -d "$root/sys/firmware/efi" ] || echo uefi; '
     f'[ "$(od -An -tu1 -j4 -N1 "$root{SECURE_BOOT}" | tr -d " ")" != 1 ] || echo secure',
@@ -118,7 +117,6 @@ class HostState:
 
     os_id: str = ""
     os_version: str = ""
-    uid: int = -1
     boot_id: str = ""
     kernel: str = ""
     firmware: str = "bios"
@@ -208,7 +206,6 @@ def parsed(output: Sequence[str]) -> HostState:
     return HostState(
         os_id=os_release.get("ID", ""),
         os_version=os_release.get("VERSION_ID", ""),
-        uid=int(first["uid"] or -1),
         boot_id=first["boot_id"],
         kernel=first["kernel"],
         firmware="uefi" if "uefi" in parts["firmware"] else "bios",

@@ -16,7 +16,7 @@ from deploys.facts.mapper import mapper_path
 _FIELDS = {
     "vg": "vg_name,vg_size,vg_free,vg_extent_size",
     "pv": "pv_name,vg_name,pv_size,pv_free",
-    "lv": "lv_name,vg_name,lv_size,origin,lv_attr,data_percent,lv_layout,lv_tags",
+    "lv": "lv_name,vg_name,lv_size,origin,lv_layout,lv_tags",
     "pvseg": "pv_name",
     "seg": "lv_name",
 }
@@ -36,7 +36,6 @@ class PhysicalVolume:
 class LogicalVolume:
     """One LV. ``origin`` is empty unless it is a snapshot. Sizes in bytes.
 
-    ``data_percent`` is how full a snapshot is (0 to 100), None where it means nothing;
     ``layout`` is lvs(8)'s lv_layout, as ``linear`` or ``thin,sparse``.
     """
 
@@ -44,8 +43,6 @@ class LogicalVolume:
     vg: str
     size: int
     origin: str = ""
-    attr: str = ""
-    data_percent: float | None = None
     layout: str = "linear"
     tags: tuple[str, ...] = ()
 
@@ -138,8 +135,6 @@ def _lv(row: Mapping[str, str]) -> LogicalVolume:
         vg=row["vg_name"],
         size=int(row["lv_size"]),
         origin=row["origin"],
-        attr=row["lv_attr"],
-        data_percent=float(row["data_percent"]) if row["data_percent"] else None,
         layout=row["lv_layout"],
         tags=tuple(row["lv_tags"].split(",")) if row["lv_tags"] else (),
     )

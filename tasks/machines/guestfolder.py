@@ -5,29 +5,41 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, Self
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from deploys.errors import BoxError
+from tasks.machines import partial
 
-Record = TypeVar("Record", bound=BaseModel)
 
+class Note(BaseModel):
+    """What another process needs to find a guest again; ``FILE`` is its name in the folder."""
 
-def read_note(note: Path, kind: type[Record]) -> Record | None:
-    """What a guest's note says; None where there is none.
+    model_config = ConfigDict(frozen=True)
+    FILE: ClassVar[str]
 
-    Raises:
-        BoxError: it cannot be read.
-    """
-    try:
-        return kind.model_validate_json(note.read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValidationError) as error:
-        # its disks may be good: nothing may be made in their place
-        raise BoxError(f"{note} does not say what guest this is; move {note.parent}") from error
+    @classmethod
+    def read(cls, directory: Path) -> Self | None:
+        """The note of a folder; None where there is none.
+
+        Raises:
+            BoxError: it cannot be read.
+        """
+        note = directory / cls.FILE
+        try:
+            return cls.model_validate_json(note.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            # its disks may be good: nothing may be made in their place
+            raise BoxError(f"{note} does not say what guest this is; move {directory}") from error
+
+    def write(self, directory: Path) -> None:
+        """Leave it in a folder, in place of the one before."""
+        with partial.replaced(directory / self.FILE) as note:
+            note.write_text(self.model_dump_json(indent=1))
 
 
 @contextlib.contextmanager

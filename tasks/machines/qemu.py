@@ -10,19 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel
-from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
-
 from deploys.errors import BoxError, UnreachableError
 from deploys.settings import STATUS_PORT
+from tasks.awaiting import awaited
 from tasks.machines import accelerator, guestfolder, hardware, keys, qmp, shell
 from tasks.machines.console import Console
 
-_NOTE = "guest.json"
 
-
-class _Record(BaseModel):
-    """What another process needs to find a guest again."""
+class _Record(guestfolder.Note):
+    FILE = "guest.json"
 
     machine: hardware.Machine
     identity: keys.Identity
@@ -65,7 +61,7 @@ class Guest:
             record = _launch(directory, machine, identity, accel, before)
             known_hosts = directory / "known_hosts"
             keys.write_known_hosts(known_hosts, hardware.HOST, record.port, identity.host_key)
-            (directory / _NOTE).write_text(record.model_dump_json(indent=1))
+            record.write(directory)
         return cls(directory, record)
 
     @classmethod
@@ -87,9 +83,8 @@ class Guest:
         Raises:
             BoxError: its note cannot be read.
         """
-        note = directory.resolve() / _NOTE
-        record = guestfolder.read_note(note, _Record)
-        return None if record is None else cls(note.parent, record)
+        record = _Record.read(directory.resolve())
+        return None if record is None else cls(directory.resolve(), record)
 
     def __enter__(self) -> Self:
         return self
@@ -228,18 +223,11 @@ class Guest:
             raise UnreachableError(f"{self.machine.name} went off, saying: {self.console.tail()}")
 
     def _wait(self, condition: Callable[[], bool], deadline: float, fault: str) -> None:
-        tries = Retrying(
-            retry=retry_if_result(lambda done: not done),
-            stop=stop_after_delay(deadline),
-            wait=wait_fixed(0.2),
-        )
-        try:
-            tries(condition)
-        except RetryError as error:
-            raise UnreachableError(
-                f"{self.machine.name} {fault} after {deadline:g} s; "
-                f"its console ends: {self.console.tail()}"
-            ) from error
+        def line() -> str:
+            said = f"its console ends: {self.console.tail()}"
+            return f"{self.machine.name} {fault} after {deadline:g} s; {said}"
+
+        awaited(condition, deadline, 0.2, line)
 
 
 def _is_ours(pid: int, directory: Path) -> bool:

@@ -9,32 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict
-from tenacity import (
-    RetryError,
-    Retrying,
-    retry_if_result,
-    stop_after_delay,
-    wait_fixed,
-)
-
-from deploys.errors import BoxError, UnreachableError
+from deploys.errors import BoxError
+from tasks.awaiting import awaited
 from tasks.machines import credentials, guestfolder, keys, partial, shell, vboxhardware, vboxmanage
 from tasks.machines.vboxhardware import HOST, MIB, Ports, free_port
 
 T = TypeVar("T")
-_NOTE = "virtualbox.json"
 _DISK = "box.vdi"
 _OFF = ("poweroff", "aborted", "saved", "aborted-saved")
 
 
-class _Record(BaseModel):
-    """What another process needs to find a guest again.
+class _Record(guestfolder.Note):
+    """It is written before the machine is made: ``made`` says that it was, to the end."""
 
-    It is written before the machine is made: ``made`` says that it was, to the end.
-    """
-
-    model_config = ConfigDict(frozen=True)
+    FILE = "virtualbox.json"
 
     uuid: str
     port: int
@@ -91,9 +79,8 @@ class Guest:
         Raises:
             BoxError: its note cannot be read.
         """
-        note = directory.resolve() / _NOTE
-        record = guestfolder.read_note(note, _Record)
-        return None if record is None else cls(note.parent, record)
+        record = _Record.read(directory.resolve())
+        return None if record is None else cls(directory.resolve(), record)
 
     @property
     def provider(self) -> str:
@@ -231,8 +218,7 @@ class Guest:
         return self.directory / "known_hosts"
 
     def _keep(self, record: _Record) -> None:
-        with partial.replaced(self.directory / _NOTE) as note:
-            note.write_text(record.model_dump_json(indent=1))
+        record.write(self.directory)
         self._record = record
         if record.host_key:
             keys.write_known_hosts(self._known_hosts, HOST, record.port, record.host_key)
@@ -255,12 +241,5 @@ class Guest:
 
 
 def _awaited(value: Callable[[], T], deadline: float, fault: str) -> T:
-    tries = Retrying(
-        retry=retry_if_result(lambda found: not found),
-        stop=stop_after_delay(deadline),
-        wait=wait_fixed(0.5),
-    )
-    try:
-        return tries(value)
-    except RetryError as error:
-        raise UnreachableError(f"the guest in VirtualBox {fault} after {deadline:g} s") from error
+    line = f"the guest in VirtualBox {fault} after {deadline:g} s"
+    return awaited(value, deadline, 0.5, lambda: line)

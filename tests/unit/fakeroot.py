@@ -1,4 +1,4 @@
-"""A folder that stands for a box's root, for a script of the box's that is told of it."""
+"""A folder that stands for a box's root."""
 
 from __future__ import annotations
 
@@ -22,22 +22,38 @@ def came_out(root: Path, verdict: str, *lines: str) -> None:
 
 
 @dataclass
-class FakeRoot:
-    """The folder; the commands in its ``tools`` come before the system's."""
+class Tree:
+    """A root's folder, and what may lie in it."""
 
     root: Path
 
-    def write(self, name: str, content: str) -> Path:
+    def write(self, name: str, content: str = "") -> Path:
         file = self.root / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
         return file
 
+    def program(self, name: str, body: str) -> Path:
+        """A script for the shell."""
+        file = self.write(name, f"#!/bin/sh\n{body}\n")
+        file.chmod(0o755)
+        return file
+
+    def lines(self, name: str) -> list[str]:
+        """Those of a file that may be missing."""
+        file = self.root / name
+        return file.read_text().splitlines() if file.exists() else []
+
     def came_out(self, verdict: str, *lines: str) -> None:
         came_out(self.root, verdict, *lines)
 
+
+@dataclass
+class FakeRoot(Tree):
+    """One whose scripts are told of it; the commands in ``tools`` come before the system's."""
+
     def tool(self, name: str, body: str) -> None:
-        self.write(f"tools/{name}", f"#!/bin/sh\n{body}\n").chmod(0o755)
+        self.program(f"tools/{name}", body)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -47,14 +63,15 @@ class FakeRoot:
     @property
     def calls(self) -> list[str]:
         """What its tools wrote down in the file of that name, a line for each call."""
-        log = self.root / "calls"
-        return log.read_text().splitlines() if log.exists() else []
+        return self.lines("calls")
 
-    def run(self, script: Path, *words: str) -> subprocess.CompletedProcess[str]:
-        """How a script of the box's ended, and what it said."""
+    def run(self, script: Path, *words: str, **extra: str) -> subprocess.CompletedProcess[str]:
+        """How a script of the box's ended, and what it said; ``extra`` is of its environment."""
         return subprocess.run(
             [script, *words],
-            env={**os.environ, **self.environment},
+            env={**os.environ, **self.environment, **extra},
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,

@@ -11,10 +11,15 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import ClassVar
+
+import pytest
 
 from deploys.facts.hoststate import VERDICTS
 from deploys.facts.mapper import mapper_path
+from tests.unit.fakeroot import Tree
 
 RESNAP = Path(__file__).parents[2] / "static/onbox/usr/lib/resnap/resnap"
 # What klibc's initramfs offers besides the shell's builtins, of that what the script may use.
@@ -29,8 +34,7 @@ MERGING = "0 8388608 snapshot-merge 253:1 253:3 P 128"
 # merge_refuses, lvm_activates, partial (a disk is missing), lost (where the metadata is missing, of
 # a disk that is broken), texts (what pvck finds of it), unreadable (those of them that it cannot
 # use, by their offsets).
-_LVM = """#!/bin/sh
-. /fake/names
+_LVM = """. /fake/names
 one() {
     echo "$*" >>/fake/calls
     case " $* " in
@@ -118,8 +122,7 @@ exit 0
 
 # It says what the files say; of a snapshot it can lose the table, and give it another. Its knob is
 # fails (the verb that does).
-_DMSETUP = """#!/bin/sh
-. /fake/names
+_DMSETUP = """. /fake/names
 case $1 in
 table | status)
     [ -e "/fake/$1/$2" ] || { echo 'Device does not exist.' >&2; exit 1; }
@@ -137,25 +140,21 @@ case "$1 $2" in
 esac
 """
 
-_HELPER = """#!/bin/sh
-echo "${0##*/} $*" >>/fake/calls
+_HELPER = """echo "${0##*/} $*" >>/fake/calls
 [ ! -e "/fake/${0##*/}-fails" ]
 """
 
-_BLKID = """#!/bin/sh
-[ "$*" != '-t TYPE=LVM2_member -o device' ] || [ ! -e /fake/lost ] || echo /dev/vda4
+_BLKID = """[ "$*" != '-t TYPE=LVM2_member -o device' ] || [ ! -e /fake/lost ] || echo /dev/vda4
 """
 
 # The volume group comes up when the clock says so.
-_UDEVADM = """#!/bin/sh
-. /fake/names
+_UDEVADM = """. /fake/names
 read -r up _ </proc/uptime
 read -r at </fake/appears_at
 if [ "${up%.*}" -ge "$at" ]; then : >"/dev/mapper/$origin"; fi
 """
 
-_SLEEP = """#!/bin/sh
-. /fake/names
+_SLEEP = """. /fake/names
 read -r up idle </proc/uptime
 echo "$((${up%.*} + $1)).${up#*.} $idle" >/proc/uptime
 echo "sleep $1" >>/fake/calls
@@ -170,14 +169,39 @@ echo $((left - 1)) >/fake/merge
 """
 
 
-def unshare() -> list[str] | None:
-    """What makes a command's root another directory here; None where that is not allowed."""
+@cache
+def _chroot() -> list[str] | None:
     argv = ["chroot"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "chroot"]
     try:
         subprocess.run([*argv, "/", "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return argv
+
+
+class SmallRoot(Tree):
+    """A root with programs of its own, by chroot; where that is not allowed the test skips."""
+
+    PATH: ClassVar = "/usr/sbin:/sbin:/bin"
+
+    @property
+    def argv(self) -> list[str]:
+        """What a command that is to run in it begins with."""
+        chroot = _chroot()
+        if chroot is None:
+            pytest.skip("chroot needs root, or user namespaces")
+        return [*chroot, str(self.root)]
+
+    def within(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """How a command ended in it; it may use no program but those of the root."""
+        return subprocess.run(
+            [*self.argv, *argv],
+            env={"PATH": self.PATH},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
 
 
 def skeleton(root: Path, shell: Path) -> None:
@@ -193,15 +217,9 @@ def skeleton(root: Path, shell: Path) -> None:
         ("udevadm", _UDEVADM),
         ("sleep", _SLEEP),
     ):
-        script = root / "sbin" / name
-        script.parent.mkdir(exist_ok=True)
-        script.write_text(text)
-        script.chmod(0o755)
+        Tree(root).program(f"sbin/{name}", text)
     for name in ("dd", "blkdiscard"):
-        helper = root / "usr/lib/resnap" / name
-        helper.parent.mkdir(parents=True, exist_ok=True)
-        helper.write_text(_HELPER)
-        helper.chmod(0o755)
+        Tree(root).program(f"usr/lib/resnap/{name}", _HELPER)
     for name in ("resnap", "lib.sh"):
         shutil.copy(RESNAP.parent / name, root / "usr/lib/resnap" / name)
 
@@ -221,11 +239,10 @@ def install(program: Path, root: Path, path: str) -> None:
 
 
 @dataclass
-class Initramfs:
+class Initramfs(SmallRoot):
     """One boot: made by a test, run step by step, and asked what came of it."""
 
-    root: Path
-    chroot: list[str]
+    PATH: ClassVar = "/sbin:/bin"
     group: str = "vagrant-pipeline"
     lvroot: str = "root"
     lvsnap: str = "root_snap"
@@ -256,9 +273,6 @@ class Initramfs:
     def snapshot(self) -> str:
         return Path(mapper_path(self.group, self.lvsnap)).name
 
-    def write(self, path: str, text: str) -> None:
-        (self.root / path).write_text(text)
-
     def cmdline(self, *words: str, root: str | None = None) -> None:
         """The kernel's arguments: the box's own, then ``words``."""
         root = root or f"/dev/mapper/{self.snapshot}"
@@ -276,7 +290,6 @@ class Initramfs:
         for number, (name, size) in enumerate(
             ((self.origin, origin), (self.snapshot, origin), (f"{self.snapshot}-cow", cow))
         ):
-            (self.root / f"sys/block/dm-{number}/dm").mkdir(parents=True, exist_ok=True)
             self.write(f"sys/block/dm-{number}/dm/name", f"{name}\n")
             self.write(f"sys/block/dm-{number}/size", f"{size}\n")
 
@@ -288,19 +301,11 @@ class Initramfs:
         """The safety snapshot, or another, goes into the golden root."""
         self.write(f"fake/table/{self.origin}", f"{MERGING}\n")
         name = snapshot or f"{self.origin}_safety"
-        (self.root / "sys/dev/block/253:3/dm").mkdir(parents=True)
         self.write("sys/dev/block/253:3/dm/name", f"{name}-cow\n")
 
     def run(self, *arguments: str) -> int:
-        """Run the script; its exit code. It may use no program but those of the initramfs."""
-        done = subprocess.run(
-            [*self.chroot, self.root, "/bin/sh", "/usr/lib/resnap/resnap", *arguments],
-            env={"PATH": "/sbin:/bin"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        """Run the script; its exit code."""
+        done = self.within("/bin/sh", "/usr/lib/resnap/resnap", *arguments)
         self.said += done.stdout
         # /dev/kmsg is a directory, so that what is said goes to standard output
         faults = [line for line in done.stderr.splitlines() if "/dev/kmsg" not in line]
@@ -311,7 +316,6 @@ class Initramfs:
         """The root is mounted from the device-mapper device ``name``, or from none."""
         names = (self.origin, self.snapshot)
         for number, dm in enumerate(names):
-            (self.root / f"sys/block/dm-{number}/dm").mkdir(parents=True, exist_ok=True)
             self.write(f"sys/block/dm-{number}/dev", f"253:{number}\n")
             self.write(f"sys/block/dm-{number}/dm/name", f"{dm}\n")
         device = f"253:{names.index(name)}" if name else "8:1"
@@ -356,8 +360,7 @@ class Initramfs:
     @property
     def calls(self) -> list[str]:
         """The commands of lvm, without their --config, and the sleeps."""
-        lines = (self.root / "fake/calls").read_text().splitlines()
-        return [" ".join(_without_config(line.split())) for line in lines]
+        return [" ".join(_without_config(line.split())) for line in self.lines("fake/calls")]
 
     @property
     def outcome(self) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from deploys.operations import disks
 from deploys.operations.boot import mounted_copy
 from deploys.operations.reclaim import reclaimed
+from tests.unit.fakeroot import FakeRoot
 
 pytestmark = pytest.mark.commands
 
@@ -20,16 +20,13 @@ pytestmark = pytest.mark.commands
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The log of the stand-ins; each is first on PATH."""
     log = tmp_path / "calls"
-    fakes = tmp_path / "bin"
-    fakes.mkdir()
     for name in ("blkid", "wipefs", "pvcreate", "vgextend", "mount", "mountpoint", "mkdir"):
-        fake = fakes / name
-        fake.write_text(
-            f'#!/bin/sh\necho "{name} $*" >>{shlex.quote(str(log))}\n'
-            f'f={shlex.quote(str(tmp_path))}/{name}\n[ ! -e "$f" ] || . "$f"\n'
+        FakeRoot(tmp_path).tool(
+            name,
+            f'echo "{name} $*" >>{shlex.quote(str(log))}\n'
+            f'f={shlex.quote(str(tmp_path))}/{name}\n[ ! -e "$f" ] || . "$f"',
         )
-        fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{fakes}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", FakeRoot(tmp_path).environment["PATH"])
     return log
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import pytest
 
 from deploys.facts.firmware import Esp, EspContent
 from deploys.operations import efi
+from tests.unit.fakeroot import FakeRoot
 
 pytestmark = pytest.mark.commands
 
@@ -32,8 +32,7 @@ Boot000B* UEFI pipeline\tPciRoot(0x0)
 @pytest.fixture
 def esp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What is on the partition; it is mounted, and no namespace is needed to see it."""
-    fakes = tmp_path / "bin"
-    fakes.mkdir()
+    fake = FakeRoot(tmp_path)
     log, at = shlex.quote(str(tmp_path / "calls")), shlex.quote(str(tmp_path / "esp"))
     bodies = {
         "findmnt": f"echo {at}",
@@ -41,9 +40,8 @@ def esp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "efibootmgr": f'echo "$*" >>{log}; [ $# -gt 0 ] || cat {at}/../list',
     }
     for name, body in bodies.items():
-        (fakes / name).write_text(f"#!/bin/sh\n{body}\n")
-        (fakes / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{fakes}:{os.environ['PATH']}")
+        fake.tool(name, body)
+    monkeypatch.setenv("PATH", fake.environment["PATH"])
     (tmp_path / "list").write_text(LIST)
     partition = tmp_path / "esp"
     (partition / "EFI").mkdir(parents=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from deploys.onbox import ONBOX
+from tests.unit.fakeroot import FakeRoot
 
 SCRIPT = ONBOX / "usr/lib/host-keys/host-keys"
 NAMES = {f"ssh_host_{kind}_key{suffix}" for kind in ("ed25519", "ecdsa") for suffix in ("", ".pub")}
@@ -18,19 +17,11 @@ pytestmark = pytest.mark.commands
 
 def boot(root: Path, *, mounted: bool = True, given: Path | None = None) -> dict[str, str]:
     """Run it on a fake box with an empty /run; the keys that sshd then finds."""
-    tools = root / "tools"
-    tools.mkdir(exist_ok=True)
-    fake = tools / "mountpoint"
-    fake.write_text(f"#!/bin/sh\nexit {0 if mounted else 1}\n")
-    fake.chmod(0o755)
-    environment = {
-        **os.environ,
-        "PATH": f"{tools}:{os.environ['PATH']}",
-        "PIPELINE_ROOT": str(root),
-        **({"CREDENTIALS_DIRECTORY": str(given)} if given else {}),
-    }
+    box = FakeRoot(root)
+    box.tool("mountpoint", f"exit {0 if mounted else 1}")
     (root / "run").mkdir(exist_ok=True)
-    subprocess.run([SCRIPT], env=environment, check=True, capture_output=True)
+    credentials = {"CREDENTIALS_DIRECTORY": str(given)} if given else {}
+    assert box.run(SCRIPT, **credentials).returncode == 0
     keys = root / "run/host-keys"
     assert all(file.stat().st_mode & 0o077 == 0 for file in keys.glob("*_key"))
     return {file.name: file.read_text() for file in keys.iterdir()}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from deploys.onbox import ONBOX
+from tests.unit.fakeroot import FakeRoot
 
 SCRIPT = ONBOX / "usr/lib/machine-id/keep-machine-id"
 FIRST, SECOND = "0123456789abcdef" * 2, "f" * 32
@@ -19,8 +19,6 @@ pytestmark = pytest.mark.commands
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     (tmp_path / "boot/grub").mkdir(parents=True)
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "tools").mkdir()
     (tmp_path / "usr/lib").mkdir(parents=True)
     (tmp_path / "usr/lib/resnap").symlink_to(ONBOX / "usr/lib/resnap")
     subprocess.run(["grub-editenv", tmp_path / "boot/grub/grubenv", "create"], check=True)
@@ -29,13 +27,11 @@ def root(tmp_path: Path) -> Path:
 
 def boot(root: Path, machine_id: str, tools: dict[str, str] | None = None) -> int:
     """Run it on a fake box with that ID and ``/boot`` mounted; its exit code."""
-    (root / "etc/machine-id").write_text(f"{machine_id}\n")
+    box = FakeRoot(root)
+    box.write("etc/machine-id", f"{machine_id}\n")
     for name, script in {"mountpoint": "exit 0", **(tools or {})}.items():
-        (root / "tools" / name).write_text(f"#!/bin/sh\n{script}\n")
-        (root / "tools" / name).chmod(0o755)
-    path = f"{root / 'tools'}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PIPELINE_ROOT": str(root)}
-    return subprocess.run([SCRIPT], env=environment, check=False, capture_output=True).returncode
+        box.tool(name, script)
+    return box.run(SCRIPT).returncode
 
 
 def kept(root: Path) -> list[str]:

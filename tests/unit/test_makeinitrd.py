@@ -12,14 +12,13 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
-from tests.unit.fakeroot import came_out
-from tests.unit.initramfs import install, unshare
+from tests.unit.fakeroot import Tree
+from tests.unit.initramfs import SmallRoot, install
 
 pytestmark = pytest.mark.commands
 
@@ -113,28 +112,9 @@ prepare_grub_to_access_device() { echo "search --no-floppy --fs-uuid --set=root 
 """
 
 
-@dataclass
-class Box:
-    root: Path
-    chroot: list[str]
-
-    def write(self, path: str, text: str = "") -> None:
-        file = self.root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-
-    def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*self.chroot, self.root, *argv],
-            env={"PATH": "/usr/sbin:/sbin:/bin"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
-        )
-
+class Box(SmallRoot):
     def makeinitrd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.run("/usr/sbin/makeinitrd", *arguments)
+        return self.within("/usr/sbin/makeinitrd", *arguments)
 
     def refuses(self, *arguments: str) -> str:
         """The one line with which makeinitrd refuses, having called nothing."""
@@ -146,8 +126,7 @@ class Box:
 
     @property
     def calls(self) -> list[str]:
-        log = self.root / "fake/calls"
-        return log.read_text().splitlines() if log.exists() else []
+        return self.lines("fake/calls")
 
     def kernels(self, *versions: str, initrd: bool = True) -> None:
         self.write("fake/kernels", "".join(f"{version}\n" for version in versions))
@@ -174,20 +153,14 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / folder).mkdir()
     shutil.copy(root / "bin/rm", root / "fake/rm")
     for name, text in FAKES.items():
-        fake = root / "sbin" / name
-        fake.parent.mkdir(exist_ok=True)
-        fake.write_text(f'#!/bin/sh\nlog() {{ echo "$*" >>/fake/calls; }}\n{text}\n')
-        fake.chmod(0o755)
+        Tree(root).program(f"sbin/{name}", f'log() {{ echo "$*" >>/fake/calls; }}\n{text}')
     return root
 
 
 @pytest.fixture
 def box(parts: Path, tmp_path: Path) -> Box:
     """A golden root in maintenance, with two kernels whose initrds lack the reset."""
-    chroot = unshare()
-    if chroot is None:
-        pytest.skip("chroot needs root, or user namespaces")
-    box = Box(tmp_path / "root", chroot)
+    box = Box(tmp_path / "root")
     shutil.copytree(parts, box.root, copy_function=os.link)
     shutil.copytree(STATIC / "onbox", box.root, dirs_exist_ok=True)
     (box.root / "usr/sbin").mkdir(exist_ok=True)
@@ -196,7 +169,7 @@ def box(parts: Path, tmp_path: Path) -> Box:
     box.write("usr/share/grub/grub-mkconfig_lib", LIB)
     box.write("fake/mounted/boot")
     box.write("boot/grub/grub.cfg", "# of the distribution\n")
-    came_out(box.root, "golden")
+    box.came_out("golden")
     box.kernels(NEW, OLD)
     return box
 
@@ -246,7 +219,7 @@ def test_one_waits_for_another_that_is_at_work(box: Box) -> None:
     """As the one goes on that Ctrl-C left behind on a host."""
     other = os.open(box.root / "boot", os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_EX)
-    with subprocess.Popen([*box.chroot, box.root, "/usr/sbin/makeinitrd"]) as started:
+    with subprocess.Popen([*box.argv, "/usr/sbin/makeinitrd"]) as started:
         inode = f":{os.fstat(other).st_ino} "
         for attempt in Retrying(stop=stop_after_delay(30), wait=wait_fixed(0.05)):
             with attempt:
@@ -325,7 +298,7 @@ def test_the_digest_is_over_the_sources(box: Box) -> None:
 
 
 def test_check_and_digest_change_nothing_even_in_a_snapshot(box: Box) -> None:
-    came_out(box.root, "fresh")
+    box.came_out("fresh")
     before = sorted(path for path in box.root.rglob("*"))
     assert box.makeinitrd("--check").returncode == 1
     assert box.makeinitrd("--digest").returncode == 0
@@ -334,7 +307,7 @@ def test_check_and_digest_change_nothing_even_in_a_snapshot(box: Box) -> None:
 
 @pytest.mark.parametrize("verdict", ["fresh", "kept", "failed"])
 def test_in_a_snapshot_it_is_refused(box: Box, verdict: str) -> None:
-    came_out(box.root, verdict)
+    box.came_out(verdict)
     line = "makeinitrd: this root is a snapshot; boot into maintenance first"
     assert box.refuses() == line
     assert box.refuses("--missing") == line
@@ -342,8 +315,7 @@ def test_in_a_snapshot_it_is_refused(box: Box, verdict: str) -> None:
 
 def test_without_root_it_is_refused(box: Box) -> None:
     (box.root / "bin/id").unlink()
-    box.write("bin/id", "#!/bin/sh\necho 1000\n")
-    (box.root / "bin/id").chmod(0o755)
+    box.program("bin/id", "echo 1000")
     assert box.refuses() == "makeinitrd: run it as root"
 
 
@@ -425,7 +397,7 @@ def test_the_menu_has_the_boxs_entries(box: Box) -> None:
 
 def test_only_the_snapshots_boot_is_free_on_a_box_that_was_shut_off(box: Box) -> None:
     box.write("etc/default/resnap", DEFAULTS.replace("UUID=", "UUID=0a1b-2c"))
-    box.run("/sbin/update-grub")
+    box.within("/sbin/update-grub")
     assert box.menu.index("source $prefix/secured.cfg") < box.menu.index("menuentry")
     entries = re.findall(r"--id (\S+)(.*)\{", box.menu)
     free = [name for name, words in entries if "--unrestricted" in words]
@@ -435,30 +407,30 @@ def test_only_the_snapshots_boot_is_free_on_a_box_that_was_shut_off(box: Box) ->
 
 def test_the_menu_finds_boot_below_the_root(box: Box) -> None:
     box.write("fake/boot_on_root")
-    box.run("/sbin/update-grub")
+    box.within("/sbin/update-grub")
     assert f"linux /boot/vmlinuz-{NEW} " in box.menu
     assert f"initrd /boot/initrd.img-{NEW}\n" in box.menu
 
 
 def test_a_kernel_without_an_initrd_has_no_entry(box: Box) -> None:
     (box.root / f"boot/initrd.img-{NEW}").unlink()
-    box.run("/sbin/update-grub")
+    box.within("/sbin/update-grub")
     assert list(_entries(box.menu)) == ["resnap", "keep", "maintenance"]
     assert NEW not in box.menu
 
 
 def test_no_kernel_at_all_is_an_error(box: Box) -> None:
     box.kernels()
-    done = box.run("/sbin/update-grub")
+    done = box.within("/sbin/update-grub")
     assert done.returncode == 1
     assert done.stderr == "09_resnap: no kernel with an initrd in /boot\n"
 
 
 def test_the_old_system_is_a_way_back(box: Box) -> None:
-    box.run("/sbin/update-grub")
+    box.within("/sbin/update-grub")
     assert "old-root" not in box.menu
     box.write("etc/default/resnap", DEFAULTS.replace("UUID=", "UUID=0a1b-2c"))
-    box.run("/sbin/update-grub")
+    box.within("/sbin/update-grub")
     _, _, entry = box.menu.partition("--id old-root")
     assert "search --no-floppy --fs-uuid --set=root 0a1b-2c\n" in entry
     assert "set prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n" in entry
@@ -467,7 +439,7 @@ def test_the_old_system_is_a_way_back(box: Box) -> None:
 @pytest.mark.skipif(not shutil.which("grub-script-check"), reason="needs grub-common")
 def test_grub_itself_takes_the_menu(box: Box) -> None:
     box.write("etc/default/resnap", DEFAULTS.replace("UUID=", "UUID=0a1b-2c"))
-    box.run("/sbin/update-grub")
+    box.within("/sbin/update-grub")
     check = subprocess.run(
         ["grub-script-check"], input=box.menu, capture_output=True, text=True, check=False
     )
@@ -475,32 +447,32 @@ def test_grub_itself_takes_the_menu(box: Box) -> None:
 
 
 def test_the_default_entry_is_the_reset(box: Box) -> None:
-    done = box.run("sh", "-c", ". /etc/default/grub.d/resnap.cfg; echo $GRUB_DEFAULT")
+    done = box.within("sh", "-c", ". /etc/default/grub.d/resnap.cfg; echo $GRUB_DEFAULT")
     assert done.stdout == "resnap\n"
-    box.run("/sbin/update-grub")
+    box.within("/sbin/update-grub")
     assert "resnap" in _entries(box.menu)
 
 
 @pytest.mark.parametrize("entry", ["resnap", "keep", "maintenance", "old-root"])
 def test_the_next_boot_takes_an_entry_once(box: Box, entry: str) -> None:
-    done = box.run("/usr/lib/resnap/next-boot", entry)
+    done = box.within("/usr/lib/resnap/next-boot", entry)
     assert done.returncode == 0, done.stderr
     assert box.environment == f"next_entry={entry}\n"
 
 
 def test_what_else_grub_remembers_stays(box: Box) -> None:
     box.write("boot/grub/grubenv", "other=1\n")
-    assert box.run("/usr/lib/resnap/next-boot", "keep").returncode == 0
+    assert box.within("/usr/lib/resnap/next-boot", "keep").returncode == 0
     assert box.environment == "other=1\nnext_entry=keep\n"
 
 
 def test_until_grubs_memory_is_whole_the_old_one_is_there(box: Box) -> None:
     box.write("boot/grub/grubenv", "other=1\n")
     box.write("fake/no_power")
-    assert box.run("/usr/lib/resnap/next-boot", "keep").returncode != 0
+    assert box.within("/usr/lib/resnap/next-boot", "keep").returncode != 0
     assert box.environment == "other=1\n"
     (box.root / "fake/no_power").unlink()
-    assert box.run("/usr/lib/resnap/next-boot", "resnap").returncode == 0
+    assert box.within("/usr/lib/resnap/next-boot", "resnap").returncode == 0
     assert box.environment == "other=1\nnext_entry=resnap\n"
 
 
@@ -509,7 +481,7 @@ def test_grub_itself_takes_a_memory_that_a_power_cut_emptied(box: Box) -> None:
     install(Path(shutil.which("grub-editenv") or ""), box.root, "bin/grub-editenv")
     (box.root / "sbin/grub-editenv").unlink()
     box.write("boot/grub/grubenv")
-    done = box.run("/usr/lib/resnap/next-boot", "maintenance")
+    done = box.within("/usr/lib/resnap/next-boot", "maintenance")
     assert done.returncode == 0, done.stderr
     assert "\nnext_entry=maintenance\n" in box.environment
     assert len(box.environment) == 1024
@@ -517,7 +489,7 @@ def test_grub_itself_takes_a_memory_that_a_power_cut_emptied(box: Box) -> None:
 
 def test_in_a_snapshot_boot_is_mounted_for_that_command_alone(box: Box) -> None:
     (box.root / "fake/mounted/boot").unlink()
-    done = box.run("/usr/lib/resnap/next-boot", "maintenance")
+    done = box.within("/usr/lib/resnap/next-boot", "maintenance")
     assert done.returncode == 0, done.stderr
     assert box.calls[:2] == ["unshare --mount", "mount /boot"]
     assert box.environment == "next_entry=maintenance\n"
@@ -526,14 +498,14 @@ def test_in_a_snapshot_boot_is_mounted_for_that_command_alone(box: Box) -> None:
 def test_a_boot_that_cannot_be_mounted_is_an_error(box: Box) -> None:
     (box.root / "fake/mounted/boot").unlink()
     box.write("fake/no_mount")
-    done = box.run("/usr/lib/resnap/next-boot", "maintenance")
+    done = box.within("/usr/lib/resnap/next-boot", "maintenance")
     assert (done.returncode, done.stderr) == (32, "mount: no /boot\n")
     assert not [call for call in box.calls if call.startswith("grub-editenv")]
 
 
 @pytest.mark.parametrize("words", [[], [""], ["evil; rm"], ["maintenance-6.1"]])
 def test_the_next_boot_is_no_other_entry(box: Box, words: list[str]) -> None:
-    done = box.run("/usr/lib/resnap/next-boot", *words)
+    done = box.within("/usr/lib/resnap/next-boot", *words)
     assert done.returncode == 2
     assert done.stderr.startswith("usage: next-boot ")
     assert box.calls == []
@@ -541,15 +513,15 @@ def test_the_next_boot_is_no_other_entry(box: Box, words: list[str]) -> None:
 
 @pytest.mark.parametrize("verdict", ["fresh", "kept", "failed", "golden"])
 def test_a_kernel_is_not_installed_in_a_snapshot(box: Box, verdict: str) -> None:
-    came_out(box.root, verdict)
-    done = box.run("/etc/kernel/preinst.d/resnap", NEW)
+    box.came_out(verdict)
+    done = box.within("/etc/kernel/preinst.d/resnap", NEW)
     assert done.returncode == (0 if verdict == "golden" else 1)
     assert ("this root is a snapshot" in done.stderr) is (verdict != "golden")
 
 
 def test_a_new_kernel_gets_its_initrd_with_the_reset(box: Box) -> None:
-    done = box.run("/etc/kernel/postinst.d/zzz-makeinitrd", NEW, f"/boot/vmlinuz-{NEW}")
+    done = box.within("/etc/kernel/postinst.d/zzz-makeinitrd", NEW, f"/boot/vmlinuz-{NEW}")
     assert done.returncode == 0, done.stderr
     assert box.calls[0] == made(NEW)
     (box.root / "usr/sbin/makeinitrd").unlink()
-    assert box.run("/etc/kernel/postinst.d/zzz-makeinitrd", NEW).returncode == 0
+    assert box.within("/etc/kernel/postinst.d/zzz-makeinitrd", NEW).returncode == 0

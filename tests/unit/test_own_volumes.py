@@ -242,7 +242,6 @@ def test_the_box_itself_says_which_filesystems_are_asked(
     if defaults is not None:
         host.write("etc/default/resnap", defaults)
     host.tool("df", 'shift 2; echo "$*" >>"$PIPELINE_ROOT/calls"')
-    script = host.write("state", f"#!/bin/sh\n{hoststate.command(str(tmp_path))}\n")
-    script.chmod(0o755)
+    script = host.program("state", hoststate.command(str(tmp_path)))
     assert host.run(script).returncode == 0
     assert host.calls[0] == asked

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.unit.fakeroot import FakeRoot
 
 ONBOX = Path(__file__).parents[2] / "static/onbox"
 PROVISIOND = ONBOX / "usr/sbin/provisiond"
@@ -16,48 +16,29 @@ RUNSECURE = ONBOX / "persistent/runsecure"
 pytestmark = pytest.mark.commands
 
 
-@dataclass(frozen=True)
-class Box:
-    root: Path
-
-    @property
-    def run(self) -> Path:
-        return self.root / "run/provisiond"
-
+class Box(FakeRoot):
     @property
     def log(self) -> Path:
         return self.root / "persistent/log/provisiond.log"
 
     def boot(self, cmdline: str = "root=/dev/x resnap quiet") -> subprocess.CompletedProcess[str]:
-        (self.root / "proc").mkdir(exist_ok=True)
-        (self.root / "proc/cmdline").write_text(f"{cmdline}\n")
-        return subprocess.run(
-            ["sh", PROVISIOND],
-            env={**os.environ, "PIPELINE_ROOT": str(self.root)},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            stdin=subprocess.DEVNULL,
-        )
+        self.write("proc/cmdline", f"{cmdline}\n")
+        return self.run(PROVISIOND)
 
     def script(self, name: str, body: str) -> Path:
-        path = self.root / "persistent" / name
-        path.write_text(f"#!/bin/sh\n{body}\n")
-        path.chmod(0o755)
-        return path
+        return self.program(f"persistent/{name}", body)
 
     def stamp(self, name: str) -> dict[str, str]:
         """The lines of the stamp ``name``, which must be the only one."""
-        stamps = [path.name for path in self.run.iterdir() if path.name in ("done", "failed")]
+        folder = self.root / "run/provisiond"
+        stamps = [path.name for path in folder.iterdir() if path.name in ("done", "failed")]
         assert stamps == [name]
-        lines = (self.run / name).read_text().splitlines()
-        return dict(line.split("=", 1) for line in lines)
+        return dict(line.split("=", 1) for line in self.lines(f"run/provisiond/{name}"))
 
 
 @pytest.fixture
 def box(tmp_path: Path) -> Box:
     box = Box(tmp_path / "a box")
-    (box.root / "persistent").mkdir(parents=True)
     box.script("runsetup", 'echo "setup with $# arguments"')
     return box
 
@@ -116,8 +97,7 @@ def test_a_missing_runsetup_is_a_failure(box: Box) -> None:
 
 @pytest.mark.parametrize("verdict", ["failed", "golden"])
 def test_a_reset_that_failed_is_not_set_up(box: Box, verdict: str) -> None:
-    (box.root / "run/resnap").mkdir(parents=True)
-    (box.root / "run/resnap" / verdict).write_text("")
+    box.came_out(verdict)
     done = box.boot()
     assert done.returncode == 1
     assert "setup with" not in done.stdout

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from deploys import provisiond
 from deploys.box import ROLES
-from tests.unit.fakeroot import came_out
+from tests.unit.fakeroot import FakeRoot
 
 ONBOX = Path(__file__).parents[2] / "static/onbox"
 LOCK = ONBOX / "usr/lib/secure/lock"
@@ -25,42 +23,16 @@ none::1::::::
 pytestmark = pytest.mark.commands
 
 
-@dataclass(frozen=True)
-class Box:
-    root: Path
-
-    def write(self, name: str, content: str = "") -> Path:
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-        return path
-
+class Box(FakeRoot):
     def fake(self, name: str, lines: str = ":") -> None:
         """A program that notes how it was called."""
-        note = f'echo "{name} $*" >>"{self.root}/called"'
-        self.write(f"bin/{name}", f"#!/bin/sh\n{note}\n{lines}\n").chmod(0o755)
-
-    def run(self, program: Path, *words: str) -> subprocess.CompletedProcess[str]:
-        path = f"{self.root}/bin:{os.environ['PATH']}"
-        return subprocess.run(
-            ["sh", program, *words],
-            env={"PATH": path, "PIPELINE_ROOT": str(self.root)},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        self.tool(name, f'echo "{name} $*" >>"{self.root}/calls"\n{lines}')
 
     def runsecure(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self.run(ONBOX / "persistent/runsecure", *words)
 
     def lock(self) -> subprocess.CompletedProcess[str]:
         return self.run(LOCK)
-
-    @property
-    def called(self) -> list[str]:
-        path = self.root / "called"
-        return path.read_text().splitlines() if path.exists() else []
 
     def text(self, name: str) -> str:
         return (self.root / name).read_text()
@@ -71,7 +43,7 @@ def box(tmp_path: Path) -> Box:
     """A box in a fresh snapshot that has a key, on a machine with two CPUs."""
     box = Box(tmp_path / "a box")
     box.write("proc/cmdline", "root=/dev/x resnap quiet\n")
-    came_out(box.root, "fresh")
+    box.came_out("fresh")
     box.write("persistent/pipeline/ssh/id_ed25519", "a key\n")
     box.write("persistent/roles", provisiond.sources(ROLES)[provisiond.ROLES].content.decode())
     box.write("etc/shadow", SHADOW)
@@ -79,7 +51,7 @@ def box(tmp_path: Path) -> Box:
     box.write("root/.ssh/authorized_keys", "x")
     box.write("home/vagrant/.ssh/authorized_keys2", "x")
     box.write("boot/grub/grub.cfg")
-    box.write("usr/lib/secure/lock", f"#!/bin/sh\necho lock >>'{box.root}/called'\n").chmod(0o755)
+    box.program("usr/lib/secure/lock", f"echo lock >>'{box.root}/calls'")
     for name in ("nft", "systemctl", "systemd-run", "sync", "mountpoint", "pkill", "pgrep"):
         box.fake(name)
     box.fake("nproc", "echo 2")
@@ -92,7 +64,7 @@ def remember(box: Box, role: str) -> None:
 
 def test_a_box_without_a_role_is_left_alone(box: Box) -> None:
     done = box.runsecure()
-    assert (done.returncode, done.stderr, box.called) == (0, "", [])
+    assert (done.returncode, done.stderr, box.calls) == (0, "", [])
     assert done.stdout == "runsecure: this box was given no role: nothing to do\n"
 
 
@@ -110,7 +82,7 @@ def test_a_role_is_brought_back_on_a_box_that_is_shut_off_first(
     done = box.runsecure()
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"runsecure: this box is a {role} of gw.example.org:2222\n"
-    assert [line for line in box.called if line != "nproc "] == ["lock", *started(units)]
+    assert [line for line in box.calls if line != "nproc "] == ["lock", *started(units)]
 
 
 def started(*units: str) -> list[str]:
@@ -125,8 +97,8 @@ def test_a_role_of_the_table_needs_no_other_place(box: Box) -> None:
     box.write("persistent/roles", roles.content.decode())
     remember(box, "archive")
     assert box.runsecure().stdout == "runsecure: this box is a archive of gw.example.org:2222\n"
-    assert box.called[0] == "lock"
-    assert box.called[-1] == "systemctl start --no-block pipeline-archive.service"
+    assert box.calls[0] == "lock"
+    assert box.calls[-1] == "systemctl start --no-block pipeline-archive.service"
 
 
 def test_a_box_works_even_if_no_trial_will_ask_for_it(box: Box) -> None:
@@ -136,36 +108,36 @@ def test_a_box_works_even_if_no_trial_will_ask_for_it(box: Box) -> None:
     done = box.runsecure()
     units = "pipeline-tunnel.service pipeline-director.service"
     assert (done.returncode, done.stderr) == (0, f"runsecure: no trial will ask for {units}\n")
-    assert box.called[-1] == f"systemctl start --no-block {units}"
+    assert box.calls[-1] == f"systemctl start --no-block {units}"
 
 
 def test_a_devel_box_stays_open(box: Box) -> None:
     remember(box, "devel")
     assert box.runsecure().returncode == 0
-    assert box.called == started()
+    assert box.calls == started()
 
 
 def test_a_box_that_cannot_be_shut_off_does_not_work(box: Box) -> None:
     remember(box, "worker")
-    box.write("usr/lib/secure/lock", "#!/bin/sh\nexit 1\n")
+    box.program("usr/lib/secure/lock", "exit 1")
     done = box.runsecure()
     assert done.returncode == 1
     assert done.stderr == "runsecure: this box could not be shut off: not started\n"
-    assert box.called == []
+    assert box.calls == []
 
 
 @pytest.mark.parametrize("content", ["", "gateway\nx\ny\n", "$(id)\nx\ny\n", "worker worker\n"])
 def test_what_is_no_role_starts_nothing(box: Box, content: str) -> None:
     box.write("persistent/settings/runsecure", content)
     done = box.runsecure()
-    assert (done.returncode, len(done.stderr.splitlines()), box.called) == (1, 1, [])
+    assert (done.returncode, len(done.stderr.splitlines()), box.calls) == (1, 1, [])
 
 
 def test_a_box_that_lost_its_key_says_so_and_is_shut_off(box: Box) -> None:
     remember(box, "worker")
     box.write("persistent/pipeline/ssh/id_ed25519")
     done = box.runsecure()
-    assert (done.returncode, box.called) == (1, ["lock"])
+    assert (done.returncode, box.calls) == (1, ["lock"])
     assert "there is no key" in done.stderr
 
 
@@ -178,9 +150,9 @@ def test_it_is_shut_off(box: Box) -> None:
     assert list(box.root.glob("*/.ssh/*")) == list(box.root.glob("home/*/.ssh/*")) == []
     assert (box.root / "run/secured").exists()
     assert (box.root / "persistent/settings/secured").exists()
-    assert f"nft -f {LOCK.parent}/firewall.nft" in box.called
-    assert "systemctl --no-block stop ssh.service ssh.socket" in box.called
-    assert [line.split()[-2:] for line in box.called if line.startswith("systemd-run")] == [
+    assert f"nft -f {LOCK.parent}/firewall.nft" in box.calls
+    assert "systemctl --no-block stop ssh.service ssh.socket" in box.calls
+    assert [line.split()[-2:] for line in box.calls if line.startswith("systemd-run")] == [
         ["-KILL", "^(sshd|login$)"]
     ]
 
@@ -198,16 +170,16 @@ def test_twice_is_once(box: Box) -> None:
     before = {path: path.read_bytes() for path in box.root.rglob("*") if path.is_file()}
     assert box.lock().returncode == 0
     after = {path: path.read_bytes() for path in box.root.rglob("*") if path.is_file()}
-    del before[box.root / "called"], after[box.root / "called"]
+    del before[box.root / "calls"], after[box.root / "calls"]
     assert after == before
 
 
 def test_in_maintenance_the_golden_roots_users_stay(box: Box) -> None:
-    came_out(box.root, "golden")
+    box.came_out("golden")
     assert box.lock().returncode == 0
     assert box.text("etc/shadow") == SHADOW
     assert (box.root / "root/.ssh/authorized_keys").exists()
-    assert any(line.startswith("nft -f") for line in box.called)
+    assert any(line.startswith("nft -f") for line in box.calls)
 
 
 def test_a_boot_that_was_told_leaves_boot_unmounted(box: Box) -> None:
@@ -225,7 +197,7 @@ def test_in_a_snapshot_boot_is_mounted_for_the_menu_alone(box: Box) -> None:
     with_boot = "usr/lib/resnap/with-boot"
     box.write(with_boot, (ONBOX / with_boot).read_text()).chmod(0o755)
     assert box.lock().returncode == 0
-    assert f"mount {box.root}/boot" in box.called
+    assert f"mount {box.root}/boot" in box.calls
     assert "set superusers=" in box.text("boot/grub/secured.cfg")
 
 
@@ -239,9 +211,9 @@ def test_what_fails_keeps_nothing_else_open(box: Box, broken: str) -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == f"lock: this box is not shut off: failed were {name}"
     assert (box.root / "run/secured").exists()
-    assert any(line.startswith("systemctl --no-block stop") for line in box.called)
+    assert any(line.startswith("systemctl --no-block stop") for line in box.calls)
     if broken != "nft":
-        assert any(line.startswith("nft -f") for line in box.called)
+        assert any(line.startswith("nft -f") for line in box.calls)
     if broken != "sed":
         assert "$" not in box.text("etc/shadow")
 
@@ -251,4 +223,4 @@ def test_usage(box: Box, words: tuple[str, ...], code: int) -> None:
     done = box.runsecure(*words)
     assert done.returncode == code
     assert "usage: runsecure" in done.stdout + done.stderr
-    assert box.called == []
+    assert box.calls == []

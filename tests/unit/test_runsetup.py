@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from deploys.parts import Stack
 from deploys.provisiond import pinned
+from tests.unit.fakeroot import FakeRoot
 
 RUNSETUP = Path(__file__).parents[2] / "static/onbox/persistent/runsetup"
 # What a version of the project does when it is applied: say which it is, then fail or not.
@@ -39,11 +39,10 @@ def _project(folder: Path, version: str) -> None:
     (folder / "deploys/version").write_text(version)
 
 
-@dataclass(frozen=True)
-class Box:
+@dataclass
+class Box(FakeRoot):
     """A box below a directory, and the server its set-up comes from."""
 
-    root: Path
     server: Path
 
     @property
@@ -65,8 +64,7 @@ class Box:
     @property
     def applied(self) -> list[str]:
         """The versions that were applied, in order."""
-        log = self.root / "opt/pipeline/python/applied"
-        return log.read_text().split() if log.exists() else []
+        return self.lines("opt/pipeline/python/applied")
 
     def publish(self, version: str, branch: str = "stable") -> str:
         """The commit of a new version on ``branch``."""
@@ -82,22 +80,12 @@ class Box:
 
     def pin(self, commit: str, name: str = "openkim-pipeline-setup") -> None:
         """What a provision leaves of the row openkim-pipeline-setup."""
-        file = self.root / "etc/pipeline/runsetup"
-        file.parent.mkdir(parents=True, exist_ok=True)
         row = {"source": "git", "location": name, "version": commit}
         stack = Stack.model_validate({"openkim-pipeline-setup": row} if commit else {})
-        file.write_text(pinned(stack))
+        self.write("etc/pipeline/runsetup", pinned(stack))
 
-    def runsetup(self, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["sh", RUNSETUP, *arguments],
-            env={**os.environ, "PIPELINE_ROOT": str(self.root), **extra},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            stdin=subprocess.DEVNULL,
-            cwd=self.root,
-        )
+    def runsetup(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run(RUNSETUP, *arguments)
 
 
 @pytest.fixture
@@ -112,16 +100,12 @@ def box(tmp_path: Path) -> Box:
 def test_the_network_is_awaited_where_one_is_needed(box: Box) -> None:
     """By a systemd that runs; one that has no network, or hangs, keeps nothing from going on."""
     (box.root / "run/systemd/system").mkdir(parents=True)
-    bin_folder = box.root / "bin"
-    bin_folder.mkdir()
-    (bin_folder / "systemctl").write_text(f'#!/bin/sh\necho "$@" >>{box.root}/asked\nexit 1\n')
-    (bin_folder / "systemctl").chmod(0o755)
+    box.tool("systemctl", 'echo "$@" >>"$PIPELINE_ROOT/calls"; exit 1')
     box.publish("one")
-    path = f"{bin_folder}:{os.environ['PATH']}"
-    assert box.runsetup(str(box.server), PATH=path).returncode == 0
-    assert not (box.root / "asked").exists()
-    assert box.runsetup("git://127.0.0.1:1/none", PATH=path).returncode == 0
-    assert (box.root / "asked").read_text() == "start network-online.target\n"
+    assert box.runsetup(str(box.server)).returncode == 0
+    assert box.calls == []
+    assert box.runsetup("git://127.0.0.1:1/none").returncode == 0
+    assert box.calls == ["start network-online.target"]
     assert box.applied == ["one", "one"]
 
 
@@ -326,9 +310,7 @@ def test_hostile_branches_are_refused_in_one_line(box: Box, branch: str) -> None
 
 
 def test_a_hostile_settings_file_is_refused(box: Box) -> None:
-    settings = box.root / "persistent/settings"
-    settings.mkdir()
-    (settings / "runsetup").write_text("ext::sh -c id\nstable\n")
+    box.write("persistent/settings/runsetup", "ext::sh -c id\nstable\n")
     assert box.runsetup().returncode == 2
 
 

@@ -1,14 +1,16 @@
 """Run every case in cases/MODULE/OPERATION.json: what an operation yields for given facts.
 
 A case: ``args``; ``facts`` (class name to the raw output that the fact would read, or the JSON it
-would parse); then ``commands``, or ``noop``, or ``error`` (a part of each).
+would parse); then ``commands``, or ``noop``, or ``error`` (a part of each). A file's ``every case``
+is what all its cases have, unless they say otherwise. Of block devices and of LVM's volumes a case
+gives the names, and what matters of each; the rest of what the tools print of one is in rows.json.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from pyinfra.context import ctx_host
 from deploys.operations.disks import Partition
 
 CASES = Path(__file__).parent / "cases"
+ROWS = json.loads((CASES / "rows.json").read_text())
 # Operations that only one deploy has are kept beside it.
 ELSEWHERE = {"safety": "deploys.safety"}
 
@@ -33,6 +36,8 @@ class FakeHost:
         if fact.__name__ not in self.facts:
             return fact.default()
         raw = self.facts[fact.__name__]
+        if fact.__name__ in PRINTED:
+            raw = PRINTED[fact.__name__](raw)
         lines = raw if isinstance(raw, list) else [json.dumps(raw)]
         return fact().process(lines)
 
@@ -40,11 +45,51 @@ class FakeHost:
         self.noops.append(description)
 
 
+def _devices(named: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = [ROWS["device"] | row | {"path": path} for path, row in named.items()]
+    return [
+        row | {"children": _devices(row["children"])} if "children" in row else row for row in rows
+    ]
+
+
+def _lsblk(named: Mapping[str, Any]) -> dict[str, Any]:
+    return {"blockdevices": _devices(named)}
+
+
+def _fullreport(named: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the one group, or of a PV that is in none."""
+    group = {"vg_name": "".join(named.get("vg", ()))}
+    report = {
+        kind: [
+            ROWS[kind] | group | row | {f"{kind}_name": name}
+            for name, row in named.get(kind, {}).items()
+        ]
+        for kind in ("vg", "pv", "lv")
+    }
+    return {"report": [report]}
+
+
+# What the tools print, of the facts that name their rows.
+PRINTED = {"BlockDevices": _lsblk, "Lvm": _fullreport}
+
+
+def _joined(every: Mapping[str, Any], case: Mapping[str, Any]) -> dict[str, Any]:
+    """The case's own values, and of what it does not say those of every case."""
+    both = {
+        name: _joined(every[name], value) if isinstance(value, dict) else value
+        for name, value in case.items()
+        if name in every
+    }
+    return {**every, **case, **both}
+
+
 def _cases() -> Iterator[Any]:
     for file in sorted(CASES.glob("*/*.json")):
-        for name, case in json.loads(file.read_text()).items():
+        cases = json.loads(file.read_text())
+        every = cases.pop("every case", {})
+        for name, case in cases.items():
             where = f"{file.parent.name}.{file.stem}"
-            yield pytest.param(where, case, id=f"{where}-{name}")
+            yield pytest.param(where, _joined(every, case), id=f"{where}-{name}")
 
 
 def _run(where: str, case: dict[str, Any], host: FakeHost) -> list[str]:
