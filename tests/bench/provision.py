@@ -13,17 +13,16 @@ from pathlib import Path
 
 from deploys import preflight
 from deploys.errors import BoxError
-from deploys.facts.onbox import LinkTarget
-from deploys.golden import Parts, golden
-from deploys.modules import KIMPY_PATH
+from deploys.facts.packages import SourceDigests
+from deploys.golden import golden
 from deploys.settings import Settings
-from tasks import bundle, wheels
+from tasks import bundle
 from tasks.fleet import guest_host
 from tasks.machines import shell
 from tasks.places import BUNDLES, STATE
 from tasks.progress import HostProgress, bars
 from tasks.provisioning import Provision, Request
-from tasks.sources import Sources
+from tasks.stack import prepared
 from tests.bench import playbook
 from tests.bench.guest import running_guest, running_host, script
 from tests.bench.rows import Row, Step, Target
@@ -100,16 +99,11 @@ def _write(folder: Path) -> None:
             archive = bundle.python_bundle(found.python, BUNDLES)
             copy = bundle.project_copy(BUNDLES)
             version = bundle.project_version()
-            link = session.fact(LinkTarget, path=KIMPY_PATH)
-            kimpy = wheels.for_host(
-                found.python,
-                link,
-                BUNDLES,
-                lambda _: None,
-                build=False,
-                sources=Sources.of(settings),
-            )
-            deploys = golden(found.plan, settings, archive, copy, version, Parts((kimpy,)))
+            had = session.fact(SourceDigests)
+            parts = prepared(
+                settings, found.python, had, BUNDLES, lambda _: None, build=False
+            ).parts
+            deploys = golden(found.plan, settings, archive, copy, version, parts)
             planned = session.prepare(deploys)
         links = {path: host.run(f"readlink {path}").strip() for path in playbook.LINKS}
         contents = {path: host.run(f"cat {path}") for path in playbook.COMPUTED}

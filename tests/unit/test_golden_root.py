@@ -8,12 +8,11 @@ from typing import Any
 
 from deploys.boot import boot, removable_path
 from deploys.bundle import Archive, Project
-from deploys.golden import Parts, golden
-from deploys.modules import Modules
-from deploys.modules import dropped as modules_dropped
+from deploys.golden import golden
 from deploys.repository import Items, repository
 from deploys.repository import dropped as repository_dropped
 from deploys.settings import Settings
+from deploys.stack import Parts
 from deploys.volume_plan import Kind, VolumePlan
 
 
@@ -30,17 +29,6 @@ def test_items_that_are_no_longer_asked_for_leave_the_golden_root() -> None:
     assert (repository in functions, repository_dropped in functions) == (True, False)
     functions = [each.func for each in deploys(Parts())]
     assert (repository in functions, repository_dropped in functions) == (False, True)
-
-
-def test_modules_that_are_no_longer_asked_for_leave_it_and_kimpy_stays() -> None:
-    def left(*modules: Modules) -> list[str]:
-        found = deploys(Parts(modules=modules))
-        (names,) = [each.keywords["names"] for each in found if each.func is modules_dropped]
-        return list(names)
-
-    ase = Modules(Path("modules"), "feed", "3.13", "ase")
-    assert left() == ["ase", "openkim-kimcalculator-ase"]
-    assert left(ase) == ["openkim-kimcalculator-ase"]
 
 
 def test_a_host_has_the_removable_path_before_it_is_a_box() -> None:
