@@ -96,10 +96,11 @@ def debian(root: Path, name: str, version: str, files: Mapping[str, Path], **fie
     said = {"Package": name, "Version": version, "Architecture": "amd64", "Maintainer": "x"}
     lines = "".join(f"{key}: {text}\n" for key, text in {**said, **fields}.items())
     (folder / "DEBIAN/control").write_text(f"{lines}Description: stand-in\n")
-    shell.run(["dpkg-deb", "--root-owner-group", "--build", folder, place])
+    shell.run(["dpkg-deb", "--root-owner-group", "--build", folder, place / f"{name}.deb"])
     shell.run(["rm", "-r", folder])
-    packages = shell.run(["dpkg-scanpackages", "--multiversion", "."], cwd=place).stdout
-    (place / "Packages").write_text(packages)
+    size = (place / f"{name}.deb").stat().st_size
+    with (place / "Packages").open("a") as index:
+        index.write(f"{lines}Description: stand-in\nFilename: ./{name}.deb\nSize: {size}\n\n")
     (root / "etc/apt/sources.list").write_text("deb [trusted=yes] file:/debian ./\n")
 
 
