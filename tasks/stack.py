@@ -84,7 +84,7 @@ def prepared(
             without = str(error)
     if wanted is not None:
         made = {each.name: debs.version(each.file) for each in packages}
-        pins.require_built(wanted.built, made)
+        pins.require_same(wanted.built, made)
     found = None
     if settings.stack.has_items:
         found = items.items(Sources.of(settings, "openkim-repository"), folder, progress)

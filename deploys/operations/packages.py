@@ -94,7 +94,7 @@ def present(
     named = {name.partition("=")[0] for name in missing}
     # apt does not remove what it is told to have.
     kept = sorted({*packages, *stay} & {*installed} - named) if new or gone else []
-    words = [*missing, *(f"{name}={installed[name][0]}" for name in kept), *gone, *files]
+    words = [*missing, *(f"{name}={min(installed[name])}" for name in kept), *gone, *files]
     options = ["--allow-downgrades"] if pins or new else []
     script = (_KEEP_INITRDS if keep_initrds else "") + _SCRIPT
     script = script.replace("$update", _UPDATE if missing or gone else ":")

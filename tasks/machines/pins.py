@@ -74,22 +74,6 @@ def require_same(pins: Pins, packages: Mapping[str, str]) -> None:
         raise BoxError(f"the packages are not the manifest's: {_listed(differs)}")
 
 
-def require_built(wanted: Pins, made: Pins) -> None:
-    """Require that the packages of our making are the manifest's, no more and no less.
-
-    Raises:
-        BoxError: they are not; the line says which.
-    """
-    for name in sorted({*wanted, *made}):
-        if name not in made:
-            raise BoxError(f"the manifest's box has {name}, the settings leave it out")
-        if name not in wanted:
-            raise BoxError(f"the manifest's box has no {name}: have its row say apt or none")
-        if wanted[name] != made[name]:
-            told = f"{wanted[name]}, not {made[name]}"
-            raise BoxError(f"the manifest's {name} is no longer to be had: {told}")
-
-
 def _listed(lines: list[str]) -> str:
     more = f" and {len(lines) - _NAMED} more" if len(lines) > _NAMED else ""
     return "; ".join(lines[:_NAMED]) + more

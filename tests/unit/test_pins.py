@@ -44,26 +44,6 @@ def test_a_manifest_is_read_without_architectures(tmp_path: Path) -> None:
     assert pins.read(file) == pins.Manifest({"bash": "5.2-1"}, {"libc6": "2.41-1"})
 
 
-@pytest.mark.parametrize(
-    ("wanted", "made", "line"),
-    [
-        (
-            {"pipeline-ase": "1"},
-            {"pipeline-ase": "2"},
-            "pipeline-ase is no longer to be had: 1, not",
-        ),
-        ({}, {"pipeline-ase": "2"}, "has no pipeline-ase: have its row say apt or none"),
-        ({"pipeline-ase": "1"}, {}, "has pipeline-ase, the settings leave it out"),
-    ],
-)
-def test_other_builds_than_the_manifests_are_refused(
-    wanted: dict[str, str], made: dict[str, str], line: str
-) -> None:
-    with pytest.raises(BoxError, match=line):
-        pins.require_built(wanted, made)
-    pins.require_built(made, made)
-
-
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"packages": 3}', '{"packages": ["a"]}', "\xff"])
 def test_what_is_no_manifest_is_one_line(text: str, tmp_path: Path) -> None:
     file = tmp_path / "manifest.json"

@@ -151,9 +151,13 @@ def test_a_manifests_builds_are_asked_for(built: list[tuple[object, ...]], tmp_p
 @pytest.mark.parametrize(
     ("had", "overrides", "line"),
     [
-        ({KIMPY: "2.1.4+pipeline.feed"}, (), "no longer to be had"),
-        ({}, (), f"box has no {KIMPY}"),
-        ({KIMPY: "2.1.4+pipeline.beef"}, NO_KIMPY, f"has {KIMPY}, the settings leave it out"),
+        (
+            {KIMPY: "2.1.4+pipeline.feed"},
+            (),
+            f"{KIMPY} 2.1.4.pipeline.beef, not 2.1.4.pipeline.feed",
+        ),
+        ({}, (), "not in the manifest"),
+        ({KIMPY: "2.1.4+pipeline.beef"}, NO_KIMPY, f"{KIMPY} missing, not 2.1.4"),
     ],
 )
 def test_another_build_than_the_manifests_is_refused(

@@ -23,7 +23,7 @@ class Host:
     """A host with packages installed; those of our making have the digest ``feed``."""
 
     def __init__(self, *installed: str) -> None:
-        self.installed = {name: ["1"] for name in installed}
+        self.installed = {name: {"1"} for name in installed}
 
     def get_fact(self, fact: type) -> dict[str, Any]:
         if fact is SourceDigests:
