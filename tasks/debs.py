@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,19 +18,13 @@ from filelock import FileLock
 from deploys.errors import BoxError
 from deploys.facts.packages import ORIGIN, SOURCE_DIGEST
 from deploys.parts import BUILT, package_name
-from tasks.machines import apt, archive, bootstrap, shell
-from tasks.recipes import DATE, RECIPES, Output
+from tasks import recipes
+from tasks.machines import apt, archive, bootstrap, deb
+from tasks.recipes import RECIPES, Output
 from tasks.sources import Sources
 
 # Debian's releases that parts are built for, each with its Python: by that a host's is known.
 PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
-_MODULES = "usr/lib/python3/dist-packages"
-# As dh_python3 and dh_makeshlibs have it.
-_SCRIPTS = {
-    "postinst": "if command -v py3compile >/dev/null; then py3compile -p {name}; fi",
-    "prerm": "if command -v py3clean >/dev/null; then py3clean -p {name}; fi",
-}
-_TRIGGERS = "activate-noawait ldconfig\n"
 _BUILD_LENGTH = 12
 
 
@@ -91,11 +84,6 @@ def built(
     return package
 
 
-def version(package: Path) -> str:
-    """The version of a package in a file."""
-    return shell.run(["dpkg-deb", "--field", package, "Version"]).stdout.strip()
-
-
 def _make(made: Path, tree: bootstrap.Tree, sources: Sources, python: str, build: str) -> None:
     name, recipe = sources.name, RECIPES[sources.name]
     with tempfile.TemporaryDirectory(dir=made.parent, prefix=f".{name}-") as folder:
@@ -106,19 +94,17 @@ def _make(made: Path, tree: bootstrap.Tree, sources: Sources, python: str, build
         try:
             bootstrap.run_in_tree(tree, work, recipe.script)
             out = work / "out"
-            line = out / "DEBIAN/made"
-            said = line.read_text().strip()
-            line.unlink()
-            upstream = _debian_version(recipe.version(Output(out, said, python)))
-            digest = source_digest(sources, python)
+            said = (out / recipes.MADE).read_text().strip()
+            (out / recipes.MADE).unlink()
+            upstream = deb.version(recipe.version(Output(out, said, python)))
             fields = {
                 **_fields(sources, python, upstream),
-                "Architecture": "all" if recipe.portable else _architecture(),
+                "Architecture": "all" if recipe.portable else deb.architecture(),
                 "Version": f"{upstream}+pipeline.{build}",
-                SOURCE_DIGEST: digest,
+                SOURCE_DIGEST: source_digest(sources, python),
                 ORIGIN: sources.origin,
             }
-            _pack(out, fields, kept)
+            deb.write(out, fields, kept)
         except BoxError as error:
             raise BoxError(f"building {name}: {error}") from error
         kept.rename(made)
@@ -133,7 +119,7 @@ def _fields(sources: Sources, python: str, upstream: str) -> dict[str, str]:
         exact = [f"python3 (>= {python})", f"python3 (<< {major}.{int(minor or 0) + 1})"]
         needs += ["python3"] if recipe.portable else exact
     replaced = ", ".join(part.replaces)
-    fields = {
+    return {
         "Package": package_name(sources.name),
         "Maintainer": "The OpenKIM pipeline's setup <root@localhost>",
         "Section": "science",
@@ -144,36 +130,6 @@ def _fields(sources: Sources, python: str, upstream: str) -> dict[str, str]:
         "Replaces": replaced,
         "Description": f"{sources.name} of the OpenKIM pipeline, built from its sources",
     }
-    return {name: text for name, text in fields.items() if text}
-
-
-def _architecture() -> str:
-    return shell.run(["dpkg", "--print-architecture"]).stdout.strip()
-
-
-def _debian_version(upstream: str) -> str:
-    """Upstream's version as Debian's policy takes it: what comes before a release sorts so."""
-    text = re.sub(r"(?<=\d)[._-]?(a|b|rc|dev)(?=\d)", r"~\1", upstream)
-    return re.sub(r"[^A-Za-z0-9.+~]", ".", text if text[:1].isdecimal() else f"0.{text}")
-
-
-def _pack(out: Path, fields: Mapping[str, str], folder: Path) -> None:
-    """Write the package: the same files and fields are the same bytes."""
-    control = out / "DEBIAN"
-    lines = "".join(f"{name}: {text}\n" for name, text in fields.items())
-    (control / "control").write_text(lines)
-    if (out / _MODULES).exists():
-        for name, line in _SCRIPTS.items():
-            text = f"#!/bin/sh\nset -e\n{line.format(name=fields['Package'])}\n"
-            (control / name).write_text(text)
-            (control / name).chmod(0o755)
-    if any(out.glob("usr/lib/*/lib*.so.*")):
-        (control / "triggers").write_text(_TRIGGERS)
-    for path in (out, *out.rglob("*")):
-        if not path.is_symlink():
-            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-    argv = ["dpkg-deb", "--root-owner-group", "--uniform-compression", "-Zgzip"]
-    shell.run([*argv, "--build", out, folder], env={"SOURCE_DATE_EPOCH": str(DATE)}, timeout=600)
 
 
 def _hashed(*parts: object) -> str:

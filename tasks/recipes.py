@@ -1,7 +1,7 @@
 """How each part of the stack becomes a package's files: what builds it, and what is held to it.
 
 A recipe's script runs in a throwaway tree, in a folder with the sources as a ``.tar.gz``. It leaves
-in ``out`` the files as they are to lie on a box, and in ``out/DEBIAN/made`` a line from which the
+in ``out`` the files as they are to lie on a box, and in ``out/made`` a line from which the
 recipe tells upstream's version.
 """
 
@@ -13,8 +13,10 @@ from datetime import datetime
 from pathlib import Path
 
 from deploys.errors import BoxError
+from tasks.machines.deb import DATE
 
-DATE = 315532800  # the first that a zip file can hold, as a wheel is one
+MADE = "made"
+"""Beside the files of a package: the line that says what was made."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,10 @@ mkdir sources
 tar -xf *.tar.gz -C sources --strip-components=1
 """
 # The layout is that of Debian's packages: neither below /usr/local nor for one user.
-_INSTALL = """
+_INSTALL = f"""
 export DEB_PYTHON_INSTALL_LAYOUT=deb
 python3 -m installer --no-compile-bytecode --destdir=out dist/*.whl
-mkdir out/DEBIAN
-basename dist/*.whl >out/DEBIAN/made
+basename dist/*.whl >out/{MADE}
 """
 # Neither debugging symbols (9 of 10 bytes) nor paths are kept. Modules are compiled side by side;
 # -O1 takes 0.6 of the compiler's time that -O2 with -g does, and they only hand on what the KIM
@@ -124,7 +125,6 @@ cmake -S "sources/$folder" -B build -DCMAKE_BUILD_TYPE=None -DCMAKE_INSTALL_PREF
 cmake --build build --parallel "$(nproc)"
 DESTDIR="$PWD/out" cmake --install build
 rm -rf out/etc out/usr/etc out/usr/share
-mkdir out/DEBIAN
 """
 _CMAKE_TOOLS = ("cmake", "g++", "gfortran", "make")
 _LIBRARY, _MANAGEMENT = "libkim-api.so.2", "kim-api-collections-management"
@@ -141,7 +141,7 @@ set -- -DKIM_API_BUILD_EXAMPLES=OFF \\
     -DKIM_API_SYSTEM_SIMULATOR_MODELS_DIR="$collections/simulator-models"
 {_COMPILE}
 trap - EXIT
-find out -name 'libkim-api.so.*' -printf '%f ' >out/DEBIAN/made
+find out -name 'libkim-api.so.*' -printf '%f ' >out/{MADE}
 made=$(basename "out$libraries"/libkim-api.so.*.*.*)
 debians=$(dpkg-query -W -f '${{source:Upstream-Version}}' libkim-api2 2>/dev/null || :)
 if dpkg --compare-versions "${{made#libkim-api.so.}}" lt "$debians"; then
@@ -164,7 +164,7 @@ set -- -DBUILD_MPI=OFF -DBUILD_OMP=OFF -DBUILD_SHARED_LIBS=OFF -DDOWNLOAD_KIM=OF
     -DWITH_JPEG=OFF -DWITH_PNG=OFF -DWITH_GZIP=OFF -DWITH_FFMPEG=OFF \\
     -DPKG_KIM=ON -DPKG_MANYBODY=ON -DPKG_MEAM=ON
 {_COMPILE}
-sed -n 's/^#define LAMMPS_VERSION "\\(.*\\)"/\\1/p' sources/src/version.h >out/DEBIAN/made || :
+sed -n 's/^#define LAMMPS_VERSION "\\(.*\\)"/\\1/p' sources/src/version.h >out/{MADE} || :
 """
 
 

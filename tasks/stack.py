@@ -17,7 +17,7 @@ from deploys.settings import Settings
 from deploys.stack import Parts
 from tasks import debs, items
 from tasks.debs import PYTHONS
-from tasks.machines import archive, bootstrap, loop, pins, shell
+from tasks.machines import archive, bootstrap, deb, loop, pins, shell
 from tasks.recipes import RECIPES
 from tasks.sources import Sources
 
@@ -83,7 +83,7 @@ def prepared(
                 raise PreflightError(f"{part} cannot be built here: {error}") from error
             without = str(error)
     if wanted is not None:
-        made = {each.name: debs.version(each.file) for each in packages}
+        made = {each.name: deb.field(each.file, "Version") for each in packages}
         pins.require_same(wanted.built, made)
     found = None
     if settings.stack.has_items:

@@ -12,7 +12,7 @@ import pytest
 from deploys.errors import BoxError
 from deploys.parts import DEFAULTS, Part
 from tasks import debs
-from tasks.machines import apt, archive, bootstrap, gitsource, sdist, shell
+from tasks.machines import apt, archive, bootstrap, deb, gitsource, sdist, shell
 from tasks.sources import Sources
 from tests.unit import git_server
 
@@ -61,8 +61,8 @@ class Builder:
             (work / "out" / name).write_text(name)
         for name, target in self.links.items():
             (work / "out" / name).symlink_to(target)
-        (work / "out/DEBIAN").mkdir(parents=True)
-        (work / "out/DEBIAN/made").write_text(f"{self.made}\n")
+        (work / "out").mkdir(exist_ok=True)
+        (work / "out/made").write_text(f"{self.made}\n")
 
 
 @pytest.fixture
@@ -134,10 +134,10 @@ def test_a_build_of_before_is_found_by_its_version(builder: Builder, tmp_path: P
     old = made(tmp_path)
     builder.tools["g++"] = "14.3"
     new = made(tmp_path, LATER)
-    assert made(tmp_path, LATER, wanted=debs.version(old)) == old
+    assert made(tmp_path, LATER, wanted=deb.field(old, "Version")) == old
     assert made(tmp_path, LATER, wanted="2.1.4+pipeline.0123456789ab") == new
     other = of_commit("openkim-python")
-    assert made(tmp_path, LATER, other, wanted=debs.version(old)) not in (old, new)
+    assert made(tmp_path, LATER, other, wanted=deb.field(old, "Version")) not in (old, new)
 
 
 def test_the_same_is_the_same_bytes(builder: Builder, tmp_path: Path) -> None:

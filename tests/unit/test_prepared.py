@@ -15,7 +15,7 @@ from deploys.parts import package_name
 from deploys.stack import Parts
 from tasks import debs
 from tasks.building import packages
-from tasks.machines import archive, bootstrap, shell
+from tasks.machines import archive, bootstrap, deb, shell
 from tasks.machines.pins import Manifest
 from tasks.settings import load
 from tasks.sources import Sources
@@ -54,7 +54,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
         return MADE
 
     monkeypatch.setattr(debs, "built", build)
-    monkeypatch.setattr(debs, "version", lambda _: "2.1.4+pipeline.beef")
+    monkeypatch.setattr(deb, "field", lambda *_: "2.1.4+pipeline.beef")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(shell, "find", str)
     monkeypatch.setattr(bootstrap, "sources", lambda _: MIRROR)
