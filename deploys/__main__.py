@@ -15,6 +15,7 @@ from deploys import bundle
 from deploys.apply import Session, Target
 from deploys.errors import BoxError, SettingsError
 from deploys.manifest import SETTINGS, manifest, parse_settings
+from deploys.operations.boot import marked_snapshot
 from deploys.provisiond import provisiond
 from deploys.roles import role_deploys
 from deploys.settings import Settings
@@ -42,6 +43,8 @@ def apply(settings: Settings) -> tuple[str, ...]:
     """
     project = bundle.project()
     deploys = (
+        # A snapshot may be given units that are newer than its initrd.
+        lambda: marked_snapshot(name="Mark of a snapshot"),
         lambda: stack(settings=settings),
         lambda: provisiond(),
         lambda: status_page(),

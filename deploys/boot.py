@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyinfra.api.deploy import deploy
 
+from deploys import own_volumes
 from deploys.efi_plan import LOADER, EfiPlan
 from deploys.onbox import ONBOX, tree
 from deploys.operations import boot as operations
@@ -34,7 +35,10 @@ _FILES = (
 
 
 def defaults(plan: VolumePlan, settings: Settings) -> OnboxFile:
-    """The shell variables of the scripts in /usr/lib/resnap, the GRUB script and makeinitrd."""
+    """The shell variables of the scripts in /usr/lib/resnap, the GRUB script and makeinitrd.
+
+    WATCHED is read by ``status``: a box that an older version made has no more than it says.
+    """
     values = {
         "VOLGROUP": plan.volgroup,
         "LVROOT": plan.lvroot,
@@ -47,6 +51,7 @@ def defaults(plan: VolumePlan, settings: Settings) -> OnboxFile:
         "DRAIN_SECONDS": str(settings.jobs.drain),
         "REFERENCE": "yes" if settings.stack.has_reference else "no",
         "OLD_ROOT_UUID": plan.old_root_uuid,
+        "WATCHED": f'"{" ".join(own_volumes.watched())}"',
     }
     lines = "".join(f"{name}={value}\n" for name, value in values.items())
     return OnboxFile(f"# Written by provision; makeinitrd turns it into boots.\n{lines}".encode())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deploys import own_volumes
 from deploys.errors import PreflightError
 from deploys.facts.mapper import mapper_path
 from deploys.operations.disks import Partition
-from deploys.operations.root import BOOT_OPTIONS, own_fstab
+from deploys.operations.root import BOOT_OPTIONS
 from deploys.plan import spare_layout
 from deploys.settings import GIB, MIB, Settings
 from deploys.sizes import (
@@ -37,8 +38,7 @@ class DiskPlan:
     boot: Partition
     lvm: Partition
     root: Volume
-    persistent: Volume
-    swap: Volume
+    own: tuple[Volume, ...]
 
     @property
     def partitions(self) -> tuple[Partition, ...]:
@@ -46,7 +46,7 @@ class DiskPlan:
 
     @property
     def volumes(self) -> tuple[Volume, ...]:
-        return (self.root, self.persistent, self.swap)
+        return (self.root, *self.own)
 
 
 def plan_disk(settings: Settings) -> DiskPlan:
@@ -72,8 +72,7 @@ def plan_disk(settings: Settings) -> DiskPlan:
         boot=boot,
         lvm=lvm,
         root=Volume(volumes.lvroot, root),
-        persistent=Volume("persistent", volumes.persistent_size, "ext4"),
-        swap=Volume("swap", volumes.swap_size, "swap"),
+        own=tuple(Volume(row.name, row.size(volumes), row.fstype) for row in own_volumes.TABLE),
     )
 
 
@@ -91,6 +90,6 @@ def fstab(settings: Settings, boot_uuid: str) -> str:
     lines = (
         f"{mapper_path(volumes.volgroup, volumes.lvroot)} / ext4 errors=remount-ro 0 1",
         f"UUID={boot_uuid} /boot ext4 {BOOT_OPTIONS} 0 2",
-        *own_fstab(volumes.volgroup),
+        *own_volumes.fstab(volumes.volgroup),
     )
     return "".join(f"{line}\n" for line in lines)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from deploys import own_volumes
 from deploys.efi_plan import check_firmware
 from deploys.errors import PreflightError
 from deploys.facts.disks import BlockDevice
+from deploys.facts.mapper import mapper_path
 from deploys.operations.disks import Partition, has_layout
 from deploys.settings import MIB
 from deploys.sizes import human
@@ -39,6 +41,25 @@ def check_host(survey: Survey) -> None:
     root_lv = survey.root_lv
     if root_lv and not set(root_lv.layout.split(",")) & set(_PLAIN_LAYOUTS):
         raise PreflightError(f"the root LV is {root_lv.layout}; only a plain one can be reset")
+
+
+def check_own_volumes(survey: Survey, group: str) -> None:
+    """What must hold for the box's own volumes to lie in this VG, and to be mounted.
+
+    Raises:
+        PreflightError: one is in use elsewhere, or something else is mounted at its mount point.
+    """
+    for row in own_volumes.mounted():
+        path = mapper_path(group, row.name)
+        device = survey.blocks.find(path)
+        elsewhere = [at for at in device.mountpoints if at != row.mount] if device else []
+        if elsewhere:
+            raise PreflightError(f"{group}/{row.name} exists and is in use on {elsewhere[0]}")
+        mount = survey.mount(row.mount)
+        if mount and mount.source != path:
+            raise PreflightError(
+                f"{row.mount} is a filesystem already ({mount.source}): a box has {path} there"
+            )
 
 
 def boot_needed(survey: Survey) -> int:

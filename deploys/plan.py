@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from deploys import own_volumes
 from deploys.efi_plan import ESP_SIZE, plan_here, plan_spare
 from deploys.errors import PreflightError
 from deploys.facts.lvm import LogicalVolume, VolumeGroup
-from deploys.facts.mapper import mapper_path
-from deploys.fitness import boot_needed, check_boot, check_device, check_host, contents
+from deploys.fitness import (
+    boot_needed,
+    check_boot,
+    check_device,
+    check_host,
+    check_own_volumes,
+    contents,
+)
 from deploys.operations.disks import (
     BIOS_BOOT,
     EFI_SYSTEM,
@@ -16,6 +25,8 @@ from deploys.operations.disks import (
     partition_path,
 )
 from deploys.operations.root import COPIED
+from deploys.own_volumes import OwnVolume
+from deploys.safety import KEPT
 from deploys.settings import GIB, MIB, Volumes
 from deploys.sizes import (
     EXTENT,
@@ -84,6 +95,7 @@ def _plan_spare(survey: Survey, volumes: Volumes, force: bool) -> VolumePlan:
         raise PreflightError(
             f"the root ({survey.root.source}) is not on LVM: name an empty disk with --device"
         )
+    check_own_volumes(survey, volumes.volgroup)
     esp_size = ESP_SIZE if survey.firmware.kind == "uefi" else 0
     layout = spare_layout(volumes, esp_size)
     resumed = check_device(survey, layout, volumes.volgroup, force)
@@ -101,11 +113,7 @@ def _plan_spare(survey: Survey, volumes: Volumes, force: bool) -> VolumePlan:
             f"volumes.boot_size {human(volumes.boot_size)} is too small: two kernels with their "
             f"initrds need {human(2 * boot_needed(survey))}"
         )
-    sizes = (
-        (volumes.lvroot, _spare_root(survey, volumes, group, esp_size), ""),
-        ("persistent", volumes.persistent_size, "ext4"),
-        ("swap", volumes.swap_size, "swap"),
-    )
+    root = _volume(group, volumes.lvroot, _spare_root(survey, volumes, group, esp_size), "")
     source = survey.blocks.find(survey.root.source)
     now = survey.mount("/boot") or survey.root
     old_disks = (d.path for d in survey.blocks.disks_under(now.source))
@@ -118,7 +126,7 @@ def _plan_spare(survey: Survey, volumes: Volumes, force: bool) -> VolumePlan:
         lvsize=volumes.lvsize,
         boot_partition=partition_path(disk.path, len(layout) - 1),
         grub_disks=tuple(dict.fromkeys((disk.path, *old_disks))),
-        volumes=tuple(_volume(group, *wanted) for wanted in sizes),
+        volumes=(root, *(_own(group, row, volumes) for row in own_volumes.TABLE)),
         device=disk.path,
         layout=() if done and copied else layout,
         wipe=() if resumed else contents(survey),
@@ -132,6 +140,11 @@ def _plan_spare(survey: Survey, volumes: Volumes, force: bool) -> VolumePlan:
 def _volume(group: VolumeGroup | None, name: str, size: int, fstype: str) -> Volume:
     existing = group.lv(name) if group else None
     return Volume(name, existing.size if existing else size, fstype, existing is not None)
+
+
+def _own(group: VolumeGroup | None, row: OwnVolume, volumes: Volumes) -> Volume:
+    extent = group.extent_size if group else EXTENT
+    return _volume(group, row.name, round_up(row.size(volumes), extent), row.fstype)
 
 
 def _spare_root(survey: Survey, volumes: Volumes, group: VolumeGroup | None, esp_size: int) -> int:
@@ -180,11 +193,9 @@ def _plan_lvm(
     if extends:
         assert disk is not None
         free += (disk.size - 3 * MIB) // group.extent_size * group.extent_size
-    persistent = _volume(
-        group, "persistent", round_up(volumes.persistent_size, group.extent_size), "ext4"
-    )
-    _check_persistent(survey, group)
-    left = free if persistent.exists else free - persistent.size
+    own = tuple(_own(group, row, volumes) for row in own_volumes.mounted())
+    check_own_volumes(survey, group.name)
+    left = free - sum(volume.size for volume in own if not volume.exists)
     _check_room(group, free, left, snapshot_size(root.size, volumes), volumes, extends)
     return VolumePlan(
         kind=Kind.EXTEND if extends else Kind.LVM,
@@ -194,19 +205,12 @@ def _plan_lvm(
         lvsize=volumes.lvsize,
         boot_partition=boot,
         grub_disks=tuple(d.path for d in survey.blocks.disks_under(boot)),
-        volumes=(persistent,),
+        volumes=own,
         device=disk.path if extends and disk else "",
         layout=_EXTENSION if extends else (),
         wipe=contents(survey) if extends and not resumed else (),
         efi=plan_here(survey, boot),
     )
-
-
-def _check_persistent(survey: Survey, group: VolumeGroup) -> None:
-    device = survey.blocks.find(mapper_path(group.name, "persistent"))
-    elsewhere = [at for at in device.mountpoints if at != "/persistent"] if device else []
-    if elsewhere:
-        raise PreflightError(f"{group.name}/persistent exists and is in use on {elsewhere[0]}")
 
 
 def _check_room(
@@ -257,14 +261,13 @@ def _plan_box(
         )
     golden = group.lv(root.origin or root.name)
     assert golden is not None
-    # The next reset takes the snapshot's room anew.
-    room = group.free + sum(lv.size for lv in group.lvs if lv.origin == golden.name)
-    wanted = round_up(snapshot_size(golden.size, volumes), group.extent_size)
-    if wanted > room:
-        raise PreflightError(
-            f"volumes.lvsize {volumes.lvsize} is larger than the {human(room)} that volume "
-            f"group {group.name} has for the snapshot"
-        )
+    check_own_volumes(survey, group.name)
+    own = tuple(
+        _own(group, row, volumes)
+        for row in own_volumes.mounted()
+        if not (group.lv(row.name) and _is_named(survey, row))
+    )
+    _check_box_room(group, golden, own, volumes)
     boot = survey.mount("/boot")
     return VolumePlan(
         kind=Kind.BOX,
@@ -274,4 +277,36 @@ def _plan_box(
         lvsize=volumes.lvsize,
         boot_partition=boot.source if boot else "",
         grub_disks=tuple(d.path for d in survey.blocks.disks_under(boot.source)) if boot else (),
+        volumes=own,
     )
+
+
+def _is_named(survey: Survey, row: OwnVolume) -> bool:
+    """Whether fstab has the volume's mount point: that line is written when all else is done."""
+    return any(
+        line.split()[1:2] == [row.mount] for line in survey.fstab if line.lstrip()[:1] != "#"
+    )
+
+
+def _check_box_room(
+    group: VolumeGroup, golden: LogicalVolume, own: Sequence[Volume], volumes: Volumes
+) -> None:
+    # The next reset takes the snapshot's room anew.
+    snapshots = [lv for lv in group.lvs if lv.origin == golden.name]
+    room = group.free + sum(lv.size for lv in snapshots)
+    wanted = round_up(snapshot_size(golden.size, volumes), group.extent_size)
+    if wanted > room:
+        raise PreflightError(
+            f"volumes.lvsize {volumes.lvsize} is larger than the {human(room)} that volume "
+            f"group {group.name} has for the snapshot"
+        )
+    new = {volume.name: volume.size for volume in own if not volume.exists}
+    # What goes for a reset, the versions, does not go for a volume that stays.
+    room -= sum(lv.size for lv in snapshots if KEPT in lv.tags)
+    lacking = wanted + sum(new.values()) - room
+    if new and lacking > 0:
+        keys = " ".join(f"volumes.{row.size_key}" for row in own_volumes.TABLE if row.name in new)
+        raise PreflightError(
+            f"this box does not have {' and '.join(new)} yet, and volume group {group.name} lacks "
+            f"{human(lacking)} for that: choose a smaller {keys}"
+        )

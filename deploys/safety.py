@@ -24,6 +24,8 @@ from deploys.volume_plan import VolumePlan
 
 TRIAL_ROOM = 256 * MIB
 """Bytes that a group must have left for the snapshot of a trial, which runs for minutes."""
+KEPT = "golden"
+"""The LVM tag of a version: a safety snapshot that stays (static/onbox/usr/lib/resnap/golden)."""
 _TRIAL = "/usr/lib/resnap/trial"
 
 
@@ -33,7 +35,9 @@ def safety_name(lvroot: str) -> str:
 
 
 @operation()
-def _taken(group: str, lvroot: str, lvsnap: str) -> Generator[StringCommand, None, None]:
+def _taken(
+    group: str, lvroot: str, lvsnap: str, leave: int = 0
+) -> Generator[StringCommand, None, None]:
     report = host.get_fact(Lvm).group(group)
     name = safety_name(lvroot)
     left = report.lv(name) if report else None
@@ -45,19 +49,23 @@ def _taken(group: str, lvroot: str, lvsnap: str) -> Generator[StringCommand, Non
     if report and report.lv(lvsnap):
         # The next boot takes it anew anyhow; its room is what the safety snapshot has.
         yield StringCommand("lvremove", "--yes", f"{group}/{lvsnap}")
+    extents = _extents(report, lvroot, lvsnap, leave)
     yield StringCommand(
-        f"lvcreate --yes --snapshot --chunksize 64K --extents {_extents(report, lvroot, lvsnap)}",
+        f"lvcreate --yes --snapshot --chunksize 64K --extents {extents}",
         f"--name {name} {group}/{lvroot}",
     )
 
 
-def _extents(report: VolumeGroup | None, lvroot: str, lvsnap: str) -> str:
-    """So many that the snapshot cannot fill, or as many as leave room for that of a trial."""
+def _extents(report: VolumeGroup | None, lvroot: str, lvsnap: str, leave: int) -> str:
+    """So many that the snapshot cannot fill, or as many as leave room for that of a trial.
+
+    ``leave`` is the bytes that the change itself takes, for volumes that it makes.
+    """
     root = report.lv(lvroot) if report else None
     if report is None or root is None:
         return "100%ORIGIN"
     snapshot = report.lv(lvsnap)
-    room = report.free + (snapshot.size if snapshot else 0) - TRIAL_ROOM
+    room = report.free + (snapshot.size if snapshot else 0) - TRIAL_ROOM - leave
     most = cow_size(root.size, 64 * KIB, report.extent_size)
     if room < min(most, TRIAL_ROOM):
         return "100%ORIGIN"  # which LVM then refuses
@@ -77,6 +85,7 @@ def take_safety(plan: VolumePlan) -> None:
         group=plan.volgroup,
         lvroot=plan.lvroot,
         lvsnap=plan.lvsnap,
+        leave=sum(volume.size for volume in plan.volumes if not volume.exists),
     )
     _trial(name="Keep what /boot has", word="save")
 

@@ -19,6 +19,7 @@ from deploys.parts import SETUP, PackageName, Stack
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 STATUS_PORT = 14178  # where every box shows its status page
+QUEUE_PORT = 14177  # of a gateway's queue, there and at the near end of each box's tunnel
 _UNITS = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": 2**40}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deploys import own_volumes
 from deploys.settings import MIB, Volumes, parse_size
 
 EXTENT = 4 * MIB  # LVM's default, and what vgcreate gives our own groups
@@ -49,10 +50,14 @@ def group_size(disk: int, boot: int = 0) -> int:
     return max(0, disk - boot - _EDGES) // EXTENT * EXTENT
 
 
+def _others(volumes: Volumes) -> int:
+    """Bytes of the box's own volumes, in whole extents."""
+    return sum(round_up(row.size(volumes), EXTENT) for row in own_volumes.TABLE)
+
+
 def root_and_snapshot(group: int, volumes: Volumes) -> int:
     """Bytes of a VG of ``group`` bytes that are left for the root and its snapshot."""
-    others = round_up(volumes.persistent_size, EXTENT) + round_up(volumes.swap_size, EXTENT)
-    return group - others - round_up(group * RESERVE_PERCENT // 100, EXTENT)
+    return group - _others(volumes) - round_up(group * RESERVE_PERCENT // 100, EXTENT)
 
 
 def largest_root(room: int, volumes: Volumes) -> int:
@@ -70,7 +75,6 @@ def largest_root(room: int, volumes: Volumes) -> int:
 
 def needed_disk(root: int, volumes: Volumes) -> int:
     """Bytes of the smallest disk that holds ``/boot``, a root of ``root`` bytes and the rest."""
-    others = round_up(volumes.persistent_size, EXTENT) + round_up(volumes.swap_size, EXTENT)
-    group = root + snapshot_size(root, volumes) + others
+    group = root + snapshot_size(root, volumes) + _others(volumes)
     with_reserve = round_up(group * 100 // (100 - RESERVE_PERCENT), EXTENT) + 2 * EXTENT
     return with_reserve + volumes.boot_size + _EDGES

@@ -21,7 +21,13 @@ FILES = (
 ENABLED = {"status-page.socket": "sockets.target", "status-page-gather.timer": "timers.target"}
 # By which the box reads its own state in the very words of `status`. They need no libraries, and
 # come with the scripts, so that the two are always of one commit.
-_MODULES = ("__init__.py", "facts/__init__.py", "facts/hoststate.py", "facts/status.py")
+_MODULES = (
+    "__init__.py",
+    "facts/__init__.py",
+    "facts/hoststate.py",
+    "facts/mapper.py",
+    "facts/status.py",
+)
 
 
 @deploy("Status page")

@@ -14,6 +14,7 @@ from deploys.facts.disks import (
     BlockDevices,
     BlockTree,
     Filesystems,
+    Fstab,
     KernelSize,
     Mount,
     RealPath,
@@ -47,6 +48,7 @@ class Survey:
     """All that the plan of the volumes is made from.
 
     ``kernel`` is bytes of kernel and initrd; ``esps`` are the ``efi_partitions`` by their paths.
+    ``fstab`` are the lines of /etc/fstab.
     """
 
     blocks: BlockTree
@@ -56,6 +58,7 @@ class Survey:
     kernel: int = 0
     device: Device | None = None
     esps: Mapping[str, EspContent] = field(default_factory=dict)
+    fstab: tuple[str, ...] = ()
 
     def mount(self, target: str) -> Mount | None:
         return next((mount for mount in self.mounts if mount.target == target), None)
@@ -117,6 +120,7 @@ def read_survey(fact: ReadFact, device: str | None = None) -> Survey:
         firmware=fact(Firmware),
         kernel=fact(KernelSize),
         device=named,
+        fstab=fact(Fstab),
     )
     esps = {part.path: fact(Esp, device=part.path) for part in survey.efi_partitions}
     return replace(survey, esps=esps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from deploys import own_volumes
 from deploys.efi_plan import EfiPlan
 from deploys.facts.mapper import mapper_path
 from deploys.operations.disks import Partition, partition_path
@@ -81,8 +82,13 @@ class VolumePlan:
         if self.kind is Kind.SPARE and not self.copied:
             target = mapper_path(self.volgroup, self.lvroot)
             rows.append(("copy", self.old_root, f"/ to {target}, /boot to {self.boot_partition}"))
-        elif new:
-            rows.append(("fstab", "/persistent", mapper_path(self.volgroup, "persistent")))
+        else:
+            names = [volume.name for volume in new]
+            rows += [
+                ("fstab", row.mount, mapper_path(self.volgroup, row.name))
+                for row in own_volumes.mounted()
+                if row.name in names
+            ]
         if self.efi and not self.copied:
             rows += self.efi.rows()
         return rows

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pyinfra.api.deploy import deploy
 from pyinfra.operations import files
 
+from deploys import own_volumes
 from deploys.facts.mapper import mapper_path
 from deploys.operations import disks, lvm, packages
 from deploys.operations.root import copy_root
+from deploys.own_volumes import OwnVolume
 from deploys.volume_plan import Kind, VolumePlan
 
 # LVM reads any section from lvmlocal.conf, after lvm.conf: no edit of the package's long file.
@@ -63,8 +65,14 @@ def volumes(plan: VolumePlan) -> None:
                 boot=plan.boot_partition,
                 esp=plan.efi.partition if plan.efi else "",
             )
-    elif plan.kind is not Kind.BOX:
-        _persistent(plan)
+        return
+    names = [volume.name for volume in plan.volumes]
+    for row in own_volumes.mounted():
+        if row.name in names:
+            _mount(row, plan.volgroup)
+    if plan.kind is not Kind.BOX:
+        for target in ("/boot", "/boot/efi", "/efi"):
+            disks.dispensable(name=f"fstab entry of {target}", target=target)
 
 
 def _disk(plan: VolumePlan) -> None:
@@ -90,13 +98,7 @@ def _disk(plan: VolumePlan) -> None:
     join(name=f"Volume group {plan.volgroup}", group=plan.volgroup, devices=[device])
 
 
-def _persistent(plan: VolumePlan) -> None:
-    source = mapper_path(plan.volgroup, "persistent")
-    files.directory(name="Mount point of persistent", path="/persistent")
-    disks.fstab_entry(
-        name="fstab entry of persistent",
-        line=f"{source} /persistent ext4 defaults,nofail 0 2",
-    )
-    disks.mounted(name="Mount persistent", target="/persistent")
-    for target in ("/boot", "/boot/efi", "/efi"):
-        disks.dispensable(name=f"fstab entry of {target}", target=target)
+def _mount(row: OwnVolume, group: str) -> None:
+    files.directory(name=f"Mount point of {row.name}", path=row.mount)
+    disks.fstab_entry(name=f"fstab entry of {row.name}", line=row.fstab(group))
+    disks.mounted(name=f"Mount {row.name}", target=row.mount)

@@ -5,48 +5,59 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from invoke.collection import Collection
+
 # inv puts this folder itself on the path, not the project's root; the runner is a package apart.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "static" / "pipeline"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from invoke.collection import Collection
 
-from tasks import bench, box, build, dev, finalize, gateway, host, package, pipeline, secure
+def __getattr__(name: str) -> Collection:
+    """``ns``, the collection that Invoke and Fabric ask for: made when they do."""
+    if name != "ns":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from tasks import closed_pipe
 
-ns = Collection()
-for _task in (
-    host.provision,
-    host.status,
-    host.resnap,
-    host.keep,
-    host.maintain,
-    host.rollback,
-    host.promote,
-    host.finalize,
-    host.shrink,
-    gateway.adduser,
-    gateway.deluser,
-    gateway.users,
-    secure.secure,
-    box.up,
-    box.ssh,
-    box.halt,
-    box.destroy,
-    dev.run_tests,
-    dev.lint,
-    dev.lock,
-    bench.bench,
-):
-    ns.add_task(_task)  # type: ignore[arg-type]
+    closed_pipe.install()
+    made = globals()["ns"] = _collection()
+    return made
 
-_box = Collection("box")
-_box.add_task(build.build)
-_box.add_task(finalize.finalize)
-_box.add_task(package.package)
-ns.add_collection(_box)
 
-_pipeline = Collection("pipeline")
-_pipeline.add_task(pipeline.submit)
-_pipeline.add_task(pipeline.queue)
-_pipeline.add_task(pipeline.results)
-ns.add_collection(_pipeline)
+def _collection() -> Collection:
+    from tasks import box, build, dev, finalize, gateway, host, package, pipeline, secure
+
+    ns = Collection()
+    for task in (
+        host.provision,
+        host.status,
+        host.resnap,
+        host.keep,
+        host.maintain,
+        host.rollback,
+        host.promote,
+        host.finalize,
+        host.shrink,
+        gateway.adduser,
+        gateway.deluser,
+        gateway.users,
+        secure.secure,
+        box.up,
+        box.ssh,
+        box.halt,
+        box.destroy,
+        dev.run_tests,
+        dev.lint,
+        dev.lock,
+        dev.bench,
+    ):
+        ns.add_task(task)  # type: ignore[arg-type]
+    inner = {
+        "box": (build.build, finalize.finalize, package.package),
+        "pipeline": (pipeline.submit, pipeline.queue, pipeline.results),
+    }
+    for name, tasks in inner.items():
+        collection = Collection(name)
+        for task in tasks:
+            collection.add_task(task)
+        ns.add_collection(collection)
+    return ns

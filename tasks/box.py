@@ -16,7 +16,8 @@ from deploys.settings import Settings
 from tasks.fleet import connected, one_line
 from tasks.guests import SPARE, start
 from tasks.host import SETTINGS_HELP, load_settings
-from tasks.machines.guest import Guest, load
+from tasks.machines.guest import Guest
+from tasks.machines.providers import help_line, load
 from tasks.places import GUEST
 from tasks.progress import HostProgress, InterruptibleProgress, bars
 from tasks.provisioning import REFERENCE, Provision, Provisioned, Request
@@ -28,7 +29,7 @@ from tasks.questions import confirm
     help={
         **SETTINGS_HELP,
         "bare": "Start a plain Debian host, and provision that over SSH.",
-        "provider": "What runs a new guest: qemu (by default) or virtualbox.",
+        "provider": help_line(),
     },
 )
 def up(

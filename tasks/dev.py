@@ -1,4 +1,4 @@
-"""What a developer of this project runs: the tests, the linters, the lock files."""
+"""What a developer of this project runs: the tests, the linters, the benches, the lock files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from tasks.fleet import one_line
 from tasks.machines import shell
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,6 +72,7 @@ def run_tests(
     _c: Context, path: Sequence[str], quick: bool = False, long: bool = False, k: str = ""
 ) -> None:
     """Run the tests: first all that boot nothing, then, if those passed, the boots."""
+    _require_tests()
     narrowed = bool(k or path)
     codes: list[int] = []
     # Paths are the caller's, pytest's rootdir is the project's.
@@ -85,7 +87,39 @@ def run_tests(
 @task
 def lint(_c: Context) -> None:
     """Check the sources: ruff, mypy, shellcheck and the house's own rules."""
+    _require_tests()
     raise Exit(code=_pytest([str(ROOT / "tests" / "lint")]))
+
+
+def names_a_bench(argv: Sequence[str]) -> bool:
+    """Whether a command line has, after ``bench``, a word that is no flag and no flag's value.
+
+    Invoke knows no optional positional: one without a default is required, one with a default
+    is never filled, and ``bench resnap`` would run the task of that name.
+    """
+    words = list(argv[argv.index("bench") + 1 :]) if "bench" in argv else []
+    pairs = zip(["", *words], words, strict=False)
+    return any(
+        not word.startswith("-") and (not flag.startswith("-") or "=" in flag)
+        for flag, word in pairs
+    )
+
+
+@task(
+    positional=["name"] if names_a_bench(sys.argv) else [],
+    help={
+        "name": "The one to run; none: all of them. A wrong name is answered with those there are.",
+        "json": "Also write the numbers, and what they were measured on, to this file.",
+    },
+)
+def bench(_c: Context, name: str = "", json: str = "") -> None:
+    """Measure what the project promises of its speed and size, here and on the local guest."""
+    _require_tests()
+    from tests.bench.benches import main
+
+    with one_line():
+        code = main(name, json)
+    raise Exit(code=code)
 
 
 @task(help={"upgrade": "Take the newest versions that requirements.in allows."})
@@ -112,6 +146,11 @@ def lock_commands(*, upgrade: bool) -> list[list[str]]:
         [*common, *same, "--output-file", "requirements-box.txt", "requirements-box.in"],
         [*common, *newest, *kimpy, "requirements-kimpy.txt", "requirements-kimpy.in"],
     ]
+
+
+def _require_tests() -> None:
+    if not (ROOT / "tests").is_dir():
+        raise Exit(f"error: {ROOT} has no tests/: run this in a clone of the project", code=1)
 
 
 def _absolute(path: str) -> str:

@@ -13,7 +13,7 @@ from deploys.sizes import human
 from tasks.boxes import is_replaceable
 from tasks.finalizing import Finalizing
 from tasks.fleet import one_line
-from tasks.machines.guest import load
+from tasks.machines.providers import load
 from tasks.places import BOX, GUEST
 from tasks.progress import InterruptibleProgress, bars
 from tasks.questions import confirm

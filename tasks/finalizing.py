@@ -18,8 +18,9 @@ from deploys.sizes import human
 from tasks.boxes import note_finalized
 from tasks.building import Built, alone
 from tasks.fleet import connected
-from tasks.machines import convert, loop, partial, qemu, sealing
+from tasks.machines import convert, loop, partial, sealing
 from tasks.machines.guest import Guest
+from tasks.machines.providers import PROVIDERS
 from tasks.machines.tree import environment
 from tasks.places import BOX, IMAGES
 from tasks.progress import HostProgress
@@ -58,7 +59,7 @@ class Finalizing:
         """
         loop.require_root("making a box's disk image")
         guest = shippable(self._guest)
-        [disk] = guest.machine.disks
+        disk = guest.root_disk
         partial.require_place(self._out)
         files = convert.chain(disk)
         # What the guest lies on may lose its name: the guest has one of its own for it.
@@ -70,7 +71,7 @@ class Finalizing:
             with partial.replaced(self._out) as copy:
                 self._progress.step("copying the guest's disk")
                 convert.raw(convert.look(disk), copy, self._progress.amount)
-                state = self._seal(copy, settings, guest.identity.user)
+                state = self._seal(copy, settings, guest.login.user)
                 self._progress.step("flushing it to the disk")
                 if self._out == BOX:
                     note_finalized(copy)
@@ -85,7 +86,7 @@ class Finalizing:
                 f"{human(needed)}"
             )
 
-    def _in_guest(self, guest: qemu.Guest) -> Settings:
+    def _in_guest(self, guest: Guest) -> Settings:
         """The golden root as it is to be, and the guest off; the settings of the box."""
         host = connected(guest)
         try:
@@ -122,17 +123,20 @@ class Finalizing:
                 return session.fact(State)
 
 
-def shippable(guest: Guest) -> qemu.Guest:
+def shippable(guest: Guest) -> Guest:
     """The guest, if its disk can become that of a box for others.
 
     Raises:
-        PreflightError: it is off, VirtualBox's, or was a bare host.
+        PreflightError: it is off, of a provider whose guests cannot, or was a bare host.
     """
-    if not isinstance(guest, qemu.Guest):
+    row = PROVIDERS[guest.provider]
+    if not row.finalizes:
+        other = next(each for each in PROVIDERS.values() if each.finalizes)
         raise PreflightError(
-            "the guest is VirtualBox's: make the change in one of QEMU, inv up --provider qemu"
+            f"the guest is {row.title}'s: make the change in one of {other.title}, "
+            f"inv up --provider {other.name}"
         )
-    if not guest.machine.credentials:
+    if not guest.is_box:
         raise PreflightError(
             "the guest was a bare host before: only one that inv up made of a box can be shipped"
         )

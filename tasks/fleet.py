@@ -7,6 +7,7 @@ last, does the work and says how each went.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from invoke.tasks import task
 from rich.markup import escape
 
 from deploys.errors import BoxError
-from tasks.machines.guest import Guest, find
-from tasks.places import GUEST
+from tasks.machines.guest import Guest
+from tasks.machines.providers import find
+from tasks.places import GUEST, LOGS
 from tasks.progress import HostProgress, bars, console
 from tasks.remote import Host
 
@@ -113,7 +115,7 @@ def finish(_c: Context) -> None:
     """Do what the task before enlisted."""
     enlisted = _enlisted.pop()
     results: dict[str, Any] = {}
-    errors: dict[str, BoxError] = {}
+    errors: dict[str, Exception] = {}
     with bars() as frame, ThreadPoolExecutor(_AT_ONCE) as pool:
         futures: dict[Future[Any], tuple[Host, HostProgress]] = {}
         for host in enlisted.hosts:
@@ -125,7 +127,7 @@ def finish(_c: Context) -> None:
                 try:
                     results[host.name] = future.result()
                     progress.done("done")
-                except BoxError as failure:
+                except Exception as failure:  # whatever it is, the other hosts go on
                     errors[host.name] = failure
                     progress.done("failed")
         except KeyboardInterrupt as interrupt:
@@ -143,12 +145,23 @@ def finish(_c: Context) -> None:
     failed = [name for name in names if name in errors]
     enlisted.report({name: results[name] for name in names if name in results}, failed)
     for name in failed:
-        line = str(errors[name])
-        named = line.startswith((f"{name}:", f"{name} "))
-        console.print(
-            f"[red]error:[/] {escape(line if named else f'{name}: {line}')}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        line = escape(_line(name, errors[name]))
+        console.print(f"[red]error:[/] {line}", highlight=False, soft_wrap=True)
     if errors:
         raise Exit(code=1)
+
+
+def _line(name: str, error: Exception) -> str:
+    """What went wrong with a host; of an error that nobody foresaw also where its trace is."""
+    if isinstance(error, BoxError):
+        line = str(error)
+        return line if line.startswith((f"{name}:", f"{name} ")) else f"{name}: {line}"
+    said = (str(error).strip().splitlines() or ["it said nothing"])[0]
+    try:
+        LOGS.mkdir(parents=True, exist_ok=True)
+        log = LOGS / f"{name.replace('/', '_')}.log"
+        log.write_text("".join(traceback.format_exception(error)))
+        where = f"all of it: {log}"
+    except OSError as fault:
+        where = f"there is no log of it: {fault.strerror}"
+    return f"{name}: {type(error).__name__}: {said} ({where})"

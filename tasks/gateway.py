@@ -11,12 +11,13 @@ from functools import partial
 from invoke.context import Context
 from invoke.tasks import task
 
-from deploys.errors import BoxError, PreflightError
+from deploys.errors import BoxError
 from deploys.gateway import OWNERS
 from tasks import passwords, show
 from tasks.fleet import enlist, finish, one_line
 from tasks.progress import HostProgress
 from tasks.remote import Host
+from tasks.states import expect_gateway, expect_snapshot
 
 # What /usr/lib/gateway/owners takes: useradd's rule of Debian, without its exceptions.
 _NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -45,16 +46,12 @@ def read_owners(host: Host) -> Owners:
     """Who has an account on a gateway.
 
     Raises:
-        PreflightError: the host is none.
+        PreflightError: the host is none, or runs on no snapshot.
         DeployError, UnreachableError: see ``Host.run``.
     """
     state = host.state()
-    if state.release.get("ROLE") != "gateway":
-        raise PreflightError(f"{host.name} is no gateway: provision it with --role gateway first")
-    if not state.in_snapshot:
-        raise PreflightError(
-            f"{host.name} runs no snapshot of its root now: no account lasts there"
-        )
+    expect_gateway(host, state)
+    expect_snapshot(host, state)  # no account lasts on another root
     rows = [line.split() for line in host.run(f"{OWNERS} list").splitlines()]
     owners = tuple(
         Owner(name, key, datetime.fromtimestamp(int(made), UTC), int(results))

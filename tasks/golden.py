@@ -9,14 +9,21 @@ from deploys.bundle import Project
 from deploys.errors import DeployError, PreflightError
 from deploys.facts.box import HostState
 from deploys.manifest import manifest
-from deploys.settings import Settings
 from tasks.finalizing import settings_of
 from tasks.progress import HostProgress
 from tasks.remote import Host
-from tasks.states import TRIAL_BOOTS, expect, is_settled, rolled_back, state_of_box
+from tasks.states import (
+    TRIAL_BOOTS,
+    expect,
+    expect_snapshot,
+    is_gateway,
+    is_settled,
+    reboot_deadline,
+    rolled_back,
+    state_of_box,
+)
 
 _GOLDEN = "/usr/lib/resnap/golden"
-_DEADLINE = Settings().boot.reboot_deadline
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,11 @@ def roll_back(host: Host, progress: HostProgress, to: str = "") -> HostState:
             raise PreflightError(f"{host.name} tries a change: roll that back first, without --to")
         host.run("/usr/lib/resnap/trial back 'by hand'")
         progress.step("rolling back the change that is tried")
-        return _fresh(host, host.reboot("resnap", TRIAL_BOOTS * _DEADLINE, is_settled))
+        return _fresh(host, _try(host))
     version = _chosen(host.name, versions(host), to)
     host.run(f"{_GOLDEN} back {version.name}")
     progress.step(f"rolling back to {version.manifest[:12]}")
-    state = _fresh(host, host.reboot("resnap", TRIAL_BOOTS * _DEADLINE, is_settled))
+    state = _fresh(host, _try(host))
     if state.release.get("MANIFEST") != version.manifest:
         raise DeployError(f"{host.name}: came up with another version than {version.manifest[:12]}")
     return state
@@ -76,11 +83,10 @@ def promote(host: Host, progress: HostProgress) -> HostState:
     """
     progress.step("looking at the host")
     state = state_of_box(host)
-    if not state.in_snapshot or state.in_trial:
-        raise PreflightError(
-            f"{host.name} runs on no snapshot to promote: fab -H {host.name} status"
-        )
-    if state.release.get("ROLE") == "gateway":
+    expect_snapshot(host, state)
+    if state.in_trial:
+        raise PreflightError(f"{host.name} tries a change: its snapshot cannot be promoted")
+    if is_gateway(state):
         raise PreflightError(
             f"{host.name} is a gateway: its owners' accounts would be in the golden root for ever"
         )
@@ -94,10 +100,15 @@ def promote(host: Host, progress: HostProgress) -> HostState:
         session.run()
     host.run(f"{_GOLDEN} promote")
     progress.step("trying what was promoted in a fresh snapshot")
-    after = host.reboot("resnap", TRIAL_BOOTS * _DEADLINE, is_settled)
+    after = _try(host)
     if why := rolled_back(after, before=state):
         raise DeployError(f"{host.name}: what was promoted was rolled back: {why}")
     return _fresh(host, after)
+
+
+def _try(host: Host) -> HostState:
+    """The state after the boots that a changed golden root is tried in, and gone back from."""
+    return host.reboot("resnap", TRIAL_BOOTS * reboot_deadline(host), is_settled)
 
 
 def _fresh(host: Host, state: HostState) -> HostState:

@@ -18,14 +18,14 @@ from deploys.settings import Role, Settings
 from tasks import golden, show, shrinking
 from tasks.finalizing import settings_of
 from tasks.fleet import enlist, finish, one_line
-from tasks.machines.guest import load
+from tasks.machines.providers import load
 from tasks.places import GUEST
 from tasks.progress import HostProgress
 from tasks.provisioning import Provision, Provisioned, Request
 from tasks.questions import confirm
 from tasks.remote import Host
 from tasks.settings import load as read_settings
-from tasks.states import expect, state_of_box
+from tasks.states import expect, reboot_deadline, state_of_box
 
 SETTINGS_HELP = {
     "set": "A setting, as volumes.lvsize=4G; may be given more than once.",
@@ -74,15 +74,21 @@ def provision(
     enlist(c, work, show.plans if dry_run else show.provisioned)
 
 
-@task(post=[finish], help={"json": "As JSON, for programs."})
-def status(c: Context, json: bool = False) -> None:
+@task(
+    post=[finish],
+    help={
+        "json": "As JSON, for programs.",
+        "wide": "All that is known, a line a host, however wide: pipe it to less -S.",
+    },
+)
+def status(c: Context, json: bool = False, wide: bool = False) -> None:
     """Show what a box runs on: its last reset's verdict, the snapshot's fill, kernel, manifest."""
 
     def work(host: Host, progress: HostProgress) -> HostState:
         progress.step("asking")
         return host.state()
 
-    enlist(c, work, show.states_json if json else show.states)
+    enlist(c, work, show.states_json if json else partial(show.states, wide=wide))
 
 
 @task(post=[finish])
@@ -169,6 +175,6 @@ def _reboot(host: Host, progress: HostProgress, *, entry: str, verdict: str) -> 
     progress.step("looking at the host")
     state_of_box(host)
     progress.step(f"rebooting: {entry}")
-    state = host.reboot(entry, Settings().boot.reboot_deadline)
+    state = host.reboot(entry, reboot_deadline(host))
     expect(host, state, verdict)
     return state

@@ -15,15 +15,16 @@ from invoke.tasks import task
 from pydantic import ValidationError
 from rich.live import Live
 
-from deploys.errors import BoxError, DeployError, PreflightError, UnreachableError
+from deploys.errors import BoxError, DeployError, UnreachableError
+from deploys.settings import QUEUE_PORT
 from kimpipeline.messages import ERRORS, JOBS, RESULTS, UPDATES, Update
 from tasks import show
 from tasks.fleet import host_of, one_line
 from tasks.progress import console
 from tasks.remote import Host
 from tasks.show import Ended, Tube
+from tasks.states import expect_gateway
 
-_QUEUE = 14177
 _TUBES = (UPDATES, JOBS, RESULTS, ERRORS)
 _ITEMS, _RESULTS = "/srv/pipeline/items", "/srv/pipeline/results"
 _EVERY = 2.0  # seconds between two looks at the queue
@@ -96,8 +97,7 @@ def _gateway(c: Context) -> Iterator[Host]:
     with one_line():
         host = host_of(c)
         try:
-            if host.state().release.get("ROLE") != "gateway":
-                raise PreflightError(f"{host.name} is no gateway: name one with fab -H")
+            expect_gateway(host, host.state())
             yield host
         finally:
             host.close()
@@ -108,7 +108,7 @@ def _connected(host: Host) -> Iterator[greenstalk.Client[str]]:
     """The queue of a gateway, through the SSH connection."""
     try:
         with (
-            host.forwarded(_QUEUE) as end,
+            host.forwarded(QUEUE_PORT) as end,
             contextlib.closing(greenstalk.Client(end, encoding="utf-8")) as client,
         ):
             yield client

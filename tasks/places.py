@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 STATE = Path(os.environ.get("OPENKIM_BOX_STATE") or ROOT / ".box").absolute()
 GUEST = STATE / "guest"
+LOGS = STATE / "logs"
 BUNDLES = STATE / "bundles"
 IMAGES = STATE / "images"
 BOX = STATE / "box.raw"

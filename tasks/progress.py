@@ -5,28 +5,57 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from rich.console import Console
+from rich.console import RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
+    Task,
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Column
+
+from tasks.closed_pipe import Terminal
 
 # Standard output is for results: tables, JSON.
-console = Console(stderr=True)
+console = Terminal(stderr=True)
+
+STATES = ("at work", "waiting", "done", "failed")
+"""What a host may be in; of each it is counted how many are."""
 
 
-def bars() -> Progress:
+class Bars(Progress):
+    """The hosts' bars; where the terminal has no room for all, of those at work or failed."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        room = console.height - 1
+        if len(self.tasks) <= room:
+            yield self.make_tasks_table(self.tasks)
+            return
+        by_state = {state: [*self._of(state)] for state in STATES}
+        counts = (f"{len(tasks)} {state}" for state, tasks in by_state.items())
+        yield f"[bold]{len(self.tasks)} hosts:[/] {', '.join(counts)}"
+        # At the end nothing is left to be seen: the report has it.
+        if by_state["at work"]:
+            shown = [*by_state["at work"], *reversed(by_state["failed"])]
+            yield self.make_tasks_table(shown[: room - 1])
+
+    def _of(self, state: str) -> Iterator[Task]:
+        return (task for task in self.tasks if task.fields["state"] == state)
+
+
+def bars() -> Bars:
     """The frame that the hosts' bars are drawn in; use it in a ``with``."""
-    return Progress(
-        TextColumn("[bold]{task.fields[host]}"),
-        BarColumn(bar_width=20),
-        TextColumn("{task.fields[count]}", justify="right"),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
+    return Bars(
+        TextColumn("[bold]{task.fields[host]}", table_column=Column(no_wrap=True, max_width=30)),
+        BarColumn(table_column=Column(width=10)),
+        TextColumn("{task.fields[count]}", table_column=Column(min_width=5, justify="right")),
+        TimeElapsedColumn(table_column=Column(min_width=7)),
+        # what there is no room for is left out of this alone
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1)),
+        expand=True,
         console=console,
         disable=not console.is_terminal,
     )
@@ -40,7 +69,7 @@ class HostProgress:
         self._frame = frame
         self._began = time.monotonic()
         self._step = ""
-        frame.add_task("waiting", host=name, count="", total=None)
+        frame.add_task("waiting", host=name, count="", state="waiting", total=None)
         self._task = frame.tasks[-1]
 
     def step(self, name: str) -> None:
@@ -60,13 +89,17 @@ class HostProgress:
 
     def done(self, word: str) -> None:
         """The host's work is over."""
-        self._show(word, "", 1, 1)
+        self._show(word, "", 1, 1, "failed" if word == "failed" else "done")
         self._log(word)
 
-    def _show(self, text: str, count: str, completed: float, total: float | None) -> None:
+    def _show(
+        self, text: str, count: str, completed: float, total: float | None, state: str = "at work"
+    ) -> None:
         # Left to update(), a bar that was full once kept its total and its clock stood still.
         self._task.total, self._task.finished_time = total, None
-        self._frame.update(self._task.id, description=text, count=count, completed=completed)
+        self._frame.update(
+            self._task.id, description=text, count=count, completed=completed, state=state
+        )
 
     def _log(self, text: str) -> None:
         if not console.is_terminal:

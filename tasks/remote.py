@@ -79,7 +79,12 @@ class Host:
             client.load_host_keys(str(self._known_hosts))
         client.set_missing_host_key_policy(RejectPolicy())
         self._connection.connect_timeout = self._connection.connect_timeout or _CONNECT_SECONDS
-        self._connection.connect_kwargs.setdefault("banner_timeout", _CONNECT_SECONDS)
+        # Of its own: what is set in Fabric's is set in the config of all hosts, whose threads find
+        # it empty meanwhile.
+        self._connection.connect_kwargs = {
+            "banner_timeout": _CONNECT_SECONDS,
+            **self._connection.connect_kwargs,
+        }
         with self._one_line():
             self._connection.open()
             transport = self._connection.transport

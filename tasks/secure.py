@@ -16,7 +16,7 @@ from tasks.fleet import enlist, finish, host_of, one_line
 from tasks.progress import HostProgress
 from tasks.questions import is_yes
 from tasks.remote import Host
-from tasks.states import state_of_box
+from tasks.states import expect_snapshot, is_gateway, state_of_box
 
 _ROLES = ("worker", "director", "devel")
 _FAILED = "it failed"
@@ -80,10 +80,9 @@ def _confirmed(host: Host, site: str) -> str:
 
 def _expect_fit(host: Host) -> None:
     state = state_of_box(host)
-    if state.release.get("ROLE") == "gateway":
+    if is_gateway(state):
         raise PreflightError(f"{host.name} is a gateway: it has no other part")
-    if not state.in_snapshot:
-        raise PreflightError(f"{host.name} runs no snapshot of its root now: nothing lasts there")
+    expect_snapshot(host, state)  # a part given to the golden root would be in every snapshot
 
 
 def _told(host: Host, command: str, stdin: bytes | None = None) -> str:

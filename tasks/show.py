@@ -7,18 +7,24 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Column, Table
 
 from deploys.facts.box import HostState
+from deploys.facts.hoststate import VERDICTS
 from deploys.facts.status import faults, mode, status
 from deploys.sizes import human
+from tasks.closed_pipe import Terminal
 from tasks.golden import Version
 from tasks.provisioning import Provisioned
 from tasks.shrinking import Shrunk
 
-_COLOURS = {"fresh": "green", "kept": "yellow", "golden": "yellow", "failed": "bold red"}
+# So many hosts have their status in columns that can be read.
+_SIDE_BY_SIDE = 3
+_ENDLESS = 100_000
+
+_COLOURS = {"good": "green", "warning": "yellow", "alarm": "bold red"}
 
 # of the modes, those in which nothing is computed until somebody helps
 _RED = ("failed", "quarantine")
@@ -56,8 +62,8 @@ class Ended:
     manifest: str
 
 
-def _console() -> Console:
-    return Console(highlight=False)
+def _console() -> Terminal:
+    return Terminal(highlight=False)
 
 
 def plans(results: Mapping[str, list[Row]], _failed: Collection[str] = ()) -> None:
@@ -193,15 +199,63 @@ def results(gateway: str, found: Sequence[Ended]) -> None:
         print("".join(letter if letter.isprintable() else "?" for letter in line))
 
 
-def states(results: Mapping[str, HostState], _failed: Collection[str] = ()) -> None:
-    """Each host's status, a column a host."""
+def states(
+    results: Mapping[str, HostState], failed: Collection[str] = (), *, wide: bool = False
+) -> None:
+    """Each host's status: a column a host while these are few, else a row, however ``wide``."""
     if not results:
+        return
+    if wide:
+        _wide(results)
+        return
+    if len(results) + len(failed) > _SIDE_BY_SIDE:
+        _rows(results, failed)
         return
     table = Table("", *results)
     columns = [_fields(state) for state in results.values()]
     for name in columns[0]:
         table.add_row(name, *(column[name] for column in columns))
     _console().print(table)
+
+
+def _rows(results: Mapping[str, HostState], failed: Collection[str]) -> None:
+    """A line a host within 80 columns, and below what is wrong with each."""
+    heads = ("mode", "role", "snapshot", "manifest", "faults")
+    host = Column("host", overflow="fold")
+    table = Table(host, *(Column(head, no_wrap=True) for head in heads), box=SIMPLE_HEAD)
+    table.padding, table.pad_edge = (0, 1, 0, 0), False
+    wrong: list[str] = []
+    for name, state in results.items():
+        said = faults(state)
+        if state.verdict and state.verdict.reason:
+            said.insert(0, f"the last reset failed: {state.verdict.reason}")
+        wrong += [f"{name}: {escape(fault)}" for fault in said]
+        fields = _fields(state)
+        is_kept = state.verdict is not None and state.verdict.name == "kept"
+        table.add_row(
+            name,
+            fields["mode"] + (", [yellow]kept[/]" if is_kept else ""),
+            fields["role"],
+            fields["snapshot"].removesuffix(" full"),
+            fields["manifest"][:8],
+            f"[red]{len(said)}[/]" if said else "",
+        )
+    for name in failed:
+        table.add_row(name, "[bold red]error[/]")
+    _console().print(table)
+    for line in wrong:
+        _console().print(line, soft_wrap=True)
+
+
+def _wide(results: Mapping[str, HostState]) -> None:
+    """All that is known of each host, in one line, which no terminal's width breaks."""
+    rows = [_fields(state) for state in results.values()]
+    table = Table("host", *rows[0])
+    for name, fields in zip(results, rows, strict=True):
+        table.add_row(name, *(text.replace("\n", ", ") for text in fields.values()))
+    console = _console()
+    console.width = console.measure(table, options=console.options.update(width=_ENDLESS)).maximum
+    console.print(table)
 
 
 def states_json(results: Mapping[str, HostState], _failed: Collection[str] = ()) -> None:
@@ -215,7 +269,7 @@ def verdict(state: HostState) -> str:
         return "not a box"
     name = state.verdict.name
     reason = f": {escape(state.verdict.reason)}" if state.verdict.reason else ""
-    return f"[{_COLOURS[name]}]{name}[/]{reason}"
+    return f"[{_COLOURS[VERDICTS[name].kind]}]{name}[/]{reason}"
 
 
 def _fields(state: HostState) -> dict[str, str]:

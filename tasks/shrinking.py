@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deploys.settings import Settings
 from tasks.fleet import connected
 from tasks.machines.guest import Guest
 from tasks.progress import HostProgress
 from tasks.remote import Host
+from tasks.states import reboot_deadline
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,13 @@ def shrink(host: Host, guest: Guest | None, progress: HostProgress) -> Shrunk:
     progress.step("compacting the disk, the guest is off meanwhile")
     # Not into a fresh snapshot: nobody asked for a reset.
     host.run(f"/usr/lib/resnap/next-boot {_entry(host)}")
+    deadline = reboot_deadline(host)
     host.close()
     after = guest.compact()
     progress.step("waiting for the guest to boot")
     again = connected(guest)
     try:
-        again.wait(Settings().boot.reboot_deadline)
+        again.wait(deadline)
     finally:
         again.close()
     return Shrunk(filesystems, (before, after))

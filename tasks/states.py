@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
+from pydantic import ValidationError
+
 from deploys.errors import DeployError, PreflightError
 from deploys.facts.box import HostState
+from deploys.operations.manifest import SETTINGS
+from deploys.settings import Boot
 from tasks.remote import Host
 
 TRIAL_BOOTS = 4
@@ -20,6 +26,48 @@ def state_of_box(host: Host) -> HostState:
     if not state.is_box:
         raise PreflightError(f"{host.name} is no box yet: provision it first")
     return state
+
+
+def reboot_deadline(host: Host) -> int:
+    """The seconds that a host has to answer after a reboot: the box's own ``boot.reboot_deadline``.
+
+    No box is refused for it: one without settings, or with those of another version of this
+    project, has the default.
+    """
+    try:
+        boot = json.loads(host.run(f"cat {SETTINGS} 2>/dev/null || echo '{{}}'"))["boot"]
+        return Boot(reboot_deadline=boot["reboot_deadline"]).reboot_deadline
+    except (ValueError, KeyError, TypeError, ValidationError):
+        return Boot().reboot_deadline
+
+
+def is_gateway(state: HostState) -> bool:
+    """Whether a host was provisioned as a pipeline's gateway."""
+    return state.release.get("ROLE") == "gateway"
+
+
+def expect_gateway(host: Host, state: HostState) -> None:
+    """Require that a host is a pipeline's gateway.
+
+    Raises:
+        PreflightError: it is not.
+    """
+    if not is_gateway(state):
+        raise PreflightError(
+            f"{host.name} is no gateway: name one with fab -H, or provision one with --role gateway"
+        )
+
+
+def expect_snapshot(host: Host, state: HostState) -> None:
+    """Require that a host runs on a snapshot of its golden root.
+
+    Raises:
+        PreflightError: it runs on the golden root itself, or the reset failed.
+    """
+    if not state.in_snapshot:
+        raise PreflightError(
+            f"{host.name} runs on no snapshot of its golden root: fab -H {host.name} status"
+        )
 
 
 def expect(host: Host, state: HostState, name: str) -> None:

@@ -10,12 +10,33 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from typing import NamedTuple
+
+from deploys.facts.mapper import mapper_name
 
 EFI_VARIABLES = "/sys/firmware/efi/efivars"
 # The specification's GUID of what the firmware itself defines (UEFI 2.10, 3.3). A variable's
 # file begins with four bytes of attributes.
 SECURE_BOOT = f"{EFI_VARIABLES}/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-VERDICTS = ("fresh", "kept", "golden", "failed")
+
+
+class Meaning(NamedTuple):
+    """What a verdict says: what the host runs on, and whether that is good, a warning, an alarm."""
+
+    mode: str
+    kind: str
+
+
+VERDICTS = {
+    "fresh": Meaning("snapshot", "good"),
+    "kept": Meaning("snapshot", "warning"),
+    "golden": Meaning("maintenance", "warning"),
+    "failed": Meaning("failed", "alarm"),
+}
+"""The verdicts of the reset, which static/onbox/usr/lib/resnap/resnap leaves in /run/resnap."""
+
+# Of a box that was made before its defaults said it.
+_WATCHED = "/persistent"
 
 # One command: a round trip is what costs, on an emulated guest a tenth of a second and more.
 # $root stands for /: empty, but in tests.
@@ -30,7 +51,7 @@ _PARTS = {
     "clock": "date +%s",
     "modules": 'ls -d "$root/lib/modules/$(uname -r)"',
     "defaults": 'cat "$root/etc/default/resnap"',
-    "verdict": 'for v in fresh kept golden failed; do [ ! -e "$root/run/resnap/$v" ] || '
+    "verdict": f'for v in {" ".join(VERDICTS)}; do [ ! -e "$root/run/resnap/$v" ] || '
     '{ echo "verdict=$v"; cat "$root/run/resnap/$v"; }; done',
     "quarantine": '[ ! -e "$root/run/resnap/quarantine" ] || echo yes',
     "trial": 'grep -Eq " (trial|safety)( |$)" "$root/proc/cmdline" && '
@@ -45,7 +66,8 @@ _PARTS = {
     "release": 'cat "$root/etc/pipeline-release"',
     "provisiond": 'for s in done failed; do [ ! -e "$root/run/provisiond/$s" ] || '
     '{ echo "state=$s"; cat "$root/run/provisiond/$s"; }; done',
-    "filesystems": "df --block-size=1 --output=target,used,avail / /persistent",
+    "filesystems": "df --block-size=1 --output=target,used,avail / "
+    f'$(. "$root/etc/default/resnap"; echo "${{WATCHED:-{_WATCHED}}}")',
     # A /boot that is not mounted says in its superblock what is free.
     "boot": 'if mountpoint -q "$root/boot"; then df --block-size=1 --output=target,used,avail '
     '"$root/boot"; else dumpe2fs -h "$(findmnt --fstab --evaluate --noheadings --output SOURCE '
@@ -61,7 +83,7 @@ _PARTS = {
 class Verdict:
     """What the initramfs said of the root it mounted; times in seconds of the kernel's clock.
 
-    ``name`` is fresh, kept, golden or failed. ``started`` is when the reset began to wait for
+    ``name`` is one of ``VERDICTS``. ``started`` is when the reset began to wait for
     the volume group, ``disk`` when it was there, ``finished`` when the reset was done.
     """
 
@@ -126,8 +148,14 @@ class HostState:
         return bool(self.defaults)
 
     @property
+    def watched(self) -> tuple[str, ...]:
+        """The mount points of the box's own volumes that are looked after."""
+        return _watched(self.defaults)
+
+    @property
     def in_snapshot(self) -> bool:
-        return self.verdict is not None and self.verdict.name in ("fresh", "kept")
+        """As /run/resnap/in-snapshot says it to what runs on the host itself."""
+        return self.verdict is not None and VERDICTS[self.verdict.name].mode == "snapshot"
 
     @property
     def reset_at(self) -> datetime | None:
@@ -191,7 +219,7 @@ def parsed(output: Sequence[str]) -> HostState:
         provisiond=_assignments(parts["provisiond"]),
         free={target: free for target, _, free in spaces},
         used={target: used for target, used, _ in spaces},
-        mounts=_mounts(parts["mounts"]),
+        mounts=_mounts(parts["mounts"], _watched(defaults)),
         versions=_assignments(parts["versions"]),
     )
 
@@ -225,10 +253,9 @@ def _percent(lines: list[str], defaults: Mapping[str, str]) -> float | None:
 
     The kernel's Documentation/admin-guide/device-mapper/snapshot.rst describes the line.
     """
-    if "VOLGROUP" not in defaults:
+    if not {"VOLGROUP", "LVSNAP"} <= defaults.keys():
         return None
-    names = (defaults["VOLGROUP"], defaults.get("LVSNAP", "root_snap"))
-    device = "-".join(name.replace("-", "--") for name in names)
+    device = mapper_name(defaults["VOLGROUP"], defaults["LVSNAP"])
     for line in lines:
         if match := re.fullmatch(rf"{re.escape(device)}: .* (\d+)/(\d+) \d+", line.strip()):
             return round(100 * int(match[1]) / int(match[2]), 2)
@@ -254,8 +281,12 @@ def _superblock(lines: list[str]) -> list[tuple[str, int, int]]:
     return [("/boot", (count - free) * size, max(0, free - reserved) * size)]
 
 
-def _mounts(lines: list[str]) -> dict[str, frozenset[str]]:
-    """The options of the root's and /persistent's filesystems, not those of a service's own view.
+def _watched(defaults: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(defaults.get("WATCHED", _WATCHED).split())
+
+
+def _mounts(lines: list[str], watched: Sequence[str]) -> dict[str, frozenset[str]]:
+    """The options of the filesystems of the root and of volumes, not of a service's own view.
 
     See proc_pid_mountinfo(5). Of several mounts over each other the last counts.
     """
@@ -263,5 +294,5 @@ def _mounts(lines: list[str]) -> dict[str, frozenset[str]]:
     return {
         row[4]: frozenset(row[-1].split(","))
         for row in rows
-        if len(row) >= 10 and row[4] in ("/", "/persistent")
+        if len(row) >= 10 and row[4] in ("/", *watched)
     }

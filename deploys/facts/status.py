@@ -9,12 +9,11 @@ import re
 from dataclasses import asdict
 from datetime import datetime, timezone
 
-from deploys.facts.hoststate import HostState
+from deploys.facts.hoststate import VERDICTS, HostState
 
 _FULL = 50
 _CLOCK = 600  # seconds; a fleet is asked for minutes
 _DAY = 86400
-_MODES = {"fresh": "snapshot", "kept": "snapshot", "golden": "maintenance", "failed": "failed"}
 
 
 def mode(state: HostState) -> str:
@@ -23,7 +22,7 @@ def mode(state: HostState) -> str:
         return "quarantine"
     if state.in_trial and state.in_snapshot:
         return "trial"
-    return _MODES[state.verdict.name] if state.verdict else "not a box"
+    return VERDICTS[state.verdict.name].mode if state.verdict else "not a box"
 
 
 def faults(state: HostState) -> list[str]:
@@ -55,8 +54,9 @@ def amiss(state: HostState) -> list[str]:
     A filesystem is full when less than a fiftieth of it is free.
     """
     found = []
-    if state.mounts and "/persistent" not in state.mounts:
-        found.append("/persistent is not mounted")
+    if state.mounts:
+        missing = (target for target in state.watched if target not in state.mounts)
+        found += [f"{target} is not mounted" for target in missing]
     found += [f"{target} is read-only" for target, words in state.mounts.items() if "ro" in words]
     found += [
         f"{target} is full: {free / 1e6:.0f} MB are free"
@@ -74,10 +74,11 @@ def filling(state: HostState) -> list[str]:
     """That a box's snapshot fills up, or that it did within a day, a line each."""
     found = []
     percent = state.snapshot_percent
-    if percent is not None and percent >= int(state.defaults.get("WARN_PERCENT", 80)):
+    limits = [int(state.defaults.get(name, 0)) for name in ("WARN_PERCENT", "RESET_PERCENT")]
+    if percent is not None and 0 < limits[0] <= percent:
         what_follows = ""
-        if not re.fullmatch(r"[1-9]\d\d+%ORIGIN", state.defaults.get("LVSIZE", "100%ORIGIN")):
-            what_follows = f": at {state.defaults.get('RESET_PERCENT', 95)} % the box resets"
+        if not re.fullmatch(r"[1-9]\d\d+%ORIGIN", state.defaults.get("LVSIZE", "")):
+            what_follows = f": at {limits[1]} % the box resets"
         found.append(f"the snapshot is {percent} % full{what_follows}")
     if percent is None and state.in_snapshot:
         found.append("the snapshot says no fill: it has overflowed or is not what is mounted")

@@ -10,6 +10,7 @@ from pyinfra.api.facts import FactBase
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
+from deploys.facts.hoststate import VERDICTS
 from deploys.facts.mapper import mapper_path
 from deploys.facts.onbox import FileStates
 
@@ -17,6 +18,9 @@ Commands = Generator[StringCommand, None, None]
 
 COPY = "/run/pipeline-golden"
 """Where the copied root is mounted while it is made bootable."""
+
+IN_SNAPSHOT = "/run/resnap/in-snapshot"
+"""There while the root is a snapshot: static/onbox/usr/lib/resnap/resnap leaves it."""
 
 # Debian's and Ubuntu's makers of entries that boot the root update-grub happens to run on.
 _OTHER_ENTRIES = ("10_linux", "10_linux_zfs", "20_linux_xen", "20_memtest86+", "30_os-prober")
@@ -48,6 +52,34 @@ class InitrdsAreCurrent(FactBase[bool]):
 
     def process(self, output: list[str]) -> bool:
         return "current" in output
+
+
+class UnmarkedSnapshot(FactBase[str]):
+    """The verdict on the snapshot that is the root, where /run/resnap/in-snapshot lacks it.
+
+    An initrd that an earlier version of this project made leaves no such file.
+    """
+
+    def command(self) -> str:
+        names = " ".join(name for name, meaning in VERDICTS.items() if meaning.mode == "snapshot")
+        return (
+            f"[ -e {IN_SNAPSHOT} ] || for verdict in {names}; do "
+            "[ ! -e /run/resnap/$verdict ] || echo $verdict; done"
+        )
+
+    @staticmethod
+    def default() -> str:
+        return ""
+
+    def process(self, output: list[str]) -> str:
+        return "".join(output)
+
+
+@operation()
+def marked_snapshot() -> Commands:
+    """Have /run/resnap/in-snapshot, which units ask for, whatever version made the initrd."""
+    if verdict := host.get_fact(UnmarkedSnapshot):
+        yield StringCommand(f"echo {verdict} >{IN_SNAPSHOT}")
 
 
 @operation()

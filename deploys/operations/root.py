@@ -9,6 +9,7 @@ from pyinfra.api.command import StringCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
+from deploys import own_volumes
 from deploys.facts.disks import Fstab
 from deploys.facts.lvm import Lvm
 from deploys.facts.mapper import mapper_path
@@ -24,6 +25,7 @@ COPIED = "resnap.copied"  # the LVM tag of a golden root whose copy is complete
 _SCRIPT = """
 set -eu
 golden=$1 bootdev=$2 options=$3 fstab=$4 vg=$5 lv=$6 tag=$7 esp=$8
+shift 8 # the mount points of the box's own volumes are left
 work=/run/pipeline-copy
 mkdir -p "$work/from" "$work/to"
 mkfs.ext4 -q -F -L golden "$golden"
@@ -42,7 +44,7 @@ if mountpoint -q /boot; then copy /boot "$work/to/boot"; fi
 while read -r swap kind _; do
     case $kind in file) rm -f "$work/to$swap" ;; esac
 done </proc/swaps
-mkdir -p "$work/to/persistent"
+for place; do mkdir -p "$work/to$place"; done
 [ -z "$esp" ] || mkdir -p "$work/to/boot/efi"
 {
     printf 'UUID=%s / ext4 errors=remount-ro 0 1\\n' "$(blkid -s UUID -o value "$golden")"
@@ -59,24 +61,17 @@ lvchange --addtag "$tag" "$vg/$lv"
 
 
 def copied_fstab(lines: Sequence[str], vg: str) -> str:
-    """The copy's fstab but for / and /boot: the host's own entries, then persistent and swap."""
+    """The copy's fstab but for / and /boot: the host's own entries, then the box's own volumes."""
     kept = [line for line in lines if _is_kept(line)]
-    return "\n".join((*kept, *own_fstab(vg)))
-
-
-def own_fstab(vg: str) -> tuple[str, str]:
-    """The lines of a box's fstab for the volumes that are its own: persistent and swap."""
-    return (
-        f"{mapper_path(vg, 'persistent')} /persistent ext4 defaults,nofail 0 2",
-        f"{mapper_path(vg, 'swap')} none swap sw,nofail 0 0",
-    )
+    return "\n".join((*kept, *own_volumes.fstab(vg)))
 
 
 def _is_kept(line: str) -> bool:
     fields = line.split()
     if len(fields) < 3 or fields[0].startswith("#"):
         return False  # comments speak of the lines that went
-    return fields[1] not in ("/", "/boot", "/boot/efi", "/persistent") and fields[2] != "swap"
+    replaced = ("/", "/boot", "/boot/efi", *(row.mount for row in own_volumes.mounted()))
+    return fields[1] not in replaced and fields[2] != "swap"
 
 
 @operation()
@@ -109,6 +104,7 @@ def copy_root(
         volume,
         COPIED,
         esp,
+        *(row.mount for row in own_volumes.mounted()),
     )
     words = ("unshare", "--mount", "sh", "-c", _SCRIPT, "copy-root", *arguments)
     yield StringCommand(shlex.join(words))

@@ -16,6 +16,7 @@ from tasks.machines import shell
 from tasks.machines.console import Console
 
 QEMU = "qemu-system-x86_64"
+PACKAGE = "qemu-system-x86"
 # QEMU 7.2 emulating kernel 6.12 panics at random: 6 boots of 9, against 0 of 9 with 10.0.
 _MINIMUM = 8
 _PROBE_DEADLINE = 20.0  # seconds; a KVM that works needs one or two
@@ -47,6 +48,7 @@ def qemu_version() -> str:
     Raises:
         BoxError: QEMU is missing, or older than what runs Debian 13's kernel.
     """
+    shell.find(QEMU, PACKAGE)
     said = shell.run([QEMU, "--version"], timeout=30).stdout
     match = re.search(r"version (\d+)\.(\d+)(?:\.\d+)?", said)
     if match is None:

@@ -41,12 +41,14 @@ def write(
         for each in plan.volumes
     ]
     lvs = volumes.make(disk, lvm, volgroup, wanted, fixed)
-    filesystems.write_swap(disk, lvs[plan.swap.name], fixed)
+    for each in plan.own:
+        if each.fstype == "swap":
+            filesystems.write_swap(disk, lvs[each.name], each.name, fixed)
     progress("installing GRUB")
     grub.install_bios(tree.root, disk, fixed.time)
     loader = grub.uefi_image(tree.root, fixed.identifiers.uuid("boot"), fixed.time)
     filesystems.write_esp(disk, esp, {grub.UEFI_PATH: loader}, fixed)
-    extents = {"boot": boot, "persistent": lvs[plan.persistent.name], "root": lvs[plan.root.name]}
+    extents = {**lvs, "boot": boot, "root": lvs[plan.root.name]}
     (tree.root / _DISK).touch()
     with loop.mounted(disk, tree.root / _DISK, "--bind"):
         for label, source in tree.sources.items():

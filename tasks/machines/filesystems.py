@@ -51,10 +51,10 @@ def write_ext4(
         raise BoxError(f"the files of {label} do not fit in {extent.size} bytes") from error
 
 
-def write_swap(disk: Path, extent: Extent, fixed: Fixed) -> None:
-    """Write an empty swap area."""
+def write_swap(disk: Path, extent: Extent, label: str, fixed: Fixed) -> None:
+    """Write an empty swap area; its identifier follows from the label."""
     with loop.attached(disk, offset=extent.offset, size=extent.size) as device:
-        argv = ["mkswap", "--quiet", "--label", "swap", "--uuid", fixed.identifiers.uuid("swap")]
+        argv = ["mkswap", "--quiet", "--label", label, "--uuid", fixed.identifiers.uuid(label)]
         shell.run([*argv, device])
 
 

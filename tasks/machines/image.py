@@ -18,6 +18,7 @@ from typing import Literal
 
 from filelock import FileLock
 
+from deploys.facts.mapper import mapper_path
 from tasks.machines import (
     bootstrap,
     filesystems,
@@ -162,7 +163,7 @@ def _fill(
         identity = boot_uuid = layout.make_ext4(device, "root")
         root = stack.enter_context(loop.mounted(device, work))
         nodes = {whole.name: whole, device.name: device}
-        mapped = f"/dev/mapper/{recipe.volgroup.replace('-', '--')}-root"
+        mapped = mapper_path(recipe.volgroup, "root")
         name = mapped if is_lvm else f"UUID={identity}"
         fstab = [f"{name} / ext4 errors=remount-ro 0 1"]
         if is_lvm:

@@ -98,6 +98,21 @@ class Guest:
         self.cut_power()
 
     @property
+    def provider(self) -> str:
+        """Its row's name."""
+        return "qemu"
+
+    @property
+    def is_box(self) -> bool:
+        """Whether it was made of a box's image: such a one is given its user's key."""
+        return bool(self.machine.credentials)
+
+    @property
+    def root_disk(self) -> Path:
+        """The disk that it boots from."""
+        return self.machine.disks[0]
+
+    @property
     def machine(self) -> hardware.Machine:
         """The hardware it was started with."""
         return self._record.machine

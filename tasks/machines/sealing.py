@@ -6,37 +6,41 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from deploys import own_volumes
 from deploys.errors import BoxError
 from deploys.settings import Volumes
 from tasks.machines import boxdisk, layout, loop, shell, volumes
 from tasks.machines.layout import Extent
 
-_PERSISTENT = "persistent"
-_SWAP = "swap"
-
 
 def empty(disk: Path, wanted: Volumes) -> None:
-    """Make ``/persistent`` and the swap anew, and holes of what no volume has.
+    """Make the box's own volumes anew, and holes of all else but the golden root.
 
-    What a snapshot held is gone with it; so is what the box was told and had found out.
+    What a snapshot held is gone with it; so is what the box was told and had found out. A volume
+    that this project does not know keeps its place and nothing else.
 
     Raises:
         BoxError: it is not the disk of such a box, or a tool failed.
     """
     part = layout.extents(disk)[boxdisk.LVM]
     lvs = _volumes(disk, wanted)
-    for extent in (*volumes.unused(part, lvs), lvs[_PERSISTENT], lvs[_SWAP]):
+    anew = [row for row in own_volumes.TABLE if not row.ships_content]
+    kept = {wanted.lvroot} | {row.name for row in own_volumes.TABLE if row not in anew}
+    emptied = (extent for name, extent in lvs.items() if name not in kept)
+    for extent in (*volumes.unused(part, lvs), *emptied):
         where = ("--offset", str(extent.offset), "--length", str(extent.size))
         shell.run(["fallocate", "--punch-hole", *where, disk])
-    with _device(disk, lvs[_PERSISTENT]) as device:
-        layout.make_ext4(device, _PERSISTENT)
-    with _device(disk, lvs[_SWAP]) as device:
-        shell.run(["mkswap", "--quiet", "--label", _SWAP, device])
+    for row in anew:
+        with _device(disk, lvs[row.name]) as device:
+            if row.fstype == "swap":
+                shell.run(["mkswap", "--quiet", "--label", row.name, device])
+            else:
+                layout.make_ext4(device, row.name)
 
 
 @contextmanager
 def opened(disk: Path, wanted: Volumes, work: Path) -> Iterator[Path]:
-    """The golden root with its ``/boot`` and ``/persistent``, ready for commands in a chroot.
+    """The golden root with its ``/boot`` and own volumes, ready for commands in a chroot.
 
     When the block ends well, what it freed is given back, and all is on the disk.
 
@@ -53,7 +57,8 @@ def opened(disk: Path, wanted: Volumes, work: Path) -> Iterator[Path]:
     with ExitStack() as stack:
         enter = stack.enter_context
         root = enter(loop.temporary_folder(work))
-        places = {"": lvs[wanted.lvroot], "boot": boot, "persistent": lvs[_PERSISTENT]}
+        places = {"": lvs[wanted.lvroot], "boot": boot}
+        places |= {row.mount.lstrip("/"): lvs[row.name] for row in own_volumes.mounted()}
         for place, extent in places.items():
             enter(loop.mounted(enter(_device(disk, extent)), root / place))
         with loop.chroot(root):
@@ -67,7 +72,7 @@ def opened(disk: Path, wanted: Volumes, work: Path) -> Iterator[Path]:
 def _volumes(disk: Path, wanted: Volumes) -> dict[str, Extent]:
     part = layout.extents(disk)[boxdisk.LVM]
     lvs = volumes.find(disk, part, wanted.volgroup)
-    for name in (wanted.lvroot, _PERSISTENT, _SWAP):
+    for name in (wanted.lvroot, *(row.name for row in own_volumes.TABLE)):
         if name not in lvs:
             raise BoxError(f"{disk} is not the disk of a box: it has no volume {name}")
     return lvs

@@ -15,9 +15,8 @@ from pathlib import Path
 
 from deploys.errors import BoxError
 
-# Debian's package for a program of another name.
+# Debian's package for a program of another name. A provider of guests brings its own.
 _PACKAGES = {
-    "VBoxManage": "virtualbox, in contrib of unstable alone",
     "blkid": "util-linux",
     "bwrap": "bubblewrap",
     "chroot": "coreutils",
@@ -31,7 +30,6 @@ _PACKAGES = {
     "mkswap": "util-linux",
     "mmd": "mtools",
     "qemu-img": "qemu-utils",
-    "qemu-system-x86_64": "qemu-system-x86",
     "sfdisk": "fdisk",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
@@ -70,8 +68,12 @@ class CommandError(BoxError):
         self.stderr = stderr
 
 
-def find(program: str) -> str:
+def find(program: str, package: str = "") -> str:
     """The path of a program on PATH or in a sbin folder.
+
+    Args:
+        program: its name or path.
+        package: Debian's package that has it; empty: what this file knows, else its name.
 
     Raises:
         CommandError: it is not installed; the line names Debian's package.
@@ -80,7 +82,7 @@ def find(program: str) -> str:
     found = shutil.which(program, path=path)
     if found is None:
         name = Path(program).name
-        package = _PACKAGES.get(name, name)
+        package = package or _PACKAGES.get(name, name)
         raise CommandError(f"{name} is not installed; Debian's package is {package}", (program,))
     return found
 

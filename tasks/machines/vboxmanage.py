@@ -11,6 +11,7 @@ from deploys.errors import BoxError
 from tasks.machines import shell
 
 PROGRAM = "VBoxManage"
+PACKAGE = "virtualbox, in contrib of unstable alone"
 _DEADLINE = 120.0  # seconds; it starts a service of its own at first
 _SAYS = f"{PROGRAM}: error: "
 _NOT_FOUND = "VBOX_E_OBJECT_NOT_FOUND"
@@ -40,6 +41,7 @@ def run(*words: str, deadline: float = _DEADLINE) -> str:
         CommandError: it is not installed, or not done after ``deadline`` seconds.
         VBoxError: it refused.
     """
+    shell.find(PROGRAM, PACKAGE)
     done = shell.run([PROGRAM, *words], timeout=deadline, check=False)
     if done.returncode != 0:
         raise VBoxError(f"{PROGRAM} {words[0]}: {_reason(done)}", done.stderr)

@@ -96,6 +96,16 @@ class Guest:
         return None if record is None else cls(note.parent, record)
 
     @property
+    def provider(self) -> str:
+        """Its row's name."""
+        return "virtualbox"
+
+    @property
+    def is_box(self) -> bool:
+        """Yes: there are no others."""
+        return True
+
+    @property
     def made(self) -> bool:
         """Whether its making came to an end; what did not can only be destroyed."""
         return self._record.made
@@ -120,7 +130,7 @@ class Guest:
     @property
     def disk_usage(self) -> int:
         """What its disk takes on this host, in bytes."""
-        return self._disk.stat().st_blocks * 512
+        return self.root_disk.stat().st_blocks * 512
 
     @property
     def off_to_compact(self) -> bool:
@@ -191,7 +201,7 @@ class Guest:
         Raises:
             BoxError: it did not go off, or VBoxManage refused.
         """
-        words = ("modifymedium", "disk", str(self._disk), "--compact")
+        words = ("modifymedium", "disk", str(self.root_disk), "--compact")
         was_alive = self.alive
         self.halt()
         try:
@@ -208,7 +218,8 @@ class Guest:
         shutil.rmtree(self.directory)
 
     @property
-    def _disk(self) -> Path:
+    def root_disk(self) -> Path:
+        """The one disk that it has."""
         return self.directory / _DISK
 
     @property
@@ -231,11 +242,11 @@ class Guest:
 
     def _create(self, image: Path, login: str) -> None:
         # Not VBoxManage convertfromraw: it reads the holes of a sparse image too, all of them.
-        with partial.replaced(self._disk) as disk:
+        with partial.replaced(self.root_disk) as disk:
             shell.run(["qemu-img", "convert", "-f", "raw", "-O", "vdi", image, disk])
         name = f"openkim-box-{self._record.uuid[:8]}"
         folder = self.directory / "machine"
-        vboxhardware.create(self._record.uuid, name, folder, self._disk, self._ports, login)
+        vboxhardware.create(self._record.uuid, name, folder, self.root_disk, self._ports, login)
 
     def _unregister(self) -> None:
         # Without --delete: it would delete every disk that the user may have attached.

@@ -1,4 +1,4 @@
-"""A box's root in the making: a chroot on scratch filesystems, with its /boot and /persistent."""
+"""A box's root in the making: a chroot on scratch filesystems, with its /boot and own volumes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploys import own_volumes
 from tasks.machines import loop, shell
 from tasks.machines.layer import ROOT
 
@@ -28,7 +29,7 @@ class Worktree:
     def sources(self) -> dict[str, str]:
         return {
             "boot": "/boot",
-            "persistent": f"/{SOURCE}/persistent",
+            **{row.name: f"/{SOURCE}/{row.name}" for row in own_volumes.mounted()},
             "root": f"/{SOURCE}/root",
         }
 
@@ -51,7 +52,6 @@ def copied(layer: Path, folder: Path, boot_size: int, boot_uuid: str) -> Iterato
         device = enter(loop.scratch_copy(layer, folder))
         work = enter(loop.temporary_folder(folder))
         enter(loop.scratch_mounted(device, work))
-        (work / "persistent").mkdir(mode=0o755)
         root = enter(loop.temporary_folder(folder))
         enter(loop.mounted(work / ROOT, root, "--bind"))
         boot = enter(loop.scratch(folder, boot_size, boot_uuid))
@@ -59,8 +59,11 @@ def copied(layer: Path, folder: Path, boot_size: int, boot_uuid: str) -> Iterato
             shell.run(["cp", "--archive", f"{root}/boot/.", place])
         shell.run(["find", root / "boot", "-mindepth", "1", "-delete"])
         enter(loop.scratch_mounted(boot, root / "boot"))
-        (root / "persistent").mkdir()
-        enter(loop.mounted(work / "persistent", root / "persistent", "--bind"))
+        for row in own_volumes.mounted():
+            (work / row.name).mkdir(mode=0o755)
+            place = root / row.mount.lstrip("/")
+            place.mkdir(parents=True)
+            enter(loop.mounted(work / row.name, place, "--bind"))
         # update-grub writes there; grub-install, which would make it, comes last.
         (root / "boot/grub").mkdir(exist_ok=True)
         # update-grub knows /dev/loop0 by its name, and would look for the file it stands for.

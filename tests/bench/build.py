@@ -25,7 +25,6 @@ from tasks.machines import archive, loop, shell, tree
 from tasks.machines.archive import Archive
 from tasks.places import ROOT
 from tasks.sources import Sources
-from tests.bench import peers
 from tests.bench.rows import Row, Step, Target
 
 _DEADLINE = 3600  # seconds of each
@@ -63,16 +62,11 @@ def build(step: Step) -> list[Row]:
         bare = _seconds(lambda: _mmdebstrap(folder, suite, names, found))
         step("debootstrap")
         image = _seconds(lambda: _debootstrap(folder, suite, names, found))
-        others = []
-        for peer in peers.PEERS:
-            step(peer)
-            others.append(peers.row(peer, first, folder, suite, names, _url(suite, found)))
     return [
         Row("kimpy's package, once", "s", wheel),
         Row("box.build beside mmdebstrap of its packages", "s", first, bare, _BESIDE_MMDEBSTRAP),
         Row("box.build beside debootstrap into ext4", "s", first, image, _BESIDE_DEBOOTSTRAP),
         *(Row(f"of box.build: {what}", "s", took) for what, took in steps(said[0])),
-        *others,
         Row("second build beside the first", "s", second, first, _SECOND),
     ]
 

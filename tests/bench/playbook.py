@@ -1,4 +1,8 @@
-"""An Ansible playbook with the operations of a provision pass, for the host as it is now."""
+"""An Ansible playbook with operations of a provision pass, for the host as it is now.
+
+Those of some deploys are left out on both sides: an emulated guest takes Ansible some seconds a
+file, and all of them would take it more than ten minutes.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploys import boot, provisiond, runner, secure, status_page, tunnel
+from deploys import boot, provisiond
+from deploys.apply import Deploy, Session
 from deploys.bundle import PROJECT_PATH, PYTHON_PATH
 from deploys.errors import BoxError
 from deploys.facts.manifest import SystemState
@@ -18,12 +23,16 @@ from deploys.operations.onbox import OnboxFile
 from deploys.operations.prefixes import NAMES
 from deploys.parts import package_name
 from deploys.preflight import Preflight
+from deploys.repository import REPOSITORY_PATH
 from deploys.settings import Settings
 from deploys.stack import stack_packages
 from deploys.survey import read_survey
 from deploys.volumes import PACKAGES as VOLUME_PACKAGES
 
 Task = dict[str, Any]
+
+LEFT_OUT = ("Status page", "Tunnel", "Runner", "Secure")
+"""The deploys that are measured on neither side."""
 
 # Not below /run, where no library can be loaded from: noexec.
 # Ansible's apt module needs this library, and would install it: unpacked beside the system
@@ -59,6 +68,32 @@ def fact_commands() -> list[str]:
     return commands
 
 
+@dataclass(frozen=True)
+class Part:
+    """What is measured of a pass: deploys by their place in it, the names of their operations.
+
+    ``whole`` is how many operations the pass has.
+    """
+
+    places: frozenset[int]
+    operations: tuple[str, ...]
+    whole: int
+
+
+def measured(session: Session, deploys: Sequence[Deploy]) -> Part:
+    """The deploys that are not left out, as the host of this session would have them."""
+    places: set[int] = set()
+    operations: list[str] = []
+    known = 0
+    for number, deploy in enumerate(deploys):
+        names = [operation.name for operation in session.prepare([deploy])]
+        new, known = names[known:], len(names)
+        if not any(name.split(" | ")[0] in LEFT_OUT for name in new):
+            places.add(number)
+            operations += new
+    return Part(frozenset(places), tuple(operations), known)
+
+
 def playbook(operations: Sequence[str], known: Known, folder: Path) -> list[dict[str, Any]]:
     """The playbook: one task for each of our operations, with the facts read first.
 
@@ -74,7 +109,10 @@ def playbook(operations: Sequence[str], known: Known, folder: Path) -> list[dict
     for name in operations:
         build = _TASKS.get(name)
         if build is None:
-            raise BoxError(f"the playbook has nothing like the operation {name!r}: add it")
+            raise BoxError(
+                f"tests/bench/playbook.py has nothing like the operation {name!r}: add it to "
+                "_TASKS, or its deploy to LEFT_OUT"
+            )
         tasks.append({"name": name, **build(known, folder)})
     play = {
         "hosts": "all",
@@ -151,9 +189,9 @@ def _runsetup(known: Known, folder: Path) -> Task:
     return _copies({provisiond.PINNED: OnboxFile(text.encode())}, folder)
 
 
-def _folder(path: str) -> Callable[[Known, Path], Task]:
-    folder = {"path": path, "state": "directory", "owner": "root", "group": "root", "mode": "0755"}
-    return lambda _known, _folder: {"ansible.builtin.file": folder}
+def _absent(path: str) -> Callable[[Known, Path], Task]:
+    absent = {"path": path, "state": "absent"}
+    return lambda _known, _folder: {"ansible.builtin.file": absent}
 
 
 def _no_prefixes(_known: Known, _folder: Path) -> Task:
@@ -200,23 +238,7 @@ _TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
         tree(*provisiond.FILES), folder
     ),
     f"provisiond | Enable {provisiond.UNIT}": _enabled(provisiond.UNIT),
-    "Status page | Install the status page": lambda _known, folder: _copies(
-        status_page.sources(), folder
-    ),
-    **{f"Status page | Enable {unit}": _enabled(unit) for unit in status_page.ENABLED},
     "Setup source | What runsetup takes": _runsetup,
-    "Tunnel | Files of the tunnel": lambda _known, folder: _copies(tree(*tunnel.FILES), folder),
-    f"Tunnel | Enable {tunnel.UNIT}": _enabled(tunnel.UNIT),
-    "Runner | Install what the runner needs": lambda _known, _folder: _packages(*runner.PACKAGES),
-    **{
-        f"Runner | Folder {path}": _folder(path)
-        for path in ("/persistent/pipeline", "/persistent/pipeline/items")
-    },
-    "Runner | Files of the runner": lambda known, folder: _copies(
-        runner.sources(known.settings), folder
-    ),
-    "Secure | Install what shuts a box off": lambda _known, _folder: _packages(*secure.PACKAGES),
-    "Secure | Files of secure": lambda _known, folder: _copies(secure.files(), folder),
-    f"Secure | Enable {secure.UNIT}": _enabled(secure.UNIT),
+    "Repository of before | No items of a repository": _absent(REPOSITORY_PATH),
     "Manifest | Write manifest.json": _manifest,
 }

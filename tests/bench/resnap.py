@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from deploys.errors import BoxError
-from deploys.settings import Settings
 from tasks.remote import Host
-from tasks.states import expect
+from tasks.states import expect, reboot_deadline
 from tests.bench.guest import running_host, script
 from tests.bench.rows import Row, Step, Target
 
@@ -74,7 +73,7 @@ def _write(host: Host) -> None:
 
 
 def _boot(host: Host) -> Boot:
-    state = host.reboot("resnap", Settings().boot.reboot_deadline)
+    state = host.reboot("resnap", reboot_deadline(host))
     expect(host, state, "fresh")
     verdict = state.verdict
     if verdict is None or verdict.started is None or verdict.finished is None:

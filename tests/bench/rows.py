@@ -27,8 +27,7 @@ class Target:
 class Row:
     """One thing measured; without a ``target`` it stands beside the others to be compared.
 
-    ``ours`` and ``peer`` (what it is compared with) are both in ``unit``; ``missing`` is why the
-    peer has no number.
+    ``ours`` and ``peer`` (what it is compared with) are both in ``unit``.
     """
 
     what: str
@@ -36,7 +35,6 @@ class Row:
     ours: float
     peer: float | None = None
     target: Target | None = None
-    missing: str = ""
 
     @property
     def ratio(self) -> float | None:
@@ -59,7 +57,6 @@ class Row:
             "unit": self.unit,
             "ours": self.ours,
             "peer": self.peer,
-            "missing": self.missing or None,
             "ratio": self.ratio,
             "target": target,
             "met": self.met,

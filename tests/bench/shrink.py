@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from deploys.errors import BoxError
-from deploys.settings import Settings
 from tasks.places import BOX
 from tasks.remote import Host
 from tasks.shrinking import shrink as give_back
-from tasks.states import expect
+from tasks.states import expect, reboot_deadline
 from tests.bench.guest import SilentProgress, running_guest, running_host, script
 from tests.bench.rows import Row, Step, Target
 
@@ -65,7 +64,7 @@ def _write(host: Host, folder: str) -> None:
 
 
 def _reset(host: Host) -> None:
-    expect(host, host.reboot("resnap", Settings().boot.reboot_deadline), "fresh")
+    expect(host, host.reboot("resnap", reboot_deadline(host)), "fresh")
 
 
 def _shrink(host: Host) -> None:

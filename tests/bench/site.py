@@ -16,9 +16,8 @@ import paramiko
 from typing_extensions import override
 
 from deploys.errors import BoxError
+from deploys.settings import QUEUE_PORT
 from tasks.machines import keys, shell
-
-_QUEUE = 14177
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ class _Connection(paramiko.ServerInterface):
     def check_channel_direct_tcpip_request(
         self, chanid: int, origin: tuple[str, int], destination: tuple[str, int]
     ) -> int:
-        if destination[1] != _QUEUE:
+        if destination[1] != QUEUE_PORT:
             return paramiko.common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
         threading.Thread(target=self._forward, daemon=True).start()
         return paramiko.common.OPEN_SUCCEEDED

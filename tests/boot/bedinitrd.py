@@ -17,7 +17,10 @@ from tests.boot.beddisk import PAYLOAD
 INITRD = Path(__file__).parent / "initrd"
 # The files of the tree that the initramfs has, by their paths there.
 _OF_THE_TREE = {
-    **{name: name for name in ("usr/lib/resnap/resnap", "usr/lib/resnap/trial-deadline")},
+    **{
+        f"usr/lib/resnap/{name}": f"usr/lib/resnap/{name}"
+        for name in ("resnap", "lib.sh", "trial-deadline")
+    },
     **{
         f"scripts/{step}/resnap": f"etc/initramfs-tools/scripts/{step}/resnap"
         for step in ("init-top", "local-premount", "local-block", "local-bottom")

@@ -1,8 +1,13 @@
-"""Imports run one way: fabfile -> tasks -> deploys -> operations -> facts -> settings."""
+"""Imports run one way: fabfile -> tasks -> deploys -> operations -> facts -> settings.
+
+Beside it lies the runner, kimpipeline, which tasks may import. The product imports no tests.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -15,11 +20,27 @@ _HEIGHT = {
     "deploys.parts": 0,
     "deploys.settings": 1,
     "deploys.facts": 2,
+    "deploys.own_volumes": 2,
     "deploys.operations": 3,
     "deploys": 4,
     "tasks": 5,
     "fabfile": 6,
 }
+
+
+# What each room may import of the others. The runner is found through sys.path, which
+# tasks/__init__.py extends; scripts on a box find the copy of deploys there in the same way.
+_ROOMS: dict[str, set[str]] = {
+    "fabfile": {"tasks"},
+    "tasks": {"deploys", "kimpipeline"},
+    "deploys": set(),
+    "kimpipeline": set(),
+    "static": {"deploys", "kimpipeline"},
+    "tests": set(),
+}
+_RUNNER = "static.pipeline."
+# What a module may import beside that, in its functions: the tasks of developers start tests.
+_WHEN_CALLED = {"tasks.dev": {"tests"}}
 
 
 def _layer(module: str) -> int | None:
@@ -29,9 +50,15 @@ def _layer(module: str) -> int | None:
 
 def imported(source: str, module: str, modules: set[str]) -> set[str]:
     """The project's modules that a module's source imports, wherever in it."""
+    found = names(ast.walk(ast.parse(source)), module, modules)
+    return {name for name in found if _layer(name) is not None and name != module}
+
+
+def names(nodes: Iterable[ast.AST], module: str, modules: set[str]) -> set[str]:
+    """All that the imports among these nodes name."""
     package = module.split(".")[:-1]
     found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -40,7 +67,24 @@ def imported(source: str, module: str, modules: set[str]) -> set[str]:
             # "from package import module" names a module by its last part
             inner = {f"{name}.{alias.name}" for alias in node.names}
             found |= (inner & modules) or {name}
-    return {name for name in found if _layer(name) is not None and name != module}
+    return found
+
+
+def crossings(source: str, module: str) -> list[str]:
+    """A line for each import of a room that this module's room may not import."""
+    nodes = list(ast.walk(ast.parse(source)))
+    room = module.split(".")[0]
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
+    called = {node for function in functions for node in ast.walk(function)}
+    lines = []
+    for place, also in ((set(nodes) - called, set()), (called, _WHEN_CALLED.get(module, set()))):
+        known = {room, *_ROOMS[room], *also}
+        lines += [
+            f"{module} imports {name}: {room} may not"
+            for name in sorted(names(place, module, set()))
+            if name.split(".")[0] in _ROOMS.keys() - known
+        ]
+    return lines
 
 
 def faults(graph: dict[str, set[str]]) -> list[str]:
@@ -75,6 +119,49 @@ def test_imports_run_one_way(tracked: list[Path], root: Path) -> None:
         for name, file in files.items()
     }
     assert not faults(graph)
+
+
+def test_no_room_imports_what_it_may_not(tracked: list[Path], root: Path) -> None:
+    """The product is whole without tests/, and the runner without the rest."""
+    lines: list[str] = []
+    rooms = set()
+    for file in tracked:
+        module = ".".join(file.relative_to(root).with_suffix("").parts).removeprefix(_RUNNER)
+        room = module.split(".")[0]
+        if room in _ROOMS and room != "tests" and _is_python(file):
+            rooms.add(room)
+            lines += crossings(file.read_text(), module)
+    assert rooms == _ROOMS.keys() - {"tests"}
+    assert not lines
+
+
+def _is_python(file: Path) -> bool:
+    """By its name, or as a script on a box is one, by its first line."""
+    if file.suffix == ".py":
+        return True
+    with file.open("rb") as stream:
+        return re.match(rb"#!.*python", stream.readline()) is not None
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "expected"),
+    [
+        ("tasks.host", "from tests.bench import up", 1),
+        ("tasks.host", "def f():\n    import tests.bench.up", 1),
+        ("tasks.dev", "from tests.bench import up", 1),
+        ("tasks.dev", "def f():\n    from tests.bench import up", 0),
+        ("tasks.dev", "import tests\ndef f():\n    import tests", 1),
+        ("tasks.dev", "def f():\n    import kimpipeline, deploys.boot", 0),
+        ("tasks.pipeline", "from kimpipeline.messages import JOBS", 0),
+        ("deploys.runner", "from kimpipeline.messages import JOBS", 1),
+        ("kimpipeline.worker", "from . import queue\nimport deploys.boot", 1),
+        ("static.onbox.usr.lib.a", "import deploys.facts.status, tasks.host", 1),
+        ("fabfile", "from tasks import ns\nimport deploys", 1),
+    ],
+)
+def test_what_a_room_may_import(module: str, source: str, expected: int) -> None:
+    """Tests are for developers' tasks alone, and only once they are called."""
+    assert len(crossings(source, module)) == expected
 
 
 @pytest.mark.parametrize(

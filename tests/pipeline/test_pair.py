@@ -80,7 +80,7 @@ def test_provenance_is_of_the_box(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/pipeline-release").write_text(f"NAME=x\nMANIFEST={'ab' * 32}\nCOMMIT=c\n")
     (tmp_path / "run/resnap").mkdir(parents=True)
-    (tmp_path / "run/resnap/fresh").touch()
+    (tmp_path / "run/resnap/in-snapshot").write_text("fresh\n")
     found = provenance(tmp_path)
     assert (found["manifest"], found["reset"]) == ("ab" * 32, "fresh")
 

@@ -53,7 +53,7 @@ END
 ln -s /proc/self/fd "$root/dev/fd"
 ln -s pts/ptmx "$root/dev/ptmx"
 mkdir -p "$root/run/resnap"
-: >"$root/run/resnap/fresh"
+echo fresh | tee "$root/run/resnap/fresh" >"$root/run/resnap/in-snapshot"
 cd "$root"
 pivot_root . mnt
 exec setpriv --bounding-set=-sys_module,-sys_rawio,-sys_time,-sys_boot,-syslog \\

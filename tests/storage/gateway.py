@@ -218,7 +218,11 @@ def running(root: Path, home: Path) -> Iterator[Gateway]:
         for kind in ("proc", "tmpfs"):
             world.run("mount", "-t", kind, kind, root / {"proc": "proc", "tmpfs": "run"}[kind])
         world.run("mount", "--bind", "/dev", root / "dev")
-        made.inside("sh", "-c", "mkdir /run/resnap && echo >/run/resnap/fresh")
+        made.inside(
+            "sh",
+            "-c",
+            "mkdir /run/resnap && echo fresh | tee /run/resnap/fresh >/run/resnap/in-snapshot",
+        )
         made.start("beanstalkd", 14177)
         made.start("sshd", 22)
         yield made

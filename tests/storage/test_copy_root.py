@@ -43,7 +43,7 @@ def devices(loop_disk: str) -> tuple[str, str]:
 def small_root(tmp_path: Path) -> Iterator[Path]:
     """A root with what a copy can get wrong."""
     root = tmp_path / "root"
-    for name in ("usr", "dev", "proc", "run", "etc", "boot", "persistent"):
+    for name in ("usr", "dev", "proc", "run", "etc", "boot"):
         (root / name).mkdir(parents=True)
     for name in ("bin", "sbin", "lib", "lib64"):
         (root / name).symlink_to(f"usr/{name}")
@@ -66,8 +66,9 @@ def copy(
     (tools / "lvchange").write_text(LVCHANGE)
     (tools / "lvchange").chmod(0o755)
     arguments = (golden, boot, BOOT_OPTIONS, FSTAB, "test-box", "root", "resnap.copied", esp)
+    places = ("/persistent", "/srv/one")
     outer = ("unshare", "--mount", "sh", "-c", IN_SMALL_ROOT, "outer", root, tools)
-    run(*outer, script, "copy-root", *arguments)
+    run(*outer, script, "copy-root", *arguments, *places)
 
 
 def look(device: str, command: str) -> str:
@@ -84,6 +85,7 @@ def test_the_copy_is_whole_and_has_boot_and_an_fstab_of_its_own(
     assert look(golden, "stat -c %h etc/one etc/two") == "2\n2"
     assert look(golden, "stat -c %s sparse") == str(2**32)  # and it fits in 700 MiB
     assert look(golden, "ls usr boot proc run") == "boot:\n\nproc:\n\nrun:\n\nusr:"
+    assert look(golden, "ls -d persistent srv/one") == "persistent\nsrv/one"
     assert look(boot, "cat vmlinuz-6.1") == "kernel"
     uuids = [
         run("blkid", "-p", "-s", "UUID", "-o", "value", device).strip() for device in (golden, boot)

@@ -32,8 +32,7 @@ def plan(loop_disk: str) -> DiskPlan:
         plan_disk(load(None, ["volumes.boot_size=256M"])),
         size=800 * MIB,
         root=Volume("root", 200 * MIB),
-        persistent=Volume("persistent", 100 * MIB),
-        swap=Volume("swap", 64 * MIB),
+        own=(Volume("persistent", 100 * MIB), Volume("swap", 64 * MIB)),
     )
 
 
@@ -48,7 +47,7 @@ def make(folder: Path, plan: DiskPlan) -> Path:
     wanted = [volumes.Volume(each.name, each.size, (COPIED,)) for each in plan.volumes]
     lvs = volumes.make(disk, lvm, "test-box", wanted, FIXED)
     filesystems.write_esp(disk, esp, {"EFI/BOOT/BOOTX64.EFI": loader}, FIXED)
-    filesystems.write_swap(disk, lvs["swap"], FIXED)
+    filesystems.write_swap(disk, lvs["swap"], "swap", FIXED)
     return disk
 
 

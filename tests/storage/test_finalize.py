@@ -38,14 +38,16 @@ SECRET = b"a secret of the box's first life "
 NAMES = Settings().volumes
 
 
+USERS = "users_own"  # a volume that a user made, which is in no table of ours
+
+
 def box_disk(folder: Path) -> Path:
-    """A small box's disk; in /persistent, in swap and where a snapshot was there is a secret."""
+    """A small box's disk; in each volume, and where a snapshot was, there is a secret."""
     plan = replace(
         plan_disk(load(None, ["volumes.boot_size=256M"])),
         size=800 * MIB,
         root=Volume("root", 200 * MIB),
-        persistent=Volume("persistent", 100 * MIB),
-        swap=Volume("swap", 64 * MIB),
+        own=(Volume("persistent", 100 * MIB), Volume("swap", 64 * MIB), Volume(USERS, 32 * MIB)),
     )
     disk = folder / "disk.raw"
     with disk.open("wb") as file:
@@ -65,9 +67,10 @@ def box_disk(folder: Path) -> Path:
         place = f"offset={extent.offset}"
         size = f"{extent.size // 1024}k"
         run("mke2fs", "-q", "-t", "ext4", "-E", place, "-d", source, disk, size)
-    after = lvs["swap"].offset + lvs["swap"].size
+    after = lvs[USERS].offset + lvs[USERS].size
+    within = (lvs["swap"].offset + MIB, lvs[USERS].offset + MIB)
     with disk.open("r+b") as file:
-        for offset in (lvs["swap"].offset + MIB, after, plan.size - 2 * MIB):
+        for offset in (*within, after, plan.size - 2 * MIB):
             file.seek(offset)
             file.write(SECRET * 1000)
     return disk
@@ -93,6 +96,7 @@ def test_nothing_of_its_first_life_is_left(disk: Path, tmp_path: Path) -> None:
     assert disk.stat().st_blocks < used
     lvm = layout.extents(disk)[3]
     found = volumes.find(disk, lvm, NAMES.volgroup)
+    assert found.pop(USERS).size == 32 * MIB
     kinds = {}
     for name, extent in found.items():
         with loop.attached(disk, offset=extent.offset, size=extent.size) as device:

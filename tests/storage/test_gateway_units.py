@@ -123,7 +123,7 @@ def test_who_is_removed_is_cut_off(tunnel: Booted) -> None:
 
 
 def test_in_maintenance_all_of_it_rests(box: Booted) -> None:
-    box.run("mv", "/run/resnap/fresh", "/run/resnap/golden")
+    box.run("sh", "-c", "cd /run/resnap; rm in-snapshot; mv fresh golden")
     for unit in ("beanstalkd.service", "gateway-owners.service", UNIT):
         box.run("systemctl", "restart", unit)
         assert box.property(unit, "ActiveState") == "inactive", unit

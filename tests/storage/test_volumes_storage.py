@@ -189,3 +189,17 @@ def test_the_deploy_on_a_box_touches_no_volume() -> None:
     with Session(HERE) as session:
         names = [op.name for op in session.prepare([lambda: volumes(plan=plan)])]
     assert names == ["Volumes | LVM and initramfs tools", "Volumes | LVM gives freed space back"]
+
+
+def test_a_box_that_lacks_a_volume_gets_it_and_its_mount_point() -> None:
+    missing = (Volume("persistent", 100 * MIB, "ext4"),)
+    plan = VolumePlan(Kind.BOX, "test-box", "root", "root_snap", "100%ORIGIN", volumes=missing)
+    with Session(HERE) as session:
+        names = [op.name for op in session.prepare([lambda: volumes(plan=plan)])]
+    assert [name.removeprefix("Volumes | ") for name in names[2:]] == [
+        "Logical volume persistent",
+        "Filesystem of persistent",
+        "Mount point of persistent",
+        "fstab entry of persistent",
+        "Mount persistent",
+    ]

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+from deploys.facts.hoststate import VERDICTS
+
+
+def came_out(root: Path, verdict: str, *lines: str) -> None:
+    """Leave this verdict in a root's /run/resnap, and no other, as the reset does."""
+    run = root / "run/resnap"
+    shutil.rmtree(run, ignore_errors=True)
+    run.mkdir(parents=True)
+    (run / verdict).write_text("".join(f"{line}\n" for line in lines))
+    if VERDICTS[verdict].mode == "snapshot":
+        (run / "in-snapshot").write_text(f"{verdict}\n")
 
 
 @dataclass
@@ -19,6 +32,9 @@ class FakeRoot:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
         return file
+
+    def came_out(self, verdict: str, *lines: str) -> None:
+        came_out(self.root, verdict, *lines)
 
     def tool(self, name: str, body: str) -> None:
         self.write(f"tools/{name}", f"#!/bin/sh\n{body}\n").chmod(0o755)

@@ -13,6 +13,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deploys.facts.hoststate import VERDICTS
 from deploys.facts.mapper import mapper_path
 
 RESNAP = Path(__file__).parents[2] / "static/onbox/usr/lib/resnap/resnap"
@@ -201,9 +202,8 @@ def skeleton(root: Path, shell: Path) -> None:
         helper.parent.mkdir(parents=True, exist_ok=True)
         helper.write_text(_HELPER)
         helper.chmod(0o755)
-    resnap = root / "usr/lib/resnap/resnap"
-    shutil.copy(RESNAP, resnap)
-    resnap.chmod(0o755)
+    for name in ("resnap", "lib.sh"):
+        shutil.copy(RESNAP.parent / name, root / "usr/lib/resnap" / name)
 
 
 def install(program: Path, root: Path, path: str) -> None:
@@ -341,7 +341,10 @@ class Initramfs:
     def verdict(self) -> str:
         """The one verdict there is."""
         run = self.root / "run/resnap"
-        [name] = (name for name in ("fresh", "kept", "golden", "failed") if (run / name).exists())
+        [name] = (name for name in VERDICTS if (run / name).exists())
+        mark = run / "in-snapshot"
+        assert mark.exists() == (VERDICTS[name].mode == "snapshot")
+        assert not mark.exists() or mark.read_text() == f"{name}\n"
         return name
 
     @property

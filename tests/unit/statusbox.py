@@ -17,7 +17,7 @@ ROOT = ONBOX.parents[1]
 DIGEST = "ab" * 32
 _FILES = {
     "etc/os-release": 'ID=debian\nVERSION_ID="13"\n',
-    "etc/default/resnap": "VOLGROUP=vagrant-pipeline\nLVSNAP=root_snap\n",
+    "etc/default/resnap": "VOLGROUP=vagrant-pipeline\nLVSNAP=root_snap\nWARN_PERCENT=80\n",
     "etc/pipeline-release": f'NAME="OpenKIM pipeline box"\nMANIFEST={"cd" * 32}\nCOMMIT=0123abc\n',
     "lib/modules/6.12.9-amd64/modules.dep": "",
     "proc/sys/kernel/random/boot_id": "6f1c2f0e-0000\n",
@@ -62,10 +62,8 @@ class StatusBox(FakeRoot):
 
     def verdict(self, name: str, *lines: str) -> None:
         """Have the boot have left this verdict, and no other."""
-        for old in self.root.glob("run/resnap/*"):
-            old.unlink()
         own = ("started=2.0", "disk=4.0", "finished=6.3", f"initrd={DIGEST}", *lines)
-        self.write(f"run/resnap/{name}", "".join(f"{line}\n" for line in own))
+        self.came_out(name, *own)
 
     def fill(self, percent: int) -> None:
         line = f"vagrant--pipeline-root_snap: 0 8388608 snapshot {percent}/100 2"

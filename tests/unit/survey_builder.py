@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from deploys import own_volumes
 from deploys.facts.disks import BlockDevice, BlockTree, Mount
 from deploys.facts.firmware import EspContent, FirmwareState
 from deploys.facts.lvm import LogicalVolume, LvmReport, PhysicalVolume, VolumeGroup
@@ -46,6 +47,7 @@ def lvm_host(
     device: str | None = None,
     boot: BlockDevice | None = None,
     boot_free: int = 300 * MIB,
+    fstab: Sequence[str] = own_volumes.fstab("host-vg"),
 ) -> Survey:
     """One disk with ``/boot`` and a VG ``host-vg``; ``mounted`` is the LV that is ``/``."""
     boot = boot or part("/dev/vda1", 512 * MIB, on="/boot", fstype="ext4")
@@ -71,6 +73,7 @@ def lvm_host(
         blocks=BlockTree((disk("/dev/vda", 32 * GIB, boot, vda2), *spare)),
         mounts=tuple(mounts),
         lvm=LvmReport((group,)),
+        fstab=tuple(fstab),
         kernel=40 * MIB,
         device=Device(device, device) if device else None,
     )

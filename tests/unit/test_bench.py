@@ -12,13 +12,12 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from deploys.errors import BoxError
-from deploys.onbox import tree
-from deploys.operations.onbox import OnboxFile
-from tasks import bench
-from tasks.bench import Outcome
-from tests.bench import build, playbook
+from tasks import dev
+from tests.bench import benches as bench
+from tests.bench import build
 from tests.bench import package as package_bench
 from tests.bench import resnap as resnap_bench
+from tests.bench.benches import Outcome
 from tests.bench.rows import Row, Target
 from tests.bench.up import peak
 
@@ -127,9 +126,7 @@ def test_all_are_run_whatever_becomes_of_one(
 ) -> None:
     """A missed target and an error are in the table and the JSON, and in the exit code."""
     file = tmp_path / "out.json"
-    with pytest.raises(Exit) as ended:
-        bench.bench(Context(), json=str(file))
-    assert ended.value.code == 1
+    assert bench.main(json=str(file)) == 1
     said = json.loads(file.read_text())
     assert said["machine"] == {"cpus": 2}
     assert said["benches"]["good"]["rows"][0]["met"] is True
@@ -144,30 +141,24 @@ def test_all_are_run_whatever_becomes_of_one(
 @pytest.mark.usefixtures("benches")
 def test_one_by_its_name_that_meets_its_target(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing else is run, and the exit code is 0."""
-    bench.bench(Context(), name="good")
+    assert bench.main("good") == 0
     table = capsys.readouterr().out
     assert "yes" in table
     assert "slow" not in table
 
 
-def test_a_peer_that_does_not_run_is_in_the_table(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "120")
-    bench.show([Outcome("build", [Row("build beside p", "s", 9, missing="exit code 1: [no]")])])
-    assert "does not run here: exit code 1: [no]" in capsys.readouterr().out
-
-
 @pytest.mark.usefixtures("benches")
 def test_a_mistyped_name_is_answered_with_the_nearest() -> None:
-    with pytest.raises(Exit, match="no bench 'god'; did you mean 'good'"):
-        bench.bench(Context(), name="god")
+    """The task says it in one line."""
+    line = "^error: there is no bench 'god'; did you mean 'good'[?] there are good, slow, broken$"
+    with pytest.raises(Exit, match=line):
+        dev.bench(Context(), name="god")
 
 
 @pytest.mark.usefixtures("benches")
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(Exit, match="No such file"):
-        bench.bench(Context(), name="good", json=str(tmp_path / "none" / "out.json"))
+    with pytest.raises(BoxError, match="No such file"):
+        bench.main("good", json=str(tmp_path / "none" / "out.json"))
 
 
 def test_every_bench_of_the_promises_is_there() -> None:
@@ -190,37 +181,15 @@ def test_the_bench_that_failed_is_not_good() -> None:
     assert Outcome("up", [Row("beside", "MB/s", 5, 10)]).good
 
 
-def test_an_operation_the_playbook_lacks_is_refused(tmp_path: Path) -> None:
-    """Else Ansible would be measured doing less."""
-    known: Any = type("Known", (), {"facts": ()})
-    with pytest.raises(BoxError, match="nothing like the operation"):
-        playbook.playbook(["Stack | New"], known, tmp_path)
-
-
-def test_files_are_copied_with_content_and_mode(tmp_path: Path) -> None:
-    """One item a file, from a local copy with the very content."""
-    sources = {**tree("usr/lib/pipeline"), "/etc/one": OnboxFile(b"1\n", 0o600)}
-    task = playbook._copies(sources, tmp_path)
-    modes = {item["dest"]: item["mode"] for item in task["loop"]}
-    assert modes["/etc/one"] == "0600"
-    assert modes.keys() == sources.keys()
-    for item in task["loop"]:
-        assert Path(item["src"]).read_bytes() == sources[item["dest"]].content
-
-
-def test_the_playbook_reads_what_our_pass_reads() -> None:
-    """LVM's report, the disks and the packages are among its facts."""
-    commands = playbook.fact_commands()
-    for words in ("lvm fullreport", "lsblk", "findmnt", "dpkg-query"):
-        assert any(words in command for command in commands)
-
-
 @pytest.mark.parametrize(
     ("line", "named"),
     [
         ("inv bench", False),
         ("inv bench --json out.json", False),
         ("inv bench --name=root", False),
+        ("inv bench --name root", False),
+        ("inv bench -j out.json", False),
+        ("inv bench --json=out.json resnap", True),
         ("inv bench resnap", True),
         ("inv bench nope", True),
         ("inv bench --json out.json resnap", True),
@@ -230,4 +199,4 @@ def test_the_playbook_reads_what_our_pass_reads() -> None:
 )
 def test_a_name_on_the_command_line_is_seen(line: str, named: bool) -> None:
     """With the words of Invoke's parser it would be a task of its own, or nothing at all."""
-    assert bench.names_one(line.split()) is named
+    assert dev.names_a_bench(line.split()) is named

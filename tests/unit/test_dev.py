@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -133,3 +133,13 @@ def test_the_box_is_locked_to_the_tool(upgrade: bool) -> None:
     for arguments in (tool, box, kimpy):
         assert "--generate-hashes" in arguments
         assert not [word for word in arguments if word.startswith("--emit")]
+
+
+@pytest.mark.parametrize("task", [dev.run_tests, dev.lint, dev.bench])
+def test_without_the_tests_a_developers_task_is_one_line(
+    task: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dev, "ROOT", tmp_path)
+    monkeypatch.setattr(dev, "_pytest", lambda _: pytest.fail("there is nothing to run"))
+    with pytest.raises(Exit, match=f"^error: {tmp_path} has no tests/: "):
+        task(Context(), **({"path": ()} if task is dev.run_tests else {}))

@@ -97,6 +97,61 @@ def test_one_that_fails_stops_no_other(
     assert set(closed) == {"bad", "good", "gone"}
 
 
+def _fails_oddly(host: Host, _progress: HostProgress) -> str:
+    if host.name == "odd:2222":
+        raise KeyError("ROLE [of a box]\nand more")
+    if host.name == "mute":
+        raise AssertionError
+    return "well"
+
+
+def test_an_error_that_nobody_foresaw_is_its_hosts_line_too(
+    closed: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The others go on, and the trace is in the file that the line names."""
+    monkeypatch.setattr(fleet, "LOGS", tmp_path / "logs")
+    reported: list[tuple[Mapping[str, Any], Collection[str]]] = []
+    for connection in connections("odd:2222", "good", "mute"):
+        enlist(connection, _fails_oddly, lambda *outcome: reported.append(outcome))
+    with pytest.raises(Exit) as caught:
+        finish(Context())
+    assert caught.value.code == 1
+    assert reported == [({"good": "well"}, ["odd:2222", "mute"])]
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    log = tmp_path / "logs" / "odd:2222.log"
+    assert errors == [
+        f"error: odd:2222: KeyError: 'ROLE [of a box]\\nand more' (all of it: {log})",
+        f"error: mute: AssertionError: it said nothing (all of it: {tmp_path}/logs/mute.log)",
+    ]
+    assert "in _fails_oddly" in log.read_text()
+    assert set(closed) == {"odd:2222", "good", "mute"}
+
+
+def test_where_no_log_can_be_written_the_line_says_so(
+    closed: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(fleet, "LOGS", tmp_path / "file" / "logs")
+    with pytest.raises(Exit):
+        _run(_fails_oddly, "mute")
+    assert "said nothing (there is no log of it: Not a directory)" in capsys.readouterr().err
+    assert closed
+
+
+def test_to_connect_changes_nothing_that_other_hosts_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fabric gives all of a command line one config, which is empty while it merges a change."""
+    connection = fabric.Connection("127.0.0.1", port=1, config=fabric.Config())
+    monkeypatch.setattr(fabric.Config, "merge", lambda _: pytest.fail("the config was changed"))
+    with pytest.raises(UnreachableError, match="port 1 "):
+        Host(connection).connect()
+
+
 def test_the_next_task_begins_with_nobody(closed: list[str]) -> None:
     _run(lambda *_: None, "a")
     assert fleet._enlisted == []

@@ -93,9 +93,9 @@ def test_an_account_is_removed_and_the_others_are_shown(
 @pytest.mark.parametrize(
     ("host", "line"),
     [
-        ("box", "box is no gateway: provision it with --role gateway first"),
-        ("bare", "bare is no gateway: provision it with --role gateway first"),
-        ("resting", "resting runs no snapshot of its root now: no account lasts there"),
+        ("box", "box is no gateway: name one with fab -H, or provision one with --role gateway"),
+        ("bare", "bare is no gateway: name one with fab -H, or provision one with --role gateway"),
+        ("resting", "resting runs on no snapshot of its golden root: fab -H resting status"),
     ],
 )
 def test_only_a_gateway_at_work_is_asked(

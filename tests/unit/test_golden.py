@@ -11,11 +11,12 @@ import pytest
 
 from deploys.errors import DeployError, PreflightError
 from deploys.facts.box import HostState, Verdict
-from deploys.settings import Settings
+from deploys.settings import Boot, Settings
 from tasks import golden
 from tasks.golden import Version
 from tasks.progress import HostProgress
 from tasks.remote import Host
+from tasks.states import TRIAL_BOOTS
 
 OLD, OLDER = "feed" * 16, "cafe" * 16
 LIST = f"root_feedfeedfeed 2000 {OLD} c0ffee\nroot_cafecafecafe 1000 {OLDER} decaf\n"
@@ -47,16 +48,17 @@ class FakeHost:
 
     def run(self, command: str) -> str:
         if command.startswith("cat "):
-            return Settings().of_box()
+            return Settings(boot=Boot(reboot_deadline=1800)).of_box()
         if command.endswith(" list"):
             return self.listed
         self.record.append(command)
         return ""
 
     def reboot(
-        self, entry: str | None, _deadline: float, settled: Callable[[HostState], bool]
+        self, entry: str | None, deadline: float, settled: Callable[[HostState], bool]
     ) -> HostState:
         self.record.append(f"reboot {entry}")
+        assert deadline == TRIAL_BOOTS * 1800  # the box's own, for each of the boots
         assert settled(self.comes_up)
         assert not settled(replace(self.comes_up, in_trial=True))
         return self.comes_up
@@ -179,9 +181,9 @@ def test_a_snapshot_becomes_golden_with_a_manifest_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("state", "line"),
     [
-        (replace(fresh(), verdict=Verdict("golden")), "runs on no snapshot to promote"),
-        (replace(fresh(), verdict=Verdict("failed")), "runs on no snapshot to promote"),
-        (fresh(in_trial=True), "runs on no snapshot to promote"),
+        (replace(fresh(), verdict=Verdict("golden")), "runs on no snapshot of its"),
+        (replace(fresh(), verdict=Verdict("failed")), "runs on no snapshot of its"),
+        (fresh(in_trial=True), "tries a change"),
         (fresh(role="gateway"), "is a gateway"),
     ],
 )

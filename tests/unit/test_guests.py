@@ -12,7 +12,7 @@ from rich.progress import Progress
 from deploys.errors import BoxError
 from deploys.settings import Settings
 from tasks import guests
-from tasks.machines import accelerator, boxdisk, credentials, image
+from tasks.machines import accelerator, boxdisk, credentials, image, shell
 from tasks.machines.hardware import Machine
 from tasks.machines.keys import Identity
 from tasks.machines.qemu import Guest
@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     base = image.BaseImage(plain, tmp_path / "plain.vmlinuz", who(tmp_path))
     monkeypatch.setattr(guests, "GUEST", guest)
     monkeypatch.setattr(guests, "STATE", tmp_path)
-    monkeypatch.setattr(guests, "_KERNEL", guest / "vmlinuz")
+    monkeypatch.setattr(shell, "find", lambda program, _: program)
     monkeypatch.setattr(guests, "box_image", lambda *_: box)
     monkeypatch.setattr(image, "build", lambda *_: base)
     monkeypatch.setattr(image, "overlay", lambda _, file: file)
@@ -66,7 +66,13 @@ def there_is(
     monkeypatch: pytest.MonkeyPatch, folder: Path, machine: Machine, *, alive: bool
 ) -> SimpleNamespace:
     folder.mkdir()
-    guest = SimpleNamespace(machine=machine, identity=who(folder), alive=alive)
+    guest = SimpleNamespace(
+        provider="qemu",
+        is_box=bool(machine.credentials),
+        machine=machine,
+        identity=who(folder),
+        alive=alive,
+    )
     monkeypatch.setattr(Guest, "find", lambda _: guest)
     return guest
 

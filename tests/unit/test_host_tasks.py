@@ -14,7 +14,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from deploys.facts.box import HostState, Verdict
-from deploys.settings import Settings
+from deploys.settings import Boot, Settings
 from tasks import fleet, golden, host, ns
 from tasks.provisioning import Provisioned, Request
 from tasks.remote import Host
@@ -28,18 +28,29 @@ def state(verdict: str | None) -> HostState:
     )
 
 
+SLOW = Settings(boot=Boot(reboot_deadline=1800))
+
+
+@pytest.fixture
+def deadlines() -> list[float]:
+    """How long each reboot was waited for."""
+    return []
+
+
 @pytest.fixture(autouse=True)
-def boots(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str | None]]:
-    """The entries that hosts were booted into; a host is fresh but for the one named bare."""
+def boots(monkeypatch: pytest.MonkeyPatch, deadlines: list[float]) -> Iterator[list[str | None]]:
+    """The entries that slow hosts were booted into; all are fresh but for the one named bare."""
     entries: list[str | None] = []
     comes_up = {"resnap": "fresh", "keep": "kept", "maintenance": "golden"}
 
-    def reboot(_host: Host, entry: str, _deadline: float) -> HostState:
+    def reboot(_host: Host, entry: str, deadline: float) -> HostState:
         entries.append(entry)
+        deadlines.append(deadline)
         return state(comes_up[entry])
 
     monkeypatch.setattr(Host, "reboot", reboot)
     monkeypatch.setattr(Host, "state", lambda self: state(None if self.name == "bare" else "fresh"))
+    monkeypatch.setattr(Host, "run", lambda *_: SLOW.of_box())
     monkeypatch.setattr(Host, "connect", lambda _: None)
     monkeypatch.setattr(Host, "close", lambda _: None)
     monkeypatch.setenv("COLUMNS", "120")
@@ -69,10 +80,12 @@ def test_a_box_is_booted(
     entry: str,
     line: str,
     boots: list[str | None],
+    deadlines: list[float],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """And waited for as long as the box's own settings say."""
     call(task, **flags)
-    assert boots == [entry]
+    assert (boots, deadlines) == ([entry], [1800])
     assert capsys.readouterr().out.strip() == line
 
 
@@ -107,6 +120,9 @@ def test_status_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "bare" in out
     assert "snapshot" in out
+    call(host.status, "a", "bare", wide=True)
+    head = capsys.readouterr().out.splitlines()[1]
+    assert head.replace("┃", " ").split()[:3] == ["host", "mode", "role"]
 
 
 @pytest.fixture
@@ -238,9 +254,13 @@ def finalizes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 
 def test_a_finalize_ends_in_a_fresh_snapshot(
-    finalizes: list[tuple[str, str]], boots: list[str | None], capsys: pytest.CaptureFixture[str]
+    finalizes: list[tuple[str, str]],
+    boots: list[str | None],
+    deadlines: list[float],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     call(host.finalize, force=True)
+    assert deadlines == [1800]
     assert finalizes == [("box", "fab -H box maintain")]
     assert boots == ["resnap"]
     assert capsys.readouterr().out.strip() == "box: fresh"

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
+from tests.unit.fakeroot import came_out
 from tests.unit.initramfs import install, unshare
 
 pytestmark = pytest.mark.commands
@@ -48,6 +49,7 @@ OLD_ROOT_UUID=
 SOURCES = (
     "etc/default/resnap",
     "usr/lib/resnap/resnap",
+    "usr/lib/resnap/lib.sh",
     "usr/lib/resnap/trial-deadline",
     "etc/initramfs-tools/hooks/resnap",
     "etc/initramfs-tools/scripts/init-top/resnap",
@@ -194,7 +196,7 @@ def box(parts: Path, tmp_path: Path) -> Box:
     box.write("usr/share/grub/grub-mkconfig_lib", LIB)
     box.write("fake/mounted/boot")
     box.write("boot/grub/grub.cfg", "# of the distribution\n")
-    box.write("run/resnap/golden")
+    came_out(box.root, "golden")
     box.kernels(NEW, OLD)
     return box
 
@@ -323,7 +325,7 @@ def test_the_digest_is_over_the_sources(box: Box) -> None:
 
 
 def test_check_and_digest_change_nothing_even_in_a_snapshot(box: Box) -> None:
-    box.write("run/resnap/fresh")
+    came_out(box.root, "fresh")
     before = sorted(path for path in box.root.rglob("*"))
     assert box.makeinitrd("--check").returncode == 1
     assert box.makeinitrd("--digest").returncode == 0
@@ -332,7 +334,7 @@ def test_check_and_digest_change_nothing_even_in_a_snapshot(box: Box) -> None:
 
 @pytest.mark.parametrize("verdict", ["fresh", "kept", "failed"])
 def test_in_a_snapshot_it_is_refused(box: Box, verdict: str) -> None:
-    box.write(f"run/resnap/{verdict}")
+    came_out(box.root, verdict)
     line = "makeinitrd: this root is a snapshot; boot into maintenance first"
     assert box.refuses() == line
     assert box.refuses("--missing") == line
@@ -539,7 +541,7 @@ def test_the_next_boot_is_no_other_entry(box: Box, words: list[str]) -> None:
 
 @pytest.mark.parametrize("verdict", ["fresh", "kept", "failed", "golden"])
 def test_a_kernel_is_not_installed_in_a_snapshot(box: Box, verdict: str) -> None:
-    box.write(f"run/resnap/{verdict}")
+    came_out(box.root, verdict)
     done = box.run("/etc/kernel/preinst.d/resnap", NEW)
     assert done.returncode == (0 if verdict == "golden" else 1)
     assert ("this root is a snapshot" in done.stderr) is (verdict != "golden")

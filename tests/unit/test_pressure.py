@@ -12,7 +12,12 @@ from deploys.onbox import ONBOX
 from tests.unit.fakeroot import FakeRoot
 
 SCRIPT = ONBOX / "usr/lib/resnap/pressure"
-DEFAULTS = "VOLGROUP=vagrant-pipeline\nLVSNAP=root_snap\n"
+DEFAULTS = """VOLGROUP=vagrant-pipeline
+LVSNAP=root_snap
+WARN_PERCENT=80
+RESET_PERCENT=95
+DRAIN_SECONDS=600
+"""
 
 pytestmark = pytest.mark.commands
 
@@ -61,7 +66,7 @@ def box(tmp_path: Path) -> Box:
     box.write("proc/cmdline", "root=/dev/mapper/x lvsize=4G resnap\n")
     box.write("proc/sys/kernel/panic", "0\n")
     box.write("etc/default/resnap", DEFAULTS)
-    box.write("run/resnap/fresh", "mode=resnap\n")
+    box.came_out("fresh", "mode=resnap")
     box.write("dev/kmsg", "")
     (tmp_path / "proc/uptime").symlink_to("/proc/uptime")
     # reboot is the only thing that it asks systemd for, but whether a worker works
@@ -137,7 +142,7 @@ def test_a_share_of_the_origin_can_fill(box: Box) -> None:
 
 
 def test_the_overflow_before_this_boot_is_told_once(box: Box) -> None:
-    box.write("run/resnap/fresh", "mode=resnap\noverflowed=yes\n")
+    box.came_out("fresh", "mode=resnap", "overflowed=yes")
     assert "had overflowed" in box.watch(*percents(1)).said
     again = box.watch(*percents(1))
     assert (again.said, again.overfull) == ("", ["100"])

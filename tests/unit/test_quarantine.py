@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,9 +37,8 @@ class Box(FakeRoot):
 
     def boot(self, verdict: str, reason: str = "no room") -> After:
         run = self.root / "run/resnap"
-        subprocess.run(["rm", "-rf", run, self.root / "shutdown"], check=True)
-        run.mkdir(parents=True)
-        (run / verdict).write_text(f"mode=resnap\nreason=early\nreason={reason}\n")
+        (self.root / "shutdown").unlink(missing_ok=True)
+        self.came_out(verdict, "mode=resnap", "reason=early", f"reason={reason}")
         self.tool("mountpoint", f"exit {0 if self.has_persistent else 1}")
         self.tool("shutdown", f'echo "$*" >{self.root}/shutdown')
         done = self.run(SCRIPT)

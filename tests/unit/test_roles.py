@@ -96,8 +96,5 @@ def test_little_can_be_done_with_what_breaks_in(name: str, exposure: float) -> N
 @pytest.mark.parametrize("name", runner.UNITS)
 def test_nothing_starts_on_a_root_that_is_not_fresh(name: str) -> None:
     lines = UNITS[name].read_text().splitlines()
-    conditions = [line for line in lines if line.startswith("ConditionPathExists=|")]
-    assert conditions == [
-        "ConditionPathExists=|/run/resnap/fresh",
-        "ConditionPathExists=|/run/resnap/kept",
-    ]
+    conditions = [line for line in lines if line.startswith("ConditionPathExists=/run")]
+    assert conditions == ["ConditionPathExists=/run/resnap/in-snapshot"]

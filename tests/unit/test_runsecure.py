@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.fakeroot import came_out
+
 ONBOX = Path(__file__).parents[2] / "static/onbox"
 LOCK = ONBOX / "usr/lib/secure/lock"
 SHADOW = """root:$6$a$b:20781::::::
@@ -67,7 +69,7 @@ def box(tmp_path: Path) -> Box:
     """A box in a fresh snapshot that has a key, on a machine with two CPUs."""
     box = Box(tmp_path / "a box")
     box.write("proc/cmdline", "root=/dev/x resnap quiet\n")
-    box.write("run/resnap/fresh")
+    came_out(box.root, "fresh")
     box.write("persistent/pipeline/ssh/id_ed25519", "a key\n")
     box.write("etc/shadow", SHADOW)
     box.write("etc/passwd", "root:x:0:0::/root:/bin/sh\nvagrant:x:1:1::/home/vagrant:/bin/sh\n")
@@ -173,7 +175,7 @@ def test_twice_is_once(box: Box) -> None:
 
 
 def test_in_maintenance_the_golden_roots_users_stay(box: Box) -> None:
-    (box.root / "run/resnap/fresh").rename(box.root / "run/resnap/golden")
+    came_out(box.root, "golden")
     assert box.lock().returncode == 0
     assert box.text("etc/shadow") == SHADOW
     assert (box.root / "root/.ssh/authorized_keys").exists()

@@ -115,7 +115,7 @@ def test_what_the_box_refuses_is_one_line(
     [
         ("bare", "bare is no box yet: provision it first"),
         ("gw", "gw is a gateway: it has no other part"),
-        ("resting", "resting runs no snapshot of its root now: nothing lasts there"),
+        ("resting", "resting runs on no snapshot of its golden root: fab -H resting status"),
     ],
 )
 def test_only_a_box_at_work_is_given_a_part(

@@ -60,6 +60,64 @@ def test_a_status_fits_the_console(capsys: pytest.CaptureFixture[str], columns: 
     assert "\x1b" not in out
 
 
+MANY = {
+    "a.cluster.example.org": FRESH,
+    "b.example": replace(FRESH, verdict=Verdict("kept", 2.5, 4.0, 6.3, "", DIGEST)),
+    "c.example": FAILED,
+    "d.example": FULL,
+}
+
+
+def _table(out: str) -> list[list[str]]:
+    lines = [line for line in out.splitlines() if ".example" in line and ": " not in line]
+    return [line.split() for line in lines]
+
+
+@pytest.mark.parametrize("more", [0, 96])
+def test_of_four_hosts_on_each_has_a_row(
+    more: int, capsys: pytest.CaptureFixture[str], columns: int
+) -> None:
+    """What is wrong is below, a line each; a host that could not be asked is in its row."""
+    show.states({**MANY, **{f"n{each}.example": FRESH for each in range(more)}}, ["gone.example"])
+    out = capsys.readouterr().out
+    rows = _table(out)
+    assert rows[:4] == [
+        ["a.cluster.example.org", "snapshot", "gateway", "12.5", "%", DIGEST[:8]],
+        ["b.example", "snapshot,", "kept", "gateway", "12.5", "%", DIGEST[:8]],
+        ["c.example", "failed", "1"],
+        ["d.example", "snapshot", "gateway", "12.5", "%", DIGEST[:8], "1"],
+    ]
+    assert rows[-1] == ["gone.example", "error"]
+    assert len(rows) == 5 + more
+    table, below = out.splitlines()[:-2], out.splitlines()[-2:]
+    assert max(map(len, table)) <= columns
+    assert below == [
+        f"c.example: the last reset failed: {REASON}",
+        "d.example: / is full: 1 MB are free",
+    ]
+
+
+def test_three_hosts_of_which_one_is_away_have_columns_no_longer(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show.states(STATES, ["gone.example"])
+    assert ["gone.example", "error"] in _table(capsys.readouterr().out)
+    show.states(STATES)
+    assert "uptime" in capsys.readouterr().out
+
+
+def test_a_wide_status_has_all_of_a_host_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """However narrow the terminal; of few hosts too."""
+    show.states({"a.example": FULL, "c.example": FAILED}, wide=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    [line] = [line for line in lines if "a.example" in line]
+    for words in ("/ is full: 1 MB are free", "fresh in 2.3 s", DIGEST[:16], "lammps 20240829"):
+        assert words in line
+    assert any(REASON in line for line in lines)
+    assert "uptime" in lines[1]
+
+
 @pytest.mark.parametrize(
     ("firmware", "secure", "words"),
     [("bios", False, "BIOS"), ("uefi", False, "UEFI"), ("uefi", True, "UEFI, Secure Boot")],

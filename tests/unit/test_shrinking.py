@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.progress import Progress
 
+from deploys.settings import Boot, Settings
 from tasks import shrinking
 from tasks.progress import HostProgress
 
@@ -26,6 +27,8 @@ class Machine:
     disk_usage: int = 500
 
     def run(self, command: str) -> str:
+        if command.startswith("cat "):
+            return Settings(boot=Boot(reboot_deadline=1800)).of_box()
         self.done.append(command.removeprefix("/usr/lib/"))
         return "\n".join(LINES)
 
@@ -42,8 +45,8 @@ class Machine:
     def close(self) -> None:
         self.done.append("close")
 
-    def wait(self, _deadline: float) -> None:
-        self.done.append("wait")
+    def wait(self, deadline: float) -> None:
+        self.done.append(f"wait {deadline}")
 
 
 @pytest.fixture(autouse=True)
@@ -77,5 +80,5 @@ def test_one_that_must_be_off_comes_back_on_the_root_it_ran_on(verdict: str, ent
     assert machine.done == [
         "pipeline/shrink",
         f"resnap/next-boot {entry}",
-        *("close", "compact", "wait", "close"),
+        *("close", "compact", "wait 1800", "close"),
     ]

@@ -49,7 +49,7 @@ class Box(FakeRoot):
         self.write("etc/default/resnap", "VOLGROUP=a-b\nLVROOT=root\nLVSNAP=snap\nLVSIZE=4G\n")
         self.write(f"lib/modules/{KERNEL}/modules.dep", "")
         self.write("proc/cmdline", "quiet\n")
-        self.write("run/resnap/golden", "")
+        self.came_out("golden")
         self.write("etc/pipeline-release", "MANIFEST=feed\n")
         golden = self.write(
             "usr/lib/resnap/golden", f'#!/bin/sh\necho "golden $*" >>{root}/calls\n'
@@ -93,7 +93,7 @@ class Box(FakeRoot):
 
     def boots(self, word: str) -> None:
         self.write("proc/cmdline", f"quiet resnap {word} panic=10\n")
-        (self.root / "run/resnap/golden").rename(self.root / "run/resnap/fresh")
+        self.came_out("fresh")
 
     @property
     def environment_block(self) -> str:
@@ -226,7 +226,7 @@ def test_while_it_is_being_kept_a_power_cut_finds_boots_left(box: Box, boots: st
 @pytest.mark.parametrize(
     ("ill", "why"),
     [
-        ("mv run/resnap/fresh run/resnap/failed", "the reset failed"),
+        ("rm run/resnap/in-snapshot; mv run/resnap/fresh run/resnap/failed", "the reset failed"),
         (f"rm -r lib/modules/{KERNEL}", f"the kernel {KERNEL} has no modules"),
         ("touch deaf", "SSH does not answer"),
         ("touch no-route", "it has no default route any more"),
@@ -349,7 +349,7 @@ def test_where_the_golden_root_did_not_go_back_boot_does_not(box: Box) -> None:
     box.changed()
     changed = box.boot
     box.boots("safety")
-    (box.root / "run/resnap/fresh").rename(box.root / "run/resnap/failed")
+    box.came_out("failed")
     box.does("check")
     assert (box.boot, box.kept) == (changed, True)
     assert "trial_boots=0" in box.environment_block

@@ -22,8 +22,7 @@ from rich.progress import Progress
 from deploys.errors import BoxError, UnreachableError
 from deploys.settings import Settings
 from tasks import guests
-from tasks.machines import guest as machines_guest
-from tasks.machines import vboxmanage, virtualbox
+from tasks.machines import providers, vboxmanage, virtualbox
 from tasks.machines.credentials import oem_string
 from tasks.machines.keys import make_key
 from tasks.progress import HostProgress
@@ -136,7 +135,7 @@ def test_the_longest_user_name_fits_what_virtualbox_takes(tmp_path: Path) -> Non
 
 def test_a_guest_is_started_found_and_powered_off(vbox: VBox, image: Path, tmp_path: Path) -> None:
     make(tmp_path, image).start(memory=3 * 2**30, cpus=3)
-    guest = machines_guest.load(tmp_path / "guest")
+    guest = providers.load(tmp_path / "guest")
     assert guest.alive
     [machine] = vbox.machines.values()
     assert (machine["--memory"], machine["--cpus"]) == ("3072", "3")
@@ -167,7 +166,7 @@ def test_destroy_removes_this_machine_and_its_folder(
     assert vbox.machines == {}
     assert not (tmp_path / "guest").exists()
     assert "--delete" not in vbox.call("unregistervm")  # of disks that the user attached
-    assert machines_guest.find(tmp_path / "guest") is None
+    assert providers.find(tmp_path / "guest") is None
 
 
 def test_a_port_taken_meanwhile_is_replaced(vbox: VBox, image: Path, tmp_path: Path) -> None:
@@ -280,7 +279,10 @@ def test_without_virtualbox_the_line_says_what_to_install(
     ("flags", "fault"),
     [
         ({"provider": "vmware"}, "no provider is called 'vmware': it is qemu or virtualbox"),
-        ({"provider": "virtualbox", "bare": True}, "a bare host runs in QEMU alone"),
+        (
+            {"provider": "virtualbox", "bare": True},
+            "VirtualBox runs no bare host: leave out --bare or",
+        ),
     ],
 )
 def test_a_wrong_provider_is_refused_before_anything_is_built(

@@ -32,6 +32,9 @@ MIRROR = BlockDevice("/dev/md0", "raid1", GIB)
 THIN = LogicalVolume("root", "host-vg", 4 * GIB, layout="thin,sparse")
 SNAP = LogicalVolume("snap", "host-vg", 4 * GIB, origin="root")
 GOLDEN = LogicalVolume("root", "vagrant-pipeline", GIB, tags=("resnap.copied",))
+ELSEWHERE = BlockDevice(
+    "/dev/mapper/host--vg-persistent", "lvm", GIB, "ext4", mountpoints=("/data",)
+)
 
 CASES: dict[str, tuple[Survey, dict[str, object], str]] = {
     "no device": (plain_host(SPARE, device=None), {}, "name an empty disk with --device"),
@@ -157,6 +160,14 @@ CASES: dict[str, tuple[Survey, dict[str, object], str]] = {
         lvm_host(free=10 * GIB),
         {"lvsize": "9G"},
         "volumes.lvsize 9G is larger than the 8.0 GiB that volume group host-vg has free",
+    ),
+    "persistent in use elsewhere": (
+        replace(
+            lvm_host(free=10 * GIB),
+            blocks=BlockTree((*lvm_host(free=10 * GIB).blocks.disks, ELSEWHERE)),
+        ),
+        {},
+        "host-vg/persistent exists and is in use on /data",
     ),
     "thin root": (lvm_host(THIN, free=10 * GIB), {}, "the root LV is thin,sparse"),
     "root is a snapshot": (

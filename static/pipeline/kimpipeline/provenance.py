@@ -6,21 +6,20 @@ import platform
 import re
 from pathlib import Path
 
-# Of /run/resnap; "failed" has no worker, and without a verdict the machine is no box.
-_VERDICTS = ("fresh", "kept", "golden", "failed")
-
 
 def provenance(root: Path = Path("/")) -> dict[str, str]:
     """Of the machine whose filesystem is ``root``; a value it does not have is left out.
 
-    ``manifest`` is the hash of /etc/pipeline-release, ``reset`` the verdict of /run/resnap.
+    ``manifest`` is the hash of /etc/pipeline-release. ``reset`` is the reset's verdict on the
+    snapshot that the machine runs on, or golden in maintenance.
     """
     release = _text(root / "etc/pipeline-release")
     manifest = re.search(r"^MANIFEST=([0-9a-f]{64})$", release, re.MULTILINE)
-    verdicts = [name for name in _VERDICTS if (root / "run/resnap" / name).exists()]
+    resnap = root / "run/resnap"
+    maintenance = "golden" if (resnap / "golden").exists() else ""
     found = {
         "manifest": manifest[1] if manifest else "",
-        "reset": verdicts[0] if verdicts else "",
+        "reset": _text(resnap / "in-snapshot").strip() or maintenance,
         "boot-id": _text(root / "proc/sys/kernel/random/boot_id").strip(),
         "kernel": platform.release(),
         "hostname": platform.node(),

@@ -11,6 +11,7 @@ import pytest
 from deploys.facts import hoststate
 from deploys.facts.box import HostState, State, Verdict
 from deploys.facts.status import faults, filling, mode
+from deploys.operations.boot import UnmarkedSnapshot
 
 DIGEST = "5f" * 32
 BASE = """@os
@@ -54,6 +55,8 @@ DEFAULTS = """@defaults
 VOLGROUP=vagrant-pipeline
 LVROOT=root
 LVSNAP=root_snap
+WARN_PERCENT=80
+RESET_PERCENT=95
 LVSIZE=100%ORIGIN
 CHUNKSIZE=64K
 OLD_ROOT_UUID=
@@ -273,6 +276,28 @@ def test_the_kernel_was_told_of_a_trial(
     command = hoststate.command(str(tmp_path))
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert read(done.stdout).in_trial is in_trial
+
+
+@pytest.mark.commands
+@pytest.mark.parametrize(
+    ("files", "unmarked"),
+    [
+        (["fresh"], "fresh"),
+        (["kept"], "kept"),
+        (["kept", "in-snapshot"], ""),
+        (["golden"], ""),
+        (["failed"], ""),
+        ([], ""),
+    ],
+)
+def test_the_mark_of_a_snapshot_is_missed(tmp_path: Path, files: list[str], unmarked: str) -> None:
+    """An initrd of an earlier version leaves the verdict alone."""
+    for name in files:
+        (tmp_path / name).touch()
+    fact = UnmarkedSnapshot()
+    command = fact.command().replace("/run/resnap", str(tmp_path))
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert fact.process(done.stdout.splitlines()) == unmarked
 
 
 def test_what_fills_up_is_among_the_faults() -> None:

@@ -17,12 +17,12 @@ _ROOT = Path(os.environ.get("PIPELINE_ROOT", "/"))
 _KEYS = _ROOT / "persistent/pipeline/ssh"  # as /etc/pipeline/ssh_config has it
 _ROLE = _ROOT / "persistent/settings/runsecure"
 RUNSECURE = _ROOT / "persistent/runsecure"
-_SNAPSHOT = (_ROOT / "run/resnap/fresh", _ROOT / "run/resnap/kept")
+_IN_SNAPSHOT = _ROOT / "run/resnap/in-snapshot"
 
 
 def in_snapshot() -> bool:
     """Whether the root that is mounted is one that is thrown away."""
-    return any(verdict.exists() for verdict in _SNAPSHOT)
+    return _IN_SNAPSHOT.exists()
 
 
 def known_key(site: Site) -> str:

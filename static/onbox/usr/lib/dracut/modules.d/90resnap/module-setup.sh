@@ -16,6 +16,7 @@ installkernel() {
 
 install() {
 	inst_simple /usr/lib/resnap/resnap
+	inst_simple /usr/lib/resnap/lib.sh
 	inst_simple /usr/lib/resnap/trial-deadline
 	inst_simple /etc/default/resnap
 	# shellcheck disable=SC2154 # dracut sets it, and moddir

@@ -5,21 +5,16 @@ from __future__ import annotations
 import json as json_module
 import os
 import platform
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from invoke.context import Context
-from invoke.exceptions import Exit
-from invoke.tasks import task
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from deploys.errors import BoxError
-from tasks.fleet import one_line
+from tasks.closed_pipe import Terminal
 from tasks.machines import shell
 from tasks.machines.accelerator import qemu_version
 from tasks.machines.qemu import Guest
@@ -63,41 +58,28 @@ class Outcome:
         return not self.error and all(row.met is not False for row in self.rows)
 
 
-def names_one(argv: Sequence[str]) -> bool:
-    """Whether a command line goes on, after ``bench``, with a bench's name.
+def main(name: str = "", json: str = "") -> int:
+    """Run the bench of that name, or all, and show what was measured; the exit code.
 
-    Invoke knows no optional positional: one without a default is required, one with a default
-    is never filled, and ``bench resnap`` would run the task of that name.
+    ``json`` is a file that the numbers are written to as well, with what they were measured on.
+
+    Raises:
+        BoxError: there is no bench of that name, or the file cannot be written.
     """
-    words = list(argv[argv.index("bench") + 1 :]) if "bench" in argv else []
-    return bool(words) and (not words[0].startswith("-") or words[-1] in BENCHES)
-
-
-@task(
-    positional=["name"] if names_one(sys.argv) else [],
-    help={
-        "name": f"One of {', '.join(BENCHES)}; none: all of them.",
-        "json": "Also write the numbers, and what they were measured on, to this file.",
-    },
-)
-def bench(_c: Context, name: str | None = None, json: str = "") -> None:
-    """Measure what the project promises of its speed and size, here and on the local guest."""
-    with one_line():
-        chosen = select(name or "")
-        about = machine()
+    chosen = select(name)
+    about = machine()
     outcomes = [run(each) for each in chosen]
     show(outcomes)
     if json:
         try:
             Path(json).write_text(as_json(outcomes, about))
         except OSError as error:
-            raise Exit(f"error: {json}: {error.strerror}", code=1) from error
+            raise BoxError(f"{json}: {error.strerror}") from error
     for outcome in outcomes:
         if outcome.error:
             line = f"[red]error:[/] {outcome.name}: {escape(outcome.error)}"
             console.print(line, highlight=False, soft_wrap=True)
-    if not all(outcome.good for outcome in outcomes):
-        raise Exit(code=1)
+    return 0 if all(outcome.good for outcome in outcomes) else 1
 
 
 def select(name: str) -> list[str]:
@@ -108,7 +90,8 @@ def select(name: str) -> list[str]:
     """
     if name and name not in BENCHES:
         [nearest] = get_close_matches(name, BENCHES, n=1, cutoff=0)
-        raise BoxError(f"there is no bench {name!r}; did you mean {nearest!r}?")
+        have = ", ".join(BENCHES)
+        raise BoxError(f"there is no bench {name!r}; did you mean {nearest!r}? there are {have}")
     return [name] if name else list(BENCHES)
 
 
@@ -160,21 +143,18 @@ def show(outcomes: Sequence[Outcome]) -> None:
     words = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}
     for outcome in outcomes:
         for row in outcome.rows:
-            peer = f"does not run here: {escape(row.missing)}" if row.missing else ""
-            if row.peer is not None:
-                peer = _quantity(row.peer, row.unit)
             table.add_row(
                 outcome.name,
                 row.what,
                 _quantity(row.ours, row.unit),
-                peer,
+                "" if row.peer is None else _quantity(row.peer, row.unit),
                 "" if row.ratio is None else f"{row.ratio:.3f}",
                 str(row.target or ""),
                 words[row.met],
             )
         if outcome.error:
             table.add_row(outcome.name, "(not measured)", "", "", "", "", words[False])
-    Console(highlight=False).print(table)
+    Terminal(highlight=False).print(table)
 
 
 def _quantity(value: float, unit: str) -> str:
