@@ -15,6 +15,7 @@ from deploys import stack
 from deploys.facts.packages import SourceDigests
 from deploys.operations import onbox, packages
 from deploys.operations.packages import LocalPackage
+from deploys.operations.prefixes import no_prefixes
 from deploys.stack import Parts
 from tasks.settings import load
 
@@ -129,3 +130,21 @@ def test_rows_say_what_is_installed_and_what_goes(monkeypatch: pytest.MonkeyPatc
     # the box itself has the packages and not their files
     stack.stack._inner(settings=settings)
     assert (asked["local"], asked["absent"]) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("there", "left"),
+    [
+        (("python", "python-0123", "setup", "repository"), False),
+        (("python", "kimpy", "kimpy-0123"), True),
+        (("lammps-0123",), True),  # a power cut left it
+        (("asebestos",), False),
+    ],
+)
+def test_what_older_boxes_had_is_seen(there: tuple[str, ...], left: bool) -> None:
+    class Folder:
+        def get_fact(self, _fact: type, **_: object) -> set[str]:
+            return set(there)
+
+    with ctx_host.use(Folder()):
+        assert len(list(no_prefixes._inner())) == left
