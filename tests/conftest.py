@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from deploys import own_volumes
+
 _TESTS = Path(__file__).parent
 # What can start a process; a unit test that reaches one of these tests more than a unit.
 _STARTERS: tuple[tuple[Any, str], ...] = (
@@ -46,6 +48,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     folder = (base if worker_id == "master" else base.parent) / "shared"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+@pytest.fixture
+def two_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A box's own volumes are persistent and swap, whatever rows somebody adds to their table."""
+    rows = [row for row in own_volumes.TABLE if row.name in ("persistent", "swap")]
+    monkeypatch.setattr(own_volumes, "TABLE", tuple(rows))
 
 
 @pytest.fixture(autouse=True)

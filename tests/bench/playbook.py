@@ -1,7 +1,7 @@
 """An Ansible playbook with operations of a provision pass, for the host as it is now.
 
-Those of some deploys are left out on both sides: an emulated guest takes Ansible some seconds a
-file, and all of them would take it more than ten minutes.
+Those of deploys with many files are left out on both sides: in an emulated guest a file takes
+Ansible up to twenty seconds, and all of them more than ten minutes.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploys import boot, provisiond
+from deploys import provisiond
 from deploys.apply import Deploy, Session
 from deploys.bundle import PROJECT_PATH, PYTHON_PATH
 from deploys.errors import BoxError
 from deploys.facts.manifest import SystemState
 from deploys.manifest import MANIFEST, RELEASE, SETTINGS
 from deploys.onbox import tree
-from deploys.operations.boot import _OTHER_ENTRIES
 from deploys.operations.onbox import OnboxFile
 from deploys.operations.prefixes import NAMES
 from deploys.parts import package_name
@@ -31,7 +30,7 @@ from deploys.volumes import PACKAGES as VOLUME_PACKAGES
 
 Task = dict[str, Any]
 
-LEFT_OUT = ("Status page", "Tunnel", "Runner", "Secure")
+LEFT_OUT = ("Boot", "Status page", "Tunnel", "Runner", "Secure")
 """The deploys that are measured on neither side."""
 
 # Not below /run, where no library can be loaded from: noexec.
@@ -180,10 +179,6 @@ def _lvmlocal(_known: Known, _folder: Path) -> Task:
     }
 
 
-def _boot_files(known: Known, folder: Path) -> Task:
-    return _copies(boot.sources(known.found.plan, known.settings), folder)
-
-
 def _runsetup(known: Known, folder: Path) -> Task:
     text = provisiond.pinned(known.settings.stack)
     return _copies({provisiond.PINNED: OnboxFile(text.encode())}, folder)
@@ -197,16 +192,6 @@ def _absent(path: str) -> Callable[[Known, Path], Task]:
 def _no_prefixes(_known: Known, _folder: Path) -> Task:
     absent = {"path": "/opt/pipeline/{{ item }}", "state": "absent"}
     return {"ansible.builtin.file": absent, "loop": list(NAMES)}
-
-
-def _entries(_known: Known, _folder: Path) -> Task:
-    # Those that a host lacks are passed over, as ours passes them over.
-    return {
-        "ansible.builtin.file": {"path": "/etc/grub.d/{{ item }}", "mode": "a-x"},
-        "loop": list(_OTHER_ENTRIES),
-        "register": "entries",
-        "failed_when": "entries is failed and entries.state | default('') != 'absent'",
-    }
 
 
 def _manifest(known: Known, folder: Path) -> Task:
@@ -227,13 +212,6 @@ _TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
     "Stack | Helpers": lambda _known, folder: _copies(tree("usr/lib/pipeline"), folder),
     "Bundle | Python libraries": _link(PYTHON_PATH),
     "Bundle | Copy of the project": _link(PROJECT_PATH),
-    "Boot | Boot files": _boot_files,
-    "Boot | Leave GRUB's entries to the box": _entries,
-    **{f"Boot | Enable {service}": _enabled(service) for service in boot.SERVICES},
-    "Boot | Initrds and GRUB entries": lambda _known, _folder: {
-        "ansible.builtin.command": "/usr/sbin/makeinitrd --check",
-        "changed_when": False,
-    },
     "provisiond | Install provisiond": lambda _known, folder: _copies(
         tree(*provisiond.FILES), folder
     ),

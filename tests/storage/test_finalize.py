@@ -33,6 +33,7 @@ from tests.storage.faults import (
     only_loop_devices,
 )
 
+pytestmark = pytest.mark.usefixtures("two_volumes")
 _IN_GUEST = Finalizing._in_guest
 SECRET = b"a secret of the box's first life "
 NAMES = Settings().volumes

@@ -10,6 +10,8 @@ from deploys.settings import MIB
 from deploys.sizes import group_size, snapshot_size
 from tasks.settings import load
 
+pytestmark = pytest.mark.usefixtures("two_volumes")
+
 
 @pytest.mark.parametrize(
     "overrides",

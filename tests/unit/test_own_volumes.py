@@ -31,6 +31,8 @@ from tasks.machines.worktree import Worktree
 from tests.unit.fakeroot import FakeRoot
 from tests.unit.survey_builder import disk, lvm_host, plain_host
 
+pytestmark = pytest.mark.usefixtures("two_volumes")
+
 # It borrows the size of swap: what settings.Volumes has cannot be added to here.
 SCRATCH = OwnVolume("scratch", "swap_size", "ext4", "/scratch")
 SIZES = Volumes()
@@ -40,12 +42,14 @@ ROOT = LogicalVolume("root", "host-vg", 4 * GIB)
 PERSISTENT = LogicalVolume("persistent", "host-vg", 2 * GIB)
 SNAP = LogicalVolume("root_snap", "host-vg", 5 * GIB, origin="root")
 MADE = LogicalVolume("scratch", "host-vg", GIB)
-BEFORE = own_volumes.fstab("host-vg")
+BEFORE = ("/dev/mapper/host--vg-persistent /persistent ext4 defaults,nofail 0 2",)
+SHIPPED = own_volumes.TABLE
 
 
 @pytest.fixture
-def scratch(monkeypatch: pytest.MonkeyPatch) -> OwnVolume:
-    """The table has it."""
+def scratch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> OwnVolume:
+    """The table has it, and persistent and swap."""
+    request.getfixturevalue("two_volumes")
     monkeypatch.setattr(own_volumes, "TABLE", (*own_volumes.TABLE, SCRATCH))
     return SCRATCH
 
@@ -60,11 +64,12 @@ def box(*more: LogicalVolume, free: int, fstab: tuple[str, ...] = BEFORE) -> tup
 
 
 def test_each_row_has_its_size_in_the_settings_and_a_name_and_place_of_its_own() -> None:
-    table = own_volumes.TABLE
+    table = SHIPPED
     assert all(row.size(SIZES) >= 64 * MIB for row in table)
     assert len({row.name for row in table} | {SIZES.lvroot, SIZES.lvsnap}) == len(table) + 2
-    assert len({row.mount for row in own_volumes.mounted()}) == len(own_volumes.mounted())
-    assert [row.fstype for row in table if not row.mount] == ["swap"]
+    places = [row.mount for row in table if row.mount]
+    assert len(set(places)) == len(places)
+    assert {row.fstype for row in table if not row.mount} == {"swap"}
 
 
 def test_both_sums_have_it(monkeypatch: pytest.MonkeyPatch) -> None:

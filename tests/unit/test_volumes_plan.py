@@ -20,6 +20,7 @@ from deploys.sizes import (
 from deploys.volume_plan import Kind
 from tests.unit.survey_builder import disk, lvm_host, part, plain_host
 
+pytestmark = pytest.mark.usefixtures("two_volumes")
 SETTINGS = Volumes()
 SPARE = disk("/dev/vdb", 24 * GIB)
 ROOT = LogicalVolume("root", "host-vg", 4 * GIB)

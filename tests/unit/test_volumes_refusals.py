@@ -15,6 +15,7 @@ from deploys.sizes import EXTENT
 from deploys.survey import Device, Survey
 from tests.unit.survey_builder import disk, lvm_host, part, plain_host
 
+pytestmark = pytest.mark.usefixtures("two_volumes")
 SPARE = disk("/dev/vdb", 24 * GIB)
 
 
