@@ -13,14 +13,10 @@ from pathlib import Path
 
 from deploys import bundle
 from deploys.apply import Session, Target
+from deploys.box import Box, Where, deploys
 from deploys.errors import BoxError, SettingsError
-from deploys.manifest import SETTINGS, manifest, parse_settings
-from deploys.operations.boot import marked_snapshot
-from deploys.provisiond import provisiond
-from deploys.roles import role_deploys
+from deploys.manifest import SETTINGS, parse_settings
 from deploys.settings import Settings
-from deploys.stack import stack
-from deploys.status_page import status_page
 
 
 def read_settings(file: Path) -> Settings:
@@ -41,18 +37,9 @@ def apply(settings: Settings) -> tuple[str, ...]:
     Raises:
         DeployError: an operation failed.
     """
-    project = bundle.project()
-    deploys = (
-        # A snapshot may be given units that are newer than its initrd.
-        lambda: marked_snapshot(name="Mark of a snapshot"),
-        lambda: stack(settings=settings),
-        lambda: provisiond(),
-        lambda: status_page(),
-        *role_deploys(settings),
-        lambda: manifest(settings=settings, project=project),
-    )
+    box = Box(where=Where.SNAPSHOT, settings=settings, project=bundle.project())
     with Session(Target("this box")) as session:
-        session.prepare(deploys)
+        session.prepare(deploys(box))
         return session.run()
 
 

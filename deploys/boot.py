@@ -14,7 +14,7 @@ from deploys.settings import Settings, format_size
 from deploys.volume_plan import VolumePlan
 
 DEFAULTS = "/etc/default/resnap"
-SERVICES = ("resnap-quarantine.service", "resnap-pressure.service", "resnap-trial.service")
+SERVICES = ("resnap-quarantine.service", "resnap-trial.service")
 
 # grub-install's default folder and entry, also when an upgrade of GRUB runs it: else it would
 # take away the old root's entry, which has the distribution's name.
@@ -29,6 +29,7 @@ _FILES = (
     "etc/systemd/system/boot.mount.d",
     "etc/systemd/system/efi.mount.d",
     *(f"etc/systemd/system/{service}" for service in SERVICES),
+    "etc/systemd/system/resnap-pressure.service",
     "usr/lib/dracut",
     "usr/lib/resnap",
 )

@@ -34,7 +34,6 @@ _FOLDERS = {
     f"{STATE}/srv/items": ("755", "root"),
     f"{STATE}/srv/results": ("755", "root"),
 }
-_UNITS = ("beanstalkd.service", "gateway-owners.service")
 
 
 @deploy("Gateway")
@@ -57,7 +56,5 @@ def gateway() -> None:
         onbox.linked(name=f"{path} in /persistent", path=path, target=target)
     sources = onbox.files(name="Files of a gateway", sources=tree(*_FILES))
     services.masked(name="Mask the queue's other port", units=("beanstalkd.socket",))
-    for unit in _UNITS:
-        services.enabled(name=f"Enable {unit}", unit=unit)
     if sources.will_change:
         services.taken_up(name="Take up what changed", units=("beanstalkd.service", "ssh.service"))

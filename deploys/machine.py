@@ -23,12 +23,7 @@ _FILES = (
     "usr/lib/host-keys",
     "usr/lib/machine-id",
 )
-_ENABLED = (
-    "host-keys.service",
-    "keep-machine-id.service",
-    "ssh.service",
-    "systemd-networkd.service",
-)
+_ENABLED = ("keep-machine-id.service", "ssh.service", "systemd-networkd.service")
 # Timers that take apt's lock at a moment of their own, and work that only costs time.
 _MASKED = (
     "apt-daily-upgrade.timer",

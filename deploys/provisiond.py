@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from pyinfra.api.deploy import deploy
 
 from deploys import onbox as box
-from deploys.operations import onbox, services
+from deploys.operations import onbox
 from deploys.parts import SETUP, Stack
 from deploys.settings import Settings
 
-UNIT = "provisiond.service"
 FILES = (
     "usr/sbin/provisiond",
-    f"etc/systemd/system/{UNIT}",
+    "etc/systemd/system/provisiond.service",
     "persistent/runsetup",
     "persistent/runsecure",
 )
@@ -20,13 +21,26 @@ REMEMBERED = "/persistent/settings/runsetup"
 """The arguments runsetup remembers: hostname and branch, a line each."""
 PINNED = "/etc/pipeline/runsetup"
 """What runsetup takes there: the project's name below the hostname; its commit, or nothing."""
+ROLES = "/persistent/roles"
+"""What runsecure knows of roles, a line each: the name, and the units that it starts.
+
+Beside it, so that the two are always of one version.
+"""
 
 
 @deploy("provisiond")
-def provisiond() -> None:
-    """The service and its scripts; ``/persistent`` must be mounted."""
-    onbox.files(name="Install provisiond", sources=box.tree(*FILES))
-    services.enabled(name=f"Enable {UNIT}", unit=UNIT)
+def provisiond(roles: Mapping[str, Iterable[str]]) -> None:
+    """The service and its scripts; ``/persistent`` must be mounted.
+
+    ``roles`` are the units of each role that ``secure`` gives.
+    """
+    onbox.files(name="Install provisiond", sources=sources(roles))
+
+
+def sources(roles: Mapping[str, Iterable[str]]) -> dict[str, onbox.OnboxFile]:
+    """The files, by their paths on the box."""
+    lines = "".join(f"{' '.join((role, *units))}\n" for role, units in roles.items())
+    return {**box.tree(*FILES), ROLES: onbox.OnboxFile(lines.encode())}
 
 
 @deploy("Setup source")

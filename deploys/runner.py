@@ -22,7 +22,8 @@ PACKAGES = ("bubblewrap", "dbus", "openssh-client", "python3", "rsync")
 HOME = "/usr/lib/pipeline-runner"
 CONFIG = "/etc/pipeline/pipeline.toml"
 DIRECTOR = "pipeline-director.service"
-UNITS = (DIRECTOR, "pipeline-worker@.service")
+WORKER = "pipeline-worker@.service"
+UNITS = (DIRECTOR, WORKER)
 _PACKAGE = Path(__file__).resolve().parents[1] / "static" / "pipeline"
 # Each a function of kimpipeline.commands.
 COMMANDS = {
@@ -46,16 +47,11 @@ sys.exit({{0}}())
 
 @deploy("Runner")
 def runner(settings: Settings) -> None:
-    """The commands, their settings and the units; ``/persistent`` must be mounted.
-
-    On a gateway that is to direct too, its director starts at boot.
-    """
+    """The commands, their settings and the units; ``/persistent`` must be mounted."""
     packages.present(name="Install what the runner needs", packages=PACKAGES)
     for path in ("/persistent/pipeline", "/persistent/pipeline/items"):
         files.directory(name=f"Folder {path}", path=path, mode="755", user="root", group="root")
     found = onbox.files(name="Files of the runner", sources=sources(settings))
-    if settings.role == "gateway":
-        services.enabled(name=f"Enable {DIRECTOR}", unit=DIRECTOR)
     if found.will_change:
         # a worker may not write there, and its start is what a reset waits for
         onbox.compiled(name="Compile the runner", path=HOME)

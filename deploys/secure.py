@@ -33,7 +33,6 @@ def secure() -> None:
     """The programs, and the unit that shuts a secured box off early in each boot."""
     packages.present(name="Install what shuts a box off", packages=PACKAGES)
     sources = onbox.files(name="Files of secure", sources=files())
-    services.enabled(name=f"Enable {UNIT}", unit=UNIT, target="sysinit.target")
     if sources.will_change:
         services.taken_up(name="Take up the drop-ins of sshd", units=())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    field_validator,
     model_validator,
 )
 
@@ -53,7 +54,10 @@ Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size)]
 LvSize = Annotated[str, AfterValidator(_check_lvsize)]
 # lvm(8), "VALID NAMES": what LVM takes; a hyphen first would read as an option.
 LvmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$", max_length=100)]
-Role = Literal["devel", "gateway", "director", "worker"]
+# What provision makes. All else that a box can be secure makes of a devel box (deploys/box.py).
+Role = Literal["devel", "gateway"]
+LABELS = ("director", "worker")
+"""What boxes of older versions may say that they are, after a provision that made them devel."""
 
 
 class Section(BaseModel):
@@ -189,6 +193,16 @@ class Settings(Section):
     image: Image = Image()
     guest: Guest = Guest()
     package: Package = Package()
+
+    @field_validator("role", mode="before")
+    @classmethod
+    def _check_role(cls, value: object) -> object:
+        made = get_args(Role)
+        if value not in made:
+            raise ValueError(
+                f"provision makes {' or '.join(made)}, not {value!r}: see fab secure --role"
+            )
+        return value
 
     @model_validator(mode="after")
     def _check_parts(self) -> Settings:

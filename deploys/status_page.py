@@ -7,7 +7,7 @@ from pathlib import Path
 from pyinfra.api.deploy import deploy
 
 from deploys import onbox as box
-from deploys.operations import onbox, services
+from deploys.operations import onbox
 from deploys.operations.onbox import OnboxFile
 
 HOME = "usr/lib/status-page"
@@ -18,7 +18,6 @@ FILES = (
     "etc/systemd/system/status-page-gather.service",
     "etc/systemd/system/status-page-gather.timer",
 )
-ENABLED = {"status-page.socket": "sockets.target", "status-page-gather.timer": "timers.target"}
 # By which the box reads its own state in the very words of `status`. They need no libraries, and
 # come with the scripts, so that the two are always of one commit.
 _MODULES = (
@@ -32,10 +31,8 @@ _MODULES = (
 
 @deploy("Status page")
 def status_page() -> None:
-    """The socket, its server, and the timer that writes what is served; started at boot."""
+    """The socket, its server, and the timer that writes what is served."""
     onbox.files(name="Install the status page", sources=sources())
-    for unit, target in ENABLED.items():
-        services.enabled(name=f"Enable {unit}", unit=unit, target=target)
 
 
 def sources() -> dict[str, OnboxFile]:

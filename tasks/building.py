@@ -14,21 +14,19 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from deploys import box
 from deploys.apply import Deploy, Session, Target
+from deploys.box import Golden, Where
 from deploys.bundle import PYTHON_PATH
 from deploys.disk_plan import DiskPlan, box_plan, fstab, plan_disk
 from deploys.errors import BoxError, PreflightError
 from deploys.facts.box import HostState, State
 from deploys.facts.manifest import SystemState
-from deploys.golden import golden
-from deploys.machine import machine
 from deploys.operations.seal import sealed
 from deploys.preflight import SYSTEMS
-from deploys.roles import role_packages
 from deploys.settings import Settings
 from deploys.sizes import human
 from deploys.stack import Parts, stack_packages
-from deploys.volumes import PACKAGES as VOLUME_PACKAGES
 from tasks import bundle
 from tasks.debs import PYTHONS
 from tasks.machines import archive, boxdisk, loop, partial, pins, worktree
@@ -51,9 +49,9 @@ class Built:
 
 
 def packages(settings: Settings) -> tuple[str, ...]:
-    """All that is installed by name: the system's, the deploys', the stack's and the role's."""
-    named = (*settings.image.packages, *VOLUME_PACKAGES, *stack_packages(settings))
-    return tuple(sorted({*named, *role_packages(settings)}))
+    """All that is installed by name: the system's, the stack's and the deploys'."""
+    named = (*settings.image.packages, *stack_packages(settings), *box.packages(settings))
+    return tuple(sorted(set(named)))
 
 
 class Build:
@@ -140,7 +138,7 @@ class Build:
         wanted: pins.Manifest | None,
         parts: Parts,
     ) -> HostState:
-        """The deploys of every box, and before them those of a machine of our making."""
+        """The deploys of a box that is made from nothing."""
         self._progress.step("applying the deploys")
         settings = self._settings
         target = Target("the image", chroot=tree.root, environment=environment(epoch))
@@ -149,18 +147,17 @@ class Build:
         python = SYSTEMS.get((state.os_id, state.os_version))
         if python is None:
             raise PreflightError(f"no box can be made of {state.os_id} {state.os_version}")
-        deploys: tuple[Deploy, ...] = (
-            bound(machine, image=settings.image, fstab=fstab(settings, boot_uuid)),
-            *golden(
-                box_plan(settings),
-                settings,
-                bundle.python_bundle(python, BUNDLES),
-                bundle.project_copy(BUNDLES),
-                bundle.project_version(),
-                parts,
-            ),
-            bound(sealed, name="Seal the root"),
+        made = Golden(
+            where=Where.IMAGE,
+            settings=settings,
+            project=bundle.project_version(),
+            fstab=fstab(settings, boot_uuid),
+            plan=box_plan(settings),
+            python=bundle.python_bundle(python, BUNDLES),
+            copy=bundle.project_copy(BUNDLES),
+            parts=parts,
         )
+        deploys: tuple[Deploy, ...] = (*box.deploys(made), bound(sealed, name="Seal the root"))
         with Session(target, self._progress) as session:
             session.prepare(deploys)
             session.run()

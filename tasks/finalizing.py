@@ -7,14 +7,14 @@ from functools import partial as bound
 from pathlib import Path
 
 from deploys.apply import Session, Target
+from deploys.box import Box, Where, deploys
 from deploys.errors import PreflightError
 from deploys.facts.box import HostState, State
-from deploys.machine import machine
 from deploys.manifest import SETTINGS, parse_settings
 from deploys.operations.seal import sealed, without_logins
-from deploys.provisiond import provisiond, source
 from deploys.settings import Settings
 from deploys.sizes import human
+from tasks import bundle
 from tasks.boxes import note_finalized
 from tasks.building import Built, alone
 from tasks.fleet import connected
@@ -105,19 +105,24 @@ class Finalizing:
         self._progress.step("sealing the copy")
         sealing.empty(copy, settings.volumes)
         image = settings.image.model_copy(update={"user": user})
+        box = Box(
+            where=Where.EMPTIED,
+            settings=settings.model_copy(update={"image": image}),
+            project=bundle.project_version(),
+        )
         # One after the other: what the first removes the second has to find missing.
         passes = (
             (
                 bound(without_logins, name="Remove the SSH keys of all users"),
                 bound(sealed, name="Seal the root"),
             ),
-            (bound(machine, image=image), bound(provisiond), bound(source, settings=settings)),
+            deploys(box),
         )
         with sealing.opened(copy, settings.volumes, IMAGES) as root:
             target = Target("the image", chroot=root, environment=environment())
-            for deploys in passes:
+            for each in passes:
                 with Session(target, self._progress) as session:
-                    session.prepare(deploys)
+                    session.prepare(each)
                     session.run()
             with Session(target) as session:
                 return session.fact(State)

@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import get_args
 
-from deploys import preflight
+from deploys import box, preflight
 from deploys.apply import Deploy
 from deploys.boot import boot_copy
+from deploys.box import Golden
 from deploys.errors import BoxError, DeployError, PreflightError
 from deploys.facts.box import HostState
 from deploys.facts.packages import SourceDigests
-from deploys.golden import golden
 from deploys.operations.boot import stale_initrds
 from deploys.operations.reclaim import reclaimed
 from deploys.preflight import Preflight
 from deploys.safety import begin_trial, drop_safety, keep_safety, take_safety
-from deploys.settings import Role, Settings
+from deploys.settings import LABELS, Role, Settings
 from deploys.stack import Parts
 from deploys.volume_plan import Kind
 from deploys.volumes import volumes
@@ -216,14 +216,15 @@ class Provision:
         self._check_health()
 
     def _golden(self, found: Preflight) -> Sequence[Deploy]:
-        return golden(
-            found.plan,
-            self._settings,
-            bundle.python_bundle(found.python, BUNDLES),
-            bundle.project_copy(BUNDLES),
-            bundle.project_version(),
-            self._prepared.parts,
+        golden = Golden(
+            settings=self._settings,
+            project=bundle.project_version(),
+            plan=found.plan,
+            python=bundle.python_bundle(found.python, BUNDLES),
+            copy=bundle.project_copy(BUNDLES),
+            parts=self._prepared.parts,
         )
+        return box.deploys(golden)
 
     def _check_health(self) -> None:
         self._progress.step("checking the golden root")
@@ -259,11 +260,13 @@ class Provision:
 def of_role(settings: Settings, present: str) -> Settings:
     """The settings with the role that a box has, where they name none; ``present``: empty if none.
 
+    A role that is none of provision's making is a label, of an older version: the box is a devel.
+
     Raises:
         PreflightError: the box has a role that it cannot lose, and they name another; or this
             version of the project does not know it.
     """
-    if present in ("", "devel", settings.role):
+    if present in ("", "devel", *LABELS, settings.role):
         return settings
     if present not in get_args(Role):
         raise PreflightError(f"this box is a {present}, which this version does not know")

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from invoke.context import Context
 from invoke.tasks import task
 
+from deploys.box import ROLES
 from deploys.errors import BoxError, DeployError, PreflightError
 from deploys.secure import SECURE
 from tasks import passwords, show
@@ -18,7 +19,6 @@ from tasks.questions import is_yes
 from tasks.remote import Host
 from tasks.states import expect_snapshot, is_gateway, state_of_box
 
-_ROLES = ("worker", "director", "devel")
 _FAILED = "it failed"
 _LINE = 4096  # bytes of a password at most
 
@@ -26,7 +26,7 @@ _LINE = 4096  # bytes of a password at most
 @task(
     post=[finish],
     help={
-        "role": "worker or director; devel: it is given a key, and is not shut off.",
+        "role": f"{' or '.join(ROLES)}; devel is given a key, and is not shut off.",
         "site": "The gateway, as HOST or HOST:PORT.",
         "username": "Whom the gateway's operator made an account for.",
         "host-key": "The gateway's, as SHA256:...; it is shown and asked about if not given.",
@@ -41,10 +41,12 @@ def secure(
     host_key: str = "",
     password_fd: int = -1,
 ) -> None:
-    """Make a box the pipeline's worker or director, and shut it off from the outside."""
+    """Make a devel box the pipeline's worker or director, and shut it off from the outside."""
     with one_line():
-        if role not in _ROLES or not site or not username:
-            raise BoxError(f"say --role {' or '.join(_ROLES)}, --site and --username")
+        if role == "gateway":
+            raise BoxError("provision --role gateway makes a gateway")
+        if role not in ROLES or not site or not username:
+            raise BoxError(f"say --role {' or '.join(ROLES)}, --site and --username")
         host_key = host_key or _confirmed(host_of(c), site)
         password = passwords.read(f"password of {username} at {site}: ", password_fd, _LINE)
     words = [SECURE, f"--role={role}", f"--site={site}", f"--username={username}"]

@@ -285,7 +285,7 @@ def _fields(state: HostState) -> dict[str, str]:
     runs_on = mode(state)
     return {
         "mode": f"[bold red]{runs_on}[/]" if runs_on in _RED else runs_on,
-        "role": state.release.get("ROLE", ""),
+        "role": state.role,
         "faults": "\n".join(f"[red]{escape(fault)}[/]" for fault in faults(state)),
         "last reset": reset,
         "snapshot": "" if percent is None else f"{percent} % full",

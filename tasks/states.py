@@ -43,7 +43,7 @@ def reboot_deadline(host: Host) -> int:
 
 def is_gateway(state: HostState) -> bool:
     """Whether a host was provisioned as a pipeline's gateway."""
-    return state.release.get("ROLE") == "gateway"
+    return state.role == "gateway"
 
 
 def expect_gateway(host: Host, state: HostState) -> None:

@@ -64,6 +64,7 @@ _PARTS = {
     'elif [ -x "$root/usr/bin/dracut" ]; then echo dracut; fi',
     "sources": '"$root/usr/sbin/makeinitrd" --digest',
     "release": 'cat "$root/etc/pipeline-release"',
+    "secured": 'head -n 1 "$root/persistent/settings/runsecure"',
     "provisiond": 'for s in done failed; do [ ! -e "$root/run/provisiond/$s" ] || '
     '{ echo "state=$s"; cat "$root/run/provisiond/$s"; }; done',
     "filesystems": "df --block-size=1 --output=target,used,avail / "
@@ -113,7 +114,8 @@ class HostState:
     (/usr/lib/resnap/quarantine). ``in_trial`` says that a changed golden root is being tried, or
     that it has gone back and /boot has not (/usr/lib/resnap/trial); ``rolled_back`` is when the
     last change went back, by the box's own clock, and why. ``overfull`` is when it reset itself, by
-    its own clock, as its snapshot had filled up (/usr/lib/resnap/pressure).
+    its own clock, as its snapshot had filled up (/usr/lib/resnap/pressure). ``secured`` is what
+    ``secure`` made of it, which /persistent keeps: the golden root's ``release`` does not know.
     """
 
     os_id: str = ""
@@ -137,6 +139,7 @@ class HostState:
     initrds: str = ""
     sources: str = ""
     release: Mapping[str, str] = field(default_factory=dict)
+    secured: str = ""
     provisiond: Mapping[str, str] = field(default_factory=dict)
     free: Mapping[str, int] = field(default_factory=dict)
     used: Mapping[str, int] = field(default_factory=dict)
@@ -146,6 +149,15 @@ class HostState:
     @property
     def is_box(self) -> bool:
         return bool(self.defaults)
+
+    @property
+    def role(self) -> str:
+        """What the box is: a gateway, what ``secure`` made of it, or devel; empty if no box.
+
+        A release file may say more, of older versions: a label, that made a box nothing.
+        """
+        made = self.release.get("ROLE", "")
+        return made if made in ("", "gateway") else self.secured or "devel"
 
     @property
     def watched(self) -> tuple[str, ...]:
@@ -216,6 +228,7 @@ def parsed(output: Sequence[str]) -> HostState:
         initrds=first["initrds"],
         sources=first["sources"],
         release=_assignments(parts["release"]),
+        secured=first["secured"] if re.fullmatch(r"[a-z-]+", first["secured"]) else "",
         provisiond=_assignments(parts["provisiond"]),
         free={target: free for target, _, free in spaces},
         used={target: used for target, used, _ in spaces},

@@ -91,7 +91,7 @@ def status(state: HostState) -> dict[str, object]:
     """The status as plain values; sizes in bytes, times in seconds."""
     return {
         "mode": mode(state),
-        "role": state.release.get("ROLE"),
+        "role": state.role or None,
         "verdict": asdict(state.verdict) if state.verdict else None,
         "reset_seconds": state.verdict.reset_seconds if state.verdict else None,
         "reset_at": state.reset_at.isoformat(timespec="seconds") if state.reset_at else None,

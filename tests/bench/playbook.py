@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploys import provisiond
+from deploys import box, provisiond
 from deploys.apply import Deploy, Session
 from deploys.bundle import PROJECT_PATH, PYTHON_PATH
 from deploys.errors import BoxError
@@ -30,7 +30,7 @@ from deploys.volumes import PACKAGES as VOLUME_PACKAGES
 
 Task = dict[str, Any]
 
-LEFT_OUT = ("Boot", "Status page", "Tunnel", "Runner", "Secure")
+LEFT_OUT = ("Boot", "Status page", "Tunnel", "Runner", "Secure", "Units")
 """The deploys that are measured on neither side."""
 
 # Not below /run, where no library can be loaded from: noexec.
@@ -161,11 +161,6 @@ def _link(path: str) -> Callable[[Known, Path], Task]:
     return build
 
 
-def _enabled(unit: str) -> Callable[[Known, Path], Task]:
-    service = {"name": unit, "enabled": True}
-    return lambda _known, _folder: {"ansible.builtin.systemd_service": service}
-
-
 def _lvmlocal(_known: Known, _folder: Path) -> Task:
     block = "devices {\n\tissue_discards = 1\n}"
     # The markers that pyinfra's files.block wrote.
@@ -213,9 +208,8 @@ _TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
     "Bundle | Python libraries": _link(PYTHON_PATH),
     "Bundle | Copy of the project": _link(PROJECT_PATH),
     "provisiond | Install provisiond": lambda _known, folder: _copies(
-        tree(*provisiond.FILES), folder
+        provisiond.sources(box.ROLES), folder
     ),
-    f"provisiond | Enable {provisiond.UNIT}": _enabled(provisiond.UNIT),
     "Setup source | What runsetup takes": _runsetup,
     "Repository of before | No items of a repository": _absent(REPOSITORY_PATH),
     "Manifest | Write manifest.json": _manifest,

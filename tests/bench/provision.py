@@ -10,11 +10,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploys import preflight
+from deploys import box, preflight
 from deploys.apply import Deploy
+from deploys.box import Golden
 from deploys.errors import BoxError
 from deploys.facts.packages import SourceDigests
-from deploys.golden import golden
 from deploys.preflight import Preflight
 from deploys.settings import Settings
 from tasks import bundle
@@ -104,8 +104,15 @@ def _write(folder: Path) -> playbook.Part:
             parts = prepared(
                 settings, found.python, had, BUNDLES, lambda _: None, build=False
             ).parts
-            deploys = golden(found.plan, settings, archive, copy, version, parts)
-            part = playbook.measured(session, deploys)
+            golden = Golden(
+                settings=settings,
+                project=version,
+                plan=found.plan,
+                python=archive,
+                copy=copy,
+                parts=parts,
+            )
+            part = playbook.measured(session, box.deploys(golden))
         links = {path: host.run(f"readlink {path}").strip() for path in playbook.LINKS}
         contents = {path: host.run(f"cat {path}") for path in playbook.COMPUTED}
         script(host, _APT_LIBRARY)

@@ -82,7 +82,7 @@ class _Clock(Report):
     """Notes when each job was reported."""
 
     def __init__(self) -> None:
-        super().__init__("worker")
+        super().__init__()
         self.times: list[float] = []
 
     def job(self, text: str, *, failed: bool) -> None:

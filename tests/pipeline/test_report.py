@@ -22,18 +22,18 @@ def test_the_page_reads_what_a_worker_reports(
         (found,), faults = collected(tmp_path / "status.d", time.time())
         assert faults == []
         levels = [line.level for line in found.log]
-        return found.role, found.link, found.done, found.failed, levels
+        return found.link, found.done, found.failed, levels
 
-    with Report("worker") as report:
-        assert seen() == ("worker", "down", None, None, [])
+    with Report() as report:
+        assert seen() == ("down", None, None, [])
         report.link("up")
         report.job("a job: good", failed=False)
         report.job("another: " + "x" * 9999, failed=True)
-        assert seen() == ("worker", "up", 1, 1, ["info", "warning"])
+        assert seen() == ("up", 1, 1, ["info", "warning"])
         for _ in range(99):
             report.job("a job: good", failed=False)
-        assert seen()[:4] == ("worker", "up", 100, 1)
-    assert seen()[:2] == ("worker", "down")
+        assert seen()[:3] == ("up", 100, 1)
+    assert seen()[0] == "down"
 
 
 def test_where_nobody_reads_it_nothing_is_written(
@@ -41,9 +41,9 @@ def test_where_nobody_reads_it_nothing_is_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
-    with Report("director") as report:
+    with Report() as report:
         report.link("up")
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "gone"))
-    with Report("director") as report:
+    with Report() as report:
         report.link("up")
     assert list(tmp_path.iterdir()) == []

@@ -15,12 +15,13 @@ from pathlib import Path
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from deploys import bundle, gateway
+from deploys import box, bundle, gateway
 from deploys.apply import PlannedOperation, Session, Target
+from deploys.box import Box, BoxRow, Where
+from deploys.bundle import Project
 from deploys.gateway import OWNERS
 from deploys.operations.manifest import RELEASE
 from deploys.provisiond import provisiond
-from deploys.roles import role_deploys, role_packages
 from deploys.settings import Settings
 from tasks.bundle import python_bundle
 from tasks.machines import bootstrap, keys, loop, shell, tree
@@ -165,18 +166,37 @@ class Gateway:
 def apply(root: Path) -> list[PlannedOperation]:
     """A pass of both roles' deploys over a root; what would have been changed beforehand."""
     target = Target("the gateway", chroot=root, environment=tree.environment())
-    # the other deploys are another box's; one container is to be both
-    deploys = (*role_deploys(SETTINGS), lambda: provisiond(), *role_deploys(Settings()))
+    deploys = (
+        lambda: provisiond(roles=box.ROLES),
+        *(each for settings, row in _rows() for each in row.deploys(_made(settings))),
+        lambda: box.held(units=("provisiond.service", *_units())),
+    )
     with loop.chroot(root), Session(target) as session:
         planned = session.prepare(deploys)
         session.run()
     return list(planned)
 
 
+def _rows() -> Iterator[tuple[Settings, BoxRow]]:
+    """What its role adds to a gateway, and a devel box's to it: one container is to be both."""
+    for settings in (SETTINGS, Settings()):
+        for row in box.rows(settings, Where.SNAPSHOT):
+            if row.of and isinstance(row, BoxRow):
+                yield settings, row
+
+
+def _made(settings: Settings) -> Box:
+    return Box(where=Where.SNAPSHOT, settings=settings, project=Project("", ""))
+
+
+def _units() -> Iterator[str]:
+    return (unit for _, row in _rows() for unit in row.units)
+
+
 def unpacked(folder: Path) -> Path:
     """The root of a small Debian with the packages of the role, and what a box has beside."""
     root, tar = folder / "root", folder / "tree.tar"
-    packages = ("iproute2", "systemd", *role_packages(SETTINGS), *role_packages(Settings()))
+    packages = ("iproute2", "systemd", *(name for _, row in _rows() for name in row.packages))
     lines, options = bootstrap.sources(), bootstrap.relaxations()
     bootstrap.make_tree(tar, bootstrap.Tree("trixie", packages, lines, options, lists=False))
     root.mkdir()

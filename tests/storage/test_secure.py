@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from deploys.box import ROLES
+from deploys.onbox import ONBOX
 from deploys.operations.manifest import RELEASE
 from deploys.secure import ASK, SECURE
 from tasks.machines import keys, shell, tree
@@ -149,6 +151,7 @@ def test_it_is_open_before(place: Place) -> None:
         ({"--site": "127.0.0.1:99999"}, PASSWORD, "there is no port 99999"),
         ({"--username": "a\nb"}, PASSWORD, "is no username"),
         ({"--username": "$(id)"}, PASSWORD, "is no username"),
+        ({"--role": "gateway"}, PASSWORD, f"'gateway' is none of {', '.join(ROLES)}"),
         ({"--host-key": "SHA256:other"}, PASSWORD, "not SHA256:other"),
         ({}, "", "a password has 1 to 256 characters"),
         ({}, "x" * 300, "a password has 1 to 256 characters"),
@@ -372,3 +375,44 @@ def test_after_a_reset_it_is_closed_before_there_is_a_network(
     said = place.box.run("/persistent/runsecure")
     assert said.splitlines()[-1] == f"runsecure: this box is a director of {SITE}"
     assert place.box.property("pipeline-director.service", "ConditionResult") == "yes"
+
+
+TRIAL = ONBOX / "usr/lib/resnap/trial"
+
+
+def unwell(place: Place) -> str:
+    """What the trial of a changed golden root would say of the units of this boot."""
+    functions, _, _ = TRIAL.read_text().partition("\ncase ${1:-} in\n")
+    library = (TRIAL.parent / "lib.sh").read_text()
+    functions = functions.replace('. "${0%/*}/lib.sh"', library)
+    return place.box.run("sh", "-c", f"{functions}\nunwell_units")
+
+
+def stands_in(place: Place, unit: str, command: str) -> None:
+    """Have a unit run another command, once: in this container there is no second sshd."""
+    lines = f"[Service]\\nExecStart=\\nExecStart={command}\\nRestart=no\\n"
+    folder = f"/run/systemd/system/{unit}.d"
+    place.box.run("sh", "-c", f"mkdir -p {folder} && printf '{lines}' >{folder}/test.conf")
+    place.box.run("systemctl", "daemon-reload")
+    place.box.run("systemctl", "restart", unit)
+
+
+def test_a_trial_holds_the_box_to_what_it_was_made(
+    layers: Path, power: contextlib.ExitStack
+) -> None:
+    """What runsecure started belongs to the target, and is asked while the tunnel is up."""
+    director, tunnel = "pipeline-director.service", "pipeline-tunnel.service"
+    power.close()
+    place = power.enter_context(running(layers))
+    place.box.run("/persistent/runsecure")
+    for unit in (tunnel, director):
+        stands_in(place, unit, "/bin/sleep infinity")
+    assert unwell(place) == ""
+    wanted = place.box.property("pipeline-box.target", "Wants").split()
+    assert {"provisiond.service", "beanstalkd.service", director} <= {*wanted}
+    assert tunnel not in wanted
+    stands_in(place, director, "/bin/false")
+    place.box.shows(director, "ActiveState", "failed")
+    assert unwell(place) == f"{director} failed\n"
+    place.box.run("systemctl", "stop", tunnel)
+    assert unwell(place) == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,8 @@ DIGEST = "ab" * 32
 _FILES = {
     "etc/os-release": 'ID=debian\nVERSION_ID="13"\n',
     "etc/default/resnap": "VOLGROUP=vagrant-pipeline\nLVSNAP=root_snap\nWARN_PERCENT=80\n",
-    "etc/pipeline-release": f'NAME="OpenKIM pipeline box"\nMANIFEST={"cd" * 32}\nCOMMIT=0123abc\n',
+    "etc/pipeline-release": 'NAME="OpenKIM pipeline box"\nROLE=devel\n'
+    f"MANIFEST={'cd' * 32}\nCOMMIT=0123abc\n",
     "lib/modules/6.12.9-amd64/modules.dep": "",
     "proc/sys/kernel/random/boot_id": "6f1c2f0e-0000\n",
     "proc/self/mountinfo": "22 1 254:3 / / ro - ext4 x rw\n"
@@ -64,6 +66,13 @@ class StatusBox(FakeRoot):
         """Have the boot have left this verdict, and no other."""
         own = ("started=2.0", "disk=4.0", "finished=6.3", f"initrd={DIGEST}", *lines)
         self.came_out(name, *own)
+
+    def role(self, made: str, given: str = "") -> None:
+        """What provision made of it, and ``secure`` after that."""
+        release = self.root / "etc/pipeline-release"
+        release.write_text(re.sub(r"ROLE=\w+", f"ROLE={made}", release.read_text()))
+        if given:
+            self.write("persistent/settings/runsecure", f"{given}\ngw.example.org\nada\n")
 
     def fill(self, percent: int) -> None:
         line = f"vagrant--pipeline-root_snap: 0 8388608 snapshot {percent}/100 2"

@@ -155,6 +155,13 @@ def test_the_settings_are_the_boxs_own() -> None:
     assert settings_of(host(settings.of_box(), {"VOLGROUP": "vg"})) == settings
 
 
+@pytest.mark.parametrize("label", ["worker", "director"])
+def test_a_role_that_was_but_a_label_is_devel(label: str) -> None:
+    """Of a box of an older version; each pass of the box over itself reads its settings so."""
+    written = Settings().of_box().replace('"role": "devel"', f'"role": "{label}"')
+    assert settings_of(host(written, {"VOLGROUP": "vg"})) == Settings()
+
+
 @pytest.mark.parametrize(
     ("settings", "defaults", "error", "line"),
     [
@@ -164,6 +171,13 @@ def test_the_settings_are_the_boxs_own() -> None:
             {"VOLGROUP": "vg"},
             SettingsError,
             "box: /etc/pipeline/settings.json: new: Extra inputs are not permitted",
+        ),
+        (
+            '{"role": ',
+            {"VOLGROUP": "vg"},
+            SettingsError,
+            "box: /etc/pipeline/settings.json: is not JSON: "
+            "Expecting value: line 1 column 10 (char 9)",
         ),
     ],
 )

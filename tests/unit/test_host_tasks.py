@@ -162,8 +162,8 @@ def test_a_provision_gets_its_flags(
 def test_a_role_is_a_setting(
     provisions: list[tuple[str, str, Request]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(Exit, match="setting role: Input should be 'devel', 'gateway', 'dir"):
-        call(host.provision, role="king")
+    with pytest.raises(Exit, match="setting role: provision makes devel or gateway, not 'worker'"):
+        call(host.provision, role="worker")
     made: list[Settings] = []
 
     def load_settings(*asked: Any) -> Settings:

@@ -12,7 +12,8 @@ from typing import Any, cast
 
 import pytest
 
-from deploys import preflight
+from deploys import box, preflight
+from deploys.box import Golden
 from deploys.bundle import Archive, Project
 from deploys.errors import BoxError, DeployError, PreflightError, UnreachableError
 from deploys.facts.box import HostState, Verdict
@@ -131,17 +132,15 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
             host.kind = Kind.BOX  # for the second look, after the boot
         return Preflight(host.found, plan, "3.13")
 
-    def golden(plan: VolumePlan, *rest: object) -> tuple[Callable[[], None], ...]:
-        (parts,) = rest[-1:]
-        assert isinstance(parts, Parts)
-        host.parts = parts
-        return (lambda: host.happens(GOLDEN + (" without way back" * (not plan.old_root_uuid))),)
+    def deploys(made: Golden) -> tuple[Callable[[], None], ...]:
+        host.parts, way_back = made.parts, made.plan.old_root_uuid
+        return (lambda: host.happens(GOLDEN + (" without way back" * (not way_back))),)
 
     def happening(what: str) -> Callable[..., None]:
         return lambda **_: host.happens(what)
 
     monkeypatch.setattr(preflight, "check", check)
-    monkeypatch.setattr(provisioning, "golden", golden)
+    monkeypatch.setattr(box, "deploys", deploys)
     monkeypatch.setattr(provisioning, "take_safety", happening(SAFETY))
     monkeypatch.setattr(provisioning, "drop_safety", happening(KEPT))
     monkeypatch.setattr(provisioning, "begin_trial", happening(TRIED))
@@ -389,6 +388,8 @@ def test_a_plan_changes_nothing(host: FakeHost) -> None:
         (["role=gateway"], "devel", "gateway"),
         (["role=gateway"], "gateway", "gateway"),
         (["role=devel"], "gateway", None),
+        ([], "worker", "devel"),  # a label, of an older version
+        (["role=gateway"], "director", "gateway"),
         (["role=gateway"], "king", None),
     ],
 )

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from deploys import runner, secure
+from deploys import box, runner, secure
+from deploys.box import Where
 from deploys.gateway import PACKAGES
 from deploys.onbox import ONBOX
-from deploys.roles import role_deploys, role_packages
 from deploys.settings import GIB, Settings
 from kimpipeline import commands
 from kimpipeline.settings import load as runner_settings
@@ -22,31 +22,30 @@ UNITS = {
 }
 
 
-@pytest.mark.parametrize("role", ["devel", "director", "worker"])
-def test_every_box_can_be_given_a_part(role: str) -> None:
-    settings = load(overrides=[f"role={role}"])
-    packages = role_packages(settings)
+def test_every_devel_box_can_be_given_a_part() -> None:
+    packages = box.packages(load())
     assert {"bubblewrap", "nftables", "rsync"} <= set(packages)
-    assert len(role_deploys(settings)) == 3
+    assert "beanstalkd" not in packages
 
 
 def test_a_gateway_directs_if_it_is_to() -> None:
     alone = load(overrides=["role=gateway"])
     both = load(overrides=["role=gateway", "jobs.director=true"])
-    assert role_packages(alone) == PACKAGES
-    assert set(role_packages(both)) == {*PACKAGES, *runner.PACKAGES}
-    assert (len(role_deploys(alone)), len(role_deploys(both))) == (1, 2)
+    every = {*box.packages(load())} - {*runner.PACKAGES, *secure.PACKAGES}
+    assert set(box.packages(alone)) == {*every, *PACKAGES}
+    assert set(box.packages(both)) == {*every, *PACKAGES, *runner.PACKAGES}
+    assert {*box.units(both, Where.GOLDEN)} - {*box.units(alone, Where.GOLDEN)} == {runner.DIRECTOR}
     assert f"/etc/systemd/system/{runner.DIRECTOR}.d/gateway.conf" in runner.sources(both)
 
 
-@pytest.mark.parametrize("role", ["worker", "gateway"])
+@pytest.mark.parametrize("role", ["devel", "gateway"])
 def test_the_runner_reads_what_a_provision_writes(role: str, tmp_path: Path) -> None:
     settings = load(overrides=[f"role={role}", "jobs.memory=1G", "jobs.seconds=60"])
     file = tmp_path / "pipeline.toml"
     file.write_text(runner.config(settings))
     read = runner_settings(file)
     assert (read.limits.memory, read.limits.seconds, read.limits.disk) == (GIB, 60, GIB)
-    remote = "gateway:" if role == "worker" else None
+    remote = "gateway:" if role == "devel" else None
     assert read.remote.items == remote
     assert "key" not in file.read_text()
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from deploys import provisiond
+from deploys.box import ROLES
 from tests.unit.fakeroot import came_out
 
 ONBOX = Path(__file__).parents[2] / "static/onbox"
@@ -71,6 +73,7 @@ def box(tmp_path: Path) -> Box:
     box.write("proc/cmdline", "root=/dev/x resnap quiet\n")
     came_out(box.root, "fresh")
     box.write("persistent/pipeline/ssh/id_ed25519", "a key\n")
+    box.write("persistent/roles", provisiond.sources(ROLES)[provisiond.ROLES].content.decode())
     box.write("etc/shadow", SHADOW)
     box.write("etc/passwd", "root:x:0:0::/root:/bin/sh\nvagrant:x:1:1::/home/vagrant:/bin/sh\n")
     box.write("root/.ssh/authorized_keys", "x")
@@ -107,14 +110,39 @@ def test_a_role_is_brought_back_on_a_box_that_is_shut_off_first(
     done = box.runsecure()
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"runsecure: this box is a {role} of gw.example.org:2222\n"
-    start = f"systemctl start --no-block pipeline-tunnel.service {units}"
-    assert [line for line in box.called if line != "nproc "] == ["lock", start]
+    assert [line for line in box.called if line != "nproc "] == ["lock", *started(units)]
+
+
+def started(*units: str) -> list[str]:
+    """What systemd is told: they belong to the box from now on, and start."""
+    words = " ".join(("pipeline-tunnel.service", *units))
+    enable = f"systemctl enable --runtime --quiet --no-reload {words}"
+    return [enable, f"systemctl start --no-block {words}"]
+
+
+def test_a_role_of_the_table_needs_no_other_place(box: Box) -> None:
+    roles = provisiond.sources({"archive": ("pipeline-archive.service",)})[provisiond.ROLES]
+    box.write("persistent/roles", roles.content.decode())
+    remember(box, "archive")
+    assert box.runsecure().stdout == "runsecure: this box is a archive of gw.example.org:2222\n"
+    assert box.called[0] == "lock"
+    assert box.called[-1] == "systemctl start --no-block pipeline-archive.service"
+
+
+def test_a_box_works_even_if_no_trial_will_ask_for_it(box: Box) -> None:
+    """As on the golden root of an older version, whose units name no target that wants them."""
+    remember(box, "director")
+    box.fake("systemctl", '[ "$1" = start ]')
+    done = box.runsecure()
+    units = "pipeline-tunnel.service pipeline-director.service"
+    assert (done.returncode, done.stderr) == (0, f"runsecure: no trial will ask for {units}\n")
+    assert box.called[-1] == f"systemctl start --no-block {units}"
 
 
 def test_a_devel_box_stays_open(box: Box) -> None:
     remember(box, "devel")
     assert box.runsecure().returncode == 0
-    assert box.called == ["systemctl start --no-block pipeline-tunnel.service"]
+    assert box.called == started()
 
 
 def test_a_box_that_cannot_be_shut_off_does_not_work(box: Box) -> None:

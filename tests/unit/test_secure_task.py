@@ -12,6 +12,7 @@ import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from deploys.box import ROLES
 from deploys.facts.box import HostState, Verdict
 from deploys.secure import SECURE
 from tasks import fleet
@@ -134,7 +135,8 @@ def test_only_a_box_at_work_is_given_a_part(
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        ({"role": "gateway"}, "say --role worker or director or devel, --site and --username"),
+        ({"role": "king"}, f"say --role {' or '.join(ROLES)}, --site and --username"),
+        ({"role": "gateway"}, "provision --role gateway makes a gateway"),
         ({"site": ""}, "--site and --username"),
         ({"username": ""}, "--site and --username"),
         ({}, "there is no terminal to show"),

@@ -56,7 +56,7 @@ def test_the_role_is_in_no_section(tmp_path: Path) -> None:
     assert load(file).role == load(None, ["role=gateway"]).role == "gateway"
     assert '"role": "gateway"' in load(file).of_box()
     with pytest.raises(
-        SettingsError, match="setting role: Input should be 'devel', 'gateway', 'dir"
+        SettingsError, match="setting role: provision makes devel or gateway, not 'king'"
     ):
         load(file, ["role=king"])
 

@@ -35,7 +35,7 @@ def test_a_box_that_nobody_reports_of(box: StatusBox) -> None:
     before = int(time.time())
     page = box.gathered()
     assert page["written"] >= before
-    assert (page["role"], page["queue"], page["jobs"]) == (None, None, None)
+    assert (page["role"], page["queue"], page["jobs"]) == ("devel", None, None)
     assert page["verdict"] == {"name": "fresh", "reason": ""}
     assert (page["mode"], page["snapshot_percent"], page["initrd_matches"]) == (
         *("snapshot", 12.0),
@@ -57,8 +57,8 @@ def test_a_box_that_nobody_reports_of(box: StatusBox) -> None:
 
 @real
 def test_reports_are_merged(box: StatusBox) -> None:
-    """What a worker's processes, its tunnel and whoever knows the role would write."""
-    box.report("role", role="worker")
+    """What a worker's processes and its tunnel would write."""
+    box.role("devel", "worker")
     box.report("tunnel", queue={"link": "up", "since": 1795550100})
     line = {"time": 1795550200, "level": "error", "text": "LatticeConstant_Al__TE_0 failed"}
     (box.reports / "worker").mkdir()
@@ -116,10 +116,6 @@ def test_nothing_that_names_somebody_is_in_it(box: StatusBox) -> None:
             [("alarm", "free")],
         ),
         (lambda box: box.report("x", role="king"), [("warning", "")]),
-        (
-            lambda box: [box.report(role, role=role) for role in ("gateway", "worker")],
-            [("warning", "")],
-        ),
     ],
 )
 def test_what_is_wrong_is_said(box: StatusBox, change, expected) -> None:  # type: ignore[no-untyped-def]

@@ -62,7 +62,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def gathered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a worker with reports of its own writes, by the real script."""
     box = StatusBox.make(tmp_path_factory.mktemp("gathered"))
-    box.report("role", role="worker")
+    box.role("devel", "worker")
     box.report("tunnel", queue={"link": "up", "since": int(time.time()) - 3000})
     line = {"time": 1795550200, "level": "error", "text": f"{TEST}: outside the domain"}
     box.report("worker", jobs={"done": 128, "failed": 3}, log=[line])
@@ -193,6 +193,35 @@ def test_what_nobody_reports_is_not_known_and_not_zero(shown: Shown) -> None:
     assert shown.text("#no-log") == "nothing yet"
     assert "0" not in shown.text("main")
     assert not shown.browser.value("document.querySelector('.meter').checkVisibility()")
+
+
+@pytest.mark.parametrize(
+    ("made", "given", "heading"),
+    [
+        ("devel", "", "Devel"),
+        ("gateway", "", "Gateway"),
+        ("devel", "director", "Director"),
+        ("worker", "", "Devel"),  # the label of an older version
+    ],
+)
+def test_the_heading_says_what_the_box_is(
+    made: str, given: str, heading: str, shown: Shown, tmp_path: Path
+) -> None:
+    box = StatusBox.make(tmp_path / "box")
+    box.role(made, given)
+    shown.status = box.gathered()
+    shown.open()
+    assert shown.text("h1") == heading
+    assert shown.browser.value("document.title") == f"All is well: pipeline {heading.lower()}"
+
+
+def test_a_full_filesystem_is_the_alarm_of_what_is_free(shown: Shown, tmp_path: Path) -> None:
+    box = StatusBox.make(tmp_path / "box")
+    box.tool("df", r"printf 'x\n/ 99 1\n/persistent 1 98\n'")
+    shown.status = box.gathered()
+    shown.open()
+    red = "[...document.querySelectorAll('tr')].filter((row) => row.querySelector('td.alarm'))"
+    assert shown.browser.value(f"{red}.map((row) => row.firstChild.innerText)") == ["free"]
 
 
 def test_none_done_is_zero(shown: Shown) -> None:

@@ -29,10 +29,10 @@ def one(folder: Path, content: bytes) -> tuple[list[Report], list[str]]:
         b"[]",
         b'"text"',
         b"NaN",
-        b'{"role": "worker"',
-        b'{"role": "root"}',
-        b'{"role": ["worker"]}',
-        b'{"role": {}}',
+        b'{"jobs": {"done": 1}',
+        b'{"role": "worker"}',
+        b'{"queue": {"link": ["up"]}}',
+        b'{"queue": {"link": {}}}',
         b'{"secret": 1}',
         b'{"jobs": 3}',
         b'{"jobs": {"done": -1}}',
@@ -51,9 +51,9 @@ def one(folder: Path, content: bytes) -> tuple[list[Report], list[str]]:
         b'{"log": [{"time": 1, "level": "info"}]}',
         b'{"log": [{"time": 1, "level": "info", "text": 5}]}',
         b'{"log": [' + b",".join([b'{"time":1,"level":"info","text":""}'] * 51) + b"]}",
-        b'{"role": "worker", "padding": "' + b"x" * SIZE_LIMIT + b'"}',
+        b'{"valid_seconds": 1, "padding": "' + b"x" * SIZE_LIMIT + b'"}',
         b"[" * SIZE_LIMIT,
-        b'{"role": "\xff"}',
+        b'{"queue": "\xff"}',
         b"root:x:0:0:a secret:/root:/bin/sh\n",
     ],
 )
@@ -84,7 +84,7 @@ def test_a_report_out_of_date_is_no_report(tmp_path: Path) -> None:
 def test_no_link_is_followed_and_nothing_is_waited_for(tmp_path: Path) -> None:
     """The reader is root; whoever writes there need not be."""
     secret = tmp_path / "secret.json"
-    secret.write_text('{"role": "gateway"}')
+    secret.write_text('{"jobs": {"done": 1}}')
     folder = tmp_path / "status.d"
     inner = folder / "worker"
     inner.mkdir(parents=True)
@@ -99,7 +99,7 @@ def test_no_link_is_followed_and_nothing_is_waited_for(tmp_path: Path) -> None:
             os.close(here)
     (folder / "linked").symlink_to(tmp_path)
     (inner / "deeper").mkdir()
-    (inner / "deeper/x.json").write_text('{"role": "gateway"}')
+    (inner / "deeper/x.json").write_text('{"jobs": {"done": 1}}')
     reports, faults = collected(folder, NOW)
     assert reports == []
     kinds = {f"{prefix}{name}" for prefix in ("", "worker/") for name in ("pipe", "folder")}
@@ -108,7 +108,7 @@ def test_no_link_is_followed_and_nothing_is_waited_for(tmp_path: Path) -> None:
 
 def test_other_names_are_nobodys(tmp_path: Path) -> None:
     for name in (".x.json.new", ".json", "x.json.new", "x.txt", "a b.json", "é.json", "-x.json"):
-        (tmp_path / name).write_text('{"role": "gateway"}')
+        (tmp_path / name).write_text('{"jobs": {"done": 1}}')
     (tmp_path / f"{'x' * 33}.json").write_text("{}")
     (tmp_path / "a\n<b>.json").write_text("{}")
     assert collected(tmp_path, NOW) == ([], [])
@@ -119,7 +119,7 @@ def test_of_too_many_not_all_are_read(tmp_path: Path) -> None:
     folder.mkdir()
     for number in range(COUNT_LIMIT + 5):
         (folder / f"{number}.json").write_text("{}")
-    (tmp_path / "role.json").write_text('{"role": "worker"}')
+    (tmp_path / "tunnel.json").write_text('{"queue": {"link": "up"}}')
     reports, faults = collected(tmp_path, NOW)
     assert len(reports) == COUNT_LIMIT + 1
     assert faults == [f"worker holds more than {COUNT_LIMIT} reports: not all are read"]

@@ -8,7 +8,7 @@ import pytest
 
 from deploys.onbox import ONBOX
 from deploys.settings import STATUS_PORT
-from deploys.status_page import ENABLED, FILES, sources
+from deploys.status_page import FILES
 
 UNITS = [ONBOX / file for file in FILES if file.startswith("etc/systemd")]
 
@@ -40,9 +40,3 @@ def test_the_port_is_the_missions() -> None:
     socket = (ONBOX / "etc/systemd/system/status-page.socket").read_text()
     assert f"\nListenStream={STATUS_PORT}\n" in socket
     assert STATUS_PORT == 14178
-
-
-def test_all_that_is_enabled_is_installed_and_wanted_there() -> None:
-    for unit, target in ENABLED.items():
-        content = sources()[f"/etc/systemd/system/{unit}"].content.decode()
-        assert f"WantedBy={target}\n" in content

@@ -21,6 +21,7 @@ linux /vmlinuz-{KERNEL} root=/dev/mapper/vg-root_snap ro resnap $trial
 initrd /initrd.img-{KERNEL}
 }}
 """
+TARGET = "show --value --property ActiveState pipeline-box.target"
 EDITENV = """file=$1 word=$2 pair=${3:-}
 case $word in
 list) cat "$file" ;;
@@ -63,7 +64,7 @@ class Box(FakeRoot):
         self.tool("ssh-keyscan", f"[ -e {root}/deaf ] || echo key")
         self.tool("dmsetup", f"cat {root}/dmsetup 2>/dev/null")
         self.tool("systemctl", f'echo "systemctl $*" >>{root}/calls\n. {root}/systemctl')
-        self.write("systemctl", "case $2 in is-active) exit 1 ;; esac\n")
+        self.systemctl("case $2 in is-active) exit 1 ;; esac")
         for name in ("lvs", "lvremove", "lvextend"):
             self.tool(name, f'echo "{name} $*" >>{root}/calls')
         for name in ("edit-grubenv", "replace-on-boot", "flush-boot", "with-boot"):
@@ -71,6 +72,11 @@ class Box(FakeRoot):
             script.chmod(0o755)
         for name in ("fsfreeze", "sleep", "sync"):
             self.tool(name, "")
+
+    def systemctl(self, answers: str) -> None:
+        """What it says, of a box whose target is up."""
+        target = f'[ "$*" != "{TARGET}" ] || {{ echo active; exit; }}\n'
+        self.write("systemctl", f"{target}{answers}\n")
 
     def trial(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self.run(SCRIPT, *words)
@@ -229,6 +235,8 @@ def test_while_it_is_being_kept_a_power_cut_finds_boots_left(box: Box, boots: st
         ("rm run/resnap/in-snapshot; mv run/resnap/fresh run/resnap/failed", "the reset failed"),
         (f"rm -r lib/modules/{KERNEL}", f"the kernel {KERNEL} has no modules"),
         ("touch deaf", "SSH does not answer"),
+        ("echo '[ $1 = reboot ]' >systemctl",
+         "systemd reads no units;pipeline-box.target is not up"),
         ("touch no-route", "it has no default route any more"),
         ("rm usr/sbin/sshd", "SSH does not answer"),
         ("echo REFERENCE=yes >>etc/default/resnap; touch usr/lib/pipeline/reference.bad",
@@ -280,15 +288,14 @@ def test_a_box_that_was_shut_off_answers_no_ssh(box: Box) -> None:
 def test_a_unit_of_the_project_is_to_be_well(
     box: Box, state: str, active: str, restarts: str, why: str
 ) -> None:
-    row = f"provisiond.service loaded {state} x Set the box up"
-    box.write(
-        "systemctl",
+    box.systemctl(
         f"""cd {box.root}
 case "$*" in
 *pipeline-tunnel*) exit 1 ;;
 *is-active*) exit {active} ;;
-*NRestarts*) echo >>asked; [ -z "{restarts}" ] || echo "NRestarts={restarts}" ;;
-*provisiond*) echo "{row}" ;;
+*NRestarts*) echo >>asked; echo "{restarts}" ;;
+*" Wants pipeline-box.target"*) echo provisiond.service ;;
+*ActiveState*) echo {state} ;;
 esac
 """,
     )
@@ -300,15 +307,39 @@ esac
 
 @pytest.mark.parametrize("link", [True, False])
 def test_who_needs_the_gateway_is_asked_only_where_it_is_reached(box: Box, link: bool) -> None:
-    row = "pipeline-worker@0.service loaded failed failed Worker"
-    box.write(
-        "systemctl",
-        f'case "$*" in *is-active*) exit {0 if link else 1} ;;\n*worker*) echo "{row}" ;; esac\n',
+    worker = "pipeline-worker@0.service"
+    box.systemctl(
+        f"""case "$*" in
+*is-active*) exit {0 if link else 1} ;;
+*LoadState*) echo loaded ;;
+*" WantedBy pipeline-tunnel.service"*) echo multi-user.target {worker} ;;
+*" Wants pipeline-box.target"*) echo {worker} ;;
+*ActiveState*) echo failed ;;
+esac
+""",
     )
     box.does("save")
     box.does("begin")
     box.boots("trial")
     assert ("pipeline-worker@0.service failed" in box.does("check")) is link
+
+
+def test_where_there_is_no_tunnel_nobody_needs_it(box: Box) -> None:
+    """A gateway's own director wants one that is not there."""
+    box.systemctl(
+        """case "$*" in
+*is-active*) exit 1 ;;
+*LoadState*) echo not-found ;;
+*" WantedBy pipeline-tunnel.service"*) echo pipeline-director.service ;;
+*" Wants pipeline-box.target"*) echo pipeline-director.service ;;
+*ActiveState*) echo failed ;;
+esac
+""",
+    )
+    box.does("save")
+    box.does("begin")
+    box.boots("trial")
+    assert "pipeline-director.service failed" in box.does("check")
 
 
 def test_a_boot_that_went_back_has_boot_as_it_was(box: Box) -> None:

@@ -165,7 +165,7 @@ def work(settings: Settings, stopped: Callable[[], bool]) -> None:
         QueueError: the connection is lost.
     """
     with (
-        Report("director") as report,
+        Report() as report,
         Ledger(settings.folders.ledger) as ledger,
         Queue(settings.queue, UPDATES, RESULTS, ERRORS) as queue,
     ):

@@ -1,4 +1,4 @@
-"""What a service tells its box's status page: who it is, that it has the queue, how its jobs went.
+"""What a service tells its box's status page: that it has the queue, how its jobs went.
 
 A file in the folder that systemd made for the service, and removes with it; its form is that of
 the box's ``/usr/lib/status-page/reports.py``. Where nobody made one, nobody is told.
@@ -22,9 +22,9 @@ _LONGEST = 200
 class Report:
     """Of one service, from its start on; what cannot be written is no fault of the service's."""
 
-    def __init__(self, role: Literal["director", "worker"]) -> None:
+    def __init__(self) -> None:
         self._folder = os.environ.get("RUNTIME_DIRECTORY", "")
-        self._content: dict[str, Any] = {"role": role}
+        self._content: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._log: deque[dict[str, object]] = deque(maxlen=_LINES)
         self.link("down")

@@ -62,7 +62,7 @@ class Worker:
         stopped: Callable[[], bool],
         report: Report | None = None,
     ) -> None:
-        self._report = report or Report("worker")
+        self._report = report or Report()
         self._settings = settings
         self._queue = queue
         self._sandbox = sandbox
@@ -237,7 +237,7 @@ def work(settings: Settings, sandbox: Sandbox, slot: str, stopped: Callable[[], 
         SandboxError: this machine cannot run jobs, or another worker is in the slot.
     """
     with (
-        Report("worker") as report,
+        Report() as report,
         Slot(settings.folders.work, slot) as own,
         Queue(settings.queue, JOBS) as queue,
         suppress(Stopped),

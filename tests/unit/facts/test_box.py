@@ -73,6 +73,25 @@ def box(verdict: str, snapshot: str = SNAPSHOT) -> HostState:
     return read(f"{BASE}{DEFAULTS}@verdict\n{verdict}{snapshot}{REST}")
 
 
+@pytest.mark.parametrize(
+    ("made", "given", "role"),
+    [
+        ("", "", ""),
+        ("devel", "", "devel"),
+        ("gateway", "", "gateway"),
+        ("devel", "worker", "worker"),
+        ("devel", "devel", "devel"),
+        ("worker", "", "devel"),  # a label of an older version: nothing made it one
+        ("director", "worker", "worker"),
+        ("devel", "$(id) x", "devel"),
+    ],
+)
+def test_a_box_says_a_role_only_when_it_is_one(made: str, given: str, role: str) -> None:
+    release = f"@release\nROLE={made}\n" if made else ""
+    secured = f"@secured\n{given}\n" if given else ""
+    assert read(f"{BASE}{DEFAULTS}{release}{secured}").role == role
+
+
 def test_a_fresh_box() -> None:
     state = box(f"verdict=fresh\n{TIMES}mounted=x\ninitrd={DIGEST}\nverdict_at=7.5\n")
     assert state.verdict == Verdict("fresh", 2.5, 4.25, 6.75, "", DIGEST)

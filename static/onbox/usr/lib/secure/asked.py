@@ -19,7 +19,6 @@ import remembered
 import site_keys
 from site_keys import RefusedError, Site
 
-ROLES = ("worker", "director", "devel")
 _NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")  # as the gateway's accounts are called
 _LONGEST = 256  # characters of a password
 
@@ -53,9 +52,11 @@ def secure(given: argparse.Namespace) -> None:
         raise RefusedError("be root: sudo")
     if not remembered.in_snapshot():
         raise RefusedError("this box runs no snapshot of its root now: nothing lasts here")
-    role = given.role or input("worker or director? ").strip()
-    if role not in ROLES:
-        raise RefusedError(f"{role!r} is none of {', '.join(ROLES)}")
+    roles = remembered.roles()
+    question = " or ".join(role for role in roles if role != "devel")
+    role = given.role or input(f"{question}? ").strip()
+    if role not in roles:
+        raise RefusedError(f"{role!r} is none of {', '.join(roles)}")
     site = Site.parse(given.site or input("sitename? "))
     username = given.username or input("username? ").strip()
     if not _NAME.fullmatch(username):
@@ -108,7 +109,7 @@ def _password(descriptor: int) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("secure", description=__doc__)
-    parser.add_argument("--role", choices=ROLES, help="devel: is given a key, and is not shut off")
+    parser.add_argument("--role", help="devel: is given a key, and is not shut off")
     parser.add_argument("--site", metavar="HOST[:PORT]", help="the gateway")
     parser.add_argument("--username", metavar="NAME", help="whom its operator made an account for")
     parser.add_argument(

@@ -11,18 +11,31 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import paramiko
-from site_keys import Site
+from site_keys import RefusedError, Site
 
 _ROOT = Path(os.environ.get("PIPELINE_ROOT", "/"))
 _KEYS = _ROOT / "persistent/pipeline/ssh"  # as /etc/pipeline/ssh_config has it
 _ROLE = _ROOT / "persistent/settings/runsecure"
 RUNSECURE = _ROOT / "persistent/runsecure"
+_ROLES = _ROOT / "persistent/roles"  # each with its units, for runsecure
 _IN_SNAPSHOT = _ROOT / "run/resnap/in-snapshot"
 
 
 def in_snapshot() -> bool:
     """Whether the root that is mounted is one that is thrown away."""
     return _IN_SNAPSHOT.exists()
+
+
+def roles() -> tuple[str, ...]:
+    """What this box can be made.
+
+    Raises:
+        RefusedError: it does not say.
+    """
+    try:
+        return tuple(line.split()[0] for line in _ROLES.read_text().splitlines())
+    except OSError as error:
+        raise RefusedError(f"{_ROLES}: {error.strerror}: provision this box again") from error
 
 
 def known_key(site: Site) -> str:

@@ -32,7 +32,7 @@ _FAULTS = 10  # of reports, that are told one by one
 _DEADLINE = 45  # seconds; all that is read is small and local
 # Of what `status` says, what the world may know: no reasons of provisiond's, which name hosts.
 _FIELDS: tuple[str, ...] = (
-    *("mode", "reset_seconds", "reset_at", "snapshot_percent", "kernel", "initrd_matches"),
+    *("role", "mode", "reset_seconds", "reset_at", "snapshot_percent", "kernel", "initrd_matches"),
     *("manifest", "commit", "versions", "free", "system", "uptime"),
 )
 _STEPS = ("finished", "runsetup", "runsecure")
@@ -65,13 +65,11 @@ def content(
 ) -> dict[str, object]:
     """What the page shows; a field that nobody reports is None."""
     said = status(state)
-    roles = {report.role for report in reports if report.role}
     links = {report.link for report in reports if report.link}
     verdict = state.verdict
     page: dict[str, Any] = {
         "written": now,
         "interval": INTERVAL,
-        "role": roles.pop() if len(roles) == 1 else None,
         "verdict": verdict and {"name": verdict.name, "reason": shown(verdict.reason)},
         **{name: said[name] for name in _FIELDS},
         "provisiond": {
@@ -84,8 +82,6 @@ def content(
     own = _own_lines(state, page)
     lines = sorted((*own, *(line for report in reports for line in report.log)), key=_time)
     page["log"] = [vars(line) for line in lines[-_LOG_LINES:]]
-    if roles and page["role"] is None:
-        faults = [*faults, f"the reports name more than one role: {', '.join(sorted(roles))}"]
     if len(faults) > _FAULTS:
         faults = [*faults[:_FAULTS], f"so are {len(faults) - _FAULTS} reports more"]
     page["alarms"] = [

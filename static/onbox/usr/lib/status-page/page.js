@@ -110,8 +110,8 @@ function details(kindOf) {
     ["provisiond", state && ended ? `${state}, ${ended}` : state, kindOf("provisiond") || (state === "done" ? "good" : "")],
     ["manifest", data.manifest, "code"],
     ["commit", data.commit, "code"],
-    ["versions", lines(data.versions, (version) => (isText(version) ? version : UNKNOWN)), kindOf("free")],
-    ["free", lines(data.free, (bytes) => (isNumber(bytes) ? size(bytes) : UNKNOWN)), ""],
+    ["versions", lines(data.versions, (version) => (isText(version) ? version : UNKNOWN)), ""],
+    ["free", lines(data.free, (bytes) => (isNumber(bytes) ? size(bytes) : UNKNOWN)), kindOf("free")],
     ["system", data.system, ""],
     ["uptime", uptime, ""],
   ];
@@ -168,7 +168,8 @@ function state() {
   const words = { alarm: "Alarm", warning: "Warning", good: "All is well", "": "Reading…" };
   at("state").className = `state ${level}`;
   put(at("summary"), words[level]);
-  document.title = data || found.length ? `${words[level]}: pipeline box` : "Pipeline box";
+  const box = `pipeline ${data && isText(data.role) ? data.role : "box"}`;
+  document.title = data || found.length ? `${words[level]}: ${box}` : "Pipeline box";
   const said = found.map(([, text]) => text.replace(/\d+ (s|min|h|days) old/, "old")).join("\n");
   // Read out anew only when it is news, not for each second that the data grows older.
   if (at("alarms").dataset.said !== said) {

@@ -4,7 +4,6 @@ A report is ``/run/pipeline/status.d/NAME.json``, or ``NAME/ANY.json`` in a fold
 which is not root has there as its ``RuntimeDirectory``: it goes when the service does. It is a JSON
 object; each of its fields may be missing:
 
-    role           "gateway", "director", "worker" or "devel"
     queue          {"link": "up" or "down", "since": TIME}
     jobs           {"done": COUNT, "failed": COUNT}, of this boot; of several reports the sum
     log            [{"time": TIME, "level": "info", "warning" or "error", "text": TEXT}, ...]
@@ -30,7 +29,6 @@ from typing import Any, NoReturn
 
 from words import shown
 
-ROLES = ("gateway", "director", "worker", "devel")
 LEVELS = ("info", "warning", "error")
 SIZE_LIMIT = 16384  # bytes of a report
 COUNT_LIMIT = 512  # files that are looked at in a folder; a worker for each CPU has one
@@ -60,7 +58,6 @@ class Line:
 class Report:
     """What one file says; a field that it has not is None."""
 
-    role: str | None = None
     link: str | None = None
     since: int | None = None
     done: int | None = None
@@ -132,14 +129,13 @@ def _read(file: int, now: float) -> Report:
         value = json.loads(content, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise RefusedError("is not JSON") from error
-    fields = _object(value, "the whole", "role", "queue", "jobs", "log", "valid_seconds")
+    fields = _object(value, "the whole", "queue", "jobs", "log", "valid_seconds")
     seconds = _number(fields, "valid_seconds", _DAYS)
     if seconds is not None and about.st_mtime + seconds < now:
         raise RefusedError("is out of date")
     queue = _object(fields.get("queue"), "queue", "link", "since")
     jobs = _object(fields.get("jobs"), "jobs", "done", "failed")
     return Report(
-        role=_word(fields, "role", ROLES),
         link=_word(queue, "link", ("up", "down")),
         since=_number(queue, "since"),
         done=_number(jobs, "done"),
