@@ -18,20 +18,15 @@ from deploys import volumes as volume
 from deploys.apply import Deploy
 from deploys.boot import boot, removable_path
 from deploys.bundle import Archive, Project, bundle
-from deploys.compiled import Compiled, compiled
-from deploys.compiled import dropped as dropped_compiled
 from deploys.machine import machine
-from deploys.modules import Modules, modules
-from deploys.modules import dropped as dropped_modules
 from deploys.onbox import tree
 from deploys.operations import onbox, services
 from deploys.operations.boot import marked_snapshot
-from deploys.parts import COMPILED, PURE
 from deploys.provisiond import provisiond, source
-from deploys.repository import Items, repository
 from deploys.repository import dropped as dropped_repository
+from deploys.repository import repository
 from deploys.settings import Settings
-from deploys.stack import stack
+from deploys.stack import Parts, stack
 from deploys.status_page import status_page
 from deploys.volume_plan import VolumePlan
 
@@ -65,21 +60,6 @@ class Where(Flag):
 EVERYWHERE = ~Where(0)
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What the stack has beside packages: modules of wheels, what was compiled, items."""
-
-    modules: tuple[Modules, ...] = ()
-    compiled: tuple[Compiled, ...] = ()
-    items: Items | None = None
-
-    @property
-    def names(self) -> frozenset[str]:
-        return frozenset(
-            (*(each.name for each in self.modules), *(each.name for each in self.compiled))
-        )
-
-
 @dataclass(frozen=True, kw_only=True)
 class Box:
     """What every deploy may know; ``fstab`` is that of a machine of our making, if it has none."""
@@ -99,6 +79,10 @@ class Golden(Box):
     python: Archive
     copy: Archive
     parts: Parts
+
+
+def _parts(box: Box) -> Parts | None:
+    return box.parts if isinstance(box, Golden) else None
 
 
 def _devel(settings: Settings) -> bool:
@@ -154,22 +138,7 @@ ROWS: tuple[Row, ...] = (
         units=("host-keys.service",),
     ),
     Row(lambda box: [partial(volume.volumes, plan=box.plan)], packages=volume.PACKAGES),
-    BoxRow(lambda box: [partial(stack, settings=box.settings)]),
-    # Without modules of kimpy the box keeps those it has: no package of Debian's has them.
-    Row(
-        lambda box: [
-            partial(dropped_modules, names=[each for each in PURE if each not in box.parts.names])
-        ]
-    ),
-    Row(lambda box: [partial(modules, modules=each) for each in box.parts.modules]),
-    Row(
-        lambda box: [
-            partial(
-                dropped_compiled, names=[each for each in COMPILED if each not in box.parts.names]
-            )
-        ]
-    ),
-    Row(lambda box: [partial(compiled, compiled=each) for each in box.parts.compiled]),
+    BoxRow(lambda box: [partial(stack, settings=box.settings, parts=_parts(box))]),
     Row(lambda box: [partial(bundle, python=box.python, copy=box.copy)]),
     # Before the menu that makes a host a box: to a later provision its loader is no concern.
     Row(lambda box: [partial(removable_path, plan=box.plan)]),

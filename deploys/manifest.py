@@ -10,7 +10,6 @@ from pyinfra.api.deploy import deploy
 
 from deploys.bundle import PYTHON_PATH, Project
 from deploys.errors import SettingsError
-from deploys.modules import KIMPY_PATH
 from deploys.operations import manifest as operations
 from deploys.operations.manifest import MANIFEST, RELEASE, SETTINGS
 from deploys.settings import LABELS, Settings
@@ -52,6 +51,5 @@ def manifest(settings: Settings, project: Project, promoted: int | None = None) 
         digest=project.digest,
         settings=settings.of_box(),
         python=PYTHON_PATH,
-        kimpy=KIMPY_PATH,
         promoted=promoted,
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Source = Literal["git", "apt", "pip", "file", "none"]
 Rows = Mapping[str, Mapping[str, str]]
+PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
 
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _DEBIAN_VERSION = re.compile(r"[0-9][A-Za-z0-9.+:~-]*")
@@ -156,16 +158,32 @@ _TAKEN: dict[str, tuple[Source, ...]] = {
     "openkim-pipeline": ("file",),
     "lammps": ("apt", "git", "file", "none"),
 }
-PURE = ("ase", "openkim-kimcalculator-ase")
-"""The parts that are Python alone."""
-COMPILED = ("openkim-api", "lammps")
-"""The parts that are libraries and programs."""
-# What Debian's packages of them would bring. LAMMPS loads Debian's KIM API where no other is.
-_NEEDS = {
-    "ase": ("python3-matplotlib", "python3-numpy", "python3-scipy"),
-    "openkim-api": ("libgfortran5",),
-    "lammps": ("libkim-api2",),
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a package of our making is among Debian's.
+
+    ``replaces`` are Debian's packages whose place it takes, ``needs`` those that it runs with, and
+    without one of the rows ``joins`` it is of no use.
+    """
+
+    replaces: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    joins: tuple[str, ...] = ()
+
+
+BUILT = {
+    # One package: what libkim-api-dev has is of the library's very version.
+    "openkim-api": Build(("libkim-api2", "libkim-api-dev"), ("libgfortran5", "libstdc++6")),
+    "lammps": Build(("lammps",), ("libkim-api2", "libstdc++6")),
+    "ase": Build(("python3-ase",), ("python3-matplotlib", "python3-numpy", "python3-scipy")),
+    "openkim-kimcalculator-ase": Build(),
+    "openkim-python": Build(
+        ("python3-kimpy",), ("libkim-api2", "libstdc++6", "python3-numpy"), ("openkim-api", "ase")
+    ),
 }
+"""The parts that become Debian packages when they come from their sources."""
 OPTIONAL = tuple(name for name, taken in _TAKEN.items() if "none" in taken)
 """The parts that a box can do without."""
 
@@ -203,6 +221,9 @@ class Stack(BaseModel):
     )
     ase: Part = Field(DEFAULTS["ase"], description="the Atomic Simulation Environment")
     lammps: Part = Field(DEFAULTS["lammps"], description="LAMMPS, the molecular dynamics program")
+    packages: tuple[PackageName, ...] = Field(
+        (), description="Debian packages that are installed on top of the parts"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -216,7 +237,7 @@ class Stack(BaseModel):
         for name, part in self.parts.items():
             if _TAKEN[name][0] == part.source == "file" and not part.is_own:
                 raise ValueError(_untaken(name, "another file"))
-            pinned = self.versions.get(part.location, "")
+            pinned = self._pins.get(part.location, "")
             if part.source == "apt" and part.version not in ("", pinned):
                 raise ValueError(f"{part.location} is asked for in two versions")
             locked = DEFAULTS["openkim-python"]
@@ -225,6 +246,9 @@ class Stack(BaseModel):
             is_file = part.source == "file" and not DEFAULTS[name].is_own
             if is_file and not part.location.endswith(".tar.gz"):
                 raise ValueError(f"{name} from a file is a .tar.gz of sources")
+        for name in self.packages:
+            if name in self.replaced:
+                raise ValueError(f"packages: {name} is built, as its row says")
         if self.openkim_pipeline_setup.location and not self.openkim_pipeline_setup.is_relative:
             raise ValueError(f"{SETUP}: runsetup is told the hostname; location is what follows it")
         return self
@@ -235,29 +259,32 @@ class Stack(BaseModel):
         return {name: getattr(self, name.replace("-", "_")) for name in DEFAULTS}
 
     @property
-    def packages(self) -> tuple[str, ...]:
-        """The Debian packages of the rows."""
+    def built(self) -> tuple[str, ...]:
+        """The rows that come from their sources, as packages of our making."""
+        return tuple(
+            name
+            for name, build in BUILT.items()
+            if self.parts[name].source not in ("apt", "none") and self._has(*build.joins)
+        )
+
+    @property
+    def replaced(self) -> frozenset[str]:
+        """Debian's packages that are not installed, as one of our making is in their place."""
+        return frozenset(name for part in self.built for name in BUILT[part].replaces)
+
+    @property
+    def from_archive(self) -> tuple[str, ...]:
+        """The Debian packages that the rows and ``packages`` name, and what built ones need."""
         rows = (part for part in self.parts.values() if part.source == "apt")
         named = [name for part in rows for name in part.location.split()]
-        built = (*self.pure, *self.compiled)
-        needed = [name for part in built for name in _NEEDS.get(part, ())]
-        return tuple(dict.fromkeys((*named, *needed)))
+        needed = [name for part in self.built for name in BUILT[part].needs]
+        found = dict.fromkeys((*named, *needed, *self.packages))
+        return tuple(name for name in found if name not in self.replaced)
 
     @property
     def versions(self) -> dict[str, str]:
         """The versions that packages are to have, where the rows say it."""
-        rows = (part for part in self.parts.values() if part.source == "apt")
-        return {part.location: part.version for part in rows if part.version}
-
-    @property
-    def pure(self) -> tuple[str, ...]:
-        """The parts of Python alone that come as sources."""
-        return self._from_sources(PURE)
-
-    @property
-    def compiled(self) -> tuple[str, ...]:
-        """The parts that are compiled from sources."""
-        return self._from_sources(COMPILED)
+        return {name: self._pins[name] for name in self._pins if name not in self.replaced}
 
     @property
     def has_items(self) -> bool:
@@ -265,17 +292,14 @@ class Stack(BaseModel):
         return self.openkim_repository.source in ("git", "file")
 
     @property
-    def has_kimpy(self) -> bool:
-        """Whether kimpy is asked for, and what it joins is there."""
-        return self._has("openkim-python", "openkim-api", "ase")
-
-    @property
     def has_reference(self) -> bool:
         """Whether a calculation with LAMMPS is possible: items alone are no models to run with."""
         return self._has("lammps", "openkim-repository") and not self.has_items
 
-    def _from_sources(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(name for name in names if self.parts[name].source not in ("apt", "none"))
+    @property
+    def _pins(self) -> dict[str, str]:
+        rows = (part for part in self.parts.values() if part.source == "apt")
+        return {part.location: part.version for part in rows if part.version}
 
     def _has(self, *names: str) -> bool:
         return all(self.parts[name].source != "none" for name in names)
@@ -299,8 +323,13 @@ def _untaken(name: str, source: str) -> str:
     return f"{name} cannot come from {source}, only from {taken}"
 
 
+def package_name(part: str) -> str:
+    """What the package of a part is called when it is built here."""
+    return f"pipeline-{part}"
+
+
 def provenance(
-    rows: Rows, commit: str, packages: Mapping[str, str], kimpy: Mapping[str, str]
+    rows: Rows, commit: str, packages: Mapping[str, str], built: Mapping[str, Mapping[str, str]]
 ) -> dict[str, object]:
     """Where a box's parts are from, and exactly which they are, for its manifest.
 
@@ -308,29 +337,25 @@ def provenance(
         rows: of the settings.
         commit: of this project.
         packages: all that is installed, with versions.
-        kimpy: what the box has of it, as ``deploys.facts.manifest.System`` says it.
+        built: those of our making, as ``deploys.facts.manifest.System`` says it.
     """
     versions = {name.partition(":")[0]: version for name, version in packages.items()}
+    replacing = {package_name(part): build.replaces for part, build in BUILT.items()}
 
     def found(name: str, row: Mapping[str, str]) -> dict[str, object]:
-        if name == "openkim-python":
-            return _of_kimpy(kimpy)
         source = {"source": row["source"]}
         if DEFAULTS[name].is_own:
             return {**source, "commit": commit}
         if row["source"] == "apt":
-            names = row["location"].split()
-            had = {name: versions[name] for name in names if name in versions}
+            names = {*row["location"].split()}
+            # A row whose package another row's has replaced is in that one.
+            names |= {ours for ours, theirs in replacing.items() if not names.isdisjoint(theirs)}
+            had = {name: versions[name] for name in sorted(names) if name in versions}
             return {**source, "packages": had}
+        if name in BUILT:
+            return dict(built.get(package_name(name), {"source": "none"}))
         said = {"commit" if row["source"] == "git" else "version": row.get("version", "")}
         said["sha256"] = row.get("sha256", "")
         return {**source, **{key: value for key, value in said.items() if value}}
 
-    return {name: found(name, row) for name, row in rows.items()}
-
-
-def _of_kimpy(kimpy: Mapping[str, str]) -> dict[str, object]:
-    if not kimpy:
-        return {"source": "none"}
-    source = "git" if "commit" in kimpy else "file" if "sha256" in kimpy else "pip"
-    return {"source": source, **kimpy}
+    return {name: found(name, row) for name, row in rows.items() if name in DEFAULTS}

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from deploys.parts import SETUP, Stack
+from deploys.parts import SETUP, PackageName, Stack
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 STATUS_PORT = 14178  # where every box shows its status page
@@ -54,7 +54,6 @@ Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size)]
 LvSize = Annotated[str, AfterValidator(_check_lvsize)]
 # lvm(8), "VALID NAMES": what LVM takes; a hyphen first would read as an option.
 LvmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$", max_length=100)]
-PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
 # What provision makes. All else that a box can be secure makes of a devel box (deploys/box.py).
 Role = Literal["devel", "gateway"]
 LABELS = ("director", "worker")

@@ -16,19 +16,19 @@ from filelock import FileLock, Timeout
 
 from deploys import box
 from deploys.apply import Deploy, Session, Target
-from deploys.box import Golden, Parts, Where
+from deploys.box import Golden, Where
 from deploys.bundle import PYTHON_PATH
 from deploys.disk_plan import DiskPlan, box_plan, fstab, plan_disk
 from deploys.errors import BoxError, PreflightError
 from deploys.facts.box import HostState, State
 from deploys.facts.manifest import SystemState
-from deploys.modules import KIMPY_PATH, Modules
 from deploys.operations.seal import sealed
 from deploys.preflight import SYSTEMS
 from deploys.settings import Settings
 from deploys.sizes import human
-from deploys.stack import stack_packages
-from tasks import bundle, compiled, items, wheels
+from deploys.stack import Parts, stack_packages
+from tasks import bundle
+from tasks.debs import PYTHONS
 from tasks.machines import archive, boxdisk, loop, partial, pins, worktree
 from tasks.machines.identifiers import Fixed, Identifiers, asked_time
 from tasks.machines.layer import Layer, layer
@@ -36,7 +36,7 @@ from tasks.machines.tree import environment
 from tasks.machines.worktree import Worktree
 from tasks.places import BUNDLES, IMAGES
 from tasks.progress import HostProgress
-from tasks.sources import Sources
+from tasks.stack import prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +96,17 @@ class Build:
             found, suite, packages(self._settings), IMAGES, self._progress.step, versions
         ) as installed:
             self._check_disk(installed)
-            return self._write(plan, asked, wanted, found, installed)
+            return self._write(plan, asked, wanted, installed)
 
     def _write(
         self,
         plan: DiskPlan,
         asked: int | None,
         wanted: pins.Manifest | None,
-        found: archive.Archive,
         installed: Layer,
     ) -> Built:
-        parts = self._parts(found, wanted)
+        python, step = PYTHONS[self._settings.image.suite], self._progress.step
+        parts = prepared(self._settings, python, {}, BUNDLES, step, wanted=wanted).parts
         # Not before what is in the packages: Python's compiled modules would be older than they.
         epoch = max(bundle.project_time(), installed.date) if asked is None else asked
         fixed = Fixed(Identifiers(_seed(self._settings, epoch)), epoch)
@@ -126,41 +126,6 @@ class Build:
             used = disk.stat().st_blocks * 512
         return Built(self._out, used, state)
 
-    def _parts(self, found: archive.Archive, wanted: pins.Manifest | None) -> Parts:
-        """What the stack has beside packages, as the settings ask for it."""
-        settings, step = self._settings, self._progress.step
-        suite, versions = settings.image.suite, self._versions(wanted)
-        kimpy = self._wheel(found, wanted)
-        pure = [
-            wheels.wheel(found, suite, BUNDLES, step, versions, Sources.of(settings, name))
-            for name in settings.stack.pure
-        ]
-        programs = [
-            compiled.compiled(found, suite, BUNDLES, step, versions, Sources.of(settings, name))
-            for name in settings.stack.compiled
-        ]
-        repository = None
-        if settings.stack.has_items:
-            repository = items.items(Sources.of(settings, "openkim-repository"), BUNDLES, step)
-        return Parts((*([kimpy] if kimpy else []), *pure), tuple(programs), repository)
-
-    def _wheel(self, found: archive.Archive, wanted: pins.Manifest | None) -> Modules | None:
-        """Kimpy for the box, if it is to have it: the manifest's, if there is one."""
-        pinned = wanted.wheel if wanted else ""
-        if not self._settings.stack.has_kimpy:
-            pins.require_wheel(pinned, "")
-            return None
-        suite = self._settings.image.suite
-        sources = Sources.of(self._settings)
-        kept = wheels.kept(pinned, suite, BUNDLES, sources) if pinned else None
-        if kept is not None:
-            return kept
-        step, versions = self._progress.step, self._versions(wanted)
-        made = wheels.wheel(found, suite, BUNDLES, step, versions, sources)
-        if wanted is not None:
-            pins.require_wheel(pinned, wheels.sha256(made))
-        return made
-
     def _versions(self, wanted: pins.Manifest | None) -> dict[str, str] | None:
         """What packages are pinned to: by the manifest, and by the rows of the stack."""
         return {**(wanted.packages if wanted else {}), **self._settings.stack.versions} or None
@@ -179,9 +144,6 @@ class Build:
         target = Target("the image", chroot=tree.root, environment=environment(epoch))
         with Session(target) as session:
             state = session.fact(State)
-            if wanted is not None:
-                system = session.fact(SystemState, python=PYTHON_PATH, kimpy=KIMPY_PATH)
-                pins.require_same(wanted.packages, system.packages)
         python = SYSTEMS.get((state.os_id, state.os_version))
         if python is None:
             raise PreflightError(f"no box can be made of {state.os_id} {state.os_version}")
@@ -199,6 +161,10 @@ class Build:
         with Session(target, self._progress) as session:
             session.prepare(deploys)
             session.run()
+        with Session(target) as session:
+            if wanted is not None:
+                system = session.fact(SystemState, python=PYTHON_PATH)
+                pins.require_same({**wanted.packages, **wanted.built}, system.packages)
             return session.fact(State)
 
     def _check_disk(self, installed: Layer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import get_args
@@ -11,25 +11,23 @@ from typing import get_args
 from deploys import box, preflight
 from deploys.apply import Deploy
 from deploys.boot import boot_copy
-from deploys.box import Golden, Parts
-from deploys.compiled import Compiled
+from deploys.box import Golden
 from deploys.errors import BoxError, DeployError, PreflightError
 from deploys.facts.box import HostState
-from deploys.facts.onbox import LinkTarget
-from deploys.modules import KIMPY_PATH, Modules, place
+from deploys.facts.packages import SourceDigests
 from deploys.operations.boot import stale_initrds
 from deploys.operations.reclaim import reclaimed
-from deploys.parts import COMPILED
 from deploys.preflight import Preflight
 from deploys.safety import begin_trial, drop_safety, keep_safety, take_safety
 from deploys.settings import LABELS, Role, Settings
+from deploys.stack import Parts
 from deploys.volume_plan import Kind
 from deploys.volumes import volumes
-from tasks import bundle, compiled, items, recipes, wheels
+from tasks import bundle
 from tasks.places import BUNDLES
 from tasks.progress import HostProgress
 from tasks.remote import Host
-from tasks.sources import Sources
+from tasks.stack import Prepared, prepared
 from tasks.states import TRIAL_BOOTS, expect, is_settled, rolled_back
 
 REFERENCE = "/usr/lib/pipeline/reference"
@@ -74,8 +72,7 @@ class Provision:
         self._settings = settings
         self._request = request
         self._progress = progress
-        self._parts = Parts()
-        self._without = ""
+        self._prepared = Prepared(Parts())
 
     def plan(self) -> list[tuple[str, str, str]]:
         """What ``run`` would do, as rows of operation, object and detail; changes nothing.
@@ -90,7 +87,8 @@ class Provision:
         if self._request.reclaim:
             rows.append(("reclaim", found.state.defaults["OLD_ROOT_UUID"], "erased"))
         rows += [("change", name, "") for name in self._pending(found)]
-        rows += [("leave out", "kimpy", self._without)] if self._without else []
+        without = self._prepared.without_kimpy
+        rows += [("leave out", "kimpy", without)] if without else []
         return rows
 
     def run(self) -> Provisioned:
@@ -143,48 +141,22 @@ class Provision:
 
     def _preflight(self, *, build: bool = True) -> Preflight:
         self._progress.step("looking at the host")
-        stack = self._settings.stack
-        places = {name: place(name) for name in (*stack.pure, *stack.compiled)}
-        if stack.has_kimpy:
-            places["openkim-python"] = KIMPY_PATH
         with self._host.session() as session:
             found = preflight.check(
                 session, self._settings, self._request.device, force=self._request.force
             )
-            links = {name: session.fact(LinkTarget, path=path) for name, path in places.items()}
+            installed = session.fact(SourceDigests)
         self._settings = of_role(self._settings, found.state.release.get("ROLE", ""))
         if self._request.reclaim and not (found.plan.old_root_uuid and found.state.is_box):
             raise PreflightError("there is no old root to reclaim on this host")
         if self._request.reclaim:
             found = replace(found, plan=replace(found.plan, old_root_uuid=""))
-        self._find_parts(found.python, links, build=build)
-        return found
-
-    def _find_parts(self, python: str, links: Mapping[str, str | None], *, build: bool) -> None:
-        """Before anything is changed: a build may fail, a server be away.
-
-        A host does without kimpy, which the settings ask for by default; not without the others.
-        """
+        # Before anything is changed: a build may fail, a server be away.
         step = self._progress.step
-        modules: list[Modules] = []
-        programs: list[Compiled] = []
-        for name, link in links.items():
-            sources = Sources.of(self._settings, name)
-            host = (python, link, BUNDLES, step)
-            try:
-                if name in COMPILED:
-                    programs.append(compiled.for_host(*host, build=build, sources=sources))
-                else:
-                    modules.append(wheels.for_host(*host, build=build, sources=sources))
-            except recipes.UnavailableError as error:
-                if name != "openkim-python":
-                    raise PreflightError(f"{name} cannot be built here: {error}") from error
-                self._without = str(error)
-        repository = None
-        if self._settings.stack.has_items:
-            sources = Sources.of(self._settings, "openkim-repository")
-            repository = items.items(sources, BUNDLES, step)
-        self._parts = Parts(tuple(modules), tuple(programs), repository)
+        self._prepared = prepared(
+            self._settings, found.python, installed, BUNDLES, step, build=build
+        )
+        return found
 
     def _pending(self, found: Preflight) -> list[str]:
         """The operations on the golden root that would change the host as it is now."""
@@ -199,7 +171,7 @@ class Provision:
         if verdict.name != "golden":
             wanted = self._request.reclaim or verdict.name == "failed"
             if not wanted and not self._pending(found):
-                return Provisioned(False, found.state, self._without)
+                return Provisioned(False, found.state, self._prepared.without_kimpy)
             self._progress.step("booting into maintenance")
             expect(self._host, self._host.reboot("maintenance", self._deadline), "golden")
         with self._going_back():
@@ -250,7 +222,7 @@ class Provision:
             plan=found.plan,
             python=bundle.python_bundle(found.python, BUNDLES),
             copy=bundle.project_copy(BUNDLES),
-            parts=self._parts,
+            parts=self._prepared.parts,
         )
         return box.deploys(golden)
 
@@ -265,7 +237,7 @@ class Provision:
         self._progress.step("booting a fresh snapshot")
         state = self._host.reboot("resnap", self._deadline)
         expect(self._host, state, "fresh")
-        return Provisioned(True, state, self._without)
+        return Provisioned(True, state, self._prepared.without_kimpy)
 
     def _tried(self) -> Provisioned:
         """The box tries the change by itself; it comes back with it, or without."""
@@ -276,7 +248,7 @@ class Provision:
         if why := rolled_back(state, before):
             raise DeployError(f"{self._host.name}: the change was rolled back: {why}")
         expect(self._host, state, "fresh")
-        return Provisioned(True, state, self._without)
+        return Provisioned(True, state, self._prepared.without_kimpy)
 
     def _apply(self, step: str, deploys: Sequence[Deploy]) -> None:
         self._progress.step(step)

@@ -1,4 +1,4 @@
-"""The sources of a part of the stack that is no package: those its row names, or the lock's."""
+"""The sources of a part of the stack that is built here: those its row names, or the lock's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deploys.bundle import ROOT
 from deploys.errors import BoxError
-from deploys.parts import DEFAULTS, Part
+from deploys.parts import Part
 from deploys.settings import Settings
 from tasks.machines import gitsource, sdist
 
@@ -20,12 +20,12 @@ _LOCK = ROOT / "requirements-kimpy.txt"
 class Sources:
     """A row of the stack, what its location is relative to, and what it is called."""
 
-    part: Part = DEFAULTS["openkim-python"]
-    hostname: str = ""
-    name: str = "openkim-python"
+    part: Part
+    hostname: str
+    name: str
 
     @staticmethod
-    def of(settings: Settings, name: str = "openkim-python") -> Sources:
+    def of(settings: Settings, name: str) -> Sources:
         """Those that settings name for a part."""
         return Sources(settings.stack.parts[name], settings.setup.hostname, name)
 
@@ -37,10 +37,11 @@ class Sources:
         return f"{self.part.source} {self.part.version or self.part.sha256}"
 
     @property
-    def origin(self) -> dict[str, str]:
-        """What a box is to know of sources that are not the package index's."""
-        of = {"git": {"commit": self.part.version}, "file": {"sha256": self.part.sha256}}
-        return of.get(self.part.source, {})
+    def origin(self) -> str:
+        """Where they are from and exactly which they are: ``git:COMMIT``, ``pip:SHA256``."""
+        if self.part.source == "pip":
+            return f"pip:{self._requirement.rpartition('--hash=sha256:')[2].strip()}"
+        return f"{self.part.source}:{self.part.version or self.part.sha256}"
 
     def fetch(self, folder: Path) -> Path:
         """The sources as the one ``.tar.gz`` in ``folder``, checked against their hash.

@@ -73,7 +73,9 @@ _PARTS = {
     '"$root/boot"; else dumpe2fs -h "$(findmnt --fstab --evaluate --noheadings --output SOURCE '
     '"$root/boot")"; fi',
     "mounts": 'cat "$root/proc/self/mountinfo"',
-    "versions": "dpkg-query -W -f '${Package}=${Version}\\n' lammps libkim-api2 openkim-models",
+    # Debian's or ours, whichever is there: the two are never installed together.
+    "versions": "dpkg-query -W -f '${db:Status-Status} ${Package}=${Version}\\n' lammps "
+    "libkim-api2 openkim-models 'pipeline-*' | sed -n 's/^installed //p'",
 }
 
 

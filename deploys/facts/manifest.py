@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
 from pyinfra.api.facts import FactBase
+
+from deploys.facts.packages import ORIGIN
 
 _PARTS = {
     "os": "cat /etc/os-release",
     "release": "cat /etc/debian_version",
-    "python": "readlink -- {python}",
-    # What Python's packaging has for it: which wheel an installed package was unpacked from.
-    "kimpy": "cat {kimpy}/kimpy-*.dist-info/direct_url.json && echo",
     # What was changed by hand, as promote knows of it, and no package says.
     "promoted": "cat /etc/pipeline/manifest.json",
-    "packages": "dpkg-query -W -f='${{binary:Package}} ${{Version}} ${{db:Status-Status}}\\n'",
+    "packages": "dpkg-query -W "
+    f"-f='${{binary:Package}} ${{Version}} ${{db:Status-Status}} ${{{ORIGIN}}}\\n'",
 }
 
 
@@ -25,15 +24,15 @@ _PARTS = {
 class System:
     """The distribution, every installed package with its version, and the Python libraries.
 
-    ``kimpy`` has its ``version`` and its ``wheel``'s sha256, where there is one; and, of sources
-    that are not the index's, the ``commit`` or the archive's ``sha256``. ``promoted`` is when a
-    snapshot, with what was changed in it, became the root, in seconds since 1970.
+    ``built`` are the packages of our making among them, each with its ``version``, its ``source``
+    and the ``commit`` or the ``sha256`` of that. ``promoted`` is when a snapshot, with what was
+    changed in it, became the root, in seconds since 1970.
     """
 
     os: dict[str, str] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
     python: str = ""
-    kimpy: dict[str, str] = field(default_factory=dict)
+    built: dict[str, dict[str, str]] = field(default_factory=dict)
     promoted: tuple[int, ...] = ()
 
     @property
@@ -47,16 +46,13 @@ class System:
 
 
 class SystemState(FactBase[System]):
-    """The :class:`System` of a host; the arguments are where two links lie on it.
+    """The :class:`System` of a host; ``python`` is where the Python libraries' link lies on it."""
 
-    ``python`` is that of the Python libraries, ``kimpy`` that of kimpy.
-    """
-
-    def command(self, python: str, kimpy: str) -> str:
-        places = {"python": shlex.quote(python), "kimpy": shlex.quote(kimpy)}
+    def command(self, python: str) -> str:
+        commands = {**_PARTS, "python": f"readlink -- {shlex.quote(python)}"}
         parts = [
-            f"echo @{name}; {{ {command.format(**places)}; }} 2>/dev/null || true"
-            for name, command in _PARTS.items()
+            f"echo @{name}; {{ {command}; }} 2>/dev/null || true"
+            for name, command in commands.items()
         ]
         return "; ".join(parts)
 
@@ -65,7 +61,7 @@ class SystemState(FactBase[System]):
         return System()
 
     def process(self, output: list[str]) -> System:
-        parts: dict[str, list[str]] = {name: [] for name in _PARTS}
+        parts: dict[str, list[str]] = {name: [] for name in (*_PARTS, "python")}
         current: list[str] = []
         for line in output:
             if line.startswith("@"):
@@ -79,28 +75,24 @@ class SystemState(FactBase[System]):
         }
         if parts["release"]:
             system["release"] = parts["release"][0]
-        packages = [line.split() for line in parts["packages"]]
+        rows = (line.split() for line in parts["packages"])
+        packages = [words for words in rows if len(words) > 2 and words[2] == "installed"]
         return System(
             os=system,
-            packages={
-                words[0]: words[1]
-                for words in packages
-                if len(words) == 3 and words[2] == "installed"
-            },
+            packages={words[0]: words[1] for words in packages},
             python=parts["python"][0] if parts["python"] else "",
-            kimpy=_wheel("".join(parts["kimpy"])),
+            built={
+                words[0].partition(":")[0]: {"version": words[1], **_origin(words[3])}
+                for words in packages
+                if len(words) > 3
+            },
             promoted=_promoted("".join(parts["promoted"])),
         )
 
 
-def _wheel(origin: str) -> dict[str, str]:
-    """Version and sha256 of the wheel that a ``direct_url.json`` names; nothing for no text."""
-    if not origin:
-        return {}
-    record = json.loads(origin)
-    file = PurePosixPath(record["url"]).name
-    wheel = record["archive_info"]["hashes"]["sha256"]
-    return {"version": file.split("-")[1], "wheel": wheel, **record.get("built_from", {})}
+def _origin(text: str) -> dict[str, str]:
+    source, _, name = text.partition(":")
+    return {"source": source, "commit" if source == "git" else "sha256": name}
 
 
 def _promoted(manifest: str) -> tuple[int, ...]:

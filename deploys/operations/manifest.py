@@ -26,7 +26,6 @@ def manifest(
     digest: str,
     settings: str,
     python: str,
-    kimpy: str,
     promoted: int | None = None,
 ) -> Generator[StringCommand | FileUploadCommand, None, None]:
     """Have manifest, settings and release file on the box say what it is now.
@@ -38,11 +37,10 @@ def manifest(
         digest: of this project's files.
         settings: of the box, as JSON.
         python: where the Python libraries' link lies on the box.
-        kimpy: where kimpy's lies.
         promoted: when the root is made golden with whatever was changed in it, in seconds since
             1970; no later manifest of it forgets that.
     """
-    system = host.get_fact(SystemState, python=python, kimpy=kimpy)
+    system = host.get_fact(SystemState, python=python)
     if promoted is not None:
         system = replace(system, promoted=(*system.promoted, promoted))
     content = canonical(commit, digest, settings, system)
@@ -67,14 +65,14 @@ def canonical(commit: str, digest: str, settings: str, system: System) -> bytes:
     """The manifest's one form: the same box gives the same bytes, so ``sha256sum`` is its hash."""
     told = json.loads(settings)
     body = {
+        "built": system.built,
         "kernels": system.kernels,
-        "kimpy": system.kimpy,
         "os": system.os,
         "packages": system.packages,
         "project": {"commit": commit, "digest": digest},
         "python": system.python,
         "settings": told,
         **({"promoted": system.promoted} if system.promoted else {}),
-        "stack": provenance(told.get("stack", {}), commit, system.packages, system.kimpy),
+        "stack": provenance(told.get("stack", {}), commit, system.packages, system.built),
     }
     return (json.dumps(body, sort_keys=True, indent=1) + "\n").encode()

@@ -125,10 +125,8 @@ def unpacked(archive: Path, digest: str, path: str, compiled: bool = False) -> C
 
 
 @operation()
-def dropped(path: str, also: str = "", then: str = "") -> Commands:
-    """Have nothing of what ``unpacked`` put at ``path``, and no file of the patterns ``also``.
-
-    ``then`` is a command to be run when these are gone.
+def dropped(path: str) -> Commands:
+    """Have nothing of what ``unpacked`` put at ``path``.
 
     Raises:
         OperationValueError: ``path`` is malformed.
@@ -137,8 +135,7 @@ def dropped(path: str, also: str = "", then: str = "") -> Commands:
     if host.get_fact(LinkTarget, path=path) is None:
         return
     # The link last: by it the next run knows that there is something left.
-    files = (f"rm -f -- {also}", f"rm -rf -- {_quote(path)}-*")
-    yield _script(*files, *([then] if then else []), f"rm -f -- {_quote(path)}")
+    yield _script(f"rm -rf -- {_quote(path)}-*", f"rm -f -- {_quote(path)}")
 
 
 @operation()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploys.errors import BoxError
@@ -17,10 +17,13 @@ _NAMED = 5  # in one line
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a box's manifest pins: versions by packages' names, the sha256 of kimpy's wheel."""
+    """What a box's manifest pins, as versions by packages' names: the archive's, and those built.
+
+    A built one's version names its build, and so the sources and every tool of that.
+    """
 
     packages: dict[str, str]
-    wheel: str = ""
+    built: dict[str, str] = field(default_factory=dict)
 
 
 def read(file: Path) -> Manifest:
@@ -31,9 +34,12 @@ def read(file: Path) -> Manifest:
     """
     try:
         read = json.loads(file.read_text())
-        packages, kimpy = read["packages"], read.get("kimpy", {})
+        packages, built = read["packages"], set(read.get("built", ()))
         versions = {str(name).partition(":")[0]: str(packages[name]) for name in packages}
-        return Manifest(versions, str(kimpy.get("wheel", "")))
+        return Manifest(
+            {name: versions[name] for name in versions if name not in built},
+            {name: versions[name] for name in built},
+        )
     except OSError as error:
         raise BoxError(f"manifest {file}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -66,25 +72,6 @@ def require_same(pins: Pins, packages: Mapping[str, str]) -> None:
     ]
     if differs:
         raise BoxError(f"the packages are not the manifest's: {_listed(differs)}")
-
-
-def require_wheel(wanted: str, made: str) -> None:
-    """Require that kimpy's wheel is the manifest's, both by their sha256, empty where none is.
-
-    Raises:
-        BoxError: it is not.
-    """
-    if wanted == made:
-        return
-    if not made:
-        raise BoxError("the manifest's box has kimpy, the settings leave it out")
-    if not wanted:
-        raise BoxError(
-            "the manifest's box has no kimpy: say --set stack.openkim-python.source=none"
-        )
-    raise BoxError(
-        f"the manifest's wheel of kimpy is no longer to be had: {wanted[:16]}, not {made[:16]}"
-    )
 
 
 def _listed(lines: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 The peers stop where a box begins: mmdebstrap leaves a tar file, debootstrap a plain ext4
 filesystem; neither has the deploys, an initrd, LVM or a boot loader. Nor have they kimpy, whose
-wheel is compiled once and kept for all builds after it: a row of its own, and there before the
+package is built once and kept for all builds after it: a row of its own, and there before the
 build that is compared.
 """
 
@@ -19,11 +19,12 @@ from pathlib import Path
 
 from deploys.errors import BoxError
 from deploys.settings import Settings
-from tasks import wheels
+from tasks import debs
 from tasks.building import packages
 from tasks.machines import archive, loop, shell, tree
 from tasks.machines.archive import Archive
 from tasks.places import ROOT
+from tasks.sources import Sources
 from tests.bench.rows import Row, Step, Target
 
 _DEADLINE = 3600  # seconds of each
@@ -50,7 +51,8 @@ def build(step: Step) -> list[Row]:
         found = archive.read(suite, folder)
         bundles = folder / "state" / "bundles"
         bundles.mkdir(parents=True)
-        wheel = _seconds(lambda: wheels.wheel(found, suite, bundles, step))
+        kimpy = Sources.of(settings, "openkim-python")
+        wheel = _seconds(lambda: debs.built(kimpy, found, suite, bundles, step))
         step("box.build, from nothing but that")
         said: list[str] = []
         first = _seconds(lambda: said.append(_box(folder)))
@@ -61,7 +63,7 @@ def build(step: Step) -> list[Row]:
         step("debootstrap")
         image = _seconds(lambda: _debootstrap(folder, suite, names, found))
     return [
-        Row("kimpy's wheel, once", "s", wheel),
+        Row("kimpy's package, once", "s", wheel),
         Row("box.build beside mmdebstrap of its packages", "s", first, bare, _BESIDE_MMDEBSTRAP),
         Row("box.build beside debootstrap into ext4", "s", first, image, _BESIDE_DEBOOTSTRAP),
         *(Row(f"of box.build: {what}", "s", took) for what, took in steps(said[0])),

@@ -14,14 +14,13 @@ from typing import Any
 from deploys import box, provisiond
 from deploys.apply import Deploy, Session
 from deploys.bundle import PROJECT_PATH, PYTHON_PATH
-from deploys.compiled import traces
 from deploys.errors import BoxError
 from deploys.facts.manifest import SystemState
 from deploys.manifest import MANIFEST, RELEASE, SETTINGS
-from deploys.modules import KIMPY_PATH, finder, place
 from deploys.onbox import tree
 from deploys.operations.onbox import OnboxFile
-from deploys.parts import COMPILED, PURE
+from deploys.operations.prefixes import NAMES
+from deploys.parts import package_name
 from deploys.preflight import Preflight
 from deploys.repository import REPOSITORY_PATH
 from deploys.settings import Settings
@@ -64,7 +63,7 @@ def fact_commands() -> list[str]:
         return fact.default()
 
     read_survey(note)
-    note(SystemState, python=PYTHON_PATH, kimpy=KIMPY_PATH)
+    note(SystemState, python=PYTHON_PATH)
     return commands
 
 
@@ -185,18 +184,9 @@ def _absent(path: str) -> Callable[[Known, Path], Task]:
     return lambda _known, _folder: {"ansible.builtin.file": absent}
 
 
-def _no_modules(name: str) -> Callable[[Known, Path], Task]:
-    absent = {"path": "{{ item }}", "state": "absent"}
-    return lambda known, _folder: {
-        "ansible.builtin.file": absent,
-        "loop": [place(name), *finder(known.found.python, name)],
-    }
-
-
-def _not_compiled(name: str) -> Callable[[Known, Path], Task]:
-    absent = {"path": "{{ item }}", "state": "absent"}
-    loop = [place(name), *traces(name)]
-    return lambda _known, _folder: {"ansible.builtin.file": absent, "loop": loop}
+def _no_prefixes(_known: Known, _folder: Path) -> Task:
+    absent = {"path": "/opt/pipeline/{{ item }}", "state": "absent"}
+    return {"ansible.builtin.file": absent, "loop": list(NAMES)}
 
 
 def _manifest(known: Known, folder: Path) -> Task:
@@ -205,19 +195,16 @@ def _manifest(known: Known, folder: Path) -> Task:
 
 
 COMPUTED = (MANIFEST, SETTINGS, RELEASE)
-LINKS = (PYTHON_PATH, PROJECT_PATH, KIMPY_PATH)
+LINKS = (PYTHON_PATH, PROJECT_PATH)
 
 _TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
     "Volumes | LVM and initramfs tools": lambda _known, _folder: _packages(*VOLUME_PACKAGES),
     "Volumes | LVM gives freed space back": _lvmlocal,
-    "Stack | Install packages": lambda known, _folder: _packages(*stack_packages(known.settings)),
-    "Stack | Helpers": lambda _known, folder: _copies(tree("usr/lib/pipeline"), folder),
-    **{f"Modules of before | No modules of {name}": _no_modules(name) for name in PURE},
-    **{f"Compiled before | No {name} as compiled": _not_compiled(name) for name in COMPILED},
-    "Modules | Modules of kimpy": _link(KIMPY_PATH),
-    "Modules | kimpy on Python's path": lambda known, folder: _copies(
-        finder(known.found.python), folder
+    "Stack | Install packages": lambda known, _folder: _packages(
+        *stack_packages(known.settings), *map(package_name, known.settings.stack.built)
     ),
+    "Stack | Nothing of the stack beside packages": _no_prefixes,
+    "Stack | Helpers": lambda _known, folder: _copies(tree("usr/lib/pipeline"), folder),
     "Bundle | Python libraries": _link(PYTHON_PATH),
     "Bundle | Copy of the project": _link(PROJECT_PATH),
     "provisiond | Install provisiond": lambda _known, folder: _copies(

@@ -12,20 +12,19 @@ from pathlib import Path
 
 from deploys import box, preflight
 from deploys.apply import Deploy
-from deploys.box import Golden, Parts
+from deploys.box import Golden
 from deploys.errors import BoxError
-from deploys.facts.onbox import LinkTarget
-from deploys.modules import KIMPY_PATH
+from deploys.facts.packages import SourceDigests
 from deploys.preflight import Preflight
 from deploys.settings import Settings
-from tasks import bundle, wheels
+from tasks import bundle
 from tasks.fleet import guest_host
 from tasks.machines import shell
 from tasks.places import BUNDLES, STATE
 from tasks.progress import HostProgress, bars
 from tasks.provisioning import Provision, Request
 from tasks.remote import Host
-from tasks.sources import Sources
+from tasks.stack import prepared
 from tests.bench import playbook
 from tests.bench.guest import running_guest, running_host, script
 from tests.bench.rows import Row, Step, Target
@@ -101,22 +100,17 @@ def _write(folder: Path) -> playbook.Part:
             archive = bundle.python_bundle(found.python, BUNDLES)
             copy = bundle.project_copy(BUNDLES)
             version = bundle.project_version()
-            link = session.fact(LinkTarget, path=KIMPY_PATH)
-            kimpy = wheels.for_host(
-                found.python,
-                link,
-                BUNDLES,
-                lambda _: None,
-                build=False,
-                sources=Sources.of(settings),
-            )
+            had = session.fact(SourceDigests)
+            parts = prepared(
+                settings, found.python, had, BUNDLES, lambda _: None, build=False
+            ).parts
             golden = Golden(
                 settings=settings,
                 project=version,
                 plan=found.plan,
                 python=archive,
                 copy=copy,
-                parts=Parts((kimpy,)),
+                parts=parts,
             )
             part = playbook.measured(session, box.deploys(golden))
         links = {path: host.run(f"readlink {path}").strip() for path in playbook.LINKS}

@@ -12,12 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from deploys.compiled import traces
-from deploys.modules import place
-from deploys.parts import COMPILED
+from deploys.parts import package_name
 from tests.boot import rows
 from tests.boot.box import SMALL, Box
-from tests.storage.test_compiled import KIM_API, LAMMPS, commit
+from tests.storage.test_debs import KIM_API, LAMMPS, commit
 
 pytestmark = pytest.mark.long
 
@@ -41,7 +39,7 @@ def change(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[r
         yield made
 
 
-def test_parts_of_commits_come_through_the_trial_and_are_found_before_debians(
+def test_parts_of_commits_come_through_the_trial_and_take_debians_place(
     box: Box, change: rows.Change
 ) -> None:
     box.fail("lmp")
@@ -53,8 +51,11 @@ def test_parts_of_commits_come_through_the_trial_and_are_found_before_debians(
     models, source = box.succeed("kim-api-collections-management").splitlines()
     assert models == f"{DEBIAN}/kim-api/portable-models by 2.9.1"
     assert source == "./sources/program.cpp"
-    assert box.succeed(f"readlink -f $({LOADED})").startswith("/opt/pipeline/openkim-api-")
-    box.succeed("dpkg --status libkim-api2")
+    assert box.succeed(LOADED).strip() == f"{DEBIAN}/libkim-api.so.2.9.1"
+    box.fail("dpkg --status libkim-api2")
+    versions = box.state.versions
+    assert versions["pipeline-lammps"].startswith("20240829+pipeline.")
+    assert versions["pipeline-openkim-api"].startswith("2.9.1+pipeline.")
     before = box.state.boot_id
     assert not box.provision(*SMALL, *change.settings).changed
     assert box.state.boot_id == before
@@ -67,8 +68,8 @@ def test_rows_that_say_apt_or_none_again_give_debians_back(box: Box) -> None:
     box.fail("lmp")
     assert box.succeed(LOADED).startswith(f"{DEBIAN}/libkim-api.so.2")
     rows.assert_lacks_pure(box)
-    left = " ".join(f"{place(name)}* {' '.join(traces(name))}" for name in COMPILED)
-    box.fail(f"ls -d {left} | grep .")
+    for name in ("openkim-api", "lammps"):
+        box.fail(f"dpkg --status {package_name(name)}")
     stack = json.loads(box.succeed("cat /etc/pipeline/manifest.json"))["stack"]
     assert list(stack["openkim-api"]["packages"]) == ["libkim-api2"]
     assert stack["lammps"] == {"source": "none"}

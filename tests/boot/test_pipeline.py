@@ -41,14 +41,14 @@ SILICON = "SW_StillingerWeber_1985_Si__MO_405512056662_005"
 ALUMINIUM = "EAM_Dynamo_ErcolessiAdams_1994_Al__MO_123629422045_005"
 RESULTS = "/srv/pipeline/results/ada"
 # The same packages for both, a few of which one of them does not need: they are unpacked once.
-_PACKAGES = " ".join(("lammps", *GATEWAY_PACKAGES, *SECURE_PACKAGES))
+_PACKAGES = " ".join((*GATEWAY_PACKAGES, *SECURE_PACKAGES))
 _COMMON = (
     *("boot.deadline=60", "volumes.swap_size=64M"),
     *(
         f"stack.{part}.source=none"
         for part in ("openkim-python", "openkim-kimcalculator-ase", "ase")
     ),
-    f"stack.lammps.location={_PACKAGES}",
+    f"stack.packages={_PACKAGES}",
 )
 SETTINGS = {"worker": _COMMON, "gateway": (*_COMMON, "role=gateway", "jobs.director=true")}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -57,8 +58,9 @@ def of_readme(start: str) -> list[str]:
 def test_the_readmes_commands_build_a_model(loop_disk: str, tmp_path: Path) -> None:
     assert loop_disk  # it skips where there is no root
     loop.require_root("making a tree")
-    (setting,) = of_readme("api='")
-    packages = load(None, [setting[len("api='") : -1]]).stack.openkim_api.location.split()
+    (line,) = (each for each in of_readme("bin/fab") if "stack.packages=" in each)
+    stack = load(None, shlex.split(line)[-1:]).stack
+    packages = (*stack.packages, *stack.openkim_api.location.split())
     (command,) = of_readme("kim-api-collections-management install user")
     work = tmp_path / "work"
     work.mkdir()

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+from pyinfra.api.facts import FactBase
 
 from deploys.apply import Session, Target
-from deploys.modules import dropped, modules
-from deploys.parts import Part
+from deploys.operations.packages import LocalPackage, present
+from deploys.parts import BUILT, Part, package_name
 from deploys.repository import REPOSITORY_PATH, repository
 from deploys.repository import dropped as dropped_repository
-from tasks import items, wheels
+from tasks import debs, items
 from tasks.machines import archive, shell, tree
 from tasks.sources import Sources
 from tests.unit import git_server
 from tests.unit.test_items import MODEL, TEST, write
 
+T = TypeVar("T")
 PYPROJECT = """\
 [build-system]
 requires = ["{backend}"]
@@ -28,6 +29,8 @@ build-backend = "{backend}.{module}"
 name = "ase"
 version = "3.99"
 description = "ASE, as a maintainer's fork has it"
+[project.scripts]
+ase = "ase:say"
 """
 OF_FORK = "import ase; print(ase.__file__)"
 
@@ -41,6 +44,12 @@ def applied(root: Path, deploy: Callable[[], Any]) -> tuple[int, int]:
     with Session(target) as session:
         again = session.prepare([deploy])
     return len(changed), sum(operation.changes for operation in again)
+
+
+def fact(root: Path, kind: type[FactBase[T]]) -> T:
+    """A fact of the root."""
+    with Session(Target("the box", chroot=root, environment=tree.environment())) as session:
+        return session.fact(kind)
 
 
 def sources(name: str, url: str, commit: str) -> Sources:
@@ -77,28 +86,29 @@ def test_items_of_a_commit_are_the_pipelines_and_stay_what_they_are(
 
 @pytest.mark.long
 @pytest.mark.parametrize("backend", ["setuptools.build_meta", "flit_core.buildapi"])
-def test_a_fork_of_ase_is_found_before_debians(backend: str, root: Path, tmp_path: Path) -> None:
+def test_a_fork_of_ase_takes_debians_place(backend: str, root: Path, tmp_path: Path) -> None:
     fork = tmp_path / "served/ase"
     (fork / "ase").mkdir(parents=True)
-    (fork / "ase/__init__.py").write_text("")
+    (fork / "ase/__init__.py").write_text("def say():\n    print('a fork')\n")
     name, _, module = backend.partition(".")
     (fork / "pyproject.toml").write_text(PYPROJECT.format(backend=name, module=module))
     commit, kept = git_server.commit(fork, "a fork"), tmp_path / "kept"
     kept.mkdir()
     with git_server.served(tmp_path / "served") as url:
         asked = sources("ase", url, commit)
-        made = wheels.wheel(archive.read("trixie", kept), "trixie", kept, print, sources=asked)
-    debian = root / "usr/lib/python3/dist-packages/ase"
-    debian.mkdir(parents=True)
-    (debian / "__init__.py").write_text("")
+        made = debs.built(asked, archive.read("trixie", kept), "trixie", kept, print)
+    local = LocalPackage(package_name("ase"), debs.source_digest(asked, "3.13"), made)
+    needs = BUILT["ase"].needs
 
-    def imported() -> str:
-        return shell.run(["chroot", root, "/usr/bin/python3", "-c", OF_FORK]).stdout.strip()
+    def called() -> str:
+        return shell.run(["chroot", root, "/usr/bin/ase"]).stdout.strip()
 
-    assert applied(root, lambda: modules(modules=made)) == (2, 0)
-    assert imported() == "/opt/pipeline/ase/ase/__init__.py"
-    (note,) = (root / f"opt/pipeline/ase-{made.digest[:16]}").glob("*.dist-info/direct_url.json")
-    assert json.loads(note.read_text())["built_from"] == {"commit": commit}
-    assert applied(root, lambda: dropped(names=["ase"])) == (1, 0)
-    assert imported() == "/usr/lib/python3/dist-packages/ase/__init__.py"
-    assert not list((root / "opt/pipeline").glob("ase*"))
+    assert applied(root, lambda: present(packages=["python3-ase"])) == (1, 0)
+    assert applied(root, lambda: present(packages=needs, local=[local])) == (1, 0)
+    assert called() == "a fork"
+    place = root / "usr/lib/python3/dist-packages/ase"
+    assert sorted(path.name for path in place.iterdir()) == ["__init__.py", "__pycache__"]
+    debians, ours = ["python3-ase"], [local.name]
+    assert applied(root, lambda: present(packages=debians, absent=ours)) == (1, 0)
+    assert "usage" in called()
+    assert len(list(place.iterdir())) > 2

@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from deploys.compiled import Compiled, dropped
-from deploys.compiled import compiled as deploy
 from deploys.errors import BoxError
 from deploys.onbox import ONBOX
-from deploys.operations.onbox import unpacked_name
-from deploys.parts import Part
-from tasks import compiled, recipes
+from deploys.operations.packages import LocalPackage, present
+from deploys.parts import BUILT, Part, package_name
+from tasks import debs
 from tasks.machines import apt, archive, bootstrap, loop, shell
 from tasks.sources import Sources
 from tests.storage.test_parts_from_git import applied
@@ -71,26 +69,29 @@ def inside(root: Path, *argv: str) -> str:
     return shell.run(["chroot", root, *argv], env={"HOME": "/root"}, timeout=600).stdout
 
 
-def built(suite: str, folder: Path) -> Compiled:
+def built(suite: str, folder: Path) -> LocalPackage:
     """The KIM API of that repository, for a release."""
     commit = repository("kim-api", folder / "served/openkim-api")
     row = Part(source="git", location="openkim-api", version=commit)
     with git_server.served(folder / "served") as url:
         asked = Sources(row, url, "openkim-api")
         found = archive.read(suite, folder)
-        return compiled.compiled(found, suite, folder / "kept", print, None, asked)
+        made = debs.built(asked, found, suite, folder / "kept", print)
+    digest = debs.source_digest(asked, debs.PYTHONS[suite])
+    return LocalPackage(package_name("openkim-api"), digest, made)
 
 
-def loaded(root: Path) -> str:
-    """The file of the KIM API that Debian's LAMMPS loads."""
+def owner(root: Path) -> str:
+    """The package of the file of the KIM API that Debian's LAMMPS loads."""
     (line,) = (each for each in inside(root, "ldd", "/usr/bin/lmp").splitlines() if "kim" in each)
-    return line.split()[2]
+    found = inside(root, "dpkg", "--search", f"*{line.split()[2].removeprefix('/usr')}")
+    return found.partition(":")[0]
 
 
 def test_what_debian_has_computes_with_the_kim_api_of_a_commit(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(recipes.PYTHONS, RELEASE, "3.14")
+    monkeypatch.setitem(debs.PYTHONS, RELEASE, "3.14")
     made = built(RELEASE, tmp_path)
     (model,) = (path.name for path in (root / MODELS).glob(f"{MODEL}_*"))
     (root / "silicon.lmp").write_text(INPUT.read_text().replace(f"{MODEL}_005", model))
@@ -98,17 +99,17 @@ def test_what_debian_has_computes_with_the_kim_api_of_a_commit(
     def reference() -> str:
         return inside(root, "lmp", "-in", "/silicon.lmp", "-log", "none", "-screen", "none")
 
-    debians = loaded(root)
+    debians = owner(root)
+    assert debians == "libkim-api2"
     assert reference() == f"{KNOWN}\n"
-    assert applied(root, lambda: deploy(compiled=made)) == (4, 0)
-    assert debians != loaded(root)
-    assert loaded(root).startswith("/opt/pipeline/openkim-api/lib/")
+    needs = ["lammps", "openkim-models", *BUILT["openkim-api"].needs]
+    assert applied(root, lambda: present(packages=needs, local=[made])) == (1, 0)
+    assert owner(root) == made.name
     assert reference() == f"{KNOWN}\n"
     assert model in inside(root, "kim-api-collections-management", "list")
-    link = (root / "opt/pipeline/openkim-api").readlink()
-    assert str(link) == unpacked_name("openkim-api", made.digest)
-    assert applied(root, lambda: dropped(names=["openkim-api"])) == (1, 0)
-    assert (reference(), loaded(root)) == (f"{KNOWN}\n", debians)
+    needs = ["libkim-api2", "lammps", "openkim-models"]
+    assert applied(root, lambda: present(packages=needs, absent=[made.name])) == (1, 0)
+    assert (reference(), owner(root)) == (f"{KNOWN}\n", debians)
 
 
 def test_debian_13s_models_are_of_another_series_than_its_successors(

@@ -31,7 +31,8 @@ _FILES = {
 }
 _TOOLS = {
     "uname": "echo 6.12.9-amd64",
-    "dpkg-query": "echo lammps=20250204; echo libkim-api2=2.3.0",
+    "dpkg-query": "echo installed lammps=20250204; echo installed libkim-api2=2.3.0; "
+    "echo config-files pipeline-lammps=1",
     "df": "printf 'x\\n/ 1 2400000000\\n/persistent 1 2000000000\\n'",
 }
 

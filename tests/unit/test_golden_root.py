@@ -11,19 +11,18 @@ import pytest
 
 from deploys import box, gateway, runner, secure
 from deploys.boot import boot, removable_path
-from deploys.box import Box, BoxRow, Golden, Parts, Where, held
+from deploys.box import Box, BoxRow, Golden, Where, held
 from deploys.bundle import Archive, Project
 from deploys.machine import machine
 from deploys.manifest import manifest
-from deploys.modules import Modules
-from deploys.modules import dropped as modules_dropped
 from deploys.onbox import ONBOX
 from deploys.operations.boot import marked_snapshot
+from deploys.operations.packages import LocalPackage
 from deploys.provisiond import provisiond, source
 from deploys.repository import Items, repository
 from deploys.repository import dropped as repository_dropped
 from deploys.settings import Settings
-from deploys.stack import stack
+from deploys.stack import Parts, stack
 from deploys.status_page import status_page
 from deploys.tunnel import tunnel
 from deploys.volume_plan import Kind, VolumePlan
@@ -67,15 +66,13 @@ def test_items_that_are_no_longer_asked_for_leave_the_golden_root() -> None:
     assert (repository in functions, repository_dropped in functions) == (False, True)
 
 
-def test_modules_that_are_no_longer_asked_for_leave_it_and_kimpy_stays() -> None:
-    def left(*modules: Modules) -> list[str]:
-        found = deploys(Parts(modules=modules))
-        (names,) = [each.keywords["names"] for each in found if each.func is modules_dropped]
-        return list(names)
-
-    ase = Modules(Path("modules"), "feed", "3.13", "ase")
-    assert left() == ["ase", "openkim-kimcalculator-ase"]
-    assert left(ase) == ["openkim-kimcalculator-ase"]
+def test_a_box_that_applies_deploys_to_itself_keeps_the_packages_that_were_built() -> None:
+    parts = Parts((LocalPackage("pipeline-lammps", "feed", Path("here.deb")),))
+    [row] = [each for each in deploys(parts) if each.func is stack]
+    assert row.keywords["parts"] == parts
+    itself = Box(where=Where.SNAPSHOT, settings=Settings(), project=Project("c", "d"))
+    [row] = [each for each in of(itself) if each.func is stack]
+    assert row.keywords["parts"] is None
 
 
 def test_a_host_has_the_removable_path_before_it_is_a_box() -> None:

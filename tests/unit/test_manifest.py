@@ -25,11 +25,10 @@ ID=debian
 13.1
 @python
 python-0123456789abcdef
-@kimpy
-{"url": "file:///kimpy-2.1.4-cp313-cp313-linux_x86_64.whl",
- "archive_info": {"hashes": {"sha256": "feed"}}}
-
 @packages
+pipeline-lammps:amd64 20250204+pipeline.beef installed git:c0ffee
+pipeline-openkim-python 2.1.4+pipeline.feed installed pip:f00d
+pipeline-ase 3.25+pipeline.feed config-files git:c0ffee
 lammps 20250204+dfsg.1-2 installed
 libc6:amd64 2.41-12 installed
 linux-image-6.12.48-amd64 6.12.48-1 installed
@@ -51,9 +50,7 @@ def _commands(files: dict[str, FileState]) -> list[object]:
     settings = Settings().model_dump_json()
     with ctx_host.use(Host(SYSTEM, files)):
         return list(
-            operations.manifest._inner(
-                commit="c0ffee", digest="d1", settings=settings, python="/p", kimpy="/k"
-            )
+            operations.manifest._inner(commit="c0ffee", digest="d1", settings=settings, python="/p")
         )
 
 
@@ -65,13 +62,19 @@ def test_system_is_read() -> None:
     expected = {"id": "debian", "version_id": "13", "codename": "trixie", "release": "13.1"}
     assert expected == SYSTEM.os
     assert SYSTEM.python == "python-0123456789abcdef"
-    assert list(SYSTEM.packages) == ["lammps", "libc6:amd64", "linux-image-6.12.48-amd64"]
-    assert SYSTEM.kimpy == {"version": "2.1.4", "wheel": "feed"}
+    debians = ["lammps", "libc6:amd64", "linux-image-6.12.48-amd64"]
+    ours = ["pipeline-lammps:amd64", "pipeline-openkim-python"]
+    assert list(SYSTEM.packages) == [*ours, *debians]
+    lammps, kimpy = "20250204+pipeline.beef", "2.1.4+pipeline.feed"
+    assert SYSTEM.built == {
+        "pipeline-lammps": {"version": lammps, "source": "git", "commit": "c0ffee"},
+        "pipeline-openkim-python": {"version": kimpy, "source": "pip", "sha256": "f00d"},
+    }
     assert SYSTEM.kernels == {"linux-image-6.12.48-amd64": "6.12.48-1"}
 
 
 def test_a_host_without_libraries_or_release_is_read() -> None:
-    system = SystemState().process(["@os", "@release", "@python", "@kimpy", "@packages"])
+    system = SystemState().process(["@os", "@release", "@python", "@packages"])
     assert system == System()
 
 
@@ -83,7 +86,7 @@ def test_the_same_box_gives_the_same_bytes() -> None:
 
 def test_any_difference_gives_other_bytes() -> None:
     upgraded = replace(SYSTEM, packages={**SYSTEM.packages, "lammps": "2"})
-    rebuilt = replace(SYSTEM, kimpy={**SYSTEM.kimpy, "wheel": "beef"})
+    rebuilt = replace(SYSTEM, built={**SYSTEM.built, "pipeline-lammps": {"version": "1"}})
     other = {_canonical(upgraded), _canonical(rebuilt), _canonical(commit="e")}
     assert len(other | {_canonical(), _canonical(settings='{"a": 1}')}) == 5
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deploys.errors import SettingsError
-from deploys.parts import COMPILED, DEFAULTS, PURE, provenance
+from deploys.parts import BUILT, DEFAULTS, provenance
 from deploys.settings import Settings
 from deploys.stack import stack_packages
 from tasks.settings import load
@@ -23,8 +23,9 @@ HOSTNAME = "setup.hostname=git://git.example.org/kim/"
 def test_the_defaults_are_the_registries_packages() -> None:
     assert tuple(load().stack.parts) == tuple(DEFAULTS)
     computing = ("libkim-api2", "lammps", "openkim-models", "python3-ase")
+    kimpys = ("libstdc++6", "python3-numpy")
     own = ("ca-certificates", "git", "openssh-client", "python3")
-    assert stack_packages(load()) == tuple(sorted((*computing, *own)))
+    assert stack_packages(load()) == tuple(sorted((*computing, *kimpys, *own)))
     assert load().stack.versions == {}
 
 
@@ -32,12 +33,19 @@ def test_a_row_says_only_what_differs() -> None:
     settings = load(None, ["stack.lammps.version=20250204+dfsg.1-2"])
     assert settings.stack.lammps.location == "lammps"
     assert settings.stack.versions == {"lammps": "20250204+dfsg.1-2"}
-    assert settings.stack.packages == load().stack.packages
+    assert settings.stack.from_archive == load().stack.from_archive
 
 
 def test_a_row_can_bring_more_packages() -> None:
     settings = load(None, ["stack.openkim-api.location=libkim-api-dev g++"])
-    assert {"g++", "libkim-api-dev"} <= set(settings.stack.packages)
+    assert {"g++", "libkim-api-dev"} <= set(settings.stack.from_archive)
+
+
+def test_packages_come_on_top_of_the_rows() -> None:
+    plain, more = load(), load(None, ["stack.packages=cmake, wget"])
+    assert more.stack.from_archive == (*plain.stack.from_archive, "cmake", "wget")
+    assert Settings.model_validate_json(more.of_box()) == more
+    assert load(None, ["stack=none", "stack.packages=wget"]).stack.from_archive == ("wget",)
 
 
 @pytest.mark.parametrize(
@@ -56,26 +64,34 @@ def test_a_location_follows_the_hostname(location: str, hostname: str, address: 
     assert Settings.model_validate_json(settings.of_box()) == settings
 
 
-def test_ase_from_git_comes_with_what_it_needs_and_in_place_of_debians() -> None:
-    rows = [f"stack.{name}.source=git" for name in PURE]
-    commits = [f"stack.{name}.version={COMMIT}" for name in PURE]
-    stack = load(None, [*rows, *commits, HOSTNAME]).stack
-    assert stack.pure == PURE
-    assert "python3-ase" not in stack.packages
-    assert "python3-numpy" in stack.packages
-    assert stack.has_kimpy
+def git(*names: str) -> list[str]:
+    rows = [f"stack.{name}.source=git" for name in names]
+    return [*rows, *(f"stack.{name}.version={COMMIT}" for name in names), HOSTNAME]
 
 
-def test_a_compiled_part_comes_with_what_its_package_would_bring() -> None:
-    rows = [f"stack.{name}.source=git" for name in COMPILED]
-    commits = [f"stack.{name}.version={COMMIT}" for name in COMPILED]
-    stack = load(None, [*rows, *commits, HOSTNAME]).stack
-    assert stack.compiled == COMPILED
-    assert not {"lammps"} & set(stack.packages)
-    assert {"libgfortran5", "libkim-api2"} <= set(stack.packages)
-    assert stack.has_kimpy
+def test_what_is_built_comes_with_what_it_needs_and_in_place_of_debians() -> None:
+    stack = load(None, git(*BUILT)).stack
+    assert stack.built == tuple(BUILT)
+    assert not {"lammps", "libkim-api2", "python3-ase"} & set(stack.from_archive)
+    assert {"libgfortran5", "python3-scipy"} <= set(stack.from_archive)
     assert stack.has_reference
-    assert load().stack.compiled == ()
+    assert load().stack.built == ("openkim-python",)
+
+
+def test_a_row_whose_package_another_row_replaces_brings_none() -> None:
+    """Debian's python3-ase is two rows' package: a fork of ASE has its calculator too."""
+    stack = load(None, [*git("ase"), "stack.openkim-kimcalculator-ase.version=3.22.1-3"]).stack
+    assert stack.built == ("ase", "openkim-python")
+    assert "python3-ase" not in stack.from_archive
+    assert stack.versions == {}
+    rows = {name: row.model_dump() for name, row in stack.parts.items()}
+    made = {"version": "3+pipeline.1", "source": "git", "commit": COMMIT}
+    said = provenance(rows, "c", {"pipeline-ase": "3+pipeline.1"}, {"pipeline-ase": made})
+    assert said["ase"] == made
+    assert said["openkim-kimcalculator-ase"] == {
+        "source": "apt",
+        "packages": {"pipeline-ase": "3+pipeline.1"},
+    }
 
 
 def test_items_from_git_are_no_models_that_lammps_could_run() -> None:
@@ -84,7 +100,7 @@ def test_items_from_git_are_no_models_that_lammps_could_run() -> None:
     stack = load(None, rows).stack
     assert stack.has_items
     assert not stack.has_reference
-    assert "openkim-models" not in stack.packages
+    assert "openkim-models" not in stack.from_archive
     assert not load().stack.has_items
 
 
@@ -100,6 +116,8 @@ def test_the_setup_project_is_pinned_with_a_hostname_or_without(location: str) -
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
+        (["stack.packages=-y"], "setting stack.packages.0: String should match pattern"),
+        ([*git("ase"), "stack.packages=python3-ase"], "python3-ase is built, as its row says"),
         (["stack.lamps.source=apt"], "unknown setting 'stack.lamps'; did you mean 'stack.lammps'?"),
         (["stack.lammps.commit=1"], "unknown setting 'stack.lammps.commit'"),
         (["stack.lammps.source=svn"], "stack.lammps.source: Input should be 'git', 'apt', 'pip'"),
@@ -171,12 +189,13 @@ def test_no_location_has_tricks_in_it(location: str) -> None:
 def test_the_manifest_has_each_part_as_it_is() -> None:
     rows = {name: row.model_dump() for name, row in load().stack.parts.items()}
     packages = {"libkim-api2:amd64": "2.3", "lammps": "1", "python3-ase": "3", "vim": "9"}
-    said = provenance(rows, "c0ffee", packages, {"version": "2.1.4", "wheel": "feed"})
+    kimpy = {"source": "pip", "version": "2.1.4+pipeline.1", "sha256": SHA256}
+    said = provenance(rows, "c0ffee", packages, {"pipeline-openkim-python": kimpy})
     own, ase = ({"source": "file", "commit": "c0ffee"}, {"python3-ase": "3"})
     assert said == {
         "openkim-pipeline-setup": own,
         "openkim-api": {"source": "apt", "packages": {"libkim-api2": "2.3"}},
-        "openkim-python": {"source": "pip", "version": "2.1.4", "wheel": "feed"},
+        "openkim-python": kimpy,
         "openkim-kimcalculator-ase": {"source": "apt", "packages": ase},
         "openkim-repository": {"source": "apt", "packages": {}},
         "openkim-pipeline": own,
@@ -189,19 +208,15 @@ def test_the_manifest_has_each_part_as_it_is() -> None:
     ("row", "said"),
     [
         ({"source": "git", "location": "x", "version": COMMIT, "sha256": ""}, {"commit": COMMIT}),
-        ({"source": "pip", "version": "3", "sha256": SHA256}, {"version": "3", "sha256": SHA256}),
         ({"source": "file", "version": "", "sha256": SHA256}, {"sha256": SHA256}),
         ({"source": "none", "version": "", "sha256": ""}, {}),
     ],
 )
-def test_the_manifest_has_the_commits_and_hashes(row: dict[str, str], said: dict[str, str]) -> None:
-    assert provenance({"ase": row}, "c", {}, {}) == {"ase": {"source": row["source"], **said}}
+def test_the_manifest_has_the_items_origin(row: dict[str, str], said: dict[str, str]) -> None:
+    name = "openkim-repository"
+    assert provenance({name: row}, "c", {}, {}) == {name: {"source": row["source"], **said}}
 
 
-@pytest.mark.parametrize(
-    ("kimpy", "source"),
-    [({}, "none"), ({"commit": COMMIT}, "git"), ({"sha256": SHA256}, "file")],
-)
-def test_kimpy_is_what_the_box_has_not_what_was_asked(kimpy: dict[str, str], source: str) -> None:
+def test_what_is_built_is_what_the_box_has_not_what_was_asked() -> None:
     rows = {"openkim-python": {"source": "pip", "location": "kimpy"}}
-    assert provenance(rows, "c", {}, kimpy) == {"openkim-python": {"source": source, **kimpy}}
+    assert provenance(rows, "c", {}, {}) == {"openkim-python": {"source": "none"}}

@@ -39,22 +39,9 @@ def test_a_manifest_is_read_without_architectures(tmp_path: Path) -> None:
     versions = {"bash": "5.2-1", "libc6": "2.41-1"}
     file.write_text(f"{{{packages}}}")
     assert pins.read(file) == pins.Manifest(versions)
-    file.write_text(f'{{{packages}, "kimpy": {{"version": "2.1.4", "wheel": "feed"}}}}')
-    assert pins.read(file) == pins.Manifest(versions, "feed")
-
-
-@pytest.mark.parametrize(
-    ("wanted", "made", "line"),
-    [
-        ("feed", "beef", "no longer to be had: feed, not beef"),
-        ("", "beef", r"has no kimpy: say --set stack\.openkim-python\.source=none"),
-        ("feed", "", "has kimpy, the settings leave it out"),
-    ],
-)
-def test_another_wheel_than_the_manifests_is_refused(wanted: str, made: str, line: str) -> None:
-    with pytest.raises(BoxError, match=line):
-        pins.require_wheel(wanted, made)
-    pins.require_wheel(made, made)
+    built = '"built": {"libc6": {"source": "git", "commit": "c0ffee"}}'
+    file.write_text(f"{{{packages}, {built}}}")
+    assert pins.read(file) == pins.Manifest({"bash": "5.2-1"}, {"libc6": "2.41-1"})
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"packages": 3}', '{"packages": ["a"]}', "\xff"])

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from deploys import box, preflight
-from deploys.box import Golden, Parts
+from deploys.box import Golden
 from deploys.bundle import Archive, Project
-from deploys.compiled import Compiled
 from deploys.errors import BoxError, DeployError, PreflightError, UnreachableError
 from deploys.facts.box import HostState, Verdict
-from deploys.modules import KIMPY_PATH, Modules
+from deploys.operations.packages import LocalPackage
 from deploys.parts import OPTIONAL
 from deploys.preflight import Preflight
 from deploys.settings import Settings
+from deploys.stack import Parts
 from deploys.volume_plan import Kind, VolumePlan
-from tasks import bundle, compiled, provisioning, recipes, wheels
+from tasks import bundle, provisioning
 from tasks.progress import HostProgress
 from tasks.provisioning import Provision, Provisioned, Request, of_role
 from tasks.remote import Host
 from tasks.settings import load
-from tasks.sources import Sources
+from tasks.stack import Prepared
 
 DEFAULTS = {"VOLGROUP": "vagrant-pipeline", "OLD_ROOT_UUID": "0a-1b"}
 MAINTENANCE = "reboot maintenance"
@@ -58,7 +59,7 @@ class FakeHost:
     comes_up: dict[str, HostState] = field(default_factory=dict)
     fails: dict[str, BaseException] = field(default_factory=dict)
     parts: object = None
-    links: dict[str, str] = field(default_factory=dict)
+    installed: dict[str, str] = field(default_factory=dict)
     record: list[str] = field(default_factory=list)
     name: str = "box"
     waits: bool = False  # for what comes of a trial, at the last boot
@@ -99,8 +100,8 @@ class FakeSession:
     host: FakeHost
     prepared: Sequence[Any] = ()
 
-    def fact(self, _fact: type, path: str) -> str | None:
-        return self.host.links.get(path)
+    def fact(self, _fact: type) -> Mapping[str, str]:
+        return self.host.installed
 
     def prepare(self, deploys: Sequence[Callable[[], Any]]) -> Sequence[Any]:
         self.prepared = deploys
@@ -410,108 +411,60 @@ def test_the_role_of_a_box_is_known_before_anything_is_changed(host: FakeHost) -
 
 
 STACK = ("openkim-api", "openkim-python", "ase")
+KIMPY = LocalPackage("pipeline-openkim-python", "d", Path("kimpy.deb"))
 
 
 @pytest.fixture
-def asked_wheels(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, bool]]:
-    """What was asked of wheels: the host's Python, its link, whether to build."""
-    asked: list[tuple[str, str | None, bool]] = []
+def asked_parts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """What parts were asked for: for which Python, beside what, whether to be built."""
+    asked: list[tuple[object, ...]] = []
 
-    def for_host(
+    def prepare(
+        settings: Settings,
         python: str,
-        link: str | None,
-        _folder: object,
-        _step: object,
+        installed: Mapping[str, str],
+        _folder: Path,
+        _progress: object,
         *,
         build: bool,
-        sources: Sources,
-    ) -> Modules:
-        assert sources == Sources()
-        asked.append((python, link, build))
-        if link == "unbuildable":
-            raise recipes.UnavailableError("building it needs root")
-        return WHEEL
+    ) -> Prepared:
+        asked.append((settings.stack.built, python, installed, build))
+        if "unbuildable" in installed:
+            return Prepared(Parts(), "building it needs root")
+        return Prepared(Parts((KIMPY,)))
 
-    monkeypatch.setattr(wheels, "for_host", for_host)
+    monkeypatch.setattr(provisioning, "prepared", prepare)
     return asked
 
 
-WHEEL = Modules(cast(Any, "modules"), "d", "3.13")
-
-
-def test_kimpy_is_built_before_anything_is_changed(
-    host: FakeHost, asked_wheels: list[tuple[str, str | None, bool]]
+def test_parts_are_built_before_anything_is_changed(
+    host: FakeHost, asked_parts: list[tuple[object, ...]]
 ) -> None:
     provision(host, None, *STACK).run()
-    assert (asked_wheels, host.parts) == ([("3.13", None, True)], Parts((WHEEL,)))
+    built = ("openkim-python",)
+    assert (asked_parts, host.parts) == ([(built, "3.13", {}, True)], Parts((KIMPY,)))
+    host.installed["pipeline-openkim-python"] = "feed"
     provision(host, None, *STACK).plan()
-    assert asked_wheels[1] == ("3.13", None, False)
-    provision(host, None, "openkim-api", "openkim-python").run()
-    assert (len(asked_wheels), host.parts) == (2, Parts())
+    assert asked_parts[1] == (built, "3.13", host.installed, False)
 
 
-def test_without_a_wheel_the_rest_is_done_and_it_is_said(
-    host: FakeHost, asked_wheels: list[tuple[str, str | None, bool]]
+def test_without_kimpy_the_rest_is_done_and_it_is_said(
+    host: FakeHost, asked_parts: list[tuple[object, ...]]
 ) -> None:
-    host.links[KIMPY_PATH] = "unbuildable"
+    host.installed["unbuildable"] = ""
     result = provision(host, None, *STACK).run()
     assert (result.changed, result.without_kimpy) == (True, "building it needs root")
     assert provision(host, None, *STACK).plan()[-1][0] == "leave out"
-    assert (len(asked_wheels), host.parts) == (2, Parts())
+    assert (len(asked_parts), host.parts) == (2, Parts())
 
 
-def test_a_wheel_that_cannot_be_built_changes_nothing(
+def test_a_part_that_cannot_be_built_changes_nothing(
     host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def for_host(*_: object, **__: object) -> Modules:
-        raise BoxError("building kimpy: no room")
+    def prepare(*_: object, **__: object) -> Prepared:
+        raise BoxError("building openkim-python: no room")
 
-    monkeypatch.setattr(wheels, "for_host", for_host)
+    monkeypatch.setattr(provisioning, "prepared", prepare)
     with pytest.raises(BoxError, match="no room"):
         provision(host, None, *STACK).run()
-    assert passes(host) == []
-
-
-def test_a_part_that_was_asked_for_and_cannot_be_built_changes_nothing(
-    host: FakeHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def for_host(*_: object, sources: Sources, **__: object) -> Modules:
-        assert sources.name == "ase"
-        raise recipes.UnavailableError("building it needs root")
-
-    monkeypatch.setattr(wheels, "for_host", for_host)
-    ase = {"source": "git", "location": "/srv/ase", "version": "c0ffee" * 6 + "c0de"}
-    asked = provision(host)
-    asked._settings = Settings.model_validate(
-        {"stack": {**{part: {"source": "none"} for part in OPTIONAL}, "ase": ase}}
-    )
-    with pytest.raises(PreflightError, match="ase cannot be built here: building it needs root"):
-        asked.run()
-    assert passes(host) == []
-
-
-def test_what_is_compiled_is_so_before_anything_is_changed(
-    host: FakeHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = Compiled(cast(Any, "prefix"), "d", "lammps")
-    asked: list[tuple[object, ...]] = []
-
-    def for_host(python: str, link: str | None, *_: object, **more: object) -> Compiled:
-        asked.append((python, link, more["build"], cast(Sources, more["sources"]).name))
-        if link == "unbuildable":
-            raise recipes.UnavailableError("building it needs root")
-        return made
-
-    monkeypatch.setattr(compiled, "for_host", for_host)
-    lammps = {"source": "git", "location": "/srv/lammps", "version": "c0ffee" * 6 + "c0de"}
-    wanted = provision(host)
-    wanted._settings = Settings.model_validate(
-        {"stack": {**{part: {"source": "none"} for part in OPTIONAL}, "lammps": lammps}}
-    )
-    wanted.run()
-    assert (asked, host.parts) == ([("3.13", None, True, "lammps")], Parts(compiled=(made,)))
-    host.record.clear()
-    host.links["/opt/pipeline/lammps"] = "unbuildable"
-    with pytest.raises(PreflightError, match="lammps cannot be built here: building it needs"):
-        wanted.run()
     assert passes(host) == []

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.commands
 def run(root: Path, lammps: str, ase: str | None) -> subprocess.CompletedProcess[str]:
     """Run it on a fake box whose programs say this; ``ase`` None: it has no kimpy."""
     if ase is not None:
-        (root / "opt/pipeline/kimpy").mkdir(parents=True)
+        (root / "usr/lib/python3/dist-packages/kimpy").mkdir(parents=True)
     for name, said in (("lmp", lammps), ("python3", ase or "")):
         fake = root / name
         fake.write_text(f"#!/bin/sh\necho '{said}'\n")
