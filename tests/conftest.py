@@ -10,8 +10,6 @@ from typing import Any, NoReturn
 
 import pytest
 
-from deploys import own_volumes
-
 _TESTS = Path(__file__).parent
 # What can start a process; a unit test that reaches one of these tests more than a unit.
 _STARTERS: tuple[tuple[Any, str], ...] = (
@@ -53,6 +51,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 @pytest.fixture
 def two_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A box's own volumes are persistent and swap, whatever rows somebody adds to their table."""
+    from deploys import own_volumes  # this file also serves suites that have no product
+
     rows = [row for row in own_volumes.TABLE if row.name in ("persistent", "swap")]
     monkeypatch.setattr(own_volumes, "TABLE", tuple(rows))
 
