@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from deploys.onbox import ONBOX
+from tests.unit.fakeroot import FakeRoot
 
 SCRIPT = ONBOX / "usr/lib/pipeline/reference"
 KNOWN = "a = 5.430950 A, E = -4.336400 eV/atom"
@@ -21,13 +21,10 @@ def run(root: Path, lammps: str, ase: str | None) -> subprocess.CompletedProcess
     """Run it on a fake box whose programs say this; ``ase`` None: it has no kimpy."""
     if ase is not None:
         (root / "usr/lib/python3/dist-packages/kimpy").mkdir(parents=True)
+    box = FakeRoot(root)
     for name, said in (("lmp", lammps), ("python3", ase or "")):
-        fake = root / name
-        fake.write_text(f"#!/bin/sh\necho '{said}'\n")
-        fake.chmod(0o755)
-    path = f"{root}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PIPELINE_ROOT": str(root)}
-    return subprocess.run([SCRIPT], env=environment, capture_output=True, text=True, check=False)
+        box.tool(name, f"echo '{said}'")
+    return box.run(SCRIPT)
 
 
 @pytest.mark.parametrize("ase", [KNOWN, None])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from deploys.operations.packages import LocalPackage
 from deploys.operations.prefixes import no_prefixes
 from deploys.stack import Parts
 from tasks.settings import load
+from tests.unit.fakeroot import FakeRoot
 
 
 class Host:
@@ -49,13 +49,11 @@ def test_what_is_missing_is_installed_without_questions(
     installed: tuple[str, ...], tmp_path: Path
 ) -> None:
     (command,) = _commands(*installed)
+    box = FakeRoot(tmp_path)
     for name in ("dpkg", "apt-get"):
-        fake = tmp_path / name
-        fake.write_text(f'#!/bin/sh\necho "{name} $DEBIAN_FRONTEND $*" >>"{tmp_path}/asked"\n')
-        fake.chmod(0o755)
-    path = f"{tmp_path}:{os.environ['PATH']}"
-    subprocess.run(["sh", "-c", command], env={"PATH": path}, check=True)
-    mend, update, install = (tmp_path / "asked").read_text().splitlines()
+        box.tool(name, f'echo "{name} $DEBIAN_FRONTEND $*" >>"{box.root}/calls"')
+    subprocess.run(["sh", "-c", command], env=box.environment, check=True)
+    mend, update, install = box.calls
     assert mend.startswith("dpkg noninteractive --configure -a")
     assert update.endswith("update")
     assert "--no-install-recommends" in install
