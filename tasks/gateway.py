@@ -12,12 +12,13 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from deploys.errors import BoxError
-from deploys.gateway import OWNERS
-from tasks import passwords, show
-from tasks.fleet import enlist, finish, one_line
-from tasks.progress import HostProgress
-from tasks.remote import Host
-from tasks.states import expect_gateway, expect_snapshot
+from deploys.services.gateway import OWNERS
+from tasks.desk import passwords
+from tasks.desk.progress import HostProgress
+from tasks.hosts import show
+from tasks.hosts.connection import Host
+from tasks.hosts.expectations import expect_gateway, expect_snapshot
+from tasks.hosts.fleet import enlist, finish, one_line
 
 # What /usr/lib/gateway/owners takes: useradd's rule of Debian, without its exceptions.
 _NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")

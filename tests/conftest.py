@@ -26,8 +26,8 @@ _REAL = ("boot", "storage")
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker that keeps a test out of the usual run, and the power cuts' report."""
     config.addinivalue_line("markers", "long: takes minutes; runs with inv test --long only")
-    if (_TESTS / "boot/cutreport.py").exists():
-        config.pluginmanager.import_plugin("tests.boot.cutreport")
+    if (_TESTS / "boot/cuts/cutreport.py").exists():
+        config.pluginmanager.import_plugin("tests.boot.cuts.cutreport")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects
@@ -51,7 +51,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 @pytest.fixture
 def two_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A box's own volumes are persistent and swap, whatever rows somebody adds to their table."""
-    from deploys import own_volumes  # this file also serves suites that have no product
+    from deploys.settings import own_volumes  # this file also serves suites that have no product
 
     rows = [row for row in own_volumes.TABLE if row.name in ("persistent", "swap")]
     monkeypatch.setattr(own_volumes, "TABLE", tuple(rows))

@@ -1,6 +1,7 @@
 """What a host says of itself: its system, and if it is a box, of its last reset.
 
-Needs nothing but Python: a box reads its own state with this file (deploys/status_page.py).
+Needs nothing but Python: a box reads its own state with this file
+(deploys/services/status_page.py).
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from pyinfra.api.facts import FactBase
 
-from deploys.facts import hoststate
-from deploys.facts.hoststate import HostState, Verdict
+from deploys.facts import host_state
+from deploys.facts.host_state import HostState, Verdict
 
 __all__ = ["HostState", "State", "Verdict"]
 
@@ -17,11 +17,11 @@ class State(FactBase[HostState]):
     """The :class:`HostState`, in one round trip."""
 
     def command(self) -> str:
-        return hoststate.command()
+        return host_state.command()
 
     @staticmethod
     def default() -> HostState:
         return HostState()
 
     def process(self, output: list[str]) -> HostState:
-        return replace(hoststate.parsed(output), read_at=time.time())
+        return replace(host_state.parsed(output), read_at=time.time())

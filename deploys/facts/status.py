@@ -1,6 +1,6 @@
 """A host's state as plain values: what a program reads, and the page that a box shows of itself.
 
-Needs nothing but Python, as deploys/facts/hoststate.py.
+Needs nothing but Python, as deploys/facts/host_state.py.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from dataclasses import asdict
 from datetime import datetime, timezone
 
-from deploys.facts.hoststate import VERDICTS, HostState
+from deploys.facts.host_state import VERDICTS, HostState
 
 _FULL = 50
 _CLOCK = 600  # seconds; a fleet is asked for minutes

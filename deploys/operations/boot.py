@@ -10,7 +10,7 @@ from pyinfra.api.facts import FactBase
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
-from deploys.facts.hoststate import VERDICTS
+from deploys.facts.host_state import VERDICTS
 from deploys.facts.mapper import mapper_path
 from deploys.facts.onbox import FileStates
 

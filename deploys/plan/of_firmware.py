@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from deploys.errors import PreflightError
 from deploys.facts.disks import BlockDevice
 from deploys.facts.firmware import EspContent
+from deploys.plan.sizes import human
+from deploys.plan.survey import Survey
 from deploys.settings import MIB
-from deploys.sizes import human
-from deploys.survey import Survey
 
 # FAT32, which the specification wants on a disk that stays, begins here with sectors of 4 KiB.
 ESP_SIZE = 260 * MIB

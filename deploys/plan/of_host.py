@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deploys import own_volumes
-from deploys.efi_plan import ESP_SIZE, plan_here, plan_spare
 from deploys.errors import PreflightError
 from deploys.facts.lvm import LogicalVolume, VolumeGroup
-from deploys.fitness import (
-    boot_needed,
-    check_boot,
-    check_device,
-    check_host,
-    check_own_volumes,
-    contents,
-)
 from deploys.operations.disks import (
     BIOS_BOOT,
     EFI_SYSTEM,
@@ -25,10 +15,17 @@ from deploys.operations.disks import (
     partition_path,
 )
 from deploys.operations.root import COPIED
-from deploys.own_volumes import OwnVolume
-from deploys.safety import KEPT
-from deploys.settings import GIB, MIB, Volumes
-from deploys.sizes import (
+from deploys.plan.of_firmware import ESP_SIZE, plan_here, plan_spare
+from deploys.plan.refusals import (
+    boot_needed,
+    check_boot,
+    check_device,
+    check_host,
+    check_own_volumes,
+    contents,
+)
+from deploys.plan.result import Kind, Volume, VolumePlan
+from deploys.plan.sizes import (
     EXTENT,
     group_size,
     human,
@@ -38,8 +35,10 @@ from deploys.sizes import (
     round_up,
     snapshot_size,
 )
-from deploys.survey import Survey
-from deploys.volume_plan import Kind, Volume, VolumePlan
+from deploys.plan.survey import Survey
+from deploys.reset.safety import KEPT
+from deploys.settings import GIB, MIB, Volumes, own_volumes
+from deploys.settings.own_volumes import OwnVolume
 
 _EXTENSION = (Partition("resnap-lvm", LINUX_LVM),)
 

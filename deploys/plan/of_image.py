@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deploys import own_volumes
 from deploys.errors import PreflightError
 from deploys.facts.mapper import mapper_path
 from deploys.operations.disks import Partition
 from deploys.operations.root import BOOT_OPTIONS
-from deploys.plan import spare_layout
-from deploys.settings import GIB, MIB, Settings
-from deploys.sizes import (
+from deploys.plan.of_host import spare_layout
+from deploys.plan.result import Kind, Volume, VolumePlan
+from deploys.plan.sizes import (
     EXTENT,
     group_size,
     human,
@@ -21,7 +20,7 @@ from deploys.sizes import (
     round_up,
     snapshot_size,
 )
-from deploys.volume_plan import Kind, Volume, VolumePlan
+from deploys.settings import GIB, MIB, Settings, own_volumes
 
 # One loader of some 2 MiB; FAT16 begins at about 4.
 ESP_SIZE = 16 * MIB

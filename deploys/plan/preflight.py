@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from deploys.apply import Session
 from deploys.errors import PreflightError
-from deploys.facts.box import HostState, State
-from deploys.plan import plan_volumes
+from deploys.facts.state import HostState, State
+from deploys.plan.of_host import plan_volumes
+from deploys.plan.result import Kind, VolumePlan
+from deploys.plan.survey import read_survey
+from deploys.session import Session
 from deploys.settings import Settings
-from deploys.survey import read_survey
-from deploys.volume_plan import Kind, VolumePlan
 
 # The systems whose way to boot is known, and the Python that each has as python3.
 SYSTEMS = {

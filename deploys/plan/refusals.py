@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deploys import own_volumes
-from deploys.efi_plan import check_firmware
 from deploys.errors import PreflightError
 from deploys.facts.disks import BlockDevice
 from deploys.facts.mapper import mapper_path
 from deploys.operations.disks import Partition, has_layout
-from deploys.settings import MIB
-from deploys.sizes import human
-from deploys.survey import Survey
+from deploys.plan.of_firmware import check_firmware
+from deploys.plan.sizes import human
+from deploys.plan.survey import Survey
+from deploys.settings import MIB, own_volumes
 
 _ROOT_TYPES = ("ext4", "xfs")
 _PLAIN_LAYOUTS = ("linear", "striped")

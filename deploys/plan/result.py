@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from deploys import own_volumes
-from deploys.efi_plan import EfiPlan
 from deploys.facts.mapper import mapper_path
 from deploys.operations.disks import Partition, partition_path
-from deploys.sizes import human
+from deploys.plan.of_firmware import EfiPlan
+from deploys.plan.sizes import human
+from deploys.settings import own_volumes
 
 
 class Kind(Enum):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from deploys import own_volumes
-from deploys.settings import MIB, Volumes, parse_size
+from deploys.settings import MIB, Volumes, own_volumes, parse_size
 
 EXTENT = 4 * MIB  # LVM's default, and what vgcreate gives our own groups
 EXCEPTION = 16  # bytes of dm-snapshot's table for one chunk

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pyinfra.api.deploy import deploy
 
-from deploys import own_volumes
-from deploys.efi_plan import LOADER, EfiPlan
-from deploys.onbox import ONBOX, tree
 from deploys.operations import boot as operations
 from deploys.operations import efi, onbox, services
-from deploys.operations.onbox import OnboxFile
-from deploys.settings import Settings, format_size
-from deploys.volume_plan import VolumePlan
+from deploys.operations.onbox import ONBOX, OnboxFile, tree
+from deploys.plan.of_firmware import LOADER, EfiPlan
+from deploys.plan.result import VolumePlan
+from deploys.settings import Settings, format_size, own_volumes
 
 DEFAULTS = "/etc/default/resnap"
 SERVICES = ("resnap-quarantine.service", "resnap-trial.service")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pyinfra.api.deploy import deploy
 from pyinfra.operations import files, server
 
-from deploys.onbox import ONBOX, tree
 from deploys.operations import onbox, services
-from deploys.operations.onbox import OnboxFile
-from deploys.secure import ASK
+from deploys.operations.onbox import ONBOX, OnboxFile, tree
+from deploys.services.secure import ASK
 from deploys.settings import Image
 
 _FILES = (

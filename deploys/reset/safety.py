@@ -18,14 +18,14 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from deploys.facts.lvm import Lvm, VolumeGroup
+from deploys.plan.result import VolumePlan
+from deploys.plan.sizes import cow_size
 from deploys.settings import KIB, MIB
-from deploys.sizes import cow_size
-from deploys.volume_plan import VolumePlan
 
 TRIAL_ROOM = 256 * MIB
 """Bytes that a group must have left for the snapshot of a trial, which runs for minutes."""
 KEPT = "golden"
-"""The LVM tag of a version: a safety snapshot that stays (static/onbox/usr/lib/resnap/golden)."""
+"""The LVM tag of a version: a safety snapshot that stays (static/onbox/usr/lib/resnap/versions)."""
 _TRIAL = "/usr/lib/resnap/trial"
 
 

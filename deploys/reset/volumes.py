@@ -5,12 +5,12 @@ from __future__ import annotations
 from pyinfra.api.deploy import deploy
 from pyinfra.operations import files
 
-from deploys import own_volumes
 from deploys.facts.mapper import mapper_path
 from deploys.operations import disks, lvm, packages
 from deploys.operations.root import copy_root
-from deploys.own_volumes import OwnVolume
-from deploys.volume_plan import Kind, VolumePlan
+from deploys.plan.result import Kind, VolumePlan
+from deploys.settings import own_volumes
+from deploys.settings.own_volumes import OwnVolume
 
 # LVM reads any section from lvmlocal.conf, after lvm.conf: no edit of the package's long file.
 # The initramfs copies both, and it is there that a reset gives the space back.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pyinfra.api.deploy import deploy
 from pyinfra.operations import files, server
 
-from deploys.onbox import tree
 from deploys.operations import onbox, packages, services
+from deploys.operations.onbox import tree
 
 PACKAGES = ("beanstalkd", "openssh-server", "procps", "python3", "rsync")
 

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from pyinfra.api.deploy import deploy
 
-from deploys import onbox as box
 from deploys.operations import onbox
-from deploys.parts import SETUP, Stack
 from deploys.settings import Settings
+from deploys.settings.stack import SETUP, Stack
 
 FILES = (
     "usr/sbin/provisiond",
@@ -40,7 +39,7 @@ def provisiond(roles: Mapping[str, Iterable[str]]) -> None:
 def sources(roles: Mapping[str, Iterable[str]]) -> dict[str, onbox.OnboxFile]:
     """The files, by their paths on the box."""
     lines = "".join(f"{' '.join((role, *units))}\n" for role, units in roles.items())
-    return {**box.tree(*FILES), ROLES: onbox.OnboxFile(lines.encode())}
+    return {**onbox.tree(*FILES), ROLES: onbox.OnboxFile(lines.encode())}
 
 
 @deploy("Setup source")

@@ -11,11 +11,10 @@ from pathlib import Path
 from pyinfra.api.deploy import deploy
 from pyinfra.operations import files
 
-from deploys import onbox as box
-from deploys.bundle import PYTHON_PATH
 from deploys.operations import onbox, packages, services
 from deploys.operations.onbox import OnboxFile
 from deploys.settings import Settings
+from deploys.stack.bundle import PYTHON_PATH
 
 PACKAGES = ("bubblewrap", "dbus", "openssh-client", "python3", "rsync")
 
@@ -24,7 +23,7 @@ CONFIG = "/etc/pipeline/pipeline.toml"
 DIRECTOR = "pipeline-director.service"
 WORKER = "pipeline-worker@.service"
 UNITS = (DIRECTOR, WORKER)
-_PACKAGE = Path(__file__).resolve().parents[1] / "static" / "pipeline"
+_PACKAGE = Path(__file__).resolve().parents[2] / "static" / "pipeline"
 # Each a function of kimpipeline.commands.
 COMMANDS = {
     "pipeline-director": "director",
@@ -61,14 +60,14 @@ def runner(settings: Settings) -> None:
 def sources(settings: Settings) -> dict[str, OnboxFile]:
     """The files of the runner, by their paths on the box."""
     drop_in = (f"{DIRECTOR}.d",) if settings.role == "gateway" else ()
-    units = box.tree(*(f"etc/systemd/system/{unit}" for unit in (*UNITS, *drop_in)))
+    units = onbox.tree(*(f"etc/systemd/system/{unit}" for unit in (*UNITS, *drop_in)))
     commands = {
         f"/usr/bin/{name}": OnboxFile(_START.format(function).encode(), 0o755)
         for name, function in COMMANDS.items()
     }
     modules = {
-        f"{HOME}/kimpipeline/{file.name}": OnboxFile(file.read_bytes())
-        for file in sorted((_PACKAGE / "kimpipeline").glob("*.py"))
+        f"{HOME}/{file.relative_to(_PACKAGE)}": OnboxFile(file.read_bytes())
+        for file in sorted((_PACKAGE / "kimpipeline").rglob("*.py"))
     }
     completion = OnboxFile((_PACKAGE / "completions/pipeline").read_bytes())
     return {

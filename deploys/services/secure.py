@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from pyinfra.api.deploy import deploy
 
-from deploys import onbox as box
-from deploys.onbox import ONBOX
 from deploys.operations import onbox, packages, services
-from deploys.operations.onbox import OnboxFile
+from deploys.operations.onbox import ONBOX, OnboxFile
 
 PACKAGES = ("nftables", "procps", "python3")
 
@@ -40,4 +38,4 @@ def secure() -> None:
 def files() -> dict[str, OnboxFile]:
     """The files, by their paths on the box."""
     ask = (ONBOX.parent / "foruser" / "secure").read_bytes()
-    return {**box.tree(*FILES), ASK: OnboxFile(ask, 0o755)}
+    return {**onbox.tree(*FILES), ASK: OnboxFile(ask, 0o755)}

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from pyinfra.api.deploy import deploy
 
-from deploys import onbox as box
 from deploys.operations import onbox
 from deploys.operations.onbox import OnboxFile
 
@@ -23,7 +22,7 @@ FILES = (
 _MODULES = (
     "__init__.py",
     "facts/__init__.py",
-    "facts/hoststate.py",
+    "facts/host_state.py",
     "facts/mapper.py",
     "facts/status.py",
 )
@@ -37,8 +36,8 @@ def status_page() -> None:
 
 def sources() -> dict[str, OnboxFile]:
     """The files of the page, by their paths on the box."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     modules = {
         f"/{HOME}/deploys/{name}": OnboxFile((package / name).read_bytes()) for name in _MODULES
     }
-    return {**box.tree(*FILES), **modules}
+    return {**onbox.tree(*FILES), **modules}

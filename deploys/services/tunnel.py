@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pyinfra.api.deploy import deploy
 
-from deploys.onbox import tree
 from deploys.operations import onbox, services
+from deploys.operations.onbox import tree
 
 UNIT = "pipeline-tunnel.service"
 FILES = ("etc/pipeline/ssh_config", f"etc/systemd/system/{UNIT}")

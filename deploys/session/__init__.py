@@ -24,9 +24,9 @@ from pyinfra.api.operations import run_ops
 from pyinfra.api.state import BaseStateCallback, State, StateStage
 from pyinfra.context import ctx_config, ctx_host, ctx_inventory, ctx_state
 
-from deploys.connector import RootShellConnector
 from deploys.errors import DeployError
-from deploys.rootshell import RootShell
+from deploys.session.connector import RootShellConnector
+from deploys.session.root_shell import RootShell
 
 T = TypeVar("T")
 Deploy = Callable[[], Any]

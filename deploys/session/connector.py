@@ -13,7 +13,7 @@ from pyinfra.connectors.base import BaseConnector
 from pyinfra.connectors.util import CommandOutput, OutputLine, make_unix_command_for_host
 from typing_extensions import override
 
-from deploys.rootshell import Answer, RootShell
+from deploys.session.root_shell import Answer, RootShell
 
 
 class RootShellConnector(BaseConnector):

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from deploys.parts import SETUP, PackageName, Stack
+from deploys.settings.stack import SETUP, PackageName, Stack
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 STATUS_PORT = 14178  # where every box shows its status page

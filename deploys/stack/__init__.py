@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from pyinfra.api.deploy import deploy
 
-from deploys.onbox import tree
 from deploys.operations import onbox, packages
+from deploys.operations.onbox import tree
 from deploys.operations.packages import LocalPackage
 from deploys.operations.prefixes import no_prefixes
-from deploys.parts import BUILT, DEFAULTS, package_name
-from deploys.repository import Items
 from deploys.settings import Settings
+from deploys.settings.stack import BUILT, DEFAULTS, package_name
+from deploys.stack.items import Items
 
 # runsetup fetches with git over whichever transport, and applies with Python.
 _OWN = ("python3", "git", "ca-certificates", "openssh-client")

@@ -16,7 +16,7 @@ PYTHON_PATH = "/opt/pipeline/python"
 PROJECT_PATH = "/opt/pipeline/setup"
 PARTS = ("deploys", "static")
 COMMIT_FILE = ".commit"
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from pyinfra.api.deploy import deploy
 
-from deploys.gateway import STATE
-from deploys.operations import items as operations
 from deploys.operations import onbox
+from deploys.services.gateway import STATE
 
 REPOSITORY_PATH = "/opt/pipeline/repository"
 
@@ -36,7 +35,7 @@ def repository(items: Items, role: str) -> None:
         path=REPOSITORY_PATH,
     )
     target = f"{STATE}/srv/items" if role == "gateway" else "/persistent/pipeline/items"
-    operations.items(
+    onbox.items(
         name="Items for the pipeline", names=items.names, source=REPOSITORY_PATH, target=target
     )
 

@@ -8,11 +8,11 @@ from pathlib import PurePosixPath
 from pydantic import ValidationError
 from pyinfra.api.deploy import deploy
 
-from deploys.bundle import PYTHON_PATH, Project
 from deploys.errors import SettingsError
 from deploys.operations import manifest as operations
 from deploys.operations.manifest import MANIFEST, RELEASE, SETTINGS
 from deploys.settings import LABELS, Settings
+from deploys.stack.bundle import PYTHON_PATH, Project
 
 __all__ = ["MANIFEST", "RELEASE", "SETTINGS", "manifest", "parse_settings"]
 

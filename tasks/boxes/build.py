@@ -15,28 +15,29 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from deploys import box
-from deploys.apply import Deploy, Session, Target
 from deploys.box import Golden, Where
-from deploys.bundle import PYTHON_PATH
-from deploys.disk_plan import DiskPlan, box_plan, fstab, plan_disk
 from deploys.errors import BoxError, PreflightError
-from deploys.facts.box import HostState, State
 from deploys.facts.manifest import SystemState
+from deploys.facts.state import HostState, State
 from deploys.operations.seal import sealed
-from deploys.preflight import SYSTEMS
+from deploys.plan.of_image import DiskPlan, box_plan, fstab, plan_disk
+from deploys.plan.preflight import SYSTEMS
+from deploys.plan.sizes import human
+from deploys.session import Deploy, Session, Target
 from deploys.settings import Settings
-from deploys.sizes import human
 from deploys.stack import Parts, stack_packages
-from tasks import bundle
-from tasks.debs import PYTHONS
-from tasks.machines import archive, boxdisk, loop, partial, pins, worktree
-from tasks.machines.identifiers import Fixed, Identifiers, asked_time
-from tasks.machines.layer import Layer, layer
-from tasks.machines.tree import environment
-from tasks.machines.worktree import Worktree
-from tasks.places import BUNDLES, IMAGES
-from tasks.progress import HostProgress
-from tasks.stack import prepared
+from deploys.stack.bundle import PYTHON_PATH
+from tasks.debian import archive, pins, worktree
+from tasks.debian.chroot import environment
+from tasks.debian.layer import Layer, layer
+from tasks.debian.worktree import Worktree
+from tasks.desk import loop, whole_files
+from tasks.desk.places import BUNDLES, IMAGES
+from tasks.desk.progress import HostProgress
+from tasks.disks import box_disk
+from tasks.disks.identifiers import Fixed, Identifiers, asked_time
+from tasks.stack import bundle, prepared
+from tasks.stack.packages import PYTHONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,8 @@ class Build:
         plan = plan_disk(self._settings)
         asked = asked_time()
         wanted = pins.read(self._manifest) if self._manifest else None
-        partial.require_place(self._out)
-        partial.require_unused(self._out)
+        whole_files.require_place(self._out)
+        whole_files.require_unused(self._out)
         with alone(self._out):
             return self._build(plan, asked, wanted)
 
@@ -113,7 +114,7 @@ class Build:
         boot_uuid = fixed.identifiers.uuid("boot")
         self._progress.step("copying the packages")
         with (
-            partial.replaced(self._out) as disk,
+            whole_files.replaced(self._out) as disk,
             worktree.copied(installed.file, IMAGES, plan.boot.size or 0, boot_uuid) as tree,
         ):
             state = self._apply(tree, boot_uuid, epoch, wanted, parts)
@@ -121,7 +122,7 @@ class Build:
                 loop.flush(written, IMAGES)
             self._check_room(tree, plan)
             volgroup = self._settings.volumes.volgroup
-            boxdisk.write(disk, plan, volgroup, tree, fixed, self._progress.step)
+            box_disk.write(disk, plan, volgroup, tree, fixed, self._progress.step)
             self._progress.step("flushing it to the disk")
             used = disk.stat().st_blocks * 512
         return Built(self._out, used, state)

@@ -6,27 +6,28 @@ import shutil
 from functools import partial as bound
 from pathlib import Path
 
-from deploys.apply import Session, Target
 from deploys.box import Box, Where, deploys
 from deploys.errors import PreflightError
-from deploys.facts.box import HostState, State
-from deploys.manifest import SETTINGS, parse_settings
+from deploys.facts.state import HostState, State
 from deploys.operations.seal import sealed, without_logins
+from deploys.plan.sizes import human
+from deploys.session import Session, Target
 from deploys.settings import Settings
-from deploys.sizes import human
-from tasks import bundle
-from tasks.boxes import note_finalized
-from tasks.building import Built, alone
-from tasks.fleet import connected
-from tasks.machines import convert, loop, partial, sealing
-from tasks.machines.guest import Guest
-from tasks.machines.providers import PROVIDERS
-from tasks.machines.tree import environment
-from tasks.places import BOX, IMAGES
-from tasks.progress import HostProgress
-from tasks.provisioning import Provision, Request
-from tasks.remote import Host
-from tasks.states import state_of_box
+from deploys.stack.manifest import SETTINGS, parse_settings
+from tasks.boxes.build import Built, alone
+from tasks.boxes.image import note_finalized
+from tasks.debian.chroot import environment
+from tasks.desk import loop, whole_files
+from tasks.desk.places import BOX, IMAGES
+from tasks.desk.progress import HostProgress
+from tasks.disks import box_sealed, convert
+from tasks.guests import Guest
+from tasks.guests.providers import PROVIDERS
+from tasks.hosts.connection import Host
+from tasks.hosts.expectations import state_of_box
+from tasks.hosts.fleet import connected
+from tasks.hosts.provision import Provision, Request
+from tasks.stack import bundle
 
 
 def settings_of(host: Host) -> Settings:
@@ -60,15 +61,15 @@ class Finalizing:
         loop.require_root("making a box's disk image")
         guest = shippable(self._guest)
         disk = guest.root_disk
-        partial.require_place(self._out)
+        whole_files.require_place(self._out)
         files = convert.chain(disk)
         # What the guest lies on may lose its name: the guest has one of its own for it.
         if not (self._out.exists() and any(map(self._out.samefile, files))):
-            partial.require_unused(self._out)
+            whole_files.require_unused(self._out)
         self._require_room(sum(files.values()))
         with alone(self._out):
             settings = self._in_guest(guest)
-            with partial.replaced(self._out) as copy:
+            with whole_files.replaced(self._out) as copy:
                 self._progress.step("copying the guest's disk")
                 convert.raw(convert.look(disk), copy, self._progress.amount)
                 state = self._seal(copy, settings, guest.login.user)
@@ -103,7 +104,7 @@ class Finalizing:
     def _seal(self, copy: Path, settings: Settings, user: str) -> HostState:
         """Make the copy the disk of nobody's box, as box.build makes one."""
         self._progress.step("sealing the copy")
-        sealing.empty(copy, settings.volumes)
+        box_sealed.empty(copy, settings.volumes)
         image = settings.image.model_copy(update={"user": user})
         box = Box(
             where=Where.EMPTIED,
@@ -118,7 +119,7 @@ class Finalizing:
             ),
             deploys(box),
         )
-        with sealing.opened(copy, settings.volumes, IMAGES) as root:
+        with box_sealed.opened(copy, settings.volumes, IMAGES) as root:
             target = Target("the image", chroot=root, environment=environment())
             for each in passes:
                 with Session(target, self._progress) as session:

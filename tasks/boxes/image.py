@@ -9,11 +9,11 @@ from pathlib import Path
 
 from deploys.errors import PreflightError
 from deploys.settings import Settings
-from tasks import bundle
-from tasks.building import Build, Built
-from tasks.machines import partial
-from tasks.places import BOX
-from tasks.progress import HostProgress
+from tasks.boxes.build import Build, Built
+from tasks.desk import whole_files
+from tasks.desk.places import BOX
+from tasks.desk.progress import HostProgress
+from tasks.stack import bundle
 
 # Says what the image was made of.
 _NOTE = BOX.with_suffix(".made-of")
@@ -73,7 +73,7 @@ def is_replaceable(file: Path) -> bool:
 def note_finalized(image: Path) -> None:
     """A file that is about to become the image was finalized: a power cut may come between."""
     kept = [_written(BOX)] if is_finalized() else []
-    with partial.replaced(_FINALIZED) as note:
+    with whole_files.replaced(_FINALIZED) as note:
         note.write_text("".join(f"{line}\n" for line in (*kept, _written(image))))
 
 

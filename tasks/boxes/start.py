@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from deploys.errors import BoxError
 from deploys.settings import Settings
-from tasks.boxes import box_image
-from tasks.machines import providers, shell
-from tasks.machines.guest import Guest, Order
-from tasks.places import GUEST, STATE, USER_KEY
-from tasks.progress import HostProgress
+from tasks.boxes.image import box_image
+from tasks.desk import shell
+from tasks.desk.places import GUEST, STATE, USER_KEY
+from tasks.desk.progress import HostProgress
+from tasks.guests import Guest, Order, providers
 
-# Where a bare guest has its second disk; see tasks/machines/hardware.py.
+# Where a bare guest has its second disk; see tasks/guests/qemu/hardware.py.
 SPARE = "/dev/vdb"
 
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploys.errors import BoxError
-from tasks.machines import shell
-from tasks.machines.archive import Archive
-from tasks.machines.bootstrap import preferences
+from tasks.debian.archive import Archive
+from tasks.debian.bootstrap import preferences
+from tasks.desk import shell
 
 _SIGNERS = "/etc/apt/trusted.gpg.d/"
 _INSTALLED = re.compile(r"^Inst (\S+) \((\S+) ", re.MULTILINE)

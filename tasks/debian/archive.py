@@ -11,7 +11,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from deploys.errors import BoxError
-from tasks.machines import bootstrap, shell
+from tasks.debian import bootstrap
+from tasks.desk import shell
 
 _APT_HELPER = "/usr/lib/apt/apt-helper"
 _QUIET = ("-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploys.errors import BoxError
-from tasks.machines import shell
+from tasks.desk import shell
 
 SUITE = "trixie"
 # What a small Debian server has; dbus because logind needs it to heed the power button.

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.machines import shell
+from tasks.desk import shell
 
 USER = "vagrant"
 

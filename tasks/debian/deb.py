@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from tasks.machines import shell
+from tasks.desk import shell
 
 DATE = 315532800
 """What all files are dated, in seconds since 1970: the first that a zip file can hold."""

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tasks.machines import bootstrap, loop, partial, shell
-from tasks.machines.archive import Archive
+from tasks.debian import bootstrap
+from tasks.debian.archive import Archive
+from tasks.desk import loop, shell, whole_files
 
 ROOT = "root"
 """The folder of the filesystem in which the system is."""
@@ -66,7 +67,7 @@ def layer(
     with FileLock(kept.with_suffix(".lock")):
         if not kept.exists():
             progress(f"installing Debian {suite} and {len(packages)} packages")
-        with partial.kept(kept, bound(make, tree)) as file:
+        with whole_files.kept(kept, bound(make, tree)) as file:
             yield Layer(file, archive.date)
         _forget_old(folder, kept)
 

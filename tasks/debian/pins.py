@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploys.errors import BoxError
-from tasks.machines import apt
-from tasks.machines.archive import Archive
+from tasks.debian import apt
+from tasks.debian.archive import Archive
 
 Pins = Mapping[str, str]
 _NAMED = 5  # in one line

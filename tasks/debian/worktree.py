@@ -7,9 +7,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploys import own_volumes
-from tasks.machines import loop, shell
-from tasks.machines.layer import ROOT
+from deploys.settings import own_volumes
+from tasks.debian.layer import ROOT
+from tasks.desk import loop, shell
 
 SOURCE = "run/source"
 

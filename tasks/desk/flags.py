@@ -14,8 +14,8 @@ from typing import Any, get_origin
 from pydantic import BaseModel, ValidationError
 
 from deploys.errors import SettingsError
-from deploys.parts import OPTIONAL
 from deploys.settings import Settings
+from deploys.settings.stack import OPTIONAL
 
 
 def load(file: Path | None = None, overrides: Sequence[str] = ()) -> Settings:

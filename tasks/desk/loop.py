@@ -12,7 +12,7 @@ from pathlib import Path
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from deploys.errors import BoxError
-from tasks.machines import shell
+from tasks.desk import shell
 
 
 def require_root(purpose: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 STATE = Path(os.environ.get("OPENKIM_BOX_STATE") or ROOT / ".box").absolute()
 GUEST = STATE / "guest"
 LOGS = STATE / "logs"

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from tasks.closed_pipe import Terminal
+from tasks.desk.closed_pipe import Terminal
 
 # Standard output is for results: tables, JSON.
 console = Terminal(stderr=True)

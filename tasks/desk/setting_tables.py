@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from deploys.parts import Part
 from deploys.settings import Settings, Size, format_size
+from deploys.settings.stack import Part
 
 _SIZE = get_args(Size)[1:]
 

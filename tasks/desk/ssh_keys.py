@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 
-from tasks.machines import shell
+from tasks.desk import shell
 
 
 class Identity(BaseModel):

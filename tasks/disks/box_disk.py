@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from deploys.disk_plan import DiskPlan
 from deploys.errors import BoxError
 from deploys.operations.root import COPIED
-from tasks.machines import filesystems, grub, layout, loop, shell, volumes
-from tasks.machines.identifiers import Fixed
-from tasks.machines.worktree import Worktree
+from deploys.plan.of_image import DiskPlan
+from tasks.debian.worktree import Worktree
+from tasks.desk import loop, shell
+from tasks.disks import filesystems, grub, partitions, volume_group
+from tasks.disks.identifiers import Fixed
 
 _DISK = "run/disk"
 # Of the partitions, see DiskPlan.
@@ -33,14 +34,14 @@ def write(
     progress("laying out the disk")
     with disk.open("wb") as file:
         file.truncate(plan.size)
-    table = layout.gpt(plan.partitions, fixed.identifiers)
-    _, esp, boot, lvm = layout.partition(disk, table)
+    table = partitions.gpt(plan.partitions, fixed.identifiers)
+    _, esp, boot, lvm = partitions.partition(disk, table)
     wanted = [
         # The tag of a complete golden root: by it, maintenance knows a box without a snapshot.
-        volumes.Volume(each.name, each.size, (COPIED,) if each is plan.root else ())
+        volume_group.Volume(each.name, each.size, (COPIED,) if each is plan.root else ())
         for each in plan.volumes
     ]
-    lvs = volumes.make(disk, lvm, volgroup, wanted, fixed)
+    lvs = volume_group.make(disk, lvm, volgroup, wanted, fixed)
     for each in plan.own:
         if each.fstype == "swap":
             filesystems.write_swap(disk, lvs[each.name], each.name, fixed)
@@ -62,7 +63,7 @@ def read_kernel(disk: Path, target: Path) -> None:
     Raises:
         BoxError: it has none.
     """
-    boot = layout.extents(disk)[BOOT]
+    boot = partitions.extents(disk)[BOOT]
     device = f"{disk}?offset={boot.offset}"
     # debugfs(8) has no exit code for what it could not do
     listed = shell.run(["debugfs", "-R", "ls -p /", device], check=False).stdout

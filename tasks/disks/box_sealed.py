@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from deploys import own_volumes
 from deploys.errors import BoxError
-from deploys.settings import Volumes
-from tasks.machines import boxdisk, layout, loop, shell, volumes
-from tasks.machines.layout import Extent
+from deploys.settings import Volumes, own_volumes
+from tasks.desk import loop, shell
+from tasks.disks import box_disk, partitions, volume_group
+from tasks.disks.partitions import Extent
 
 
 def empty(disk: Path, wanted: Volumes) -> None:
@@ -22,12 +22,12 @@ def empty(disk: Path, wanted: Volumes) -> None:
     Raises:
         BoxError: it is not the disk of such a box, or a tool failed.
     """
-    part = layout.extents(disk)[boxdisk.LVM]
+    part = partitions.extents(disk)[box_disk.LVM]
     lvs = _volumes(disk, wanted)
     anew = [row for row in own_volumes.TABLE if not row.ships_content]
     kept = {wanted.lvroot} | {row.name for row in own_volumes.TABLE if row not in anew}
     emptied = (extent for name, extent in lvs.items() if name not in kept)
-    for extent in (*volumes.unused(part, lvs), *emptied):
+    for extent in (*volume_group.unused(part, lvs), *emptied):
         where = ("--offset", str(extent.offset), "--length", str(extent.size))
         shell.run(["fallocate", "--punch-hole", *where, disk])
     for row in anew:
@@ -35,7 +35,7 @@ def empty(disk: Path, wanted: Volumes) -> None:
             if row.fstype == "swap":
                 shell.run(["mkswap", "--quiet", "--label", row.name, device])
             else:
-                layout.make_ext4(device, row.name)
+                partitions.make_ext4(device, row.name)
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def opened(disk: Path, wanted: Volumes, work: Path) -> Iterator[Path]:
         BoxError: it is not the disk of such a box, or it could not be written out.
     """
     lvs = _volumes(disk, wanted)
-    boot = layout.extents(disk)[boxdisk.BOOT]
+    boot = partitions.extents(disk)[box_disk.BOOT]
     with ExitStack() as stack:
         enter = stack.enter_context
         root = enter(loop.temporary_folder(work))
@@ -70,8 +70,8 @@ def opened(disk: Path, wanted: Volumes, work: Path) -> Iterator[Path]:
 
 
 def _volumes(disk: Path, wanted: Volumes) -> dict[str, Extent]:
-    part = layout.extents(disk)[boxdisk.LVM]
-    lvs = volumes.find(disk, part, wanted.volgroup)
+    part = partitions.extents(disk)[box_disk.LVM]
+    lvs = volume_group.find(disk, part, wanted.volgroup)
     for name in (wanted.lvroot, *(row.name for row in own_volumes.TABLE)):
         if name not in lvs:
             raise BoxError(f"{disk} is not the disk of a box: it has no volume {name}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from deploys.errors import PreflightError
-from tasks.machines import shell
+from tasks.desk import shell
 
 Heard = Callable[[float], None]
 """Is told several times a second how much is done, in percent; what it raises ends the work."""

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from deploys.errors import BoxError
-from tasks.machines import loop, shell
-from tasks.machines.identifiers import Fixed
-from tasks.machines.layout import Extent
-from tasks.machines.tree import inside
+from tasks.debian.chroot import inside
+from tasks.desk import loop, shell
+from tasks.disks.identifiers import Fixed
+from tasks.disks.partitions import Extent
 
 KIB = 1024
 _SECTOR = 512

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tasks.machines import loop
-from tasks.machines.tree import inside
+from tasks.debian.chroot import inside
+from tasks.desk import loop
 
 # What finds /boot on a disk of ours; the rest is loaded from there.
 _BIOS_MODULES = "part_gpt ext2"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from deploys.errors import BoxError
-from tasks.machines.identifiers import Fixed
+from tasks.disks.identifiers import Fixed
 
 _SECTOR = 512
 _LABEL = struct.Struct("<8sQII8s")  # id, sector, crc, offset of what follows, type

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploys.operations.disks import EFI_SYSTEM, LINUX, LINUX_LVM, Partition
-from tasks.machines import shell
-from tasks.machines.identifiers import Identifiers
+from tasks.desk import shell
+from tasks.disks.identifiers import Identifiers
 
 SECTOR = 512
 MIB = 2**20

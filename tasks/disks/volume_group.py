@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploys.errors import BoxError
-from tasks.machines import loop, lvm_metadata, shell
-from tasks.machines.identifiers import Fixed
-from tasks.machines.layout import Extent
+from tasks.desk import loop, shell
+from tasks.disks import lvm_metadata
+from tasks.disks.identifiers import Fixed
+from tasks.disks.partitions import Extent
 
 Lvm = Callable[..., str]
 _REPORT = ("--reportformat", "json", "--units", "b", "--nosuffix")

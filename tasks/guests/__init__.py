@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from deploys.settings import Settings
-from tasks.machines import keys
+from tasks.desk import ssh_keys
 
 
 class Guest(Protocol):
@@ -24,7 +24,7 @@ class Guest(Protocol):
 
     @property
     def provider(self) -> str:
-        """The name of its row in tasks/machines/providers.py."""
+        """The name of its row in tasks/guests/providers.py."""
 
     @property
     def alive(self) -> bool:
@@ -35,7 +35,7 @@ class Guest(Protocol):
         """Whether it was made of a box's image; else it was a bare host."""
 
     @property
-    def login(self) -> keys.Login:
+    def login(self) -> ssh_keys.Login:
         """How to log in."""
 
     @property

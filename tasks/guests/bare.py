@@ -19,19 +19,10 @@ from typing import Literal
 from filelock import FileLock
 
 from deploys.facts.mapper import mapper_path
-from tasks.machines import (
-    bootstrap,
-    filesystems,
-    grub,
-    keys,
-    layout,
-    loop,
-    partial,
-    shell,
-    tree,
-    volumes,
-)
-from tasks.machines.identifiers import Fixed, Identifiers
+from tasks.debian import bootstrap, chroot
+from tasks.desk import loop, shell, ssh_keys, whole_files
+from tasks.disks import filesystems, grub, partitions, volume_group
+from tasks.disks.identifiers import Fixed, Identifiers
 
 GIB = 2**30
 # A host with its root on LVM was set up as a server: Debian's installer puts these there.
@@ -54,7 +45,7 @@ class Recipe:
     firmware: Literal["bios", "uefi"] = "bios"
     suite: str = bootstrap.SUITE
     disk_size: int = 8 * GIB
-    boot_size: int = 512 * layout.MIB
+    boot_size: int = 512 * partitions.MIB
     volgroup: str = "debian-vg"
     root_size: int | None = 3 * GIB
     extra: tuple[str, ...] = ()
@@ -69,7 +60,7 @@ class BaseImage:
 
     path: Path
     kernel: Path
-    identity: keys.Identity
+    identity: ssh_keys.Identity
 
 
 def build(recipe: Recipe, state: Path, progress: Progress = lambda _: None) -> BaseImage:
@@ -84,13 +75,13 @@ def build(recipe: Recipe, state: Path, progress: Progress = lambda _: None) -> B
     folder = state / "images"
     folder.mkdir(parents=True, exist_ok=True)
     user_key = state / "id_ed25519"
-    public = keys.make_key(user_key)
+    public = ssh_keys.make_key(user_key)
     relaxed = bootstrap.relaxations()
     made_of = bootstrap.Tree(
         recipe.suite, bootstrap.PACKAGES, bootstrap.sources(recipe.suite), relaxed
     )
     tree_key = _key((bootstrap,), asdict(made_of))
-    code = (sys.modules[__name__], filesystems, grub, layout, loop, tree, volumes)
+    code = (sys.modules[__name__], filesystems, grub, partitions, loop, chroot, volume_group)
     image = folder / f"{recipe.kind}-{_key(code, tree_key, asdict(recipe), public)}.raw"
     note, kernel = image.with_suffix(".json"), image.with_suffix(".vmlinuz")
     with FileLock(image.with_suffix(".lock")):
@@ -98,11 +89,11 @@ def build(recipe: Recipe, state: Path, progress: Progress = lambda _: None) -> B
             loop.require_root("making a disk image")
             tar = _tree(folder / f"tree-{recipe.suite}-{tree_key}.tar", made_of, progress)
             progress(f"laying out the {recipe.kind} disk")
-            with partial.replaced(image) as disk:
+            with whole_files.replaced(image) as disk:
                 host_key = _fill(disk, kernel, recipe, tar, public, relaxed, progress)
-                identity = keys.Identity(user=tree.USER, user_key=user_key, host_key=host_key)
+                identity = ssh_keys.Identity(user=chroot.USER, user_key=user_key, host_key=host_key)
                 note.write_text(identity.model_dump_json())
-    return BaseImage(image, kernel, keys.Identity.model_validate_json(note.read_text()))
+    return BaseImage(image, kernel, ssh_keys.Identity.model_validate_json(note.read_text()))
 
 
 def overlay(
@@ -149,18 +140,18 @@ def _fill(
     with disk.open("wb") as file:
         file.truncate(recipe.disk_size)
     boot_size = recipe.boot_size if is_lvm else None
-    table = layout.uefi(boot_size, fixed.identifiers) if is_uefi else layout.mbr(boot_size)
-    parts = layout.partition(disk, table)
+    table = partitions.uefi(boot_size, fixed.identifiers) if is_uefi else partitions.mbr(boot_size)
+    parts = partitions.partition(disk, table)
     esp = parts.pop(0) if is_uefi else None
     with ExitStack() as stack:
         work = stack.enter_context(loop.temporary_folder(disk.parent))
         whole = stack.enter_context(loop.attached(disk))
         last = parts[-1]
         if is_lvm:
-            wanted = [volumes.Volume("root", recipe.root_size)]
-            last = volumes.make(disk, last, recipe.volgroup, wanted)["root"]
+            wanted = [volume_group.Volume("root", recipe.root_size)]
+            last = volume_group.make(disk, last, recipe.volgroup, wanted)["root"]
         device = stack.enter_context(loop.attached(disk, offset=last.offset, size=last.size))
-        identity = boot_uuid = layout.make_ext4(device, "root")
+        identity = boot_uuid = partitions.make_ext4(device, "root")
         root = stack.enter_context(loop.mounted(device, work))
         nodes = {whole.name: whole, device.name: device}
         mapped = mapper_path(recipe.volgroup, "root")
@@ -170,7 +161,7 @@ def _fill(
             first = parts[0]
             (root / "boot").mkdir()
             boot = stack.enter_context(loop.attached(disk, offset=first.offset, size=first.size))
-            boot_uuid = layout.make_ext4(boot, "boot")
+            boot_uuid = partitions.make_ext4(boot, "boot")
             fstab.append(f"UUID={boot_uuid} /boot ext4 defaults 0 2")
             stack.enter_context(loop.mounted(boot, root / "boot"))
             nodes[boot.name] = boot
@@ -178,16 +169,16 @@ def _fill(
             serial = fixed.identifiers.serial("esp").upper()
             fstab.append(f"UUID={serial[:4]}-{serial[4:]} /boot/efi vfat umask=0077 0 1")
         progress("unpacking the tree")
-        tree.unpack(tar, root)
+        chroot.unpack(tar, root)
         stack.enter_context(loop.chroot(root, nodes))
-        host_key = tree.furnish(root, fstab, public, relaxed)
+        host_key = chroot.furnish(root, fstab, public, relaxed)
         loader = grub.SIGNED if is_uefi else ()  # in the place of the one for BIOS
         if extra := (*loader, *(SERVER if is_lvm else ()), *recipe.extra):
             progress(f"installing {extra[0]}")
-            tree.install(root, *extra)
+            chroot.install(root, *extra)
         progress("making it bootable")
         where = None if is_uefi else whole.name
-        tree.make_bootable(root, where, mapped if is_lvm else identity)
+        chroot.make_bootable(root, where, mapped if is_lvm else identity)
         if esp is not None:
             (root / "boot/efi").mkdir()
             chain = grub.signed_chain(root, boot_uuid, "/grub" if is_lvm else "/boot/grub")

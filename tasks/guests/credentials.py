@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.machines import keys
+from tasks.desk import ssh_keys
 
 # See host-keys.service.
 _HOST_KEY = "ssh_host_ed25519_key"
@@ -17,7 +17,7 @@ _FOLDER = "d /home/{user}/.ssh 0700 {user} {user}"
 _LOGIN = "f+ /home/{user}/.ssh/authorized_keys 0600 {user} {user} - {key}\\n"
 
 
-def make(folder: Path, user: str, user_key: Path) -> tuple[keys.Identity, dict[str, Path]]:
+def make(folder: Path, user: str, user_key: Path) -> tuple[ssh_keys.Identity, dict[str, Path]]:
     """A guest's identity, and the files of the credentials that give it to the guest, by name.
 
     Args:
@@ -30,10 +30,10 @@ def make(folder: Path, user: str, user_key: Path) -> tuple[keys.Identity, dict[s
     """
     host_key = folder / _HOST_KEY
     login = folder / "tmpfiles.extra"
-    public = keys.make_key(host_key)
+    public = ssh_keys.make_key(host_key)
     lines = f"{_FOLDER}\n{_LOGIN}\n"
-    login.write_text(lines.format(user=user, key=keys.make_key(user_key)))
-    identity = keys.Identity(user=user, user_key=user_key, host_key=public)
+    login.write_text(lines.format(user=user, key=ssh_keys.make_key(user_key)))
+    identity = ssh_keys.Identity(user=user, user_key=user_key, host_key=public)
     return identity, {host_key.name: host_key, login.name: login}
 
 
@@ -46,5 +46,5 @@ def oem_string(user: str, user_key: Path) -> str:
     Raises:
         CommandError: ssh-keygen is missing or failed.
     """
-    kind, key = keys.make_key(user_key).split()[:2]
+    kind, key = ssh_keys.make_key(user_key).split()[:2]
     return "io.systemd.credential:tmpfiles.extra=" + _LOGIN.format(user=user, key=f"{kind} {key}")

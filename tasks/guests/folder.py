@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from deploys.errors import BoxError
-from tasks.machines import partial
+from tasks.desk import whole_files
 
 
 class Note(BaseModel):
@@ -38,7 +38,7 @@ class Note(BaseModel):
 
     def write(self, directory: Path) -> None:
         """Leave it in a folder, in place of the one before."""
-        with partial.replaced(directory / self.FILE) as note:
+        with whole_files.replaced(directory / self.FILE) as note:
             note.write_text(self.model_dump_json(indent=1))
 
 

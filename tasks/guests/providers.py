@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from deploys.errors import BoxError
-from tasks.machines import qemustart, virtualboxstart
-from tasks.machines.guest import Guest, Provider
+from tasks.guests import Guest, Provider
+from tasks.guests.qemu import provider as qemustart
+from tasks.guests.virtualbox import provider
 
 # Where nobody says another, the first is taken.
-PROVIDERS = {row.name: row for row in (qemustart.PROVIDER, virtualboxstart.PROVIDER)}
+PROVIDERS = {row.name: row for row in (qemustart.PROVIDER, provider.PROVIDER)}
 
 
 def names() -> str:

@@ -19,11 +19,11 @@ from paramiko import (
     SSHException,
 )
 
-from deploys.apply import Observer, Session, Target
 from deploys.errors import DeployError, Interrupted, PreflightError, UnreachableError
-from deploys.facts.box import HostState, State
-from deploys.rootshell import RootShell
-from tasks.awaiting import awaited
+from deploys.facts.state import HostState, State
+from deploys.session import Observer, Session, Target
+from deploys.session.root_shell import RootShell
+from tasks.desk.awaiting import awaited
 
 # paramiko waits for ever by default; an emulated guest under load needs some seconds.
 _CONNECT_SECONDS = 15

@@ -7,10 +7,10 @@ import json
 from pydantic import ValidationError
 
 from deploys.errors import DeployError, PreflightError
-from deploys.facts.box import HostState
+from deploys.facts.state import HostState
 from deploys.operations.manifest import SETTINGS
 from deploys.settings import Boot
-from tasks.remote import Host
+from tasks.hosts.connection import Host
 
 TRIAL_BOOTS = 4
 """Three tries (static/onbox/usr/lib/resnap/trial), and the boot that goes back."""

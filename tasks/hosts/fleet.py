@@ -21,11 +21,11 @@ from invoke.tasks import task
 from rich.markup import escape
 
 from deploys.errors import BoxError
-from tasks.machines.guest import Guest
-from tasks.machines.providers import find
-from tasks.places import GUEST, LOGS
-from tasks.progress import HostProgress, InterruptibleProgress, bars, console
-from tasks.remote import Host
+from tasks.desk.places import GUEST, LOGS
+from tasks.desk.progress import HostProgress, InterruptibleProgress, bars, console
+from tasks.guests import Guest
+from tasks.guests.providers import find
+from tasks.hosts.connection import Host
 
 # pyinfra's own rule of thumb is twenty connections a core.
 _AT_ONCE = 20

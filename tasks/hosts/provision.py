@@ -8,27 +8,27 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import get_args
 
-from deploys import box, preflight
-from deploys.apply import Deploy
-from deploys.boot import boot_copy
+from deploys import box
 from deploys.box import Golden
 from deploys.errors import BoxError, DeployError, PreflightError
-from deploys.facts.box import HostState
 from deploys.facts.packages import SourceDigests
+from deploys.facts.state import HostState
 from deploys.operations.boot import stale_initrds
-from deploys.operations.reclaim import reclaimed
-from deploys.preflight import Preflight
-from deploys.safety import begin_trial, drop_safety, keep_safety, take_safety
+from deploys.operations.lvm import reclaimed
+from deploys.plan import preflight
+from deploys.plan.preflight import Preflight
+from deploys.plan.result import Kind
+from deploys.reset.boot import boot_copy
+from deploys.reset.safety import begin_trial, drop_safety, keep_safety, take_safety
+from deploys.reset.volumes import volumes
+from deploys.session import Deploy
 from deploys.settings import LABELS, Role, Settings
 from deploys.stack import Parts
-from deploys.volume_plan import Kind
-from deploys.volumes import volumes
-from tasks import bundle
-from tasks.places import BUNDLES
-from tasks.progress import HostProgress
-from tasks.remote import Host
-from tasks.stack import Prepared, prepared
-from tasks.states import TRIAL_BOOTS, expect, is_settled, rolled_back
+from tasks.desk.places import BUNDLES
+from tasks.desk.progress import HostProgress
+from tasks.hosts.connection import Host
+from tasks.hosts.expectations import TRIAL_BOOTS, expect, is_settled, rolled_back
+from tasks.stack import Prepared, bundle, prepared
 
 REFERENCE = "/usr/lib/pipeline/reference"
 

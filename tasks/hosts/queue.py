@@ -17,13 +17,13 @@ from rich.live import Live
 
 from deploys.errors import BoxError, DeployError, UnreachableError
 from deploys.settings import QUEUE_PORT
-from kimpipeline.messages import ERRORS, JOBS, RESULTS, UPDATES, Update
-from tasks import show
-from tasks.fleet import host_of, one_line
-from tasks.progress import console
-from tasks.remote import Host
-from tasks.show import Ended, Tube
-from tasks.states import expect_gateway
+from kimpipeline.queue.messages import ERRORS, JOBS, RESULTS, UPDATES, Update
+from tasks.desk.progress import console
+from tasks.hosts import show
+from tasks.hosts.connection import Host
+from tasks.hosts.expectations import expect_gateway
+from tasks.hosts.fleet import host_of, one_line
+from tasks.hosts.show import Ended, Tube
 
 _TUBES = (UPDATES, JOBS, RESULTS, ERRORS)
 _ITEMS, _RESULTS = "/srv/pipeline/items", "/srv/pipeline/results"

@@ -11,13 +11,14 @@ from invoke.tasks import task
 
 from deploys.box import ROLES
 from deploys.errors import BoxError, DeployError, PreflightError
-from deploys.secure import SECURE
-from tasks import passwords, show
-from tasks.fleet import enlist, finish, host_of, one_line
-from tasks.progress import HostProgress
-from tasks.questions import is_yes
-from tasks.remote import Host
-from tasks.states import expect_snapshot, is_gateway, state_of_box
+from deploys.services.secure import SECURE
+from tasks.desk import passwords
+from tasks.desk.progress import HostProgress
+from tasks.desk.questions import is_yes
+from tasks.hosts import show
+from tasks.hosts.connection import Host
+from tasks.hosts.expectations import expect_snapshot, is_gateway, state_of_box
+from tasks.hosts.fleet import enlist, finish, host_of, one_line
 
 _FAILED = "it failed"
 _LINE = 4096  # bytes of a password at most

@@ -11,14 +11,14 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Column, Table
 
-from deploys.facts.box import HostState
-from deploys.facts.hoststate import VERDICTS
+from deploys.facts.host_state import VERDICTS
+from deploys.facts.state import HostState
 from deploys.facts.status import faults, mode, status
-from deploys.sizes import human
-from tasks.closed_pipe import Terminal
-from tasks.golden import Version
-from tasks.provisioning import Provisioned
-from tasks.shrinking import Shrunk
+from deploys.plan.sizes import human
+from tasks.desk.closed_pipe import Terminal
+from tasks.hosts.provision import Provisioned
+from tasks.hosts.shrink import Shrunk
+from tasks.hosts.versions import Version
 
 # So many hosts have their status in columns that can be read.
 _SIDE_BY_SIDE = 3

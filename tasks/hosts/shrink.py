@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tasks.fleet import connected
-from tasks.machines.guest import Guest
-from tasks.progress import HostProgress
-from tasks.remote import Host
-from tasks.states import reboot_deadline
+from tasks.desk.progress import HostProgress
+from tasks.guests import Guest
+from tasks.hosts.connection import Host
+from tasks.hosts.expectations import reboot_deadline
+from tasks.hosts.fleet import connected
 
 
 @dataclass(frozen=True, slots=True)

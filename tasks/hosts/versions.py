@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from deploys.bundle import Project
 from deploys.errors import DeployError, PreflightError
-from deploys.facts.box import HostState
-from deploys.manifest import manifest
-from tasks.finalizing import settings_of
-from tasks.progress import HostProgress
-from tasks.remote import Host
-from tasks.states import (
+from deploys.facts.state import HostState
+from deploys.stack.bundle import Project
+from deploys.stack.manifest import manifest
+from tasks.boxes.finalize import settings_of
+from tasks.desk.progress import HostProgress
+from tasks.hosts.connection import Host
+from tasks.hosts.expectations import (
     TRIAL_BOOTS,
     expect,
     expect_snapshot,
@@ -23,7 +23,7 @@ from tasks.states import (
     state_of_box,
 )
 
-_GOLDEN = "/usr/lib/resnap/golden"
+_GOLDEN = "/usr/lib/resnap/versions"
 
 
 @dataclass(frozen=True)

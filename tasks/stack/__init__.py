@@ -12,14 +12,16 @@ from pathlib import Path
 
 from deploys.errors import BoxError, PreflightError
 from deploys.operations.packages import LocalPackage
-from deploys.parts import package_name
 from deploys.settings import Settings
+from deploys.settings.stack import package_name
 from deploys.stack import Parts
-from tasks import debs, items
-from tasks.debs import PYTHONS
-from tasks.machines import archive, bootstrap, deb, loop, pins, shell
-from tasks.recipes import RECIPES
-from tasks.sources import Sources
+from tasks.debian import archive, bootstrap, deb, pins
+from tasks.desk import loop, shell
+from tasks.stack import items
+from tasks.stack import packages as debs
+from tasks.stack.packages import PYTHONS
+from tasks.stack.recipes import RECIPES
+from tasks.stack.sources import Sources
 
 # A host does without what the settings ask for by default, if it cannot be built.
 _DISPENSABLE = "openkim-python"

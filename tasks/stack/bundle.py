@@ -1,4 +1,4 @@
-"""Makes, on this machine, the archives that a box carries: see deploys/bundle.py.
+"""Makes, on this machine, the archives that a box carries: see deploys/stack/bundle.py.
 
 Both are reproducible: the same input gives the same bytes. They are kept in a folder of the
 caller's, named by a digest of what went in, and made once.
@@ -16,9 +16,9 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from deploys.bundle import COMMIT_FILE, ROOT, Archive, Project, files_digest, project_files
 from deploys.errors import PreflightError
-from tasks.machines import shell
+from deploys.stack.bundle import COMMIT_FILE, ROOT, Archive, Project, files_digest, project_files
+from tasks.desk import shell
 
 # glibc of the oldest system a box may be, Ubuntu 22.04, is 2.35; wheels ask for 2.28 at most.
 _PLATFORM = "{machine}-manylinux_2_28"
@@ -113,7 +113,7 @@ def project_time(root: Path = ROOT) -> int:
 
 
 def _project_files(root: Path) -> list[Path]:
-    """As deploys.bundle.project_files, without what git is told to ignore."""
+    """As deploys.stack.bundle.project_files, without what git is told to ignore."""
     files = project_files(root)
     if not (root / ".git").exists():
         return files

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from deploys.errors import BoxError
-from tasks.machines import shell
+from tasks.desk import shell
 
 # No question is asked of a terminal, and no address starts a program.
 _ENVIRONMENT = {

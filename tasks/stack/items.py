@@ -1,4 +1,4 @@
-"""Gathers, on this machine, the items that a box carries: see deploys/repository.py."""
+"""Gathers, on this machine, the items that a box carries: see deploys/stack/items.py."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from deploys.errors import BoxError
-from deploys.repository import Items
-from tasks import bundle
-from tasks.sources import Sources
+from deploys.stack.items import Items
+from tasks.stack import bundle
+from tasks.stack.sources import Sources
 
-# As kimpipeline.kimid has it.
+# As kimpipeline.kim.kimid has it.
 _KIMID = re.compile(r"[A-Za-z][A-Za-z0-9_]*__(MO|MD|SM|TE|TD|VC)_\d{12}_\d{3}", re.ASCII)
 # Raised when what is kept of a repository changes.
 _RECIPE = "1"

@@ -17,11 +17,11 @@ from filelock import FileLock
 
 from deploys.errors import BoxError
 from deploys.facts.packages import ORIGIN, SOURCE_DIGEST
-from deploys.parts import BUILT, package_name
-from tasks import recipes
-from tasks.machines import apt, archive, bootstrap, deb
-from tasks.recipes import RECIPES, Output
-from tasks.sources import Sources
+from deploys.settings.stack import BUILT, package_name
+from tasks.debian import apt, archive, bootstrap, deb
+from tasks.stack import recipes
+from tasks.stack.recipes import RECIPES, Output
+from tasks.stack.sources import Sources
 
 # Debian's releases that parts are built for, each with its Python: by that a host's is known.
 PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}

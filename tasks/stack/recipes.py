@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from deploys.errors import BoxError
-from tasks.machines.deb import DATE
+from tasks.debian.deb import DATE
 
 MADE = "made"
 """Beside the files of a package: the line that says what was made."""

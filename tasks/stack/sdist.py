@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from deploys.errors import BoxError
-from tasks.machines import shell
+from tasks.desk import shell
 
 # pip asks the build backend for metadata even of what it only downloads, and kimpy's would look
 # for the KIM API on this machine. This one stands in for setuptools: it copies what the package

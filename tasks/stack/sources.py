@@ -7,11 +7,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploys.bundle import ROOT
 from deploys.errors import BoxError
-from deploys.parts import Part
 from deploys.settings import Settings
-from tasks.machines import gitsource, sdist
+from deploys.settings.stack import Part
+from deploys.stack.bundle import ROOT
+from tasks.stack import git, sdist
 
 _LOCK = ROOT / "requirements-kimpy.txt"
 
@@ -51,7 +51,7 @@ class Sources:
         """
         address = self.part.address(self.hostname)
         if self.part.source == "git":
-            return gitsource.fetch(address, self.part.version, folder / "sources.tar.gz")
+            return git.fetch(address, self.part.version, folder / "sources.tar.gz")
         if self.part.source == "file":
             return self._copy(Path(address), folder)
         if not self.part.version:

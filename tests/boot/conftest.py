@@ -14,10 +14,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tasks.machines import accelerator, credentials, image
-from tasks.machines.hardware import Machine
-from tests.boot import bed, bedinitrd, cuts, saved
-from tests.boot.box import SMALL, Box, command, flags, running
+from tasks.guests import bare, credentials
+from tasks.guests.qemu import accelerator
+from tasks.guests.qemu.hardware import Machine
+from tests.boot.bed import bed, bedinitrd
+from tests.boot.cuts import cuts
+from tests.boot.lab import saved
+from tests.boot.lab.box import SMALL, Box, command, flags, running
 
 GIB = 2**30
 # Of two guests at a time on two cores: with two each, they spin on each other's locks.
@@ -72,20 +75,20 @@ def _needs_root() -> None:
 
 
 @pytest.fixture(scope="session")
-def lvm_image(shared: Path) -> image.BaseImage:
+def lvm_image(shared: Path) -> bare.BaseImage:
     """A host whose root is on LVM, in a VG of another name, with room to spare."""
-    return image.build(image.Recipe("lvm", disk_size=10 * GIB, extra=INSTALLED), shared)
+    return bare.build(bare.Recipe("lvm", disk_size=10 * GIB, extra=INSTALLED), shared)
 
 
 @pytest.fixture(scope="session")
-def full_image(shared: Path) -> image.BaseImage:
+def full_image(shared: Path) -> bare.BaseImage:
     """A host whose root takes all of its VG."""
-    recipe = image.Recipe("lvm", disk_size=4 * GIB, root_size=None, extra=INSTALLED)
-    return image.build(recipe, shared)
+    recipe = bare.Recipe("lvm", disk_size=4 * GIB, root_size=None, extra=INSTALLED)
+    return bare.build(recipe, shared)
 
 
 @pytest.fixture(scope="session")
-def accel(lvm_image: image.BaseImage, shared: Path) -> accelerator.Accelerator:
+def accel(lvm_image: bare.BaseImage, shared: Path) -> accelerator.Accelerator:
     return accelerator.choose(lvm_image.kernel, shared)
 
 
@@ -96,11 +99,11 @@ Start = Callable[..., AbstractContextManager[Box]]
 def start(accel: accelerator.Accelerator, tmp_path_factory: pytest.TempPathFactory) -> Start:
     """Start a bare host of a base image, with a spare disk of so many bytes."""
 
-    def start(base: image.BaseImage, spare: int = 0) -> AbstractContextManager[Box]:
+    def start(base: bare.BaseImage, spare: int = 0) -> AbstractContextManager[Box]:
         folder = tmp_path_factory.mktemp("guest")
-        disks = [image.overlay(base.path, folder / "root.qcow2")]
+        disks = [bare.overlay(base.path, folder / "root.qcow2")]
         if spare:
-            disks.append(image.empty_disk(folder / "spare.qcow2", spare))
+            disks.append(bare.empty_disk(folder / "spare.qcow2", spare))
         return running(folder, base.identity, Machine(disks=tuple(disks), cpus=CPUS), accel)
 
     return start
@@ -133,7 +136,7 @@ def start_box(
         if not note.exists():
             folder = shared / "booted"
             folder.mkdir()
-            disk = image.overlay(built, folder / "root.qcow2")
+            disk = bare.overlay(built, folder / "root.qcow2")
             identity, given = credentials.make(folder, "vagrant", shared / "id_ed25519")
             machine = Machine(disks=(disk,), cpus=CPUS, credentials=given)
             with running(folder, identity, machine, accel, SMALL) as first:

@@ -13,7 +13,7 @@ import pytest
 from invoke.tasks import Task
 
 from tasks import ns
-from tasks.setting_tables import as_markdown, sections
+from tasks.desk.setting_tables import as_markdown, sections
 
 _README_LINES = 160
 _MARK = "<!-- What follows is printed by: bin/inv settings --markdown -->\n\n"

@@ -16,11 +16,13 @@ from urllib.parse import quote
 
 from deploys.errors import BoxError, PreflightError
 from deploys.settings import Settings
-from tasks.formats import FORMATS, Disk, Format, stem
-from tasks.machines import catalog, convert, partial, tarball, vagrantfile
-from tasks.machines.identifiers import asked_time
-from tasks.places import ROOT
-from tasks.progress import HostProgress
+from tasks.boxes.ship import catalog, tarball, vagrantfile
+from tasks.boxes.ship.formats import FORMATS, Disk, Format, stem
+from tasks.desk import whole_files
+from tasks.desk.places import ROOT
+from tasks.desk.progress import HostProgress
+from tasks.disks import convert
+from tasks.disks.identifiers import asked_time
 
 # Where no time is asked for: the earliest that every archive format can say, 1980-01-01.
 _TIME = 315_532_800
@@ -70,13 +72,13 @@ class Packaging:
         if self._out.exists() and not self._out.is_dir():
             raise PreflightError(f"{self._out} is a file: name a folder")
         image = convert.look(self._image)
-        partial.require_unwritten(self._image)
+        whole_files.require_unwritten(self._image)
         try:
             with _workshop(self._out) as work:
                 listed = catalog.read(self._catalog, self._settings.package.name)
                 summed = catalog.read_sums(self._out / _SUMS)
                 sums = self._make(image, work, _TIME if asked is None else asked)
-                partial.published(work, self._out, self._shelved(work, sums, listed, summed))
+                whole_files.published(work, self._out, self._shelved(work, sums, listed, summed))
         except OSError as error:
             raise BoxError(f"{self._out}: {error.strerror or error}") from error
         return Packaged({name: self._out / self._named(name) for name in self._progress})

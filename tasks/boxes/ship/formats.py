@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploys.settings import Settings
-from tasks.machines import convert, ovf, tarball, vagrantfile
+from tasks.boxes.ship import ovf, tarball, vagrantfile
+from tasks.disks import convert
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deploys.settings import GIB, MIB, Guest
-from tasks.machines.catalog import ARCHITECTURE
+from tasks.boxes.ship.catalog import ARCHITECTURE
 
 # Of the range that VirtualBox takes its cards' addresses from.
 MAC = "0800270B0C5E"

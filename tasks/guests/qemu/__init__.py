@@ -12,16 +12,18 @@ from typing import Self
 
 from deploys.errors import BoxError, UnreachableError
 from deploys.settings import STATUS_PORT
-from tasks.awaiting import awaited
-from tasks.machines import accelerator, guestfolder, hardware, keys, qmp, shell
-from tasks.machines.console import Console
+from tasks.desk import shell, ssh_keys
+from tasks.desk.awaiting import awaited
+from tasks.guests import folder
+from tasks.guests.qemu import accelerator, hardware, qmp
+from tasks.guests.qemu.console import Console
 
 
-class _Record(guestfolder.Note):
+class _Record(folder.Note):
     FILE = "guest.json"
 
     machine: hardware.Machine
-    identity: keys.Identity
+    identity: ssh_keys.Identity
     accelerator: str
     pid: int
     port: int
@@ -43,7 +45,7 @@ class Guest:
         cls,
         directory: Path,
         machine: hardware.Machine,
-        identity: keys.Identity,
+        identity: ssh_keys.Identity,
         accel: accelerator.Accelerator,
     ) -> Self:
         """Power a machine on, in a folder of its own; returns as soon as QEMU runs.
@@ -54,13 +56,13 @@ class Guest:
         accelerator.qemu_version()
         directory = directory.resolve()
         directory.mkdir(parents=True, exist_ok=True)
-        with guestfolder.starting(directory):
+        with folder.starting(directory):
             before = cls.find(directory)
             if before is not None and before.alive:
                 raise BoxError(f"the guest in {directory} runs already, as {before.pid}")
             record = _launch(directory, machine, identity, accel, before)
             known_hosts = directory / "known_hosts"
-            keys.write_known_hosts(known_hosts, hardware.HOST, record.port, identity.host_key)
+            ssh_keys.write_known_hosts(known_hosts, hardware.HOST, record.port, identity.host_key)
             record.write(directory)
         return cls(directory, record)
 
@@ -113,7 +115,7 @@ class Guest:
         return self._record.machine
 
     @property
-    def identity(self) -> keys.Identity:
+    def identity(self) -> ssh_keys.Identity:
         """Who logs in, and the host key of the image its disks were made from."""
         return self._record.identity
 
@@ -138,11 +140,11 @@ class Guest:
         return Console(self.directory / "serial.log")
 
     @property
-    def login(self) -> keys.Login:
+    def login(self) -> ssh_keys.Login:
         """How to log in; the port may change when the guest is started anew."""
         who = self._record.identity
         known_hosts = self.directory / "known_hosts"
-        return keys.Login(hardware.HOST, self._record.port, who.user, who.user_key, known_hosts)
+        return ssh_keys.Login(hardware.HOST, self._record.port, who.user, who.user_key, known_hosts)
 
     @property
     def page(self) -> str:
@@ -241,7 +243,7 @@ def _is_ours(pid: int, directory: Path) -> bool:
 def _launch(
     directory: Path,
     machine: hardware.Machine,
-    identity: keys.Identity,
+    identity: ssh_keys.Identity,
     accel: accelerator.Accelerator,
     before: Guest | None,
 ) -> _Record:

@@ -12,8 +12,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from deploys.errors import BoxError
-from tasks.machines import shell
-from tasks.machines.console import Console
+from tasks.desk import shell
+from tasks.guests.qemu.console import Console
 
 QEMU = "qemu-system-x86_64"
 PACKAGE = "qemu-system-x86"

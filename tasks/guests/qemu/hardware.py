@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from deploys.settings import STATUS_PORT
-from tasks.machines import accelerator
+from tasks.guests.qemu import accelerator
 
 HOST = "127.0.0.1"
 MIB = 2**20

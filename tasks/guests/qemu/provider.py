@@ -7,10 +7,11 @@ import shutil
 from pathlib import Path
 
 from deploys.errors import BoxError
-from tasks.machines import accelerator, boxdisk, credentials, image, qemu
-from tasks.machines.guest import Order, Provider
-from tasks.machines.hardware import Machine
-from tasks.machines.keys import Identity
+from tasks.desk.ssh_keys import Identity
+from tasks.disks import box_disk
+from tasks.guests import Order, Provider, bare, credentials, qemu
+from tasks.guests.qemu import accelerator
+from tasks.guests.qemu.hardware import Machine
 
 
 def start(order: Order) -> qemu.Guest:
@@ -43,22 +44,22 @@ def _box(order: Order, kernel: Path) -> tuple[Machine, Identity]:
     base = order.directory / built.name
     base.unlink(missing_ok=True)
     os.link(built, base)
-    boxdisk.read_kernel(base, kernel)
+    box_disk.read_kernel(base, kernel)
     user = order.settings.image.user
     identity, given = credentials.make(order.directory, user, order.user_key)
-    disk = image.overlay(base, order.directory / "root.qcow2")
+    disk = bare.overlay(base, order.directory / "root.qcow2")
     return Machine(disks=(disk,), credentials=given), identity
 
 
 def _bare(order: Order, kernel: Path) -> tuple[Machine, Identity]:
     order.step("making the base image")
     wanted = order.settings.guest
-    recipe = image.Recipe("plain", disk_size=wanted.disk_size)
-    base = image.build(recipe, order.state, order.step)
+    recipe = bare.Recipe("plain", disk_size=wanted.disk_size)
+    base = bare.build(recipe, order.state, order.step)
     order.directory.mkdir(parents=True, exist_ok=True)
     shutil.copy(base.kernel, kernel)
-    root = image.overlay(base.path, order.directory / "root.qcow2")
-    spare = image.empty_disk(order.directory / "spare.qcow2", wanted.spare_size)
+    root = bare.overlay(base.path, order.directory / "root.qcow2")
+    spare = bare.empty_disk(order.directory / "spare.qcow2", wanted.spare_size)
     return Machine(disks=(root, spare)), base.identity
 
 

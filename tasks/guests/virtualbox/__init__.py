@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from deploys.errors import BoxError
-from tasks.awaiting import awaited
-from tasks.machines import credentials, guestfolder, keys, partial, shell, vboxhardware, vboxmanage
-from tasks.machines.vboxhardware import HOST, MIB, Ports, free_port
+from tasks.desk import shell, ssh_keys, whole_files
+from tasks.desk.awaiting import awaited
+from tasks.guests import credentials, folder
+from tasks.guests.virtualbox import hardware, manage
+from tasks.guests.virtualbox.hardware import HOST, MIB, Ports, free_port
 
 T = TypeVar("T")
 _DISK = "box.vdi"
 _OFF = ("poweroff", "aborted", "saved", "aborted-saved")
 
 
-class _Record(guestfolder.Note):
+class _Record(folder.Note):
     """It is written before the machine is made: ``made`` says that it was, to the end."""
 
     FILE = "virtualbox.json"
@@ -55,7 +57,7 @@ class Guest:
         """
         directory = directory.resolve()
         directory.mkdir(parents=True, exist_ok=True)
-        with guestfolder.starting(directory):
+        with folder.starting(directory):
             login = credentials.oem_string(user, user_key)
             made = uuid.uuid4()
             record = _Record(
@@ -100,14 +102,14 @@ class Guest:
     @property
     def alive(self) -> bool:
         """Whether it is on, paused or on its way there; raises BoxError."""
-        machine = vboxmanage.machine(self._record.uuid)
+        machine = manage.machine(self._record.uuid)
         return machine is not None and machine.get("VMState", "poweroff") not in _OFF
 
     @property
-    def login(self) -> keys.Login:
+    def login(self) -> ssh_keys.Login:
         """How to log in; the port may change when the guest is started anew."""
         record = self._record
-        return keys.Login(HOST, record.port, record.user, record.user_key, self._known_hosts)
+        return ssh_keys.Login(HOST, record.port, record.user, record.user_key, self._known_hosts)
 
     @property
     def page(self) -> str:
@@ -135,20 +137,20 @@ class Guest:
             BoxError: it is being started by someone else, VirtualBox has it no more, or
                 refused, without its kernel module for one.
         """
-        with guestfolder.starting(self.directory):
-            if vboxmanage.machine(self._record.uuid) is None:
+        with folder.starting(self.directory):
+            if manage.machine(self._record.uuid) is None:
                 raise BoxError("VirtualBox has this guest no more: remove it with inv destroy")
             changes = ["--memory", str(memory // MIB)] if memory else []
             changes += ["--cpus", str(cpus)] if cpus else []
             before = self._ports
             ports = Ports(*map(free_port, before))
             if ports != before:
-                changes += vboxhardware.forwarded_anew(before, ports)
+                changes += hardware.forwarded_anew(before, ports)
             # It may have gone off, and its disk been compacted, this very instant.
             if changes:
-                vboxmanage.when_unlocked(lambda: self._manage("modifyvm", *changes))
+                manage.when_unlocked(lambda: self._manage("modifyvm", *changes))
                 self._keep(self._record.model_copy(update={"port": ports.ssh, "page": ports.page}))
-            vboxmanage.when_unlocked(lambda: self._manage("startvm", "--type", "headless"))
+            manage.when_unlocked(lambda: self._manage("startvm", "--type", "headless"))
 
     def learn_host_key(self, deadline: float) -> None:
         """Take the key that the guest shows at its first boot for its own, from then on.
@@ -160,7 +162,7 @@ class Guest:
         if self._record.host_key:
             return
         port = self._record.port
-        key = _awaited(lambda: keys.shown(HOST, port), deadline, "showed no SSH host key")
+        key = _awaited(lambda: ssh_keys.shown(HOST, port), deadline, "showed no SSH host key")
         self._keep(self._record.model_copy(update={"host_key": key}))
 
     def halt(self, deadline: float = 120) -> None:
@@ -192,7 +194,7 @@ class Guest:
         was_alive = self.alive
         self.halt()
         try:
-            vboxmanage.when_unlocked(lambda: vboxmanage.run(*words, deadline=1800))
+            manage.when_unlocked(lambda: manage.run(*words, deadline=1800))
             return self.disk_usage
         finally:
             if was_alive:
@@ -221,23 +223,23 @@ class Guest:
         record.write(self.directory)
         self._record = record
         if record.host_key:
-            keys.write_known_hosts(self._known_hosts, HOST, record.port, record.host_key)
+            ssh_keys.write_known_hosts(self._known_hosts, HOST, record.port, record.host_key)
 
     def _manage(self, command: str, *words: str) -> None:
-        vboxmanage.run(command, self._record.uuid, *words)
+        manage.run(command, self._record.uuid, *words)
 
     def _create(self, image: Path, login: str) -> None:
         # Not VBoxManage convertfromraw: it reads the holes of a sparse image too, all of them.
-        with partial.replaced(self.root_disk) as disk:
+        with whole_files.replaced(self.root_disk) as disk:
             shell.run(["qemu-img", "convert", "-f", "raw", "-O", "vdi", image, disk])
         name = f"openkim-box-{self._record.uuid[:8]}"
         folder = self.directory / "machine"
-        vboxhardware.create(self._record.uuid, name, folder, self.root_disk, self._ports, login)
+        hardware.create(self._record.uuid, name, folder, self.root_disk, self._ports, login)
 
     def _unregister(self) -> None:
         # Without --delete: it would delete every disk that the user may have attached.
-        if vboxmanage.machine(self._record.uuid) is not None:
-            vboxmanage.when_unlocked(lambda: self._manage("unregistervm"))
+        if manage.machine(self._record.uuid) is not None:
+            manage.when_unlocked(lambda: self._manage("unregistervm"))
 
 
 def _awaited(value: Callable[[], T], deadline: float, fault: str) -> T:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deploys.settings import STATUS_PORT
-from tasks.machines import vboxmanage
+from tasks.guests.virtualbox import manage
 
 HOST = "127.0.0.1"
 MIB = 2**20
@@ -42,12 +42,12 @@ def create(uuid: str, name: str, folder: Path, disk: Path, ports: Ports, oem_str
         BoxError: VBoxManage is missing or refused; the machine may be there in part.
     """
     registered = ("--uuid", uuid, "--ostype", "Debian_64", "--register")
-    vboxmanage.run("createvm", "--name", name, "--basefolder", str(folder), *registered)
-    vboxmanage.run("modifyvm", uuid, *_hardware(ports))
-    vboxmanage.run("setextradata", uuid, _OEM_STRING, oem_string)
+    manage.run("createvm", "--name", name, "--basefolder", str(folder), *registered)
+    manage.run("modifyvm", uuid, *_hardware(ports))
+    manage.run("setextradata", uuid, _OEM_STRING, oem_string)
     controller = ("--name", "SATA", "--add", "sata", "--controller", "IntelAhci")
-    vboxmanage.run("storagectl", uuid, *controller, "--portcount", "1")
-    vboxmanage.run("storageattach", uuid, *_CONTROLLER, "--medium", str(disk), *_TRIMS)
+    manage.run("storagectl", uuid, *controller, "--portcount", "1")
+    manage.run("storageattach", uuid, *_CONTROLLER, "--medium", str(disk), *_TRIMS)
 
 
 def forwarded_anew(before: Ports, ports: Ports) -> list[str]:

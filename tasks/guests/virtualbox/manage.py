@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from deploys.errors import BoxError
-from tasks.machines import shell
+from tasks.desk import shell
 
 PROGRAM = "VBoxManage"
 PACKAGE = "virtualbox, in contrib of unstable alone"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.machines import vboxmanage, virtualbox
-from tasks.machines.guest import Order, Provider
+from tasks.guests import Order, Provider, virtualbox
+from tasks.guests.virtualbox import manage
 
 
 def start(order: Order) -> virtualbox.Guest:
@@ -12,7 +12,7 @@ def start(order: Order) -> virtualbox.Guest:
     Raises:
         BoxError: it cannot be made or started.
     """
-    vboxmanage.run("--version")  # before minutes of building
+    manage.run("--version")  # before minutes of building
     guest = virtualbox.Guest.find(order.directory)
     if guest is not None and not guest.made:
         guest.destroy()
@@ -36,7 +36,7 @@ PROVIDER = Provider(
     title="VirtualBox",
     guest=virtualbox.Guest,
     start=start,
-    programs={vboxmanage.PROGRAM: vboxmanage.PACKAGE, "qemu-img": "qemu-utils"},
+    programs={manage.PROGRAM: manage.PACKAGE, "qemu-img": "qemu-utils"},
     bare=False,
     finalizes=False,
 )

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 from rich.progress import Progress
 
-from tasks.fleet import guest_host
-from tasks.machines.qemu import Guest
-from tasks.places import GUEST
-from tasks.progress import HostProgress
-from tasks.remote import Host
+from tasks.desk.places import GUEST
+from tasks.desk.progress import HostProgress
+from tasks.guests.qemu import Guest
+from tasks.hosts.connection import Host
+from tasks.hosts.fleet import guest_host
 
 
 @contextlib.contextmanager

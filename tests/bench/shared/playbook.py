@@ -11,22 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploys import box, provisiond
-from deploys.apply import Deploy, Session
-from deploys.bundle import PROJECT_PATH, PYTHON_PATH
+from deploys import box
 from deploys.errors import BoxError
 from deploys.facts.manifest import SystemState
-from deploys.manifest import MANIFEST, RELEASE, SETTINGS
-from deploys.onbox import tree
-from deploys.operations.onbox import OnboxFile
+from deploys.operations.onbox import OnboxFile, tree
 from deploys.operations.prefixes import NAMES
-from deploys.parts import package_name
-from deploys.preflight import Preflight
-from deploys.repository import REPOSITORY_PATH
+from deploys.plan.preflight import Preflight
+from deploys.plan.survey import read_survey
+from deploys.reset.volumes import PACKAGES as VOLUME_PACKAGES
+from deploys.services import provisiond
+from deploys.session import Deploy, Session
 from deploys.settings import Settings
+from deploys.settings.stack import package_name
 from deploys.stack import stack_packages
-from deploys.survey import read_survey
-from deploys.volumes import PACKAGES as VOLUME_PACKAGES
+from deploys.stack.bundle import PROJECT_PATH, PYTHON_PATH
+from deploys.stack.items import REPOSITORY_PATH
+from deploys.stack.manifest import MANIFEST, RELEASE, SETTINGS
 
 Task = dict[str, Any]
 
@@ -109,8 +109,8 @@ def playbook(operations: Sequence[str], known: Known, folder: Path) -> list[dict
         build = _TASKS.get(name)
         if build is None:
             raise BoxError(
-                f"tests/bench/playbook.py has nothing like the operation {name!r}: add it to "
-                "_TASKS, or its deploy to LEFT_OUT"
+                f"tests/bench/shared/playbook.py has nothing like the operation {name!r}: "
+                "add it to _TASKS, or its deploy to LEFT_OUT"
             )
         tasks.append({"name": name, **build(known, folder)})
     play = {

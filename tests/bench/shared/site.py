@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from deploys.errors import BoxError
 from deploys.settings import QUEUE_PORT
-from tasks.machines import keys, shell
+from tasks.desk import shell, ssh_keys
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def site(host: str) -> Iterator[Site]:
         _queue() as queue,
     ):
         own, theirs = Path(name, "host_key"), Path(name, "id_ed25519")
-        public, allowed = keys.make_key(own), keys.make_key(theirs)
+        public, allowed = ssh_keys.make_key(own), ssh_keys.make_key(theirs)
         server = _Server(listener, own, allowed, queue)
         thread = threading.Thread(target=server.serve, daemon=True)
         thread.start()

@@ -1,9 +1,9 @@
 """A test bed for the initramfs alone: the box's own kernel and initrd, on a small disk.
 
 The disk has the box's volume group with a small root, and no system: a script in the place of the
-initramfs's last step says what came of the reset (tests/boot/initrd). What takes long, the kernel
-and udev, is done once for each command line: the memory of a machine that waits for its disk is
-kept, and each boot goes on from there, with the disk plugged in. That takes seconds.
+initramfs's last step says what came of the reset (tests/boot/bed/initrd). What takes long, the
+kernel and udev, is done once for each command line: the memory of a machine that waits for its disk
+is kept, and each boot goes on from there, with the disk plugged in. That takes seconds.
 
 Each boot starts from a copy of a disk image, and leaves the log of what it wrote. What a power cut
 leaves is made from the two (writelog.py): nothing that the guest did not flush is taken for
@@ -20,9 +20,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tasks.machines import accelerator, qmp, shell
-from tests.boot import bedinitrd, writelog
-from tests.boot.beddisk import GROUP, Disk
+from tasks.desk import shell
+from tasks.guests.qemu import accelerator, qmp
+from tests.boot.bed import bedinitrd, writelog
+from tests.boot.bed.beddisk import GROUP, Disk
 
 SNAPSHOT = "/dev/mapper/vagrant--pipeline-root_snap"
 GOLDEN = "/dev/mapper/vagrant--pipeline-root"

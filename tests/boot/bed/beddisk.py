@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.machines import layout, loop, shell, volumes
-from tasks.machines.layout import MIB, Extent
-from tests.boot import writelog
+from tasks.desk import loop, shell
+from tasks.disks import partitions, volume_group
+from tasks.disks.partitions import MIB, Extent
+from tests.boot.bed import writelog
 
 GROUP = "vagrant-pipeline"
 # in the words of a command of LVM's: the disk's volume group is on the first
@@ -47,9 +48,9 @@ def make_disk(path: Path) -> Disk:
     """A box's disk that never booted: golden root, /persistent with its file, and room."""
     with path.open("wb") as file:
         file.truncate(_DISK)
-    part = layout.partition(path, layout.mbr(MIB))[-1]
-    wanted = [volumes.Volume("root", _ROOT), volumes.Volume("persistent", _PERSISTENT)]
-    extents = volumes.make(path, part, GROUP, wanted)
+    part = partitions.partition(path, partitions.mbr(MIB))[-1]
+    wanted = [volume_group.Volume("root", _ROOT), volume_group.Volume("persistent", _PERSISTENT)]
+    extents = volume_group.make(path, part, GROUP, wanted)
     files = {"root": {"name": b"golden\n"}, "persistent": {"state": state(0)}}
     for name, content in files.items():
         folder = path.with_name(f"{path.stem}-{name}")
@@ -82,7 +83,7 @@ def version(disk: Disk) -> int | None:
 @contextlib.contextmanager
 def lvm(disk: Disk, second: Path) -> Iterator[Lvm]:
     """LVM's commands on the group of a disk that is off and a second disk; see FIRST, SECOND."""
-    part = layout.extents(disk.path)[-1]
+    part = partitions.extents(disk.path)[-1]
     with (
         loop.attached(disk.path, offset=part.offset, size=part.size) as first,
         loop.attached(second) as other,
@@ -118,7 +119,7 @@ def made_again(disk: Disk, folder: Path) -> Disk:
 
 def has_group(disk: Disk) -> bool:
     """Whether LVM can read the volume group of a disk that is off."""
-    part = layout.extents(disk.path)[-1]
+    part = partitions.extents(disk.path)[-1]
     with loop.attached(disk.path, offset=part.offset, size=part.size) as device:
         config = lvm_config(device)
         done = shell.run(["lvm", "vgs", "--config", config, GROUP], check=False)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tasks.machines import bootstrap
-from tasks.places import ROOT
-from tests.boot import bedinitrd
+from tasks.debian import bootstrap
+from tasks.desk.places import ROOT
+from tests.boot.bed import bedinitrd
 
 # Where dracut's own steps take up the scripts of the bed.
 _STEPS = Path(__file__).parent / "initrd-dracut"

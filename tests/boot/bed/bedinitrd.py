@@ -10,9 +10,10 @@ from types import MappingProxyType
 
 from filelock import FileLock
 
-from tasks.machines import layout, loop, shell
-from tasks.places import ROOT
-from tests.boot.beddisk import PAYLOAD
+from tasks.desk import loop, shell
+from tasks.desk.places import ROOT
+from tasks.disks import partitions
+from tests.boot.bed.beddisk import PAYLOAD
 
 INITRD = Path(__file__).parent / "initrd"
 # The files of the tree that the initramfs has, by their paths there.
@@ -35,7 +36,7 @@ def take_kernel(box: Path, folder: Path) -> tuple[Path, Path]:
         if not found[1].exists():
             parts = json.loads(shell.run(["sfdisk", "--json", box]).stdout)["partitiontable"]
             [part] = [part for part in parts["partitions"] if part["name"] == "resnap-boot"]
-            place = {name: part[name] * layout.SECTOR for name in ("start", "size")}
+            place = {name: part[name] * partitions.SECTOR for name in ("start", "size")}
             with (
                 loop.attached(box, offset=place["start"], size=place["size"]) as device,
                 loop.temporary_folder(folder) as boot,

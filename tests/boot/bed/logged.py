@@ -12,7 +12,8 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.machines import accelerator, qmp, shell
+from tasks.desk import shell
+from tasks.guests.qemu import accelerator, qmp
 
 
 @contextlib.contextmanager

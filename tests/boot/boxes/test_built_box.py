@@ -16,19 +16,20 @@ import fabric
 import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from tasks.machines import accelerator, image, keys
-from tasks.machines.hardware import Machine
-from tasks.machines.qemu import Guest
-from tasks.remote import Host
-from tasks.settings import load
-from tests.boot.box import DEADLINE, SMALL, Box
+from tasks.desk import ssh_keys
+from tasks.desk.flags import load
+from tasks.guests import bare
+from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu.hardware import Machine
+from tasks.hosts.connection import Host
 from tests.boot.conftest import CPUS
+from tests.boot.lab.box import DEADLINE, SMALL, Box
 
 OVMF = Path("/usr/share/ovmf/OVMF.fd")
 HOST_KEYS = [
     f"ssh_host_{kind}_key{suffix}" for kind in ("ecdsa", "ed25519") for suffix in ("", ".pub")
 ]
-NOBODY = keys.Identity(user="vagrant", user_key=Path("/dev/null"), host_key="ssh-ed25519 AAAA")
+NOBODY = ssh_keys.Identity(user="vagrant", user_key=Path("/dev/null"), host_key="ssh-ed25519 AAAA")
 
 
 @contextlib.contextmanager
@@ -40,7 +41,7 @@ def first_boot(
     backing: Literal["raw", "qcow2"] = "raw",
 ) -> Iterator[Box]:
     """The box in its first boot, logged in to with Vagrant's password."""
-    disk = image.overlay(built, folder / "root.qcow2", backing=backing)
+    disk = bare.overlay(built, folder / "root.qcow2", backing=backing)
     machine = Machine(disks=(disk,), cpus=CPUS, firmware=firmware)
     with Guest.start(folder, machine, NOBODY, accel) as guest:
         login = guest.login
@@ -66,7 +67,7 @@ def box(
         yield running_box
 
 
-def scanned(login: keys.Login) -> str:
+def scanned(login: ssh_keys.Login) -> str:
     """The host keys of a machine that is coming up, as lines of known_hosts."""
 
     def scan() -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.machines import accelerator
-from tests.boot.box import Box, Ran, command, home_that_knows, interrupted
+from tasks.guests.qemu import accelerator
+from tests.boot.boxes.test_built_box import HOST_KEYS, first_boot
 from tests.boot.conftest import StartBox
-from tests.boot.test_built_box import HOST_KEYS, first_boot
+from tests.boot.lab.box import Box, Ran, command, home_that_knows, interrupted
 from tests.storage.faults import given_back, held
 
 # A package of the maintainer's own, which no network is needed for.

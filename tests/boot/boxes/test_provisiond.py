@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from tasks.places import ROOT
-from tests.boot.box import Box
+from tasks.desk.places import ROOT
+from tests.boot.lab.box import Box
 
 # This machine, as a guest of QEMU's user network sees it.
 GATEWAY = "10.0.2.2"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tasks.fleet import connected
-from tasks.machines.qemu import Guest
-from tests.boot.box import Box, Ran, command, home_that_knows, status
+from tasks.guests.qemu import Guest
+from tasks.hosts.fleet import connected
+from tests.boot.lab.box import Box, Ran, command, home_that_knows, status
 
 
 @pytest.fixture(scope="module")

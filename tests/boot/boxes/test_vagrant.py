@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.machines import accelerator
-from tests.boot import guestfs, libvirt, traces
-from tests.boot.box import DEADLINE, command
+from tasks.guests.qemu import accelerator
 from tests.boot.conftest import CPUS
+from tests.boot.lab import guestfs, libvirt, traces
+from tests.boot.lab.box import DEADLINE, command
 from tests.namespaces import World
 
 pytestmark = pytest.mark.skipif(
@@ -35,7 +35,7 @@ end
 """
 _CPU = {
     "kvm": '    libvirt.cpu_mode = "host-passthrough"',
-    # Without nested virtualisation: see tasks/machines/accelerator.py.
+    # Without nested virtualisation: see tasks/guests/qemu/accelerator.py.
     "tcg": """\
     libvirt.driver = "qemu"
     libvirt.cpu_mode = "custom"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from tasks.places import STATE
-from tests.boot.cuts import Survival
+from tasks.desk.places import STATE
+from tests.boot.cuts.cuts import Survival
 
 FOLDER = STATE / "cuts"
 REPORT = STATE / "cuts.json"

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.boot import bed, beddisk, writelog
-from tests.boot.bed import Bed, Boot
-from tests.boot.beddisk import Disk
-from tests.boot.writelog import Cache, Write
+from tests.boot.bed import bed, beddisk, writelog
+from tests.boot.bed.bed import Bed, Boot
+from tests.boot.bed.beddisk import Disk
+from tests.boot.bed.writelog import Cache, Write
 
 NORMAL = ("lvsize=100%ORIGIN", "resnap")
 KEEP = ("lvsize=100%ORIGIN",)

@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.machines import accelerator, image
-from tasks.machines.console import Console
-from tasks.machines.qemu import Guest
-from tests.boot import grubview, places
-from tests.boot.cuts import Survival
-from tests.boot.hostdisks import Cut, Disks, Requests
-from tests.boot.recording import Recording
-from tests.boot.writelog import Cache
+from tasks.guests import bare
+from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu.console import Console
+from tests.boot.bed.writelog import Cache
+from tests.boot.cuts import places
+from tests.boot.cuts.cuts import Survival
+from tests.boot.cuts.hostdisks import Cut, Disks, Requests
+from tests.boot.cuts.recording import Recording
+from tests.boot.lab import grubview
 
 # systemd's last step to a console; and what is said where it never comes there
 UP = "login: "
@@ -79,7 +80,7 @@ def booted(
     """The machine is switched on, on overlays of these disks, and on a copy of the NVRAM."""
     folder.mkdir()
     disks = media[: len(recording.disks)]
-    overlays = [image.overlay(disk, folder / f"{disk.stem}.qcow2") for disk in disks]
+    overlays = [bare.overlay(disk, folder / f"{disk.stem}.qcow2") for disk in disks]
     machine = recording.machine.model_copy(update={"disks": tuple(overlays)})
     for nvram in media[len(disks) :]:
         copy = Path(shutil.copy(nvram, folder / "nvram.fd"))

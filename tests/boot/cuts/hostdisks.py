@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.machines import shell
-from tests.boot import writelog
-from tests.boot.recording import Recording
-from tests.boot.writelog import Cache, Write
+from tasks.desk import shell
+from tests.boot.bed import writelog
+from tests.boot.bed.writelog import Cache, Write
+from tests.boot.cuts.recording import Recording
 
 
 @dataclass(frozen=True, slots=True)

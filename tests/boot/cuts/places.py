@@ -8,12 +8,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from deploys.operations.disks import EFI_SYSTEM, LINUX_LVM
-from tasks.machines import layout, shell
-from tasks.machines.layout import MIB, Extent
-from tests.boot import writelog
-from tests.boot.hostdisks import Cut, Requests, chosen
-from tests.boot.recording import Recording
-from tests.boot.writelog import Write
+from tasks.desk import shell
+from tasks.disks import partitions
+from tasks.disks.partitions import MIB, Extent
+from tests.boot.bed import writelog
+from tests.boot.bed.writelog import Write
+from tests.boot.cuts.hostdisks import Cut, Requests, chosen
+from tests.boot.cuts.recording import Recording
 
 _LVM = (LINUX_LVM, "8e")  # in a GPT, in an MBR
 
@@ -41,7 +42,7 @@ def _of_disk(disk: Path, writes: Iterable[Write]) -> dict[str, Extent]:
             table.write(before.read(MIB))
         table.flush()
         writelog.replay([write for write in writes if write.offset < MIB and write.size], file)
-        parts = layout.extents(file)
+        parts = partitions.extents(file)
         types = [
             shell.run(["sfdisk", "--part-type", file, str(number)]).stdout.strip().lower()
             for number in range(1, len(parts) + 1)

@@ -25,11 +25,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 from rich.progress import Progress
 
-from tasks.machines import accelerator, image, keys
-from tasks.machines.hardware import MIB, Machine
-from tasks.machines.qemu import Guest
-from tasks.progress import HostProgress
-from tests.boot.box import Box, reached
+from tasks.desk import ssh_keys
+from tasks.desk.progress import HostProgress
+from tasks.guests import bare
+from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu.hardware import MIB, Machine
+from tests.boot.lab.box import Box, reached
 
 Look = tuple[int, ...]
 _EVERY = 0.001
@@ -47,7 +48,7 @@ class Recording(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     machine: Machine
-    identity: keys.Identity
+    identity: ssh_keys.Identity
     disks: tuple[Path, ...]
     nvram: Path | None = None
     logs: tuple[Path, ...]
@@ -82,7 +83,7 @@ class Recorder(HostProgress):
         self,
         folder: Path,
         machine: Machine,
-        identity: keys.Identity,
+        identity: ssh_keys.Identity,
         before: Sequence[Path],
         nvram: Path | None,
     ) -> None:
@@ -144,7 +145,7 @@ class Recorder(HostProgress):
 @contextmanager
 def recorded(
     folder: Path,
-    base: image.BaseImage,
+    base: bare.BaseImage,
     spare: int,
     cpus: int,
     accel: accelerator.Accelerator,
@@ -157,10 +158,10 @@ def recorded(
     folder keeps of it.
     """
     folder.mkdir()
-    disks = [image.overlay(base.path, folder / "root.qcow2")]
+    disks = [bare.overlay(base.path, folder / "root.qcow2")]
     before = [base.path]
     if spare:
-        disks.append(image.empty_disk(folder / "spare.qcow2", spare))
+        disks.append(bare.empty_disk(folder / "spare.qcow2", spare))
         before.append(folder / "spare.raw")
         with before[-1].open("wb") as file:
             file.truncate(spare)

@@ -12,17 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from tasks.machines import loop, shell
-from tasks.machines.hardware import Machine
-from tasks.machines.keys import Identity
-from tests.boot import cutreport, grubview, writelog
-from tests.boot.cuts import Survival
-from tests.boot.hostdisks import Cut, Disks
-from tests.boot.logged import logged
-from tests.boot.recording import Recording
-from tests.boot.writelog import Cache
-from tests.unit.initramfs import install
-from tests.unit.test_makeinitrd import DEFAULTS, Box, box, parts
+from tasks.desk import loop, shell
+from tasks.desk.ssh_keys import Identity
+from tasks.guests.qemu.hardware import Machine
+from tests.boot.bed import writelog
+from tests.boot.bed.logged import logged
+from tests.boot.bed.writelog import Cache
+from tests.boot.cuts import cutreport
+from tests.boot.cuts.cuts import Survival
+from tests.boot.cuts.hostdisks import Cut, Disks
+from tests.boot.cuts.recording import Recording
+from tests.boot.lab import grubview
+from tests.unit.onbox.initramfs import install
+from tests.unit.onbox.reset.test_makeinitrd import DEFAULTS, Box, box, parts
 
 pytestmark = pytest.mark.commands
 __all__ = ["box", "parts"]

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.places import ROOT
-from tests.boot import bed, beddisk, cutreport, cuts
-from tests.boot.cuts import WAYS, Start, Survival
-from tests.boot.writelog import Cache
+from tasks.desk.places import ROOT
+from tests.boot.bed import bed, beddisk
+from tests.boot.bed.writelog import Cache
+from tests.boot.cuts import cutreport, cuts
+from tests.boot.cuts.cuts import WAYS, Start, Survival
 
 RESNAP = "static/onbox/usr/lib/resnap/resnap"
 MERGE = "merged back"

@@ -17,20 +17,21 @@ from pathlib import Path
 
 import pytest
 
-from tasks.machines import accelerator, image
-from tasks.machines.qemu import Guest
-from tests.boot import cutreport, hostcuts, hostdisks, places, recording, uefi, walks
-from tests.boot.box import LEAN, Box, reached
+from tasks.guests import bare
+from tasks.guests.qemu import Guest, accelerator
 from tests.boot.conftest import CPUS, GIB, INSTALLED
-from tests.boot.hostdisks import Cut
-from tests.boot.recording import Recording
+from tests.boot.cuts import cutreport, hostcuts, hostdisks, places, recording, walks
+from tests.boot.cuts.hostdisks import Cut
+from tests.boot.cuts.recording import Recording
+from tests.boot.lab import uefi
+from tests.boot.lab.box import LEAN, Box, reached
 
 pytestmark = pytest.mark.long
 
 # The same seed gives the same cuts of the same recording; a recording is another in each run.
 SEED = int(os.environ.get("CUTS_SEED") or random.randrange(10**6))
 SPARE = "/dev/vdb"
-BIOS_PLAIN = image.Recipe(extra=INSTALLED)
+BIOS_PLAIN = bare.Recipe(extra=INSTALLED)
 # Hosts that UEFI starts, and what they are; the others' images are the whole run's.
 UEFI = {"plain, UEFI": uefi.PLAIN_HOST, "lvm, UEFI": uefi.LVM_HOST}
 # From here on a provision touches what firmware reads.
@@ -75,8 +76,8 @@ def device(host: str) -> str | None:
 
 @pytest.fixture(scope="module")
 def records(
-    lvm_image: image.BaseImage,
-    full_image: image.BaseImage,
+    lvm_image: bare.BaseImage,
+    full_image: bare.BaseImage,
     shared: Path,
     accel: accelerator.Accelerator,
     tmp_path_factory: pytest.TempPathFactory,
@@ -89,7 +90,7 @@ def records(
         folder = top / host
         if not folder.exists():
             bases = {"lvm": lvm_image, "full": full_image}
-            base = bases.get(host) or image.build(UEFI.get(host, BIOS_PLAIN), shared)
+            base = bases.get(host) or bare.build(UEFI.get(host, BIOS_PLAIN), shared)
             spare = 12 * GIB if device(host) else 0
             firmware = uefi.PLAIN if host in UEFI else None
             with recording.recorded(folder, base, spare, CPUS, accel, firmware) as (box, recorder):

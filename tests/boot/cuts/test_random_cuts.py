@@ -13,9 +13,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.boot import bed, cutreport, cuts
-from tests.boot.cuts import WAYS, Start, Survival
-from tests.boot.writelog import Cache
+from tests.boot.bed import bed
+from tests.boot.bed.writelog import Cache
+from tests.boot.cuts import cutreport, cuts
+from tests.boot.cuts.cuts import WAYS, Start, Survival
 
 # The same seed gives the same ways, delays and lost blocks; when QEMU is killed is up to the clock.
 SEED = int(os.environ.get("CUTS_SEED") or random.randrange(10**6))

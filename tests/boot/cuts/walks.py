@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tasks.provisioning import Provision, Request
-from tasks.settings import load
-from tests.boot.box import DEADLINE, LEAN, Box
-from tests.boot.recording import Recorder
+from tasks.desk.flags import load
+from tasks.hosts.provision import Provision, Request
+from tests.boot.cuts.recording import Recorder
+from tests.boot.lab.box import DEADLINE, LEAN, Box
 
 # A package that no box has, of which dpkg has something to do; and an initrd that must be made.
 CHANGED = (*LEAN, "boot.deadline=61")

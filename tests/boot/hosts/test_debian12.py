@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from tasks.machines import image
-from tests.boot.box import becomes_a_box
+from tasks.guests import bare
 from tests.boot.conftest import GIB, Start
+from tests.boot.lab.box import becomes_a_box
 
 
 @pytest.mark.long
 def test_debian_12_becomes_a_box(start: Start, shared: Path) -> None:
-    recipe = image.Recipe("lvm", disk_size=10 * GIB, suite="bookworm")
-    base = image.build(recipe, shared)
+    recipe = bare.Recipe("lvm", disk_size=10 * GIB, suite="bookworm")
+    base = bare.build(recipe, shared)
     with start(base) as box:
         assert box.state.os_version == "12"
         becomes_a_box(box)

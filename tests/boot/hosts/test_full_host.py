@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import pytest
 
 from deploys.errors import PreflightError
-from tasks.machines import image
-from tests.boot.box import LEAN, Box
+from tasks.guests import bare
 from tests.boot.conftest import GIB, Start
+from tests.boot.lab.box import LEAN, Box
 
 
 @pytest.fixture(scope="module")
-def host(start: Start, full_image: image.BaseImage) -> Iterator[Box]:
+def host(start: Start, full_image: bare.BaseImage) -> Iterator[Box]:
     with start(full_image, spare=12 * GIB) as box:
         yield box
 

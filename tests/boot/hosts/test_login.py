@@ -7,10 +7,10 @@ import fabric
 import pytest
 
 from deploys.errors import PreflightError, UnreachableError
-from deploys.facts.box import State
-from tasks.machines import keys
-from tasks.remote import Host
-from tests.boot.box import Box
+from deploys.facts.state import State
+from tasks.desk import ssh_keys
+from tasks.hosts.connection import Host
+from tests.boot.lab.box import Box
 
 PASSWORD = 'it\'s a "secret" $(of) ours'
 
@@ -49,15 +49,15 @@ def test_unknown_host_key_is_refused(box: Box) -> None:
 
 def test_changed_host_key_is_refused(box: Box, tmp_path: Path) -> None:
     login = box.guest.login
-    other = keys.make_key(tmp_path / "other")
-    keys.write_known_hosts(tmp_path / "known_hosts", login.host, login.port, other)
+    other = ssh_keys.make_key(tmp_path / "other")
+    ssh_keys.write_known_hosts(tmp_path / "known_hosts", login.host, login.port, other)
     connection = host(box, "vagrant")._connection
     with pytest.raises(PreflightError, match="not the one that is known"):
         Host(connection, tmp_path / "known_hosts").state()
 
 
 def test_wrong_key_is_one_line(box: Box, tmp_path: Path) -> None:
-    keys.make_key(tmp_path / "other")
+    ssh_keys.make_key(tmp_path / "other")
     with pytest.raises(UnreachableError, match="vagrant is not let in"):
         host(box, "vagrant", key=tmp_path / "other").state()
 

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.machines import image
-from tests.boot.box import Box
+from tasks.guests import bare
 from tests.boot.conftest import Start
+from tests.boot.lab.box import Box
 
 
 @pytest.fixture(scope="module")
-def box(start: Start, lvm_image: image.BaseImage) -> Iterator[Box]:
+def box(start: Start, lvm_image: bare.BaseImage) -> Iterator[Box]:
     with start(lvm_image) as host:
         assert host.state.verdict is None, "a bare host left a verdict"
         assert host.provision().changed

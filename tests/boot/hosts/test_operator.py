@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.boot.box import DEADLINE, Box
 from tests.boot.conftest import StartBox
+from tests.boot.lab.box import DEADLINE, Box
 
 USER, PASSWORD = "curator", "opensesame"
 _HASH = f"printf '{PASSWORD}\\n{PASSWORD}\\n' | grub-mkpasswd-pbkdf2 -c 1000 | sed -n 's/.* is //p'"

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from deploys.parts import package_name
-from tests.boot import rows
-from tests.boot.box import SMALL, Box
-from tests.storage.test_debs import KIM_API, LAMMPS, commit
+from deploys.settings.stack import package_name
+from tests.boot.lab import rows
+from tests.boot.lab.box import SMALL, Box
+from tests.storage.stack.test_packages import KIM_API, LAMMPS, commit
 
 pytestmark = pytest.mark.long
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.machines import accelerator, image
-from tasks.machines.hardware import Machine
-from tasks.machines.qemu import Guest
-from tests.boot.box import DEADLINE, Box, running
+from tasks.guests import bare
+from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu.hardware import Machine
 from tests.boot.conftest import CPUS, GIB
-from tests.boot.uefi import (
+from tests.boot.lab.box import DEADLINE, Box, running
+from tests.boot.lab.uefi import (
     LVM_HOST,
     PLAIN,
     PLAIN_HOST,
@@ -36,17 +36,17 @@ REINSTALL = (
 
 @contextlib.contextmanager
 def host(
-    recipe: image.Recipe,
+    recipe: bare.Recipe,
     firmware: Firmware,
     folder: Path,
     shared: Path,
     accel: accelerator.Accelerator,
 ) -> Iterator[Box]:
     """A bare host with a spare disk, on firmware with an NVRAM of its own."""
-    base = image.build(recipe, shared)
+    base = bare.build(recipe, shared)
     disks = (
-        image.overlay(base.path, folder / "root.qcow2"),
-        image.empty_disk(folder / "spare.qcow2", 12 * GIB),
+        bare.overlay(base.path, folder / "root.qcow2"),
+        bare.empty_disk(folder / "spare.qcow2", 12 * GIB),
     )
     nvram = Path(shutil.copy(firmware[1], folder / "nvram.fd"))
     machine = Machine(disks=disks, cpus=CPUS, firmware=firmware[0], nvram=nvram)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.fleet import connected
-from tasks.machines.qemu import Guest
-from tests.boot.box import LEAN, Box, Ran, command, flags
+from tasks.guests.qemu import Guest
+from tasks.hosts.fleet import connected
+from tests.boot.lab.box import LEAN, Box, Ran, command, flags
 
 
 @pytest.fixture(scope="module")

@@ -15,16 +15,16 @@ from pathlib import Path
 from rich.progress import Progress
 
 from deploys.errors import DeployError
-from deploys.facts.box import HostState, Verdict
-from tasks.fleet import connected
-from tasks.machines import accelerator, keys
-from tasks.machines.hardware import Machine
-from tasks.machines.qemu import Guest
-from tasks.places import ROOT
-from tasks.progress import HostProgress
-from tasks.provisioning import Provision, Provisioned, Request
-from tasks.remote import Host
-from tasks.settings import load
+from deploys.facts.state import HostState, Verdict
+from tasks.desk import ssh_keys
+from tasks.desk.flags import load
+from tasks.desk.places import ROOT
+from tasks.desk.progress import HostProgress
+from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu.hardware import Machine
+from tasks.hosts.connection import Host
+from tasks.hosts.fleet import connected
+from tasks.hosts.provision import Provision, Provisioned, Request
 
 # A boot takes a minute; two guests at a time on a busy machine take several.
 DEADLINE = 600
@@ -87,7 +87,7 @@ class Box:
 @contextlib.contextmanager
 def running(
     folder: Path,
-    identity: keys.Identity,
+    identity: ssh_keys.Identity,
     machine: Machine,
     accel: accelerator.Accelerator,
     settings: tuple[str, ...] = LEAN,

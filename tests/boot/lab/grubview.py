@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.machines import shell
+from tasks.desk import shell
 
 
 @dataclass(frozen=True, slots=True)

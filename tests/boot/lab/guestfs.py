@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.machines import bootstrap, shell
+from tasks.debian import bootstrap
+from tasks.desk import shell
 from tests.namespaces import World
 
 _PACKAGES = ("guestfs-tools", "linux-image-amd64")

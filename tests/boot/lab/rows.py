@@ -11,11 +11,11 @@ from textwrap import dedent
 
 import pytest
 
-from deploys.parts import package_name
-from tasks import provisioning
-from tests.boot.box import Box
-from tests.unit import git_server
-from tests.unit.test_items import TEST, write
+from deploys.settings.stack import package_name
+from tasks.hosts import provision
+from tests.boot.lab.box import Box
+from tests.unit.tasks.stack import git_server
+from tests.unit.tasks.stack.test_items import TEST, write
 
 CALCULATOR, REPOSITORY = "openkim-kimcalculator-ase", "openkim-repository"
 ITEM = f"/opt/pipeline/repository/{TEST}"
@@ -76,7 +76,7 @@ def change(folder: Path, commits: Mapping[str, str], bundles: Path) -> Iterator[
     They have whole addresses: a hostname that they follow would be runsetup's too, at each boot.
     """
     with pytest.MonkeyPatch.context() as patch, ExitStack() as server:
-        patch.setattr(provisioning, "BUNDLES", bundles)
+        patch.setattr(provision, "BUNDLES", bundles)
         url = server.enter_context(git_server.served(folder))
         settings = tuple(
             f"stack.{name}.{said}"

@@ -15,10 +15,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from tasks.machines import accelerator, image, keys
-from tasks.machines.hardware import Machine
-from tasks.machines.qemu import Guest
-from tests.boot.box import Box, reached
+from tasks.desk import ssh_keys
+from tasks.guests import bare
+from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu.hardware import Machine
+from tests.boot.lab.box import Box, reached
 
 # Pages at places of their own in the file: those of zeros take no room and no time.
 _MAPPED = [{"capability": "mapped-ram", "state": True}]
@@ -32,7 +33,7 @@ class Saved(BaseModel):
 
     file: Path
     machine: Machine
-    identity: keys.Identity
+    identity: ssh_keys.Identity
 
 
 def save(guest: Guest) -> Saved:
@@ -55,7 +56,7 @@ def continued(
     It writes to overlays, its SSH port is its own, its clock is set to the present.
     """
     disks = [
-        image.overlay(disk, folder / disk.name, backing="qcow2") for disk in saved.machine.disks
+        bare.overlay(disk, folder / disk.name, backing="qcow2") for disk in saved.machine.disks
     ]
     machine = saved.machine.model_copy(update={"disks": tuple(disks), "incoming": True})
     with Guest.start(folder, machine, saved.identity, accel) as guest:

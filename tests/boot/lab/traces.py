@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.machines import shell
+from tasks.desk import shell
 
 _DAEMONS = ("libvirtd", "virtlogd", "dnsmasq")
 _FORWARDING = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.machines import image
-from tests.boot.box import Box
+from tasks.guests import bare
 from tests.boot.conftest import GIB, INSTALLED
+from tests.boot.lab.box import Box
 
 # Firmware's code, and the NVRAM it comes with.
 Firmware = tuple[Path, Path]
@@ -14,8 +14,8 @@ OVMF = Path("/usr/share/OVMF")
 PLAIN: Firmware = (OVMF / "OVMF_CODE_4M.fd", OVMF / "OVMF_VARS_4M.fd")
 # Starts only what Microsoft's keys allow.
 SECURE: Firmware = (OVMF / "OVMF_CODE_4M.secboot.fd", OVMF / "OVMF_VARS_4M.ms.fd")
-PLAIN_HOST = image.Recipe(firmware="uefi", extra=(*image.SERVER, "dosfstools", *INSTALLED))
-LVM_HOST = image.Recipe("lvm", firmware="uefi", disk_size=10 * GIB, extra=INSTALLED)
+PLAIN_HOST = bare.Recipe(firmware="uefi", extra=(*bare.SERVER, "dosfstools", *INSTALLED))
+LVM_HOST = bare.Recipe("lvm", firmware="uefi", disk_size=10 * GIB, extra=INSTALLED)
 
 _ENTRY = (
     "efibootmgr --quiet --create --disk /dev/vda --part 1 --label debian "

@@ -25,15 +25,15 @@ import pytest
 from filelock import FileLock
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from deploys.gateway import OWNERS
-from deploys.gateway import PACKAGES as GATEWAY_PACKAGES
-from deploys.secure import PACKAGES as SECURE_PACKAGES
-from tasks.machines import accelerator, credentials, image
-from tasks.machines.hardware import Machine
-from tasks.machines.qemu import Guest
-from tasks.places import ROOT
-from tests.boot.box import DEADLINE, Box, command, flags, home_that_knows, running
+from deploys.services.gateway import OWNERS
+from deploys.services.gateway import PACKAGES as GATEWAY_PACKAGES
+from deploys.services.secure import PACKAGES as SECURE_PACKAGES
+from tasks.desk.places import ROOT
+from tasks.guests import bare, credentials
+from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu.hardware import Machine
 from tests.boot.conftest import CPUS
+from tests.boot.lab.box import DEADLINE, Box, command, flags, home_that_knows, running
 
 HOST = "10.0.2.2"  # this machine, as a guest of QEMU's user network sees it
 PASSWORD = "Ada's pass: word $(id)"
@@ -122,7 +122,7 @@ def pipeline(
         def start(name: str) -> Box:
             folder = tmp_path_factory.mktemp(name)
             identity, given = credentials.make(folder, "vagrant", folder / "id_ed25519")
-            disk = image.overlay(disks[name], folder / "root.qcow2")
+            disk = bare.overlay(disks[name], folder / "root.qcow2")
             machine = Machine(name=name, disks=(disk,), cpus=CPUS, credentials=given)
             return stack.enter_context(running(folder, identity, machine, accel))
 

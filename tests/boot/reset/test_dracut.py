@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks.machines import accelerator, image, layout
-from tests.boot import bed, beddisk, beddracut
-from tests.boot.beddisk import Disk
-from tests.boot.box import becomes_a_box
+from tasks.disks import partitions
+from tasks.guests import bare
+from tasks.guests.qemu import accelerator
+from tests.boot.bed import bed, beddisk, beddracut
+from tests.boot.bed.beddisk import Disk
 from tests.boot.conftest import GIB, Start
+from tests.boot.lab.box import becomes_a_box
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def rig(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> bed.Bed:
 def _lvm(disk: Disk, *words: str) -> None:
     """Run one of LVM's commands on the group of a disk that is off."""
     second = disk.path.with_name("second.raw")
-    second.write_bytes(bytes(layout.MIB))
+    second.write_bytes(bytes(partitions.MIB))
     with beddisk.lvm(disk, second) as tool:
         tool(*words)
 
@@ -93,7 +95,7 @@ def test_without_a_root_a_closed_console_starts_anew(rig: bed.Bed, tmp_path: Pat
 
 @pytest.mark.long
 def test_host_becomes_a_box(start: Start, shared: Path) -> None:
-    recipe = image.Recipe("lvm", disk_size=10 * GIB, extra=("dracut",))
-    with start(image.build(recipe, shared)) as box:
+    recipe = bare.Recipe("lvm", disk_size=10 * GIB, extra=("dracut",))
+    with start(bare.build(recipe, shared)) as box:
         assert box.state.initrds == "dracut"
         becomes_a_box(box)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.machines import layout
-from tests.boot import bed, beddisk
-from tests.boot.bed import Boot
-from tests.boot.beddisk import Lvm
-from tests.boot.cuts import NORMAL, TRIAL, Start
+from tasks.disks import partitions
+from tests.boot.bed import bed, beddisk
+from tests.boot.bed.bed import Boot
+from tests.boot.bed.beddisk import Lvm
+from tests.boot.cuts.cuts import NORMAL, TRIAL, Start
 
 Fault = Callable[[Lvm], None]
 
@@ -49,7 +49,7 @@ def hopeless(rig: bed.Bed, starts: dict[str, Start], tmp_path: Path) -> Callable
         disk = starts[start].disk.after([], tmp_path / "faulty.raw")
         second = tmp_path / "second.raw"
         with second.open("wb") as file:
-            file.truncate(64 * layout.MIB)
+            file.truncate(64 * partitions.MIB)
         if fault:
             with beddisk.lvm(disk, second) as tool:
                 fault(tool)

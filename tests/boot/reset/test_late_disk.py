@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks.fleet import connected
-from tasks.machines import accelerator, image
-from tasks.machines.hardware import Kernel, Machine
-from tasks.machines.keys import Identity
-from tasks.machines.qemu import Guest
-from tests.boot.box import DEADLINE, Box
+from tasks.desk.ssh_keys import Identity
+from tasks.guests import bare
+from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu.hardware import Kernel, Machine
+from tasks.hosts.fleet import connected
 from tests.boot.conftest import StartBox
+from tests.boot.lab.box import DEADLINE, Box
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_disk_that_comes_late_is_reset(
     tmp_path: Path,
 ) -> None:
     machine, identity = left_dirty
-    late = image.overlay(machine.disks[0], tmp_path / "late.qcow2", backing="qcow2")
+    late = bare.overlay(machine.disks[0], tmp_path / "late.qcow2", backing="qcow2")
     without = machine.model_copy(update={"disks": ()})
     with Guest.start(tmp_path, without, identity, accel) as guest:
         guest.wait_for_serial("resnap: waiting for vagrant-pipeline/root", 200)

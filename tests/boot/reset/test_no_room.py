@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from deploys.facts.status import faults
-from tests.boot.box import Box
+from tests.boot.lab.box import Box
 
 YEARS = 10
 # All that is free, to the last block and root's reserve too; nothing of it is written.

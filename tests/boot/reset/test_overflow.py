@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.boot import bed, beddisk, cuts
-from tests.boot.cuts import Start, Way
+from tests.boot.bed import bed, beddisk
+from tests.boot.cuts import cuts
+from tests.boot.cuts.cuts import Start, Way
 
 SMALL = ("lvsize=8M", "resnap")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 from deploys.facts.status import faults
-from tests.boot.box import DEADLINE, Box
+from tests.boot.lab.box import DEADLINE, Box
 
 SIZE = 320  # MiB, of the snapshot
 _LESS = f"""unshare --mount sh -c 'mount /boot &&

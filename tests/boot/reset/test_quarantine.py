@@ -8,7 +8,7 @@ import pytest
 
 from deploys.errors import BoxError
 from deploys.facts import status
-from tests.boot.box import DEADLINE, Box
+from tests.boot.lab.box import DEADLINE, Box
 
 pytestmark = pytest.mark.long
 

@@ -14,13 +14,13 @@ from rich.progress import Progress
 
 from deploys.errors import DeployError
 from deploys.facts.status import faults
-from tasks import golden
-from tasks.progress import HostProgress
-from tasks.provisioning import Provision, Request
-from tasks.settings import load
-from tests.boot import rows
-from tests.boot.box import SMALL, Box
-from tests.unit import own_tools
+from tasks.desk.flags import load
+from tasks.desk.progress import HostProgress
+from tasks.hosts import versions
+from tasks.hosts.provision import Provision, Request
+from tests.boot.lab import rows
+from tests.boot.lab.box import SMALL, Box
+from tests.unit.tasks.debian import own_tools
 
 # The kernel finds no init in it: each boot ends in a panic, before anything of the box runs.
 BROKEN_INITRD = """for initrd in /boot/initrd.img-*; do
@@ -84,7 +84,7 @@ def test_a_change_that_comes_up_healthy_is_kept(box: Box, change: rows.Change) -
     state = box.state
     assert (state.verdict and state.verdict.name, state.in_trial) == ("fresh", False)
     assert state.rolled_back is None
-    version = golden.versions(box.host)[0]
+    version = versions.versions(box.host)[0]
     assert version.manifest == manifest
     assert volumes(box).pop(version.name) < sizes["root"] // 4
     # what LVM makes larger it gives no room for tables: the next reset makes it whole
@@ -120,15 +120,15 @@ def test_one_that_locks_us_out_goes_back(box: Box, change: rows.Change) -> None:
 def test_an_earlier_version_is_gone_back_to_by_hand(box: Box) -> None:
     """The one of before the first test, with an initrd of its own."""
     now = box.state.release["MANIFEST"]
-    [version] = golden.versions(box.host)
+    [version] = versions.versions(box.host)
     assert version.manifest != now
     box.succeed("touch /etc/of-this-snapshot")
     progress = HostProgress("box", Progress(disable=True))
-    state = golden.roll_back(box.host, progress)
+    state = versions.roll_back(box.host, progress)
     assert state.release["MANIFEST"] == version.manifest
     assert state.initrd_matches
     assert faults(state) == []
-    assert golden.versions(box.host) == []
+    assert versions.versions(box.host) == []
     rows.assert_lacks_pure(box)
     box.fail("test -e /etc/of-this-snapshot")
     assert sorted(volumes(box)) == ["persistent", "root", "root_snap", "swap"]
@@ -138,10 +138,10 @@ def test_what_was_changed_in_a_snapshot_is_promoted(box: Box) -> None:
     before = box.state.release["MANIFEST"]
     box.succeed("echo by hand >/etc/promoted; sync")
     progress = HostProgress("box", Progress(disable=True))
-    state = golden.promote(box.host, progress)
+    state = versions.promote(box.host, progress)
     assert state.release["MANIFEST"] != before
     assert box.succeed("cat /etc/promoted") == "by hand\n"
-    assert [version.manifest for version in golden.versions(box.host)] == [before]
+    assert [version.manifest for version in versions.versions(box.host)] == [before]
     assert state.verdict
     assert state.verdict.name == "fresh"
 

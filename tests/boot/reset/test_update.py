@@ -6,8 +6,8 @@ import pytest
 
 from deploys.errors import DeployError
 from deploys.facts.status import faults
-from tasks import golden
-from tests.boot.box import SMALL, Box, flags, home_that_knows, interrupted
+from tasks.hosts import versions
+from tests.boot.lab.box import SMALL, Box, flags, home_that_knows, interrupted
 
 
 def repository(package: str) -> tuple[str, str]:
@@ -53,7 +53,7 @@ def test_a_first_provision_that_broke_off_is_taken_up_again(box: Box) -> None:
     assert box.provision().changed
     assert box.verdict.name == "fresh"
     assert faults(box.state) == []
-    assert golden.versions(box.host) == []
+    assert versions.versions(box.host) == []
     assert not box.provision().changed
 
 

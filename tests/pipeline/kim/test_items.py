@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from kimpipeline import edn, results
 from kimpipeline.errors import ItemError, RunError
-from kimpipeline.items import Repository, load
-from kimpipeline.kimid import check_kimid, code, job_id, kind
-from kimpipeline.pair import Pair, stdin
-from kimpipeline.template import render
+from kimpipeline.kim import edn, results
+from kimpipeline.kim.items import ItemFolder, load
+from kimpipeline.kim.kimid import check_kimid, code, job_id, kind
+from kimpipeline.kim.template import render
+from kimpipeline.run.pair import Pair, stdin
 from tests.pipeline import world
 
-SAMPLES = Path(__file__).parents[2] / "static/pipeline/items"
+SAMPLES = Path(__file__).parents[3] / "static/pipeline/items"
 SI = "LatticeConstantCubicEnergy_diamond_Si__TE_000000000111_000"
 SW = "SW_StillingerWeber_1985_Si__MO_405512056662_005"
 TD = "LatticeConstantCubicEnergy__TD_000000000101_000"
@@ -61,7 +61,7 @@ def test_a_job_is_named_by_the_pair_and_all_versions() -> None:
 
 def test_the_sample_items_are_whole() -> None:
     """Each is valid, has what it needs, and a program that can be run."""
-    items = Repository(SAMPLES)
+    items = ItemFolder(SAMPLES)
     tests = list(items.items("TE"))
     assert [test.kimid for test in tests] == items.names("TE")
     assert len(tests) == 3
@@ -85,7 +85,7 @@ def test_the_sample_driver_writes_valid_results(tmp_path: Path) -> None:
         "echo 5.430949738 -4.336400000 >output/lattice.txt",
     )
     (tmp_path / "output").mkdir()
-    items = Repository(SAMPLES)
+    items = ItemFolder(SAMPLES)
     test = items.get(SI)
     done = subprocess.run(
         [test.runner],
@@ -143,7 +143,7 @@ def test_a_linked_item_is_none(tmp_path: Path) -> None:
     (tmp_path / "items").mkdir()
     (tmp_path / "items" / world.TEST).symlink_to(folder)
     with pytest.raises(ItemError, match="there is no such item"):
-        Repository(tmp_path / "items").get(world.TEST)
+        ItemFolder(tmp_path / "items").get(world.TEST)
 
 
 def test_what_needs_each_other_ends(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_what_needs_each_other_ends(tmp_path: Path) -> None:
     world.item(tmp_path, world.DRIVER, dependencies=[other])
     world.item(tmp_path, other, dependencies=[world.DRIVER])
     test = load(world.item(tmp_path, world.TEST, test_driver=world.DRIVER))
-    items = Repository(tmp_path)
+    items = ItemFolder(tmp_path)
     assert [each.kimid for each in items.closure(test)] == [world.DRIVER, other]
     (tmp_path / other / "kimspec.edn").unlink()
     with pytest.raises(ItemError, match=f"{other}: kimspec.edn: No such file"):

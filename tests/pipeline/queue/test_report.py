@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from reports import collected
 
-from kimpipeline.report import Report
+from kimpipeline.queue.report import Report
 
 
 def test_the_page_reads_what_a_worker_reports(

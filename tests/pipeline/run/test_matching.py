@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from kimpipeline.errors import ItemError
-from kimpipeline.items import Kimspec, Repository
-from kimpipeline.matching import fit, installed, latest, make_pair, pairs
+from kimpipeline.kim.items import ItemFolder, Kimspec
+from kimpipeline.run.matching import fit, installed, latest, make_pair, pairs
 from tests.pipeline import world
 
 SPECIAL = "special-purpose-models"
@@ -50,7 +50,7 @@ def newer(kimid: str) -> str:
 
 
 @pytest.fixture
-def items(tmp_path: Path) -> Repository:
+def items(tmp_path: Path) -> ItemFolder:
     """A Test of Al and one of Si, one Driver, a Model of each species."""
     found = world.repository(tmp_path / "items")
     world.make_test(found.root, kimid="Energy_diamond_Si__TE_000000000911_000", species=["Si"])
@@ -58,12 +58,12 @@ def items(tmp_path: Path) -> Repository:
     return found
 
 
-def _pairs(items: Repository, kimid: str) -> list[tuple[str, str]]:
+def _pairs(items: ItemFolder, kimid: str) -> list[tuple[str, str]]:
     models = frozenset(items.names("MO"))
     return [(pair.test.kimid, pair.model.kimid) for pair in pairs(items, kimid, models)]
 
 
-def test_pairs_of_each_kind_of_item(items: Repository) -> None:
+def test_pairs_of_each_kind_of_item(items: ItemFolder) -> None:
     aluminium = (world.TEST, world.MODEL)
     silicon = ("Energy_diamond_Si__TE_000000000911_000", "Pair_Si__MO_000000000913_000")
     assert _pairs(items, world.TEST) == [aluminium]
@@ -71,7 +71,7 @@ def test_pairs_of_each_kind_of_item(items: Repository) -> None:
     assert sorted(_pairs(items, world.DRIVER)) == sorted([aluminium, silicon])
 
 
-def test_only_installed_models_are_taken(items: Repository, tmp_path: Path) -> None:
+def test_only_installed_models_are_taken(items: ItemFolder, tmp_path: Path) -> None:
     collection = tmp_path / "lib/x86/kim-api/portable-models"
     (collection / world.MODEL).mkdir(parents=True)
     found = installed([f"{tmp_path}/lib/*/kim-api/portable-models", "/no/such/folder"])
@@ -80,7 +80,7 @@ def test_only_installed_models_are_taken(items: Repository, tmp_path: Path) -> N
     assert len(pairs(items, world.TEST, found)) == 1
 
 
-def test_others_take_part_in_their_latest_version(items: Repository) -> None:
+def test_others_take_part_in_their_latest_version(items: ItemFolder) -> None:
     world.item(items.root, newer(world.MODEL), species=["Al"])
     assert _pairs(items, world.TEST) == [(world.TEST, newer(world.MODEL))]
     # one that was asked for itself is taken as it is
@@ -88,14 +88,14 @@ def test_others_take_part_in_their_latest_version(items: Repository) -> None:
     assert [each.kimid for each in latest(items.items("TD"))] == [world.DRIVER]
 
 
-def test_a_driver_in_its_newer_version_has_the_tests_that_name_it(items: Repository) -> None:
+def test_a_driver_in_its_newer_version_has_the_tests_that_name_it(items: ItemFolder) -> None:
     world.program(world.item(items.root, newer(world.DRIVER)) / "runner", "true")
     assert _pairs(items, newer(world.DRIVER)) == []
     world.make_test(items.root, kimid=newer(world.TEST), test_driver=newer(world.DRIVER))
     assert _pairs(items, newer(world.DRIVER)) == [(newer(world.TEST), world.MODEL)]
 
 
-def test_a_changed_kimspec_is_seen(items: Repository) -> None:
+def test_a_changed_kimspec_is_seen(items: ItemFolder) -> None:
     assert _pairs(items, world.MODEL)
     file = items.root / world.MODEL / "kimspec.edn"
     text = file.read_text().replace("Al", "Si", 2)
@@ -113,6 +113,6 @@ def test_a_changed_kimspec_is_seen(items: Repository) -> None:
         (world.TEST, newer(world.MODEL), "there is no such item"),
     ],
 )
-def test_what_is_no_pair_is_refused(test: str, model: str, reason: str, items: Repository) -> None:
+def test_what_is_no_pair_is_refused(test: str, model: str, reason: str, items: ItemFolder) -> None:
     with pytest.raises(ItemError, match=reason):
         make_pair(items, test, model)

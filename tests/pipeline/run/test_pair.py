@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from kimpipeline import edn, pair
 from kimpipeline.errors import QueueError, SandboxError
 from kimpipeline.files import remove
-from kimpipeline.pair import Outcome
-from kimpipeline.provenance import provenance
-from kimpipeline.sandbox import Bubblewrap, Job, Sandbox
+from kimpipeline.kim import edn
+from kimpipeline.run import pair
+from kimpipeline.run.pair import Outcome
+from kimpipeline.run.provenance import provenance
+from kimpipeline.run.sandbox import Bubblewrap, Confined, Sandbox
+from kimpipeline.run.supervise import used
 from kimpipeline.settings import Limits
-from kimpipeline.supervise import used
 from tests.pipeline import world
 
 Run = Callable[..., Outcome]
@@ -284,8 +285,8 @@ def test_an_unknown_user_is_one_line() -> None:
         Bubblewrap("no-such-user").argv(_job(), 3)
 
 
-def _job() -> Job:
-    return Job(("true",), Path("/w"), Path("/i"), world.LIMITS)
+def _job() -> Confined:
+    return Confined(("true",), Path("/w"), Path("/i"), world.LIMITS)
 
 
 def _running(line: str) -> list[str]:

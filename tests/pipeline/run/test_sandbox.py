@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from kimpipeline import sandbox, systemd
 from kimpipeline.errors import SandboxError
-from kimpipeline.sandbox import Bubblewrap, Job, choose, environment
+from kimpipeline.run import sandbox, systemd
+from kimpipeline.run.sandbox import Bubblewrap, Confined, choose, environment
+from kimpipeline.run.supervise import probe
+from kimpipeline.run.systemd import Systemd
 from kimpipeline.settings import Limits, Settings
-from kimpipeline.supervise import probe
-from kimpipeline.systemd import Systemd
 
-JOB = Job(("./runner",), Path("/w/test"), Path("/i"), Limits(seconds=9, memory=2**28, processes=8))
+JOB = Confined(
+    ("./runner",), Path("/w/test"), Path("/i"), Limits(seconds=9, memory=2**28, processes=8)
+)
 
 
 @pytest.fixture
@@ -125,7 +127,7 @@ def test_systemd_reads_each_property(tools: Path, tmp_path: Path) -> None:
 def test_a_unit_is_killed_by_its_name(tools: Path, tmp_path: Path) -> None:
     folder = tmp_path / "job"
     folder.mkdir()
-    job = Job(("true",), folder, tmp_path, Limits())
+    job = Confined(("true",), folder, tmp_path, Limits())
     with (tmp_path / "out").open("wb") as out, Path("/dev/null").open("rb") as nothing:
         running = Systemd("root").start(job, nothing, out, out)
     running.kill()

@@ -1,4 +1,5 @@
-"""The real VBoxManage as a program on PATH, as the tasks call it; see tests/storage/virtualbox.py.
+"""The real VBoxManage as a program on PATH, as the tasks call it; see
+tests/storage/boxes/virtualbox.py.
 
 Between two calls its daemon lives on, as it does for a user.
 """
@@ -10,8 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.machines import loop
-from tests.storage.virtualbox import installed
+from tasks.desk import loop
+from tests.storage.boxes.virtualbox import installed
 
 _PROGRAM = """\
 #!/bin/sh

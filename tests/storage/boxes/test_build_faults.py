@@ -14,13 +14,15 @@ import pytest
 from filelock import FileLock
 
 from deploys.errors import BoxError, PreflightError
-from deploys.facts.box import HostState
-from tasks import building
-from tasks.building import Build
-from tasks.machines import archive, bootstrap, filesystems, grub, layout, loop, shell
-from tasks.machines.layer import ROOT, Layer, layer
-from tasks.settings import load
-from tests.boot.box import command
+from deploys.facts.state import HostState
+from tasks.boxes import build
+from tasks.boxes.build import Build
+from tasks.debian import archive, bootstrap
+from tasks.debian.layer import ROOT, Layer, layer
+from tasks.desk import loop, shell
+from tasks.desk.flags import load
+from tasks.disks import filesystems, grub, partitions
+from tests.boot.lab.box import command
 from tests.storage.commands import run
 from tests.storage.faults import (
     Steps,
@@ -45,11 +47,11 @@ def out(loop_disk: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     images = tmp_path / "images"
     images.mkdir()
     found = archive.Archive((), (), "digest", 1_790_000_000)
-    monkeypatch.setattr(building, "IMAGES", images)
+    monkeypatch.setattr(build, "IMAGES", images)
     monkeypatch.setattr(archive, "read", lambda *_: found)
     installed = Layer(tmp_path / "layer.ext4", found.date)
     fill(installed.file, tmp_path / "tree")
-    monkeypatch.setattr(building, "layer", lambda *_: contextlib.nullcontext(installed))
+    monkeypatch.setattr(build, "layer", lambda *_: contextlib.nullcontext(installed))
     with last_good_image(tmp_path) as file:
         yield file
     assert [left.name for left in images.iterdir() if left.suffix != ".lock"] == []
@@ -80,7 +82,7 @@ def applied(monkeypatch: pytest.MonkeyPatch) -> None:
         loader.write_bytes(b"a loader")
         return loader
 
-    def write_ext4(_: Path, source: str, disk: str, extent: layout.Extent, *__: object) -> None:
+    def write_ext4(_: Path, source: str, disk: str, extent: partitions.Extent, *__: object) -> None:
         root, image = (tree_of(disk) / path.lstrip("/") for path in (source, disk))
         place = f"offset={extent.offset}"
         shell.run(["mke2fs", "-q", "-E", place, "-d", root, image, f"{extent.size // 1024}k"])
@@ -166,7 +168,7 @@ def test_ctrl_c_while_the_packages_are_installed_leaves_nothing(
     out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor does what it started outlive it, with what that has mounted."""
-    monkeypatch.setattr(building, "layer", layer)
+    monkeypatch.setattr(build, "layer", layer)
     started = tmp_path / "started"
     program(tmp_path, "mmdebstrap", MMDEBSTRAP.format(started=started), monkeypatch)
     began = time.monotonic()
@@ -199,7 +201,7 @@ def test_a_package_that_does_not_exist_is_one_line(
 ) -> None:
     """As this machine's own mirror says; nothing is installed before."""
     monkeypatch.setattr(archive, "read", _READ)
-    monkeypatch.setattr(building, "layer", layer)
+    monkeypatch.setattr(build, "layer", layer)
     settings = load(None, ["stack.lammps.location=no-such-package"])
     with pytest.raises(BoxError, match=r"^installing Debian trixie: .*no-such-package$"):
         Build(settings, out, Steps()).run()
@@ -226,7 +228,7 @@ def test_a_disk_that_fills_while_the_packages_are_installed_leaves_nothing(
     out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """mmdebstrap sees nothing of it: what it wrote is lost on the way to the disk."""
-    monkeypatch.setattr(building, "layer", layer)
+    monkeypatch.setattr(build, "layer", layer)
     small = tmp_path / "images"
     program(tmp_path, "mmdebstrap", INSTALLS, monkeypatch)
     before = held(tmp_path)
@@ -240,7 +242,7 @@ def test_a_disk_that_fills_while_the_packages_are_installed_leaves_nothing(
 def test_without_a_free_loop_device_nothing_is_installed(
     out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(building, "layer", layer)
+    monkeypatch.setattr(build, "layer", layer)
     program(tmp_path, "mmdebstrap", f"#!/bin/sh\ntouch {tmp_path}/installed\n", monkeypatch)
     only_loop_devices(1, tmp_path, monkeypatch)
     with pytest.raises(BoxError, match=r"^losetup .*: cannot find an unused loop device$"):

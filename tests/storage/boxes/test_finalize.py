@@ -10,19 +10,21 @@ from types import SimpleNamespace
 import pytest
 from filelock import FileLock
 
-from deploys.disk_plan import plan_disk
 from deploys.errors import BoxError, PreflightError
+from deploys.plan.of_image import plan_disk
+from deploys.plan.result import Volume
 from deploys.settings import GIB, MIB, Settings
-from deploys.volume_plan import Volume
-from tasks import building, finalizing
-from tasks.finalizing import Finalizing
-from tasks.machines import convert, image, layout, loop, sealing, volumes
-from tasks.machines.hardware import Machine
-from tasks.machines.identifiers import Identifiers
-from tasks.machines.keys import Identity
-from tasks.machines.qemu import Guest, _Record
-from tasks.provisioning import Provision
-from tasks.settings import load
+from tasks.boxes import build, finalize
+from tasks.boxes.finalize import Finalizing
+from tasks.desk import loop
+from tasks.desk.flags import load
+from tasks.desk.ssh_keys import Identity
+from tasks.disks import box_sealed, convert, partitions, volume_group
+from tasks.disks.identifiers import Identifiers
+from tasks.guests import bare
+from tasks.guests.qemu import Guest, _Record
+from tasks.guests.qemu.hardware import Machine
+from tasks.hosts.provision import Provision
 from tests.storage.commands import run
 from tests.storage.faults import (
     Steps,
@@ -53,9 +55,11 @@ def box_disk(folder: Path) -> Path:
     disk = folder / "disk.raw"
     with disk.open("wb") as file:
         file.truncate(plan.size)
-    _, _, boot, lvm = layout.partition(disk, layout.gpt(plan.partitions, Identifiers("a test")))
-    wanted = [volumes.Volume(each.name, each.size) for each in plan.volumes]
-    lvs = volumes.make(disk, lvm, NAMES.volgroup, wanted)
+    _, _, boot, lvm = partitions.partition(
+        disk, partitions.gpt(plan.partitions, Identifiers("a test"))
+    )
+    wanted = [volume_group.Volume(each.name, each.size) for each in plan.volumes]
+    lvs = volume_group.make(disk, lvm, NAMES.volgroup, wanted)
     root, persistent, empty = (folder / name for name in ("root", "persistent", "empty"))
     for each in ("boot", "persistent", "proc", "sys", "dev", "run"):
         (root / each).mkdir(parents=True)
@@ -87,16 +91,16 @@ def disk(loop_disk: str, tmp_path: Path) -> Path:
 
 def test_nothing_of_its_first_life_is_left(disk: Path, tmp_path: Path) -> None:
     used = disk.stat().st_blocks
-    sealing.empty(disk, NAMES)
-    with sealing.opened(disk, NAMES, tmp_path) as root:
+    box_sealed.empty(disk, NAMES)
+    with box_sealed.opened(disk, NAMES, tmp_path) as root:
         assert [each.name for each in (root / "persistent").iterdir()] == ["lost+found"]
         assert (root / "changed").read_text() == "by the maintainer"
         (root / "log").unlink()
     told = SECRET in disk.read_bytes()
     assert not told
     assert disk.stat().st_blocks < used
-    lvm = layout.extents(disk)[3]
-    found = volumes.find(disk, lvm, NAMES.volgroup)
+    lvm = partitions.extents(disk)[3]
+    found = volume_group.find(disk, lvm, NAMES.volgroup)
     assert found.pop(USERS).size == 32 * MIB
     kinds = {}
     for name, extent in found.items():
@@ -106,25 +110,25 @@ def test_nothing_of_its_first_life_is_left(disk: Path, tmp_path: Path) -> None:
 
 
 def test_a_root_in_two_pieces_is_refused(disk: Path) -> None:
-    part = layout.extents(disk)[3]
-    with volumes._lvm(disk, part) as (lvm, _):
+    part = partitions.extents(disk)[3]
+    with volume_group._lvm(disk, part) as (lvm, _):
         lvm("lvextend", "-qq", "-L", "+4M", f"{NAMES.volgroup}/root")
     with pytest.raises(BoxError, match=r"the volume root of .* is not one plain piece"):
-        sealing.empty(disk, NAMES)
+        box_sealed.empty(disk, NAMES)
 
 
 def test_another_disk_is_refused(disk: Path) -> None:
-    part = layout.extents(disk)[3]
-    with volumes._lvm(disk, part) as (lvm, _):
+    part = partitions.extents(disk)[3]
+    with volume_group._lvm(disk, part) as (lvm, _):
         lvm("lvremove", "-qq", "-y", f"{NAMES.volgroup}/swap")
     with pytest.raises(BoxError, match="is not the disk of a box: it has no volume swap"):
-        sealing.empty(disk, NAMES)
+        box_sealed.empty(disk, NAMES)
 
 
 @pytest.fixture
 def guest(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Guest:
     """A guest of that disk, which is as it is to be, and off by the time its disk is read."""
-    overlay = image.overlay(disk, tmp_path / "box" / "root.qcow2")
+    overlay = bare.overlay(disk, tmp_path / "box" / "root.qcow2")
     who = Identity(user="vagrant", user_key=tmp_path / "key", host_key="ssh-ed25519 A")
     machine = Machine(disks=(overlay,), credentials={"name": tmp_path})
     record = _Record(machine=machine, identity=who, accelerator="tcg", pid=0, port=0)
@@ -138,7 +142,7 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where the last good image lies; whatever happens in the test, that and nothing else does."""
     images = tmp_path / "images"
     images.mkdir()
-    for module in (building, finalizing):
+    for module in (build, finalize):
         monkeypatch.setattr(module, "IMAGES", images)
     with last_good_image(tmp_path) as file:
         yield file
@@ -166,8 +170,8 @@ def test_ctrl_c_within_the_guest_leaves_it_on(
     closed: list[bool] = []
     host = SimpleNamespace(close=lambda: closed.append(True))
     monkeypatch.setattr(Finalizing, "_in_guest", _IN_GUEST)
-    monkeypatch.setattr(finalizing, "connected", lambda _: host)
-    monkeypatch.setattr(finalizing, "settings_of", lambda _: Settings())
+    monkeypatch.setattr(finalize, "connected", lambda _: host)
+    monkeypatch.setattr(finalize, "settings_of", lambda _: Settings())
     monkeypatch.setattr(Provision, "finalize", press)
     monkeypatch.setattr(Guest, "halt", lambda *_: pytest.fail("the guest was powered off"))
     with pytest.raises(KeyboardInterrupt):
@@ -181,7 +185,7 @@ def test_ctrl_c_in_the_copys_root_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(finalizing, "Session", interrupt)
+    monkeypatch.setattr(finalize, "Session", interrupt)
     with pytest.raises(KeyboardInterrupt):
         Finalizing(guest, out, Steps()).run()
 

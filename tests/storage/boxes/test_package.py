@@ -18,15 +18,15 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from tasks.formats import FORMATS
-from tasks.machines import loop
-from tasks.places import ROOT
-from tasks.progress import HostProgress, bars
-from tasks.settings import load
-from tasks.shipping import Packaging
+from tasks.boxes.ship import Packaging
+from tasks.boxes.ship.formats import FORMATS
+from tasks.desk import loop
+from tasks.desk.flags import load
+from tasks.desk.places import ROOT
+from tasks.desk.progress import HostProgress, bars
 from tests.storage import faults
+from tests.storage.boxes.small_disk import MIB, small_disk
 from tests.storage.commands import run
-from tests.storage.small_disk import MIB, small_disk
 
 ALL = tuple(FORMATS)
 
@@ -251,7 +251,7 @@ def test_a_failure_leaves_no_folder(
     def fail(*_: object) -> None:
         raise BoxError("it failed")
 
-    monkeypatch.setattr("tasks.machines.tarball.write", fail)
+    monkeypatch.setattr("tasks.boxes.ship.tarball.write", fail)
     with pytest.raises(BoxError, match="it failed"):
         packaging(disk, tmp_path / "deep" / "out").run()
     assert not (tmp_path / "deep" / "out").exists()

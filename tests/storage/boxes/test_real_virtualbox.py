@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from tasks.machines import vboxmanage
-from tasks.machines.virtualbox import Guest
+from tasks.guests.virtualbox import Guest, manage
+from tests.storage.boxes.real_vboxmanage import on_path
+from tests.storage.boxes.small_disk import MIB, small_disk
 from tests.storage.commands import run
-from tests.storage.real_vboxmanage import on_path
-from tests.storage.small_disk import MIB, small_disk
 
 pytestmark = pytest.mark.long
 
@@ -45,15 +44,15 @@ def guest(shared: Path, disk: Path) -> Guest:
 
 def machines() -> list[str]:
     """The names of all machines that VirtualBox has."""
-    return re.findall(r'^"(.*)" \{', vboxmanage.run("list", "vms"), re.MULTILINE)
+    return re.findall(r'^"(.*)" \{', manage.run("list", "vms"), re.MULTILINE)
 
 
 def test_a_machine_is_made_and_goes_and_no_other_is_touched(shared: Path, guest: Guest) -> None:
-    vboxmanage.run("createvm", "--name", "other", "--basefolder", str(shared), "--register")
+    manage.run("createvm", "--name", "other", "--basefolder", str(shared), "--register")
     try:
         uuid = guest._record.uuid
         assert set(machines()) == {"other", f"openkim-box-{uuid[:8]}"}
-        about = vboxmanage.machine(uuid)
+        about = manage.machine(uuid)
         assert about is not None
         assert about["VMState"] == "poweroff"
         assert about["SATA-0-0"] == str(shared / "guest/box.vdi")
@@ -61,15 +60,13 @@ def test_a_machine_is_made_and_goes_and_no_other_is_touched(shared: Path, guest:
         assert (about["nictype1"], about["graphicscontroller"]) == ("virtio", "vmsvga")
         assert (about["uart1"], about["audio"]) == ("off", "none")
         assert about["Forwarding(0)"] == f"ssh,tcp,127.0.0.1,{guest.login.port},,22"
-        assert "tmpfiles.extra=f+ /home/vagrant" in vboxmanage.run(
-            "getextradata", uuid, "enumerate"
-        )
+        assert "tmpfiles.extra=f+ /home/vagrant" in manage.run("getextradata", uuid, "enumerate")
         guest.destroy()
         assert machines() == ["other"]
-        assert vboxmanage.run("list", "hdds").strip() == ""
+        assert manage.run("list", "hdds").strip() == ""
         assert not (shared / "guest").exists()
     finally:
-        vboxmanage.run("unregistervm", "other", "--delete")
+        manage.run("unregistervm", "other", "--delete")
 
 
 def test_without_the_kernel_module_a_start_is_one_line_and_can_be_tried_again(
@@ -80,7 +77,7 @@ def test_without_the_kernel_module_a_start_is_one_line_and_can_be_tried_again(
             with pytest.raises(BoxError, match=r"^VBoxManage startvm: The virtual machine .*$"):
                 guest.start(memory=1024 * MIB, cpus=cpus)
             assert not guest.alive
-        about = vboxmanage.machine(guest._record.uuid)
+        about = manage.machine(guest._record.uuid)
         assert about is not None
         assert (about["memory"], about["cpus"]) == ("1024", "2")
     finally:
@@ -104,13 +101,13 @@ def test_a_compaction_gives_back_what_is_zeros(guest: Guest, shared: Path) -> No
 
 def test_virtualboxs_own_conversion_is_the_same_disk(shared: Path, disk: Path) -> None:
     vdi = shared / "own.vdi"
-    vboxmanage.run("convertfromraw", str(disk), str(vdi), "--format", "VDI")
+    manage.run("convertfromraw", str(disk), str(vdi), "--format", "VDI")
     assert "identical" in run("qemu-img", "compare", "-f", "vdi", "-F", "raw", vdi, disk)
 
 
 def test_the_machine_is_exported(shared: Path, guest: Guest) -> None:
     try:
-        vboxmanage.run("export", guest._record.uuid, "--output", str(shared / "exported.ova"))
+        manage.run("export", guest._record.uuid, "--output", str(shared / "exported.ova"))
     finally:
         guest.destroy()
     names = run("tar", "--list", "--file", shared / "exported.ova").split()

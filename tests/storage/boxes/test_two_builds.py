@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from deploys.manifest import MANIFEST
-from tasks.machines import boxdisk, layout, volumes
-from tasks.places import ROOT
+from deploys.stack.manifest import MANIFEST
+from tasks.desk.places import ROOT
+from tasks.disks import box_disk, partitions, volume_group
 from tests.storage.commands import run
-from tests.storage.test_disk_of_a_box import sha256
+from tests.storage.disks.test_disk_of_a_box import sha256
 
 SMALL = (
     "image.disk_size=9G",
@@ -39,7 +39,9 @@ def build(folder: Path, *more: str | Path) -> Path:
 
 def manifest_of(disk: Path) -> str:
     """What a box says that it is made of."""
-    root = volumes.find(disk, layout.extents(disk)[boxdisk.LVM], "vagrant-pipeline")["root"]
+    root = volume_group.find(disk, partitions.extents(disk)[box_disk.LVM], "vagrant-pipeline")[
+        "root"
+    ]
     return run("debugfs", "-R", f"cat {MANIFEST}", f"{disk}?offset={root.offset}")
 
 

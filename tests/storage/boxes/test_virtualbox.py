@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from deploys.settings import Settings
-from tasks.progress import HostProgress, bars
-from tasks.shipping import Packaging
+from tasks.boxes.ship import Packaging
+from tasks.desk.progress import HostProgress, bars
+from tests.storage.boxes.small_disk import small_disk
+from tests.storage.boxes.virtualbox import VirtualBox, installed
 from tests.storage.commands import run
-from tests.storage.small_disk import small_disk
-from tests.storage.virtualbox import VirtualBox, installed
 
 # As the machine is described beyond what every hypervisor reads, in VBoxManage's words.
 WANTED = {

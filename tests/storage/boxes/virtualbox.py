@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.machines import bootstrap, shell
+from tasks.debian import bootstrap
+from tasks.desk import shell
 
 _PROGRAM = "/usr/lib/virtualbox/VBoxManage"
 _NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--kill-child")

@@ -10,10 +10,10 @@ import pytest
 from pyinfra.api.command import StringCommand
 from pyinfra.api.operation import operation
 
-from deploys.apply import Session, Target
 from deploys.operations import onbox
 from deploys.operations.onbox import OnboxFile
-from tasks.machines import loop
+from deploys.session import Session, Target
+from tasks.desk import loop
 
 
 @operation()

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from deploys.disk_plan import DiskPlan, plan_disk
 from deploys.errors import BoxError
 from deploys.operations.root import COPIED
+from deploys.plan.of_image import DiskPlan, plan_disk
+from deploys.plan.result import Volume
 from deploys.settings import MIB
-from deploys.volume_plan import Volume
-from tasks.machines import boxdisk, filesystems, layout, loop, volumes
-from tasks.machines.identifiers import Fixed, Identifiers
-from tasks.settings import load
+from tasks.desk import loop
+from tasks.desk.flags import load
+from tasks.disks import box_disk, filesystems, partitions, volume_group
+from tasks.disks.identifiers import Fixed, Identifiers
 from tests.storage.commands import run
 from tests.storage.faults import given_back, held
 
@@ -43,9 +44,9 @@ def make(folder: Path, plan: DiskPlan) -> Path:
     loader.write_bytes(b"a loader" * 1000)
     with disk.open("wb") as file:
         file.truncate(plan.size)
-    _, esp, _, lvm = layout.partition(disk, layout.gpt(plan.partitions, NAMES))
-    wanted = [volumes.Volume(each.name, each.size, (COPIED,)) for each in plan.volumes]
-    lvs = volumes.make(disk, lvm, "test-box", wanted, FIXED)
+    _, esp, _, lvm = partitions.partition(disk, partitions.gpt(plan.partitions, NAMES))
+    wanted = [volume_group.Volume(each.name, each.size, (COPIED,)) for each in plan.volumes]
+    lvs = volume_group.make(disk, lvm, "test-box", wanted, FIXED)
     filesystems.write_esp(disk, esp, {"EFI/BOOT/BOOTX64.EFI": loader}, FIXED)
     filesystems.write_swap(disk, lvs["swap"], "swap", FIXED)
     return disk
@@ -62,12 +63,12 @@ def test_the_tools_find_what_was_planned(plan: DiskPlan, tmp_path: Path) -> None
     assert [row["name"] for row in table["partitions"]] == [p.label for p in plan.partitions]
     assert "No errors" in run("sfdisk", "--verify", disk)
     extents = [
-        layout.Extent(row["start"] * layout.SECTOR, row["size"] * layout.SECTOR)
+        partitions.Extent(row["start"] * partitions.SECTOR, row["size"] * partitions.SECTOR)
         for row in table["partitions"]
     ]
-    with volumes._lvm(disk, extents[3]) as (lvm, _):
+    with volume_group._lvm(disk, extents[3]) as (lvm, _):
         lvm("vgck", "test-box")
-        rows = json.loads(lvm("lvs", *volumes._REPORT, "-o", "lv_name,lv_size,lv_tags"))
+        rows = json.loads(lvm("lvs", *volume_group._REPORT, "-o", "lv_name,lv_size,lv_tags"))
     found = {row["lv_name"]: int(row["lv_size"]) for row in rows["report"][0]["lv"]}
     assert found == {volume.name: volume.size for volume in plan.volumes}
     assert {row["lv_tags"] for row in rows["report"][0]["lv"]} == {COPIED}
@@ -91,11 +92,11 @@ def test_volumes_that_do_not_fit_are_refused(plan: DiskPlan, tmp_path: Path) -> 
     disk = tmp_path / "small.raw"
     with disk.open("wb") as file:
         file.truncate(plan.size // 2)
-    extents = layout.partition(disk, layout.gpt(plan.partitions, NAMES))
+    extents = partitions.partition(disk, partitions.gpt(plan.partitions, NAMES))
     before = held(tmp_path)
-    wanted = [volumes.Volume("root", plan.size)]
+    wanted = [volume_group.Volume("root", plan.size)]
     with pytest.raises(Exception, match="insufficient free space"):
-        volumes.make(disk, extents[3], "test-box", wanted)
+        volume_group.make(disk, extents[3], "test-box", wanted)
     assert given_back(tmp_path, before)
 
 
@@ -105,10 +106,10 @@ def test_its_kernel_can_be_read(plan: DiskPlan, tmp_path: Path) -> None:
     (files / "vmlinuz-6.12.9-amd64").write_text("kernel")
     with disk.open("wb") as file:
         file.truncate(plan.size)
-    boot = layout.partition(disk, layout.gpt(plan.partitions, NAMES))[2]
+    boot = partitions.partition(disk, partitions.gpt(plan.partitions, NAMES))[2]
     extended = f"offset={boot.offset}"
     run("mke2fs", "-q", "-t", "ext4", "-E", extended, "-d", files, disk, f"{boot.size // 1024}k")
-    boxdisk.read_kernel(disk, tmp_path / "vmlinuz")
+    box_disk.read_kernel(disk, tmp_path / "vmlinuz")
     assert (tmp_path / "vmlinuz").read_text() == "kernel"
 
 
@@ -116,6 +117,6 @@ def test_a_disk_without_a_kernel_is_no_box(plan: DiskPlan, tmp_path: Path) -> No
     disk = tmp_path / "disk.raw"
     with disk.open("wb") as file:
         file.truncate(plan.size)
-    layout.partition(disk, layout.gpt(plan.partitions, NAMES))
+    partitions.partition(disk, partitions.gpt(plan.partitions, NAMES))
     with pytest.raises(BoxError, match="is not the disk of a box"):
-        boxdisk.read_kernel(disk, tmp_path / "vmlinuz")
+        box_disk.read_kernel(disk, tmp_path / "vmlinuz")

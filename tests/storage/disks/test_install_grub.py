@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.places import ROOT
+from tasks.desk.places import ROOT
 from tests.storage.commands import run
 
 SCRIPT = ROOT / "static/onbox/usr/lib/resnap/install-grub"

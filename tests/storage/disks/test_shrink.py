@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from deploys.onbox import ONBOX
-from tasks.machines import layout, loop
+from deploys.operations.onbox import ONBOX
+from tasks.desk import loop
+from tasks.disks import partitions
 
 pytestmark = pytest.mark.commands
 
@@ -48,7 +49,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     (stubs / "findmnt").write_text(f"#!/bin/sh\necho {filesystem}\n")
     (stubs / "findmnt").chmod(0o755)
     with loop.attached(image) as device:
-        layout.make_ext4(device, "shrink")
+        partitions.make_ext4(device, "shrink")
         with loop.mounted(device, filesystem):
             yield Disk(image, filesystem, stubs)
 

@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from deploys.apply import Session, Target
-from deploys.boot import boot_copy
-from deploys.efi_plan import EfiPlan
 from deploys.errors import DeployError
 from deploys.facts.disks import BlockDevices, Filesystems, KernelSize, RealPath
 from deploys.facts.disks import Signatures as DiskSignatures
@@ -18,11 +15,14 @@ from deploys.facts.firmware import Firmware
 from deploys.facts.lvm import Lvm, LvmReport
 from deploys.operations import disks, lvm
 from deploys.operations.disks import has_layout
-from deploys.plan import spare_layout
+from deploys.plan.of_firmware import EfiPlan
+from deploys.plan.of_host import spare_layout
+from deploys.plan.result import Kind, Volume, VolumePlan
+from deploys.plan.survey import read_survey
+from deploys.reset.boot import boot_copy
+from deploys.reset.volumes import volumes
+from deploys.session import Session, Target
 from deploys.settings import MIB, Settings, Volumes
-from deploys.survey import read_survey
-from deploys.volume_plan import Kind, Volume, VolumePlan
-from deploys.volumes import volumes
 from tests.storage.commands import run
 
 HERE = Target("local")

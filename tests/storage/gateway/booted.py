@@ -23,7 +23,8 @@ from tenacity import (
     wait_fixed,
 )
 
-from tasks.machines import shell, tree
+from tasks.debian import chroot
+from tasks.desk import shell
 
 _NAMESPACES = ("net", "mount", "pid", "cgroup", "uts", "ipc")
 # The interface of systemd to who runs it as a container: what it finds mounted, and $container.
@@ -72,7 +73,7 @@ class Booted:
         """What a command in it printed, run as root."""
         enter = ["nsenter", "--target", str(self.pid), *(f"--{name}" for name in _NAMESPACES)]
         return shell.run(
-            [*enter, *argv], env=tree.environment(), timeout=60, check=check, input=stdin
+            [*enter, *argv], env=chroot.environment(), timeout=60, check=check, input=stdin
         ).stdout
 
     def shows(self, unit: str, name: str, value: str, deadline: float = 40) -> None:

@@ -15,17 +15,20 @@ from pathlib import Path
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from deploys import box, bundle, gateway
-from deploys.apply import PlannedOperation, Session, Target
+from deploys import box
 from deploys.box import Box, BoxRow, Where
-from deploys.bundle import Project
-from deploys.gateway import OWNERS
 from deploys.operations.manifest import RELEASE
-from deploys.provisiond import provisiond
+from deploys.services import gateway
+from deploys.services.gateway import OWNERS
+from deploys.services.provisiond import provisiond
+from deploys.session import PlannedOperation, Session, Target
 from deploys.settings import Settings
-from tasks.bundle import python_bundle
-from tasks.machines import bootstrap, keys, loop, shell, tree
-from tasks.places import BUNDLES, ROOT
+from deploys.stack import bundle
+from deploys.stack.bundle import Project
+from tasks.debian import bootstrap, chroot
+from tasks.desk import loop, shell, ssh_keys
+from tasks.desk.places import BUNDLES, ROOT
+from tasks.stack.bundle import python_bundle
 from tests import namespaces
 from tests.namespaces import World
 
@@ -60,7 +63,9 @@ class Gateway:
     def inside(self, *argv: str, check: bool = True, stdin: str | None = None) -> str:
         """What a command on the gateway printed, run as root."""
         enter = self.world.enter("chroot", self.root, *argv)
-        return shell.run(enter, env=tree.environment(), timeout=60, check=check, input=stdin).stdout
+        return shell.run(
+            enter, env=chroot.environment(), timeout=60, check=check, input=stdin
+        ).stdout
 
     def outside(
         self,
@@ -165,7 +170,7 @@ class Gateway:
 
 def apply(root: Path) -> list[PlannedOperation]:
     """A pass of both roles' deploys over a root; what would have been changed beforehand."""
-    target = Target("the gateway", chroot=root, environment=tree.environment())
+    target = Target("the gateway", chroot=root, environment=chroot.environment())
     deploys = (
         lambda: provisiond(roles=box.ROLES),
         *(each for settings, row in _rows() for each in row.deploys(_made(settings))),
@@ -200,7 +205,7 @@ def unpacked(folder: Path) -> Path:
     lines, options = bootstrap.sources(), bootstrap.relaxations()
     bootstrap.make_tree(tar, bootstrap.Tree("trixie", packages, lines, options, lists=False))
     root.mkdir()
-    tree.unpack(tar, root)
+    chroot.unpack(tar, root)
     tar.unlink()
     for path, text in _BOX.items():
         (root / path[1:]).write_text(text)
@@ -229,7 +234,7 @@ def running(root: Path, home: Path) -> Iterator[Gateway]:
     login = home / ".ssh/id_ed25519"
     allowed = root / "root/.ssh/authorized_keys"
     allowed.parent.mkdir(mode=0o700, exist_ok=True)
-    allowed.write_text(f"{keys.make_key(login)}\n")
+    allowed.write_text(f"{ssh_keys.make_key(login)}\n")
     public = (root / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
     (home / ".ssh/known_hosts").write_text(f"127.0.0.1 {public}")
     with namespaces.world() as world:

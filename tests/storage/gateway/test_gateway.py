@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.gateway import OWNERS, PASSWORDS, Gateway, apply, everything, layered
+from tests.storage.gateway.gateway import OWNERS, PASSWORDS, Gateway, apply, everything, layered
 
 ACCOUNTS = ("etc/passwd", "etc/shadow", "etc/group", "etc/gshadow")
 

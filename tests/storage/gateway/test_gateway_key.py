@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from kimpipeline.errors import ItemError
-from kimpipeline.items import Repository
-from kimpipeline.kimid import job_id
+from kimpipeline.kim.items import ItemFolder
+from kimpipeline.kim.kimid import job_id
+from kimpipeline.queue.transfer import deliver, fetch
 from kimpipeline.settings import Remote
-from kimpipeline.transfer import deliver, fetch
-from tests.storage.gateway import ITEM, QUEUE, Gateway, everything
+from tests.storage.gateway.gateway import ITEM, QUEUE, Gateway, everything
 
 HOST = "pipeline@127.0.0.1"
 NOTHING_ELSE = "this key forwards the queue's port, reads items and writes results"
@@ -116,7 +116,7 @@ def test_the_runner_delivers(gateway: Gateway, results: Path) -> None:
         arrived = gateway.results("ada") / job
         assert {path.name for path in arrived.iterdir()} == {"output", name}
     with pytest.raises(ItemError, match="there is no such item"):
-        fetch("A__TE_000000000001_000", Repository(gateway.home / "items"), remote, lambda: None)
+        fetch("A__TE_000000000001_000", ItemFolder(gateway.home / "items"), remote, lambda: None)
 
 
 def test_two_workers_write_at_once(gateway: Gateway, results: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.gateway import PASSWORDS, QUEUE, Gateway, everything
+from tests.storage.gateway.gateway import PASSWORDS, QUEUE, Gateway, everything
 
 ADA = PASSWORDS["ada"]
 HOST = "ada@127.0.0.1"

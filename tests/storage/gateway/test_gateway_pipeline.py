@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.storage.gateway import ITEM, QUEUE, Gateway
+from tests.storage.gateway.gateway import ITEM, QUEUE, Gateway
 
 JOB = "TE_000000000111_000-and-MO_405512056662_005-0123456789ab"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.storage.gateway import QUEUE, Gateway
+from tests.storage.gateway.gateway import QUEUE, Gateway
 
 HOST = "pipeline@127.0.0.1"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from deploys.tunnel import UNIT
-from tests.storage.booted import Booted, booted
-from tests.storage.gateway import OWNERS, layered
+from deploys.services.tunnel import UNIT
+from tests.storage.gateway.booted import Booted, booted
+from tests.storage.gateway.gateway import OWNERS, layered
 
 pytestmark = pytest.mark.boot  # of systemd, in a container
 

@@ -15,10 +15,10 @@ from typing import Any
 import kim_edn
 import pytest
 
-from deploys.secure import SECURE
+from deploys.services.secure import SECURE
 from tests.pipeline import world
-from tests.storage.booted import Booted, booted
-from tests.storage.gateway import OWNERS, layered
+from tests.storage.gateway.booted import Booted, booted
+from tests.storage.gateway.gateway import OWNERS, layered
 
 pytestmark = pytest.mark.boot  # of systemd, in a container
 

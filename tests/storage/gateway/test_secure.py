@@ -19,14 +19,15 @@ from pathlib import Path
 import pytest
 
 from deploys.box import ROLES
-from deploys.onbox import ONBOX
 from deploys.operations.manifest import RELEASE
-from deploys.secure import ASK, SECURE
-from tasks.machines import keys, shell, tree
-from tasks.places import ROOT
+from deploys.operations.onbox import ONBOX
+from deploys.services.secure import ASK, SECURE
+from tasks.debian import chroot
+from tasks.desk import shell, ssh_keys
+from tasks.desk.places import ROOT
 from tests import namespaces
-from tests.storage.booted import Booted, booted
-from tests.storage.gateway import OWNERS, layered
+from tests.storage.gateway.booted import Booted, booted
+from tests.storage.gateway.gateway import OWNERS, layered
 
 pytestmark = pytest.mark.boot  # of systemd, in a container
 
@@ -73,7 +74,7 @@ class Place:
         argv = ("nsenter", "--target", str(self.box.pid), "--all", SECURE)
         return subprocess.run(
             [*argv, "--password-fd", "0", *words],
-            env=tree.environment(),
+            env=chroot.environment(),
             input=f"{password}\n",
             capture_output=True,
             text=True,
@@ -196,7 +197,7 @@ def test_an_operator_does_it_from_afar(place: Place, host_key: str, tmp_path: Pa
     """With fab, over the box's own sshd."""
     ssh, allowed = tmp_path / ".ssh", place.root / "root/.ssh/authorized_keys"
     allowed.parent.mkdir(mode=0o700, exist_ok=True)
-    allowed.write_text(f"{keys.make_key(ssh / 'id_ed25519')}\n")
+    allowed.write_text(f"{ssh_keys.make_key(ssh / 'id_ed25519')}\n")
     public = (place.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
     (ssh / "known_hosts").write_text(f"10.9.0.2 {public}")
     (place.root / RELEASE[1:]).write_text("ROLE=devel\n")
@@ -249,7 +250,7 @@ class Terminal:
         self._master, slave = os.openpty()
         argv = ["nsenter", "--target", str(box.pid), "--all", "setsid", "--ctty", "--wait", ASK]
         self._process = subprocess.Popen(
-            argv, stdin=slave, stdout=slave, stderr=slave, env=tree.environment()
+            argv, stdin=slave, stdout=slave, stderr=slave, env=chroot.environment()
         )
         os.close(slave)
         self.said = ""

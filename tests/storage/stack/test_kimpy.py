@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from tasks import debs
-from tasks.machines import archive, loop, shell
-from tasks.settings import load
-from tasks.sources import Sources
+from tasks.debian import archive
+from tasks.desk import loop, shell
+from tasks.desk.flags import load
+from tasks.stack import packages
+from tasks.stack.sources import Sources
 
 
 def build(folder: Path) -> Path:
     folder.mkdir()
     loop.require_root("making a tree")
     found = archive.read("trixie", folder)
-    return debs.built(Sources.of(load(), "openkim-python"), found, "trixie", folder, print)
+    return packages.built(Sources.of(load(), "openkim-python"), found, "trixie", folder, print)
 
 
 @pytest.mark.long

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.machines import archive, bootstrap, loop
-from tasks.places import ROOT
-from tasks.settings import load
+from tasks.debian import archive, bootstrap
+from tasks.desk import loop
+from tasks.desk.flags import load
+from tasks.desk.places import ROOT
 
 # In the tree: KIM's example of a model in C++, by another name so that no package's is found.
 _SCRIPT = """

@@ -16,12 +16,14 @@ from deploys.errors import BoxError
 from deploys.facts.packages import SourceDigests
 from deploys.operations.packages import LocalPackage, present
 from deploys.operations.prefixes import no_prefixes
-from deploys.parts import Part, package_name
-from tasks import debs
-from tasks.machines import archive, shell
-from tasks.sources import Sources
-from tests.storage.test_parts_from_git import applied, fact
-from tests.unit import git_server, own_tools
+from deploys.settings.stack import Part, package_name
+from tasks.debian import archive
+from tasks.desk import shell
+from tasks.stack import packages
+from tasks.stack.sources import Sources
+from tests.storage.stack.test_parts_from_git import applied, fact
+from tests.unit.tasks.debian import own_tools
+from tests.unit.tasks.stack import git_server
 
 NOW = archive.Archive((), (), "an archive", 17)
 # What the real one has: a library, and a program that asks it where the models are.
@@ -83,8 +85,8 @@ def built(served: Path, name: str, commit: str, kept: Path) -> LocalPackage:
     row = Part(source="git", location=name, version=commit)
     with git_server.served(served) as url:
         sources = Sources(row, url, name)
-        file = debs.built(sources, NOW, "trixie", kept, print)
-    return LocalPackage(package_name(name), debs.source_digest(sources, "3.13"), file)
+        file = packages.built(sources, NOW, "trixie", kept, print)
+    return LocalPackage(package_name(name), packages.source_digest(sources, "3.13"), file)
 
 
 def debian(root: Path, name: str, version: str, files: Mapping[str, Path], **fields: str) -> None:

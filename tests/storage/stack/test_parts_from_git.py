@@ -9,16 +9,17 @@ from typing import Any, TypeVar
 import pytest
 from pyinfra.api.facts import FactBase
 
-from deploys.apply import Session, Target
 from deploys.operations.packages import LocalPackage, present
-from deploys.parts import BUILT, Part, package_name
-from deploys.repository import REPOSITORY_PATH, repository
-from deploys.repository import dropped as dropped_repository
-from tasks import debs, items
-from tasks.machines import archive, shell, tree
-from tasks.sources import Sources
-from tests.unit import git_server
-from tests.unit.test_items import MODEL, TEST, write
+from deploys.session import Session, Target
+from deploys.settings.stack import BUILT, Part, package_name
+from deploys.stack.items import REPOSITORY_PATH, repository
+from deploys.stack.items import dropped as dropped_repository
+from tasks.debian import archive, chroot
+from tasks.desk import shell
+from tasks.stack import items, packages
+from tasks.stack.sources import Sources
+from tests.unit.tasks.stack import git_server
+from tests.unit.tasks.stack.test_items import MODEL, TEST, write
 
 T = TypeVar("T")
 PYPROJECT = """\
@@ -37,7 +38,7 @@ OF_FORK = "import ase; print(ase.__file__)"
 
 def applied(root: Path, deploy: Callable[[], Any]) -> tuple[int, int]:
     """How many operations changed the root, and how many would again."""
-    target = Target("the box", chroot=root, environment=tree.environment())
+    target = Target("the box", chroot=root, environment=chroot.environment())
     with Session(target) as session:
         session.prepare([deploy])
         changed = session.run()
@@ -48,7 +49,7 @@ def applied(root: Path, deploy: Callable[[], Any]) -> tuple[int, int]:
 
 def fact(root: Path, kind: type[FactBase[T]]) -> T:
     """A fact of the root."""
-    with Session(Target("the box", chroot=root, environment=tree.environment())) as session:
+    with Session(Target("the box", chroot=root, environment=chroot.environment())) as session:
         return session.fact(kind)
 
 
@@ -96,8 +97,8 @@ def test_a_fork_of_ase_takes_debians_place(backend: str, root: Path, tmp_path: P
     kept.mkdir()
     with git_server.served(tmp_path / "served") as url:
         asked = sources("ase", url, commit)
-        made = debs.built(asked, archive.read("trixie", kept), "trixie", kept, print)
-    local = LocalPackage(package_name("ase"), debs.source_digest(asked, "3.13"), made)
+        made = packages.built(asked, archive.read("trixie", kept), "trixie", kept, print)
+    local = LocalPackage(package_name("ase"), packages.source_digest(asked, "3.13"), made)
     needs = BUILT["ase"].needs
 
     def called() -> str:

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from deploys.onbox import ONBOX
+from deploys.operations.onbox import ONBOX
 from deploys.operations.packages import LocalPackage, present
-from deploys.parts import BUILT, Part, package_name
-from tasks import debs
-from tasks.machines import apt, archive, bootstrap, loop, shell
-from tasks.sources import Sources
-from tests.storage.test_parts_from_git import applied
-from tests.unit import git_server
+from deploys.settings.stack import BUILT, Part, package_name
+from tasks.debian import apt, archive, bootstrap
+from tasks.desk import loop, shell
+from tasks.stack import packages
+from tasks.stack.sources import Sources
+from tests.storage.stack.test_parts_from_git import applied
+from tests.unit.tasks.stack import git_server
 
 KNOWN = "a = 5.430950 A, E = -4.336400 eV/atom"
 MODEL = "SW_StillingerWeber_1985_Si__MO_405512056662"
@@ -76,8 +77,8 @@ def built(suite: str, folder: Path) -> LocalPackage:
     with git_server.served(folder / "served") as url:
         asked = Sources(row, url, "openkim-api")
         found = archive.read(suite, folder)
-        made = debs.built(asked, found, suite, folder / "kept", print)
-    digest = debs.source_digest(asked, debs.PYTHONS[suite])
+        made = packages.built(asked, found, suite, folder / "kept", print)
+    digest = packages.source_digest(asked, packages.PYTHONS[suite])
     return LocalPackage(package_name("openkim-api"), digest, made)
 
 
@@ -91,7 +92,7 @@ def owner(root: Path) -> str:
 def test_what_debian_has_computes_with_the_kim_api_of_a_commit(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(debs.PYTHONS, RELEASE, "3.14")
+    monkeypatch.setitem(packages.PYTHONS, RELEASE, "3.14")
     made = built(RELEASE, tmp_path)
     (model,) = (path.name for path in (root / MODELS).glob(f"{MODEL}_*"))
     (root / "silicon.lmp").write_text(INPUT.read_text().replace(f"{MODEL}_005", model))

@@ -9,25 +9,26 @@ from typing import Any
 
 import pytest
 
-from deploys import box, gateway, runner, secure
-from deploys.boot import boot, removable_path
+from deploys import box
 from deploys.box import Box, BoxRow, Golden, Where, held
-from deploys.bundle import Archive, Project
-from deploys.machine import machine
-from deploys.manifest import manifest
-from deploys.onbox import ONBOX
 from deploys.operations.boot import marked_snapshot
+from deploys.operations.onbox import ONBOX
 from deploys.operations.packages import LocalPackage
-from deploys.provisiond import provisiond, source
-from deploys.repository import Items, repository
-from deploys.repository import dropped as repository_dropped
+from deploys.plan.result import Kind, VolumePlan
+from deploys.reset.boot import boot, removable_path
+from deploys.reset.new_machine import machine
+from deploys.reset.volumes import volumes
+from deploys.services import gateway, runner, secure
+from deploys.services.provisiond import provisiond, source
+from deploys.services.status_page import status_page
+from deploys.services.tunnel import tunnel
 from deploys.settings import Settings
 from deploys.stack import Parts, stack
-from deploys.status_page import status_page
-from deploys.tunnel import tunnel
-from deploys.volume_plan import Kind, VolumePlan
-from deploys.volumes import volumes
-from tasks.settings import load
+from deploys.stack.bundle import Archive, Project
+from deploys.stack.items import Items, repository
+from deploys.stack.items import dropped as repository_dropped
+from deploys.stack.manifest import manifest
+from tasks.desk.flags import load
 
 GATEWAY = ("role=gateway", "jobs.director=true")
 

@@ -17,11 +17,11 @@ from typing import ClassVar
 
 import pytest
 
-from deploys.facts.hoststate import VERDICTS
+from deploys.facts.host_state import VERDICTS
 from deploys.facts.mapper import mapper_path
-from tests.unit.fakeroot import Tree
+from tests.unit.onbox.fakeroot import Tree
 
-RESNAP = Path(__file__).parents[2] / "static/onbox/usr/lib/resnap/resnap"
+RESNAP = Path(__file__).parents[3] / "static/onbox/usr/lib/resnap/resnap"
 # What klibc's initramfs offers besides the shell's builtins, of that what the script may use.
 _REAL = ("mkdir", "mv", "cat")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.commands
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PRODUCT = ("fabfile.py", "tasks", "deploys", "static")
 
 
@@ -95,7 +95,10 @@ def test_with_no_reader_it_ends_by_sigpipe_without_a_word(
 def test_of_all_output_and_of_no_other_pipe(failure: str, code: int, said: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    names = "import os, sys; from tasks import ns, show; from deploys.facts.box import HostState"
+    names = (
+        "import os, sys; from tasks import ns; from tasks.hosts import show; "
+        "from deploys.facts.state import HostState"
+    )
     try:
         done = subprocess.run(
             [sys.executable, "-c", f"{names}; {failure}"],

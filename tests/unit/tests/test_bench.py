@@ -18,7 +18,7 @@ from tests.bench import build
 from tests.bench import package as package_bench
 from tests.bench import resnap as resnap_bench
 from tests.bench.benches import Outcome
-from tests.bench.rows import Row, Target
+from tests.bench.shared.rows import Row, Target
 from tests.bench.up import peak
 
 HIGH = Target(high=0.2)

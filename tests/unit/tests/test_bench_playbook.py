@@ -9,20 +9,19 @@ from typing import Any
 import pytest
 
 from deploys import box
-from deploys.apply import Session, Target
 from deploys.box import Golden
-from deploys.bundle import Archive, Project
 from deploys.errors import BoxError
-from deploys.facts.box import HostState
-from deploys.onbox import tree
-from deploys.operations.onbox import OnboxFile
+from deploys.facts.state import HostState
+from deploys.operations.onbox import OnboxFile, tree
 from deploys.operations.packages import LocalPackage
-from deploys.preflight import Preflight
-from deploys.rootshell import Answer
+from deploys.plan.preflight import Preflight
+from deploys.plan.result import Kind, VolumePlan
+from deploys.session import Session, Target
+from deploys.session.root_shell import Answer
 from deploys.settings import Settings
 from deploys.stack import Parts
-from deploys.volume_plan import Kind, VolumePlan
-from tests.bench import playbook
+from deploys.stack.bundle import Archive, Project
+from tests.bench.shared import playbook
 
 DIGEST = "ab" * 32
 

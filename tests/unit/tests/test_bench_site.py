@@ -11,7 +11,7 @@ from pathlib import Path
 import greenstalk
 import pytest
 
-from tests.bench.site import site
+from tests.bench.shared.site import site
 
 pytestmark = pytest.mark.commands
 

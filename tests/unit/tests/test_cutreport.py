@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.boot import cutreport
-from tests.boot.cutreport import Row
+from tests.boot.cuts import cutreport
+from tests.boot.cuts.cutreport import Row
 
 EXACT = Row(
     kind="exact",

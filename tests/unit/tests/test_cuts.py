@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.boot import cuts
-from tests.boot.writelog import SECTOR, Write
+from tests.boot.bed.writelog import SECTOR, Write
+from tests.boot.cuts import cuts
 
 FLUSH = Write(0, 0, None, is_flush=True)
 ONE = Write(0, SECTOR, b"1" * SECTOR)

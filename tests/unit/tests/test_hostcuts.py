@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from deploys.operations.disks import EFI_SYSTEM, LINUX, LINUX_LVM, Partition
-from tasks.machines import layout
-from tasks.machines.hardware import MIB, Machine
-from tasks.machines.identifiers import Identifiers
-from tasks.machines.keys import Identity
-from tasks.machines.layout import Extent
-from tests.boot import places
-from tests.boot.hostdisks import Cut, Disks, chosen
-from tests.boot.recording import Recording
-from tests.boot.writelog import SECTOR, Cache
-from tests.unit.test_writelog import entry
+from tasks.desk.ssh_keys import Identity
+from tasks.disks import partitions
+from tasks.disks.identifiers import Identifiers
+from tasks.disks.partitions import Extent
+from tasks.guests.qemu.hardware import MIB, Machine
+from tests.boot.bed.writelog import SECTOR, Cache
+from tests.boot.cuts import places
+from tests.boot.cuts.hostdisks import Cut, Disks, chosen
+from tests.boot.cuts.recording import Recording
+from tests.unit.tests.test_writelog import entry
 
 pytestmark = pytest.mark.commands
 
@@ -97,12 +97,12 @@ def test_a_part_of_the_cache_is_by_chance_and_repeatable(
 def test_places_are_what_a_boot_reads_first(recording: Recording, tmp_path: Path) -> None:
     """Of a disk with partitions for UEFI, /boot and LVM; of one with a root alone; the NVRAM."""
     parts = (Partition("e", EFI_SYSTEM, MIB), Partition("b", LINUX, MIB), Partition("l", LINUX_LVM))
-    tables = (layout.gpt(parts, Identifiers("any")), layout.mbr(None))
+    tables = (partitions.gpt(parts, Identifiers("any")), partitions.mbr(None))
     extents = []
     for disk, table in zip(recording.disks, tables, strict=True):
         with disk.open("wb") as file:
             file.truncate(8 * MIB)
-        extents.append(layout.partition(disk, table))
+        extents.append(partitions.partition(disk, table))
     (esp, boot, group), (root,) = extents
     log, nvram = tmp_path / "log-nvram", tmp_path / "nvram"
     log.write_bytes(HEADER)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.boot import writelog
-from tests.boot.writelog import SECTOR, Cache, Write
+from tests.boot.bed import writelog
+from tests.boot.bed.writelog import SECTOR, Cache, Write
 
 FLUSH = Write(0, 0, None, is_flush=True)
 

@@ -10,9 +10,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kimpipeline import edn
 from kimpipeline.errors import ItemError
-from kimpipeline.kimid import TESTS, KimId, check_kimid, kind, shown
+from kimpipeline.kim import edn
+from kimpipeline.kim.kimid import TESTS, KimId, check_kimid, kind, shown
 
 Species = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]{0,15}$")]
 
@@ -83,7 +83,7 @@ def load(path: Path) -> Item:
     return Item(path, spec)
 
 
-class Repository:
+class ItemFolder:
     """A folder of items, each in a folder that has its KIM id for a name."""
 
     def __init__(self, root: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import kim_property
 from kim_property import KIMPropertyError
 
-from kimpipeline import edn
 from kimpipeline.errors import ItemError, RunError
+from kimpipeline.kim import edn
 
 
 @cache

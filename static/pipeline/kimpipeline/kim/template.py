@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 
 from kimpipeline.errors import ItemError
-from kimpipeline.kimid import shown
+from kimpipeline.kim.kimid import shown
 
 # KIM's other tags, @[ statement ]@ and @# comment #@, are seen so that they can be refused.
 _TAG = re.compile(r"@<(.*?)>@|(@\[|@#|@<)", re.DOTALL)

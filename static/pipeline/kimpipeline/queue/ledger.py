@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from kimpipeline.errors import PipelineError
-from kimpipeline.messages import Failure, Job, Result, parse
+from kimpipeline.queue.messages import Failure, Job, Result, parse
 
 State = Literal["waiting", "intended", "queued", "done", "failed"]
 _SCHEMA = """

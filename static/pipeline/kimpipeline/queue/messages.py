@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kimpipeline.errors import MessageError
-from kimpipeline.kimid import MODELS, TESTS, JobId, KimId, job_id, kind
+from kimpipeline.kim.kimid import MODELS, TESTS, JobId, KimId, job_id, kind
 
 Priority = Annotated[int, Field(ge=0, le=2**32 - 1, strict=True)]
 Line = Annotated[str, Field(max_length=2000)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kimpipeline.messages import LOG
+from kimpipeline.queue.messages import LOG
 
 
 def tail(folder: Path) -> str:

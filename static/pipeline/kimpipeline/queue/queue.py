@@ -13,8 +13,8 @@ from typing import Self
 import greenstalk
 
 from kimpipeline.errors import LostError, MessageError, QueueError
-from kimpipeline.messages import Message
-from kimpipeline.settings import Queue as Settings
+from kimpipeline.queue.messages import Message
+from kimpipeline.settings import QueueSettings as Settings
 
 _ANSWER = 30.0  # seconds for an answer, on top of what it is asked to wait
 DEFAULT_PRIORITY = 2**16

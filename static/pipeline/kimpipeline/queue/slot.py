@@ -12,8 +12,8 @@ from typing import Self
 
 from kimpipeline.errors import SandboxError
 from kimpipeline.files import remove
-from kimpipeline.messages import LOG
-from kimpipeline.said import tail
+from kimpipeline.queue.messages import LOG
+from kimpipeline.queue.output import tail
 
 _DEADLINE = 10  # seconds for a process to be gone
 

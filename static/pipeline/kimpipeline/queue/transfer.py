@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kimpipeline.errors import ItemError, TransferError
-from kimpipeline.items import Repository
-from kimpipeline.kimid import check_kimid
+from kimpipeline.kim.items import ItemFolder
+from kimpipeline.kim.kimid import check_kimid
 from kimpipeline.settings import Remote
 from kimpipeline.waiting import ends_within
 
@@ -24,7 +24,7 @@ _TAKEN = ("-rlptE", "--safe-links", "--chmod=D0755,Fu+rw,Fgo+r,Fgo-w,Fug-s")
 _NOT_THERE = 23  # rsync: some files could not be transferred, as when all items are missing
 
 
-def fetch(kimid: str, items: Repository, remote: Remote, beat: Beat) -> None:
+def fetch(kimid: str, items: ItemFolder, remote: Remote, beat: Beat) -> None:
     """Have an item in the repository here; one that is there stays, as a version never changes.
 
     Raises:
@@ -55,7 +55,7 @@ def fetch(kimid: str, items: Repository, remote: Remote, beat: Beat) -> None:
     items.get(kimid)
 
 
-def mirror(items: Repository, remote: Remote, beat: Beat) -> None:
+def mirror(items: ItemFolder, remote: Remote, beat: Beat) -> None:
     """Have all items that there are in the repository here, if they are kept elsewhere.
 
     Raises:

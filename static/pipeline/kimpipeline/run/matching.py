@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kimpipeline.errors import ItemError
-from kimpipeline.items import Item, Kimspec, Repository
-from kimpipeline.kimid import MODELS, TESTS, code
-from kimpipeline.pair import Pair
+from kimpipeline.kim.items import Item, ItemFolder, Kimspec
+from kimpipeline.kim.kimid import MODELS, TESTS, code
+from kimpipeline.run.pair import Pair
 
 _STANDARD = "standard-models"
 # KIM's schema of special-purpose Tests: all portable models and those simulator models that say so.
@@ -40,7 +40,7 @@ def latest(items: Iterable[Item]) -> list[Item]:
     return sorted(found.values(), key=lambda item: item.kimid)
 
 
-def make_pair(items: Repository, test: str, model: str) -> Pair:
+def make_pair(items: ItemFolder, test: str, model: str) -> Pair:
     """A Test and a Model with all that they need.
 
     Raises:
@@ -57,7 +57,7 @@ def make_pair(items: Repository, test: str, model: str) -> Pair:
     return Pair(first, second, items.closure(first, second))
 
 
-def pairs(items: Repository, kimid: str, models: frozenset[str]) -> list[Pair]:
+def pairs(items: ItemFolder, kimid: str, models: frozenset[str]) -> list[Pair]:
     """The pairs that an item takes part in, with the latest versions of all others.
 
     Args:

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from kimpipeline import edn, harvest, results
 from kimpipeline.errors import ItemError, RunError
-from kimpipeline.items import Item
-from kimpipeline.kimid import job_id
-from kimpipeline.provenance import provenance
-from kimpipeline.sandbox import Job, Sandbox
+from kimpipeline.kim import edn, results
+from kimpipeline.kim.items import Item
+from kimpipeline.kim.kimid import job_id
+from kimpipeline.kim.template import render
+from kimpipeline.run import harvest
+from kimpipeline.run.provenance import provenance
+from kimpipeline.run.sandbox import Confined, Sandbox
+from kimpipeline.run.supervise import Ended, supervise
 from kimpipeline.settings import Limits
-from kimpipeline.supervise import Ended, supervise
-from kimpipeline.template import render
 
 _STDIN = 2**20  # bytes of a template, and of what it gives
 _STREAMS = ("pipeline.stdin", "pipeline.stdout", "pipeline.stderr", "kim.log")
@@ -100,7 +101,7 @@ def run(
         _empty(folder / "output")
         before = _give(given, folder / "dependencies") if given else {}
         (target / "pipeline.stdin").write_text(stdin(pair, before))
-        job = Job(("./runner",), folder, pair.test.path.parent, limits)
+        job = Confined(("./runner",), folder, pair.test.path.parent, limits)
         with (
             (target / "pipeline.stdin").open("rb") as fed,
             (target / "pipeline.stdout").open("wb") as stdout,

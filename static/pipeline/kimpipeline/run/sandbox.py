@@ -36,7 +36,7 @@ _KILL_DEADLINE = 30  # seconds
 
 
 @dataclass(frozen=True)
-class Job:
+class Confined:
     """A program, the folder it starts and may write in, the folder it may read, its limits."""
 
     argv: tuple[str, ...]
@@ -57,7 +57,9 @@ class Running(Protocol):
 class Sandbox(Protocol):
     name: str
 
-    def start(self, job: Job, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> Running:
+    def start(
+        self, job: Confined, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]
+    ) -> Running:
         """Start a job; a SandboxError if this machine cannot."""
 
 
@@ -74,7 +76,7 @@ def choose(settings: Settings, root: Path = Path("/")) -> Sandbox:
             " memory and pids controllers"
         )
     if able and settings.sandbox != "bubblewrap":
-        from kimpipeline.systemd import Systemd
+        from kimpipeline.run.systemd import Systemd
 
         return Systemd(settings.job_user)
     return Bubblewrap(settings.job_user if os.geteuid() == 0 else None)
@@ -103,7 +105,7 @@ def give(folder: Path, user: str | None) -> None:
     """Have a job's user own all in a folder; ``None``: it is this process's own."""
     if user is None:
         return
-    entry = _user(user)
+    entry = entry_of(user)
     for path, folders, files in os.walk(folder):
         for name in (".", *folders, *files):
             os.chown(Path(path, name), entry.pw_uid, entry.pw_gid, follow_symlinks=False)
@@ -119,7 +121,7 @@ def hidden() -> list[str]:
     return [name for name in _HIDDEN if Path(name).is_dir() and not Path(name).is_symlink()]
 
 
-def _user(name: str) -> pwd.struct_passwd:
+def entry_of(name: str) -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(name)
     except KeyError as error:
@@ -158,12 +160,12 @@ class Bubblewrap:
     def __init__(self, user: str | None) -> None:
         self.user = user
 
-    def argv(self, job: Job, information: int) -> list[str]:
+    def argv(self, job: Confined, information: int) -> list[str]:
         """The command that a job is started by; ``information`` is where bubblewrap reports."""
         folder, limits = str(job.folder), job.limits
         words: list[str] = []
         if self.user is not None:
-            entry = _user(self.user)
+            entry = entry_of(self.user)
             words += [find("setpriv", "util-linux"), f"--reuid={entry.pw_uid}"]
             words += [f"--regid={entry.pw_gid}", "--clear-groups", "--no-new-privs"]
         words += [find("bwrap", "bubblewrap"), "--unshare-all", "--unshare-user"]
@@ -182,7 +184,9 @@ class Bubblewrap:
         words += [f"--as={limits.memory}", f"--fsize={limits.disk}", f"--nproc={limits.processes}"]
         return [*words, *job.argv]
 
-    def start(self, job: Job, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> Running:
+    def start(
+        self, job: Confined, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]
+    ) -> Running:
         give(job.folder, self.user)
         reader, writer = os.pipe()
         with os.fdopen(reader, "rb") as information:

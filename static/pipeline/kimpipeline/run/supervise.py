@@ -13,7 +13,7 @@ from typing import IO
 
 from kimpipeline.errors import SandboxError
 from kimpipeline.files import open_regular, scratch
-from kimpipeline.sandbox import Job, Running, Sandbox
+from kimpipeline.run.sandbox import Confined, Running, Sandbox
 from kimpipeline.settings import Limits
 from kimpipeline.waiting import ends_within
 
@@ -38,7 +38,7 @@ class Ended:
 
 def supervise(
     sandbox: Sandbox,
-    job: Job,
+    job: Confined,
     files: tuple[IO[bytes], IO[bytes], IO[bytes]],
     printed: Path,
     beat: Callable[[], None],
@@ -85,7 +85,7 @@ def probe(sandbox: Sandbox) -> None:
         Path(os.devnull).open("rb") as fed,
     ):
         (folder / "test").mkdir()
-        job = Job(("true",), folder / "test", folder, Limits(seconds=60))
+        job = Confined(("true",), folder / "test", folder, Limits(seconds=60))
         ended = supervise(sandbox, job, (fed, said, said), folder, lambda: None)
         said.seek(0)
         line = said.read(1000).decode(errors="replace").strip().rpartition("\n")[2]
@@ -94,7 +94,7 @@ def probe(sandbox: Sandbox) -> None:
 
 
 def _watch(
-    running: Running, job: Job, printed: Path, beat: Callable[[], None], deadline: float
+    running: Running, job: Confined, printed: Path, beat: Callable[[], None], deadline: float
 ) -> str:
     """Why the job must be ended; empty when it ended by itself."""
     while True:
@@ -108,7 +108,7 @@ def _watch(
             return f"wrote more than {job.limits.disk} bytes"
 
 
-def _timed(job: Job) -> Job:
+def _timed(job: Confined) -> Confined:
     """The job with a shell around it, that counts the time of the processors."""
     return replace(job, argv=("/bin/sh", "-c", _SHELL, "sh", str(job.folder / _TIMES), *job.argv))
 

@@ -8,7 +8,7 @@ import uuid
 from typing import IO
 
 from kimpipeline.errors import SandboxError
-from kimpipeline.sandbox import SCRATCH, Job, Running, environment, find, give, hidden
+from kimpipeline.run.sandbox import SCRATCH, Confined, Running, environment, find, give, hidden
 
 # Set by a worker's unit: its jobs go when it does.
 WORKER_UNIT = "KIMPIPELINE_UNIT"
@@ -39,7 +39,7 @@ class Systemd:
     def __init__(self, user: str) -> None:
         self.user = user
 
-    def argv(self, job: Job, unit: str) -> list[str]:
+    def argv(self, job: Confined, unit: str) -> list[str]:
         """The command that a job is started by, as the unit of this name."""
         limits = job.limits
         properties = [
@@ -79,7 +79,9 @@ class Systemd:
         words += [f"--setenv={name}={value}" for name, value in environment(job.folder).items()]
         return [*words, "--", *job.argv]
 
-    def start(self, job: Job, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> Running:
+    def start(
+        self, job: Confined, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]
+    ) -> Running:
         give(job.folder, self.user)
         unit = f"pipeline-job-{uuid.uuid4().hex}.service"
         process = subprocess.Popen(  # noqa: S603 - an argv list

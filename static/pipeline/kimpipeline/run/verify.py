@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 
-from kimpipeline import results
 from kimpipeline.errors import ItemError
-from kimpipeline.items import Item, Repository
-from kimpipeline.kimid import MODELS, TESTS
-from kimpipeline.pair import Pair, stdin
+from kimpipeline.kim import results
+from kimpipeline.kim.items import Item, ItemFolder
+from kimpipeline.kim.kimid import MODELS, TESTS
+from kimpipeline.run.pair import Pair, stdin
 
 _PROGRAMS = (*TESTS, "TD")
 
 
-def faults(items: Repository, kimid: str) -> list[str]:
+def faults(items: ItemFolder, kimid: str) -> list[str]:
     """A line for each thing that is wrong with an item; none: it is good.
 
     Raises:

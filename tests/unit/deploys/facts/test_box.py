@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deploys.facts import hoststate
-from deploys.facts.box import HostState, State, Verdict
+from deploys.facts import host_state
+from deploys.facts.state import HostState, State, Verdict
 from deploys.facts.status import faults, filling, mode
 from deploys.operations.boot import UnmarkedSnapshot
 
@@ -290,7 +290,7 @@ def test_the_kernel_was_told_of_a_trial(
     (tmp_path / "proc/cmdline").write_text(f"{cmdline}\n")
     if tried:
         (tmp_path / "run/resnap/tried").touch()
-    command = hoststate.command(str(tmp_path))
+    command = host_state.command(str(tmp_path))
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert read(done.stdout).in_trial is in_trial
 
@@ -336,7 +336,7 @@ def test_what_makes_the_initrds(tmp_path: Path, programs: list[str], initrds: st
     for program in programs:
         (tmp_path / program).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / program).touch(mode=0o755)
-    command = hoststate.command(str(tmp_path))
+    command = host_state.command(str(tmp_path))
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert read(done.stdout).initrds == initrds
 

@@ -10,8 +10,8 @@ import pytest
 
 from deploys.operations import disks
 from deploys.operations.boot import mounted_copy
-from deploys.operations.reclaim import reclaimed
-from tests.unit.fakeroot import FakeRoot
+from deploys.operations.lvm import reclaimed
+from tests.unit.onbox.fakeroot import FakeRoot
 
 pytestmark = pytest.mark.commands
 

@@ -12,7 +12,7 @@ import pytest
 
 from deploys.facts.firmware import Esp, EspContent
 from deploys.operations import efi
-from tests.unit.fakeroot import FakeRoot
+from tests.unit.onbox.fakeroot import FakeRoot
 
 pytestmark = pytest.mark.commands
 

@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 from pyinfra.api.exceptions import OperationValueError
 
-from deploys import onbox as box
-from deploys.apply import Session, Target
 from deploys.errors import DeployError
 from deploys.operations import onbox
 from deploys.operations.onbox import OnboxFile
+from deploys.session import Session, Target
 
 real = pytest.mark.commands
 
@@ -138,14 +137,14 @@ def test_tree_takes_modes_from_the_files(tmp_path: Path) -> None:
     (tmp_path / "usr/sbin/run").write_text("x")
     (tmp_path / "usr/sbin/run").chmod(0o700)
     (tmp_path / "usr/data").write_text("y")
-    assert box.tree("usr", root=tmp_path) == {
+    assert onbox.tree("usr", root=tmp_path) == {
         "/usr/data": OnboxFile(b"y", 0o644),
         "/usr/sbin/run": OnboxFile(b"x", 0o755),
     }
     with pytest.raises(DeployError, match="no such file"):
-        box.tree("etc/nothing", root=tmp_path)
+        onbox.tree("etc/nothing", root=tmp_path)
 
 
 def test_provisiond_is_in_the_tree() -> None:
-    files = box.tree("usr/sbin/provisiond", "persistent/runsetup", "persistent/runsecure")
+    files = onbox.tree("usr/sbin/provisiond", "persistent/runsetup", "persistent/runsecure")
     assert {file.mode for file in files.values()} == {0o755}

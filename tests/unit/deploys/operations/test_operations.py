@@ -24,7 +24,7 @@ from deploys.operations.disks import Partition
 CASES = Path(__file__).parent / "cases"
 ROWS = json.loads((CASES / "rows.json").read_text())
 # Operations that only one deploy has are kept beside it.
-ELSEWHERE = {"safety": "deploys.safety"}
+ELSEWHERE = {"safety": "deploys.reset.safety"}
 
 
 class FakeHost:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from deploys import own_volumes
 from deploys.facts.disks import BlockDevice, BlockTree, Mount
 from deploys.facts.firmware import EspContent, FirmwareState
 from deploys.facts.lvm import LogicalVolume, LvmReport, PhysicalVolume, VolumeGroup
 from deploys.facts.mapper import mapper_path
 from deploys.operations.disks import EFI_SYSTEM
-from deploys.settings import GIB, MIB
-from deploys.sizes import EXTENT
-from deploys.survey import Device, Survey
+from deploys.plan.sizes import EXTENT
+from deploys.plan.survey import Device, Survey
+from deploys.settings import GIB, MIB, own_volumes
 
 
 def part(path: str, size: int, *, on: str = "", **more: object) -> BlockDevice:

@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from deploys.efi_plan import ESP_SIZE, EfiPlan
 from deploys.errors import PreflightError
 from deploys.facts.lvm import LogicalVolume
 from deploys.operations.disks import EFI_SYSTEM
-from deploys.plan import plan_volumes
+from deploys.plan.of_firmware import ESP_SIZE, EfiPlan
+from deploys.plan.of_host import plan_volumes
+from deploys.plan.result import Kind, VolumePlan
+from deploys.plan.sizes import needed_disk
+from deploys.plan.survey import Survey
 from deploys.settings import GIB, MIB, Volumes
-from deploys.sizes import needed_disk
-from deploys.survey import Survey
-from deploys.volume_plan import Kind, VolumePlan
-from tests.unit.survey_builder import (
+from tests.unit.deploys.plan.survey_builder import (
     DEBIAN_ESP,
     UEFI,
     WITH_REMOVABLE,

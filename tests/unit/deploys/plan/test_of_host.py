@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from deploys.facts.lvm import LogicalVolume, LvmReport, PhysicalVolume, VolumeGroup
-from deploys.plan import plan_volumes, spare_layout
-from deploys.settings import GIB, MIB, Volumes
-from deploys.sizes import (
+from deploys.plan.of_host import plan_volumes, spare_layout
+from deploys.plan.result import Kind
+from deploys.plan.sizes import (
     EXTENT,
     RESERVE_PERCENT,
     cow_size,
@@ -17,8 +17,8 @@ from deploys.sizes import (
     needed_disk,
     root_and_snapshot,
 )
-from deploys.volume_plan import Kind
-from tests.unit.survey_builder import disk, lvm_host, part, plain_host
+from deploys.settings import GIB, MIB, Volumes
+from tests.unit.deploys.plan.survey_builder import disk, lvm_host, part, plain_host
 
 pytestmark = pytest.mark.usefixtures("two_volumes")
 SETTINGS = Volumes()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from deploys.disk_plan import box_plan, fstab, plan_disk
 from deploys.errors import PreflightError
+from deploys.plan.of_image import box_plan, fstab, plan_disk
+from deploys.plan.sizes import group_size, snapshot_size
 from deploys.settings import MIB
-from deploys.sizes import group_size, snapshot_size
-from tasks.settings import load
+from tasks.desk.flags import load
 
 pytestmark = pytest.mark.usefixtures("two_volumes")
 

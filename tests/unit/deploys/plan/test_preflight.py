@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from deploys import preflight
 from deploys.errors import PreflightError
-from deploys.facts.box import HostState
+from deploys.facts.state import HostState
+from deploys.plan import preflight
 from deploys.settings import Settings
 
 

@@ -9,11 +9,11 @@ import pytest
 from deploys.errors import PreflightError
 from deploys.facts.disks import BlockDevice, BlockTree, Mount
 from deploys.facts.lvm import LogicalVolume, LvmReport, PhysicalVolume, VolumeGroup
-from deploys.plan import plan_volumes
+from deploys.plan.of_host import plan_volumes
+from deploys.plan.sizes import EXTENT
+from deploys.plan.survey import Device, Survey
 from deploys.settings import GIB, MIB, Volumes
-from deploys.sizes import EXTENT
-from deploys.survey import Device, Survey
-from tests.unit.survey_builder import disk, lvm_host, part, plain_host
+from tests.unit.deploys.plan.survey_builder import disk, lvm_host, part, plain_host
 
 pytestmark = pytest.mark.usefixtures("two_volumes")
 SPARE = disk("/dev/vdb", 24 * GIB)

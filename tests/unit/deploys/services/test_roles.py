@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from deploys import box, runner, secure
+from deploys import box
 from deploys.box import Where
-from deploys.gateway import PACKAGES
-from deploys.onbox import ONBOX
+from deploys.operations.onbox import ONBOX
+from deploys.services import runner, secure
+from deploys.services.gateway import PACKAGES
 from deploys.settings import GIB, Settings
 from kimpipeline import commands
 from kimpipeline.settings import load as runner_settings
-from tasks.settings import load
+from tasks.desk.flags import load
 
 UNITS = {
     **{name: ONBOX / "etc/systemd/system" / name for name in runner.UNITS},

@@ -12,8 +12,8 @@ import pytest
 from paramiko import SSHException
 
 from deploys.errors import PreflightError
-from deploys.rootshell import Answer, RootShell
-from tests.unit.ssh_server import not_root, served
+from deploys.session.root_shell import Answer, RootShell
+from tests.unit.deploys.session.ssh_server import not_root, served
 
 pytestmark = pytest.mark.commands
 

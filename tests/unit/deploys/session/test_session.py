@@ -13,11 +13,11 @@ from pyinfra.api.deploy import deploy
 from pyinfra.api.exceptions import OperationError
 from pyinfra.api.operation import operation
 
-from deploys.apply import PlannedOperation, Session, Target
 from deploys.errors import BoxError, DeployError
 from deploys.facts.onbox import FileStates, LinkTarget
-from deploys.rootshell import RootShell
-from tests.unit.ssh_server import served
+from deploys.session import PlannedOperation, Session, Target
+from deploys.session.root_shell import RootShell
+from tests.unit.deploys.session.ssh_server import served
 
 pytestmark = pytest.mark.commands
 

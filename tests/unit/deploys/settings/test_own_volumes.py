@@ -10,26 +10,26 @@ from pathlib import Path
 
 import pytest
 
-from deploys import own_volumes
-from deploys.boot import DEFAULTS, sources
-from deploys.disk_plan import box_plan, fstab, plan_disk
 from deploys.errors import BoxError, PreflightError
-from deploys.facts import hoststate
-from deploys.facts.box import HostState
+from deploys.facts import host_state
 from deploys.facts.disks import Mount
 from deploys.facts.lvm import LogicalVolume
+from deploys.facts.state import HostState
 from deploys.facts.status import amiss
 from deploys.operations.root import copied_fstab
-from deploys.own_volumes import OwnVolume
-from deploys.plan import plan_volumes
-from deploys.settings import GIB, MIB, Settings, Volumes
-from deploys.sizes import EXTENT, group_size, largest_root, needed_disk, root_and_snapshot
-from deploys.volume_plan import Kind, Volume
-from tasks.machines import layout, sealing, shell, volumes
-from tasks.machines.layout import Extent
-from tasks.machines.worktree import Worktree
-from tests.unit.fakeroot import FakeRoot
-from tests.unit.survey_builder import disk, lvm_host, plain_host
+from deploys.plan.of_host import plan_volumes
+from deploys.plan.of_image import box_plan, fstab, plan_disk
+from deploys.plan.result import Kind, Volume
+from deploys.plan.sizes import EXTENT, group_size, largest_root, needed_disk, root_and_snapshot
+from deploys.reset.boot import DEFAULTS, sources
+from deploys.settings import GIB, MIB, Settings, Volumes, own_volumes
+from deploys.settings.own_volumes import OwnVolume
+from tasks.debian.worktree import Worktree
+from tasks.desk import shell
+from tasks.disks import box_sealed, partitions, volume_group
+from tasks.disks.partitions import Extent
+from tests.unit.deploys.plan.survey_builder import disk, lvm_host, plain_host
+from tests.unit.onbox.fakeroot import FakeRoot
 
 pytestmark = pytest.mark.usefixtures("two_volumes")
 
@@ -186,24 +186,24 @@ def test_a_volume_is_shipped_empty_unless_its_row_says_otherwise(
     def device(*_: object) -> Iterator[Path]:
         yield Path("/dev/loop0")
 
-    monkeypatch.setattr(layout, "extents", lambda _: [Extent(0, 500)] * 4)
-    monkeypatch.setattr(volumes, "find", lambda *_: dict(lvs))
-    monkeypatch.setattr(volumes, "unused", lambda *_: iter(()))
+    monkeypatch.setattr(partitions, "extents", lambda _: [Extent(0, 500)] * 4)
+    monkeypatch.setattr(volume_group, "find", lambda *_: dict(lvs))
+    monkeypatch.setattr(volume_group, "unused", lambda *_: iter(()))
     monkeypatch.setattr(shell, "run", run)
-    monkeypatch.setattr(sealing, "_device", device)
-    monkeypatch.setattr(layout, "make_ext4", lambda _device, label: made.append(label))
-    sealing.empty(Path("disk"), SIZES)
+    monkeypatch.setattr(box_sealed, "_device", device)
+    monkeypatch.setattr(partitions, "make_ext4", lambda _device, label: made.append(label))
+    box_sealed.empty(Path("disk"), SIZES)
     rest = () if ships_content else ("scratch",)
     assert emptied == [lvs[name].offset for name in ("persistent", "swap", *rest, "users_own")]
     assert made == ["persistent", "swap", *rest]
     del lvs["scratch"]
     with pytest.raises(BoxError, match="is not the disk of a box: it has no volume scratch"):
-        sealing.empty(Path("disk"), SIZES)
+        box_sealed.empty(Path("disk"), SIZES)
 
 
 def state(defaults: bytes, *mounted: str) -> HostState:
     mounts = (f"40 22 254:{n} / {at} rw - ext4 x rw" for n, at in enumerate(("/", *mounted)))
-    return hoststate.parsed(["@defaults", *defaults.decode().splitlines(), "@mounts", *mounts])
+    return host_state.parsed(["@defaults", *defaults.decode().splitlines(), "@mounts", *mounts])
 
 
 @pytest.mark.parametrize("watched", [True, False])
@@ -242,6 +242,6 @@ def test_the_box_itself_says_which_filesystems_are_asked(
     if defaults is not None:
         host.write("etc/default/resnap", defaults)
     host.tool("df", 'shift 2; echo "$*" >>"$PIPELINE_ROOT/calls"')
-    script = host.program("state", hoststate.command(str(tmp_path)))
+    script = host.program("state", host_state.command(str(tmp_path)))
     assert host.run(script).returncode == 0
     assert host.calls[0] == asked

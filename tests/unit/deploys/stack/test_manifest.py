@@ -14,7 +14,7 @@ from deploys.facts.onbox import FileState
 from deploys.operations import manifest as operations
 from deploys.operations.onbox import OnboxFile
 from deploys.settings import Settings
-from tasks.settings import load
+from tasks.desk.flags import load
 
 OUTPUT = """@os
 PRETTY_NAME="Debian GNU/Linux 13 (trixie)"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from deploys.errors import SettingsError
-from deploys.parts import BUILT, DEFAULTS, provenance
 from deploys.settings import Settings
+from deploys.settings.stack import BUILT, DEFAULTS, provenance
 from deploys.stack import stack_packages
-from tasks.settings import load
+from tasks.desk.flags import load
 
 COMMIT, SHA256 = "c0ffee" * 6 + "c0de", "feed" * 16
 PYTHON, LAMMPS = "stack.openkim-python", "stack.lammps"

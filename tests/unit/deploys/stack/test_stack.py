@@ -16,8 +16,8 @@ from deploys.operations import onbox, packages
 from deploys.operations.packages import LocalPackage
 from deploys.operations.prefixes import no_prefixes
 from deploys.stack import Parts
-from tasks.settings import load
-from tests.unit.fakeroot import FakeRoot
+from tasks.desk.flags import load
+from tests.unit.onbox.fakeroot import FakeRoot
 
 
 class Host:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.initramfs import RESNAP, Initramfs, skeleton
+from tests.unit.onbox.initramfs import RESNAP, Initramfs, skeleton
 
 pytestmark = pytest.mark.commands
 

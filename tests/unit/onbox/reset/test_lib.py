@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from deploys.facts.hoststate import VERDICTS
+from deploys.facts.host_state import VERDICTS
 from deploys.facts.mapper import mapper_name
-from deploys.onbox import ONBOX
-from tests.unit.fakeroot import came_out
+from deploys.operations.onbox import ONBOX
+from tests.unit.onbox.fakeroot import came_out
 
 LIBRARY = ONBOX / "usr/lib/resnap/lib.sh"
 # busybox's and klibc's are those of an initramfs

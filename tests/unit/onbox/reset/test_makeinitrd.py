@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
-from tests.unit.fakeroot import Tree
-from tests.unit.initramfs import SmallRoot, install
+from tests.unit.onbox.fakeroot import Tree
+from tests.unit.onbox.initramfs import SmallRoot, install
 
 pytestmark = pytest.mark.commands
 
-STATIC = Path(__file__).parents[2] / "static"
+STATIC = Path(__file__).parents[4] / "static"
 REAL = (
     "id",
     "cat",

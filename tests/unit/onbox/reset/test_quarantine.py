@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploys.onbox import ONBOX
-from tests.unit.fakeroot import FakeRoot
+from deploys.operations.onbox import ONBOX
+from tests.unit.onbox.fakeroot import FakeRoot
 
 SCRIPT = ONBOX / "usr/lib/resnap/quarantine"
 

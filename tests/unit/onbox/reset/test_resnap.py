@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.initramfs import DIRTY, FRESH, RESNAP, Initramfs, skeleton
+from tests.unit.onbox.initramfs import DIRTY, FRESH, RESNAP, Initramfs, skeleton
 
 pytestmark = pytest.mark.commands
 

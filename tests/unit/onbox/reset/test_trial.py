@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from deploys.onbox import ONBOX
-from tests.unit.fakeroot import FakeRoot
+from deploys.operations.onbox import ONBOX
+from tests.unit.onbox.fakeroot import FakeRoot
 
 SCRIPT = ONBOX / "usr/lib/resnap/trial"
 KERNEL, NEW = "6.12.9", "6.12.10"
@@ -52,7 +52,7 @@ class Box(FakeRoot):
         self.write("proc/cmdline", "quiet\n")
         self.came_out("golden")
         self.write("etc/pipeline-release", "MANIFEST=feed\n")
-        self.program("usr/lib/resnap/golden", f'echo "golden $*" >>{root}/calls')
+        self.program("usr/lib/resnap/versions", f'echo "golden $*" >>{root}/calls')
         self.tool("mountpoint", "exit 0")
         self.tool("grub-editenv", EDITENV)
         self.tool("grub-script-check", "exit 0")

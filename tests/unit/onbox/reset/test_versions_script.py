@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from deploys.onbox import ONBOX
-from tests.unit.fakeroot import FakeRoot
+from deploys.operations.onbox import ONBOX
+from tests.unit.onbox.fakeroot import FakeRoot
 
-SCRIPT = ONBOX / "usr/lib/resnap/golden"
+SCRIPT = ONBOX / "usr/lib/resnap/versions"
 # name, then what lvs, lvremove and so on do with the files of vg
 LVS = """case "$*" in
 *lv_tags=golden*) ! grep -q golden vg/* || ls -t $(grep -l golden vg/*) | sed 's,^vg/,  ,' ;;

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deploys.onbox import ONBOX
-from tests.unit.fakeroot import FakeRoot
+from deploys.operations.onbox import ONBOX
+from tests.unit.onbox.fakeroot import FakeRoot
 
 SCRIPT = ONBOX / "usr/lib/host-keys/host-keys"
 NAMES = {f"ssh_host_{kind}_key{suffix}" for kind in ("ed25519", "ecdsa") for suffix in ("", ".pub")}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.fakeroot import FakeRoot
+from tests.unit.onbox.fakeroot import FakeRoot
 
-ONBOX = Path(__file__).parents[2] / "static/onbox"
+ONBOX = Path(__file__).parents[4] / "static/onbox"
 PROVISIOND = ONBOX / "usr/sbin/provisiond"
 RUNSECURE = ONBOX / "persistent/runsecure"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploys.onbox import ONBOX
-from tests.unit.fakeroot import FakeRoot
+from deploys.operations.onbox import ONBOX
+from tests.unit.onbox.fakeroot import FakeRoot
 
 SCRIPT = ONBOX / "usr/lib/pipeline/reference"
 KNOWN = "a = 5.430950 A, E = -4.336400 eV/atom"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from deploys import provisiond
 from deploys.box import ROLES
-from tests.unit.fakeroot import FakeRoot
+from deploys.services import provisiond
+from tests.unit.onbox.fakeroot import FakeRoot
 
-ONBOX = Path(__file__).parents[2] / "static/onbox"
+ONBOX = Path(__file__).parents[4] / "static/onbox"
 LOCK = ONBOX / "usr/lib/secure/lock"
 SHADOW = """root:$6$a$b:20781::::::
 vagrant:$y$c:20781:0:99999:7:::

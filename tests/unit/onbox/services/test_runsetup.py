@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from deploys.parts import Stack
-from deploys.provisiond import pinned
-from tests.unit.fakeroot import FakeRoot
+from deploys.services.provisiond import pinned
+from deploys.settings.stack import Stack
+from tests.unit.onbox.fakeroot import FakeRoot
 
-RUNSETUP = Path(__file__).parents[2] / "static/onbox/persistent/runsetup"
+RUNSETUP = Path(__file__).parents[4] / "static/onbox/persistent/runsetup"
 # What a version of the project does when it is applied: say which it is, then fail or not.
 MAIN = """
 import pathlib, sys

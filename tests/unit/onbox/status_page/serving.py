@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.unit.statusbox import HOME
+from tests.unit.onbox.status_page.statusbox import HOME
 
 # The socket as the first that a process is given; see sd_listen_fds(3).
 _AS_SYSTEMD = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.execv(sys.argv[2], sys.argv[2:])"

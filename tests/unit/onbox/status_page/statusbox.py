@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deploys.onbox import ONBOX
-from tests.unit.fakeroot import FakeRoot
+from deploys.operations.onbox import ONBOX
+from tests.unit.onbox.fakeroot import FakeRoot
 
 HOME = ONBOX / "usr/lib/status-page"
 ROOT = ONBOX.parents[1]

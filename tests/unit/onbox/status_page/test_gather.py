@@ -11,10 +11,10 @@ import gather
 import pytest
 from reports import Report
 
-from deploys.facts.hoststate import HostState, Verdict
-from deploys.onbox import ONBOX
-from deploys.status_page import sources
-from tests.unit.statusbox import StatusBox
+from deploys.facts.host_state import HostState, Verdict
+from deploys.operations.onbox import ONBOX
+from deploys.services.status_page import sources
+from tests.unit.onbox.status_page.statusbox import StatusBox
 
 real = pytest.mark.commands
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.unit.chromium import Browser, chromium
-from tests.unit.serving import Running, serving
-from tests.unit.statusbox import StatusBox
+from tests.unit.onbox.status_page.chromium import Browser, chromium
+from tests.unit.onbox.status_page.serving import Running, serving
+from tests.unit.onbox.status_page.statusbox import StatusBox
 
 pytestmark = pytest.mark.commands
 

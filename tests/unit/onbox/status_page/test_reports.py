@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from redaction import shown
 from reports import COUNT_LIMIT, SIZE_LIMIT, Report, collected
-from words import shown
 
 NOW = time.time()
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import serve
 
-from tests.unit.serving import Running, rest, serving
-from tests.unit.statusbox import HOME
+from tests.unit.onbox.status_page.serving import Running, rest, serving
+from tests.unit.onbox.status_page.statusbox import HOME
 
 pytestmark = pytest.mark.commands
 

@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from deploys.onbox import ONBOX
+from deploys.operations.onbox import ONBOX
+from deploys.services.status_page import FILES
 from deploys.settings import STATUS_PORT
-from deploys.status_page import FILES
 
 UNITS = [ONBOX / file for file in FILES if file.startswith("etc/systemd")]
 

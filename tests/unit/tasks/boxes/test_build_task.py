@@ -11,21 +11,23 @@ import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from deploys.bundle import Project
 from deploys.errors import BoxError
-from deploys.facts.box import HostState
+from deploys.facts.state import HostState
 from deploys.settings import Settings
-from tasks import boxes, build, bundle, ns
-from tasks.building import Build, Built
+from deploys.stack.bundle import Project
+from tasks import box, ns
+from tasks.boxes import image
+from tasks.boxes.build import Build, Built
+from tasks.stack import bundle
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the image lies when no flag says otherwise."""
     box = tmp_path / "state" / "box.raw"
-    monkeypatch.setattr(boxes, "BOX", box)
-    monkeypatch.setattr(boxes, "_NOTE", box.with_suffix(".made-of"))
-    monkeypatch.setattr(boxes, "_FINALIZED", box.with_suffix(".finalized"))
+    monkeypatch.setattr(image, "BOX", box)
+    monkeypatch.setattr(image, "_NOTE", box.with_suffix(".made-of"))
+    monkeypatch.setattr(image, "_FINALIZED", box.with_suffix(".finalized"))
     monkeypatch.setattr(bundle, "project_version", lambda: Project("commit", "digest"))
     return box
 
@@ -52,8 +54,8 @@ def test_the_flags_reach_the_build(
         return Built(self._out, 1024, HostState(release={"MANIFEST": "abc"}))
 
     monkeypatch.setattr(Build, "run", run)
-    build.build(Context(), set=["image.user=me"])
-    build.build(Context(), out=str(place.with_name("other.raw")), manifest="m.json")
+    box.build(Context(), set=["image.user=me"])
+    box.build(Context(), out=str(place.with_name("other.raw")), manifest="m.json")
     (first, out, none), (_, other, manifest) = seen
     assert (first.image.user, out, none) == ("me", place, None)
     assert (other.name, manifest) == ("other.raw", Path("m.json"))
@@ -76,14 +78,14 @@ def test_a_fault_is_one_line(
     assert not place.exists()
     monkeypatch.setattr(Build, "run", fail(error))
     with pytest.raises(Exit) as caught:
-        build.build(Context())
+        box.build(Context())
     assert (caught.value.code, str(caught.value.message)) == (code, line)
 
 
 def test_not_root_is_one_line_before_anything(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Exit, match=r"^error: making a box's disk image needs root"):
-        build.build(Context())
+        box.build(Context())
     assert list(place.parent.iterdir()) == []
 
 
@@ -102,7 +104,7 @@ def test_an_interrupt_that_was_lost_ends_the_build_at_its_next_step(
 
     monkeypatch.setattr(Build, "run", run)
     with pytest.raises(Exit) as caught:
-        build.build(Context())
+        box.build(Context())
     assert (caught.value.code, steps) == (130, ["after it"])
     assert signal.getsignal(signal.SIGINT) is before
     assert not place.exists()
@@ -111,5 +113,5 @@ def test_an_interrupt_that_was_lost_ends_the_build_at_its_next_step(
 @pytest.mark.parametrize("setting", ["image.user=Root", "image.disk_size=1G", "image.suite=sid"])
 def test_a_setting_out_of_range_is_refused(setting: str, place: Path) -> None:
     with pytest.raises(Exit, match=rf"^error: setting {setting.partition('=')[0]}"):
-        build.build(Context(), set=[setting])
+        box.build(Context(), set=[setting])
     assert not place.parent.exists()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError, PreflightError
-from tasks.machines import catalog
-from tasks.machines.catalog import Entry
+from tasks.boxes.ship import catalog
+from tasks.boxes.ship.catalog import Entry
 
 EMPTY = {"name": "a/b", "versions": []}
 LIBVIRT = Entry("libvirt", "https://box.example.org/b.box", "11")

@@ -13,15 +13,16 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from deploys.errors import BoxError, PreflightError, SettingsError
-from deploys.facts.box import HostState
+from deploys.facts.state import HostState
 from deploys.settings import Settings
-from tasks import finalize, ns
-from tasks.building import Built
-from tasks.finalizing import Finalizing, settings_of, shippable
-from tasks.machines import qemu, virtualbox
-from tasks.machines.hardware import Machine
-from tasks.machines.keys import Identity
-from tasks.remote import Host
+from tasks import box as finalize
+from tasks import ns
+from tasks.boxes.build import Built
+from tasks.boxes.finalize import Finalizing, settings_of, shippable
+from tasks.desk.ssh_keys import Identity
+from tasks.guests import qemu, virtualbox
+from tasks.guests.qemu.hardware import Machine
+from tasks.hosts.connection import Host
 
 
 @pytest.fixture

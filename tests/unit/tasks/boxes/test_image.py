@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress
 
-from deploys.bundle import Project
 from deploys.errors import BoxError
-from deploys.facts.box import HostState
+from deploys.facts.state import HostState
 from deploys.settings import Settings
-from tasks import boxes, bundle
-from tasks.building import Build, Built
-from tasks.progress import HostProgress
-from tasks.settings import load
+from deploys.stack.bundle import Project
+from tasks.boxes import image as boxes
+from tasks.boxes.build import Build, Built
+from tasks.desk.flags import load
+from tasks.desk.progress import HostProgress
+from tasks.stack import bundle
 
 PROGRESS = HostProgress("box", Progress(disable=True))
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from deploys.settings import GIB
-from tasks.machines import ovf
+from tasks.boxes.ship import ovf
 
 APPLIANCE = ovf.Appliance(
     name="openkim-pipeline",

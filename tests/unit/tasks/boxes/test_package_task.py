@@ -10,9 +10,9 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from deploys.errors import BoxError
-from tasks import ns, package
-from tasks.formats import FORMATS
-from tasks.shipping import Packaged, Packaging
+from tasks import box, ns
+from tasks.boxes.ship import Packaged, Packaging
+from tasks.boxes.ship.formats import FORMATS
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The state folder, with a disk image in it."""
     image = tmp_path / "box.raw"
     image.write_bytes(bytes(510) + b"\x55\xaa")
-    monkeypatch.setattr(package, "BOX", image)
-    monkeypatch.setattr(package, "PACKAGES", tmp_path / "packages")
+    monkeypatch.setattr(box, "BOX", image)
+    monkeypatch.setattr(box, "PACKAGES", tmp_path / "packages")
     return tmp_path
 
 
@@ -39,9 +39,9 @@ def test_the_flags_reach_the_packaging(
         return Packaged({"ova": places / "box.raw"})
 
     monkeypatch.setattr(Packaging, "run", run)
-    package.package(Context())
+    box.package(Context())
     flags = {"out": str(places / "o"), "format": ["ova"], "box_version": "2.0", "force": True}
-    package.package(Context(), image=str(places / "i"), set=["package.name=a/b"], **flags)
+    box.package(Context(), image=str(places / "i"), set=["package.name=a/b"], **flags)
     plain, flagged = seen
     assert (plain._image, plain._out) == (places / "box.raw", places / "packages")
     assert (list(plain._progress), plain._force) == (list(FORMATS), False)
@@ -70,9 +70,9 @@ def test_bad_input_is_one_line_and_nothing_is_made(
     flags: dict[str, object], line: str, places: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(places)
-    assert set(flags) <= set(inspect.signature(package.package.body).parameters)
+    assert set(flags) <= set(inspect.signature(box.package.body).parameters)
     with pytest.raises(Exit, match=line) as caught:
-        package.package(Context(), **flags)
+        box.package(Context(), **flags)
     assert caught.value.code == 1
     assert str(caught.value.message).startswith("error: ")
     assert "\n" not in str(caught.value.message)
@@ -96,7 +96,7 @@ def test_a_fault_is_one_line(
 
     monkeypatch.setattr(Packaging, "run", fail)
     with pytest.raises(Exit) as caught:
-        package.package(Context())
+        box.package(Context())
     assert (caught.value.code, str(caught.value.message)) == (code, line)
 
 
@@ -104,5 +104,5 @@ def test_a_fault_is_one_line(
 def test_a_file_without_a_partition_table_is_no_disk(places: Path) -> None:
     (places / "box.raw").write_text("all kinds of text" * 100)
     with pytest.raises(Exit, match=r"box\.raw is no disk image: it has no partition table"):
-        package.package(Context())
+        box.package(Context())
     assert [each.name for each in places.iterdir()] == ["box.raw"]

@@ -11,13 +11,15 @@ from rich.progress import Progress
 
 from deploys.errors import BoxError
 from deploys.settings import Settings
-from tasks import guests
-from tasks.machines import accelerator, boxdisk, credentials, image, shell
-from tasks.machines.hardware import Machine
-from tasks.machines.keys import Identity
-from tasks.machines.qemu import Guest
-from tasks.progress import HostProgress
-from tasks.settings import load
+from tasks.boxes import start
+from tasks.desk import shell
+from tasks.desk.flags import load
+from tasks.desk.progress import HostProgress
+from tasks.desk.ssh_keys import Identity
+from tasks.disks import box_disk
+from tasks.guests import bare, credentials
+from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu.hardware import Machine
 
 PROGRESS = HostProgress("guest", Progress(disable=True))
 TCG = accelerator.Accelerator("tcg", "")
@@ -30,15 +32,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     box, plain = tmp_path / "box.raw", tmp_path / "plain.raw"
     for file in (box, plain, tmp_path / "plain.vmlinuz"):
         file.write_text(file.name)
-    base = image.BaseImage(plain, tmp_path / "plain.vmlinuz", who(tmp_path))
-    monkeypatch.setattr(guests, "GUEST", guest)
-    monkeypatch.setattr(guests, "STATE", tmp_path)
+    base = bare.BaseImage(plain, tmp_path / "plain.vmlinuz", who(tmp_path))
+    monkeypatch.setattr(start, "GUEST", guest)
+    monkeypatch.setattr(start, "STATE", tmp_path)
     monkeypatch.setattr(shell, "find", lambda program, _: program)
-    monkeypatch.setattr(guests, "box_image", lambda *_: box)
-    monkeypatch.setattr(image, "build", lambda *_: base)
-    monkeypatch.setattr(image, "overlay", lambda _, file: file)
-    monkeypatch.setattr(image, "empty_disk", lambda file, _: file)
-    monkeypatch.setattr(boxdisk, "read_kernel", lambda disk, target: target.write_text(disk.name))
+    monkeypatch.setattr(start, "box_image", lambda *_: box)
+    monkeypatch.setattr(bare, "build", lambda *_: base)
+    monkeypatch.setattr(bare, "overlay", lambda _, file: file)
+    monkeypatch.setattr(bare, "empty_disk", lambda file, _: file)
+    monkeypatch.setattr(box_disk, "read_kernel", lambda disk, target: target.write_text(disk.name))
     monkeypatch.setattr(accelerator, "choose", lambda *_: TCG)
     monkeypatch.setattr(credentials, "make", lambda *_: (who(tmp_path), {"name": box}))
     return guest
@@ -78,14 +80,14 @@ def there_is(
 
 
 def test_a_new_guest_is_the_box(folder: Path, started: list[Machine]) -> None:
-    guests.start(load(overrides=["guest.cpus=3"]), PROGRESS)
+    start.start(load(overrides=["guest.cpus=3"]), PROGRESS)
     [machine] = started
     assert machine.disks == (folder / "root.qcow2",)
     assert (machine.cpus, list(machine.credentials)) == (3, ["name"])
 
 
 def test_its_image_outlives_a_build(folder: Path, started: list[Machine]) -> None:
-    guests.start(Settings(), PROGRESS)
+    start.start(Settings(), PROGRESS)
     assert len(started) == 1
     other = folder.parent / "other"
     other.write_text("another build")
@@ -96,13 +98,13 @@ def test_its_image_outlives_a_build(folder: Path, started: list[Machine]) -> Non
 def test_what_an_interrupted_start_left_is_made_again(folder: Path, started: list[Machine]) -> None:
     folder.mkdir()
     (folder / "box.raw").write_text("older")
-    guests.start(Settings(), PROGRESS)
+    start.start(Settings(), PROGRESS)
     assert len(started) == 1
     assert (folder / "box.raw").read_text() == "box.raw"
 
 
 def test_a_bare_guest_has_a_second_disk(folder: Path, started: list[Machine]) -> None:
-    guests.start(Settings(), PROGRESS, bare=True)
+    start.start(Settings(), PROGRESS, bare=True)
     [machine] = started
     assert machine.disks == (folder / "root.qcow2", folder / "spare.qcow2")
     assert not machine.credentials
@@ -114,7 +116,7 @@ def test_a_guest_that_is_off_is_powered_on_with_the_disks_it_has(
 ) -> None:
     before = Machine(disks=(folder / "its.qcow2",), memory=2**29)
     there_is(monkeypatch, folder, before, alive=False)
-    guests.start(Settings(), PROGRESS)
+    start.start(Settings(), PROGRESS)
     [machine] = started
     assert (machine.disks, machine.memory) == (before.disks, Settings().guest.memory)
 
@@ -123,7 +125,7 @@ def test_a_guest_that_runs_is_left_alone(
     folder: Path, started: list[Machine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guest = there_is(monkeypatch, folder, Machine(disks=()), alive=True)
-    found: object = guests.start(Settings(), PROGRESS)
+    found: object = start.start(Settings(), PROGRESS)
     assert found is guest
     assert not started
 
@@ -134,5 +136,5 @@ def test_a_box_is_not_passed_off_as_a_bare_host(
     box = Machine(disks=(), credentials={"name": folder})
     there_is(monkeypatch, folder, box, alive=False)
     with pytest.raises(BoxError, match="inv destroy"):
-        guests.start(Settings(), PROGRESS, bare=True)
+        start.start(Settings(), PROGRESS, bare=True)
     assert not started

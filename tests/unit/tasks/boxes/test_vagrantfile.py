@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from deploys.settings import GIB, Guest
-from tasks.machines import vagrantfile
-from tasks.places import ROOT
-from tasks.settings import load
+from tasks.boxes.ship import vagrantfile
+from tasks.desk.flags import load
+from tasks.desk.places import ROOT
 
 TEMPLATE = ROOT / "static/foruser/Vagrantfile"
 

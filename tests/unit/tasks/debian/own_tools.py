@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from tasks.machines import apt, bootstrap
+from tasks.debian import apt, bootstrap
 
 
 def build(patch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from tasks.machines import apt, shell
-from tasks.machines.archive import Archive
+from tasks.debian import apt
+from tasks.debian.archive import Archive
+from tasks.desk import shell
 
 HERE = Archive(("deb http://m.test/debian trixie main",), (), "digest", 17)
 SIMULATED = """\

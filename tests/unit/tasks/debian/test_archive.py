@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from tasks.machines import archive, bootstrap, shell
+from tasks.debian import archive, bootstrap
+from tasks.desk import shell
 from tests.storage.faults import program
 
 LINES = ("deb http://m.test/debian trixie main", "deb http://m.test/security trixie-security main")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.machines import bootstrap
-from tasks.machines import layer as layers
-from tasks.machines.archive import Archive
-from tasks.machines.layer import Layer, layer
+from tasks.debian import bootstrap
+from tasks.debian import layer as layers
+from tasks.debian.archive import Archive
+from tasks.debian.layer import Layer, layer
 
 NOW = Archive((), (), "digest", 1_790_000_000)
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from tasks.machines import bootstrap, pins, shell
-from tasks.machines.archive import Archive
+from tasks.debian import bootstrap, pins
+from tasks.debian.archive import Archive
+from tasks.desk import shell
 
 HERE = Archive(("deb http://m.test/debian trixie main",), (), "digest", 17)
 TABLE = (

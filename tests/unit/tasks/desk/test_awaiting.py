@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deploys.errors import UnreachableError
-from tasks.awaiting import awaited
+from tasks.desk.awaiting import awaited
 
 
 def test_what_was_waited_for_is_returned() -> None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from deploys.errors import SettingsError
 from deploys.settings import GIB, MIB, Settings, format_size, parse_size
-from tasks.settings import load
+from tasks.desk.flags import load
 
 
 def test_without_anything_there_are_defaults() -> None:

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console, Group
 from rich.progress import Progress
 
-from tasks import progress as tasks_progress
-from tasks.progress import HostProgress, bars
+from tasks.desk import progress as tasks_progress
+from tasks.desk.progress import HostProgress, bars
 
 
 def seen(frame: Progress) -> str:

@@ -7,9 +7,9 @@ import json
 import pytest
 from invoke.context import Context
 
-from tasks import setting_tables
-from tasks.setting_tables import Setting, sections
-from tasks.settings import load
+from tasks.desk import setting_tables
+from tasks.desk.flags import load
+from tasks.desk.setting_tables import Setting, sections
 
 
 def by_name() -> dict[str, Setting]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from tasks.machines import shell
+from tasks.desk import shell
 
 PY = sys.executable
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from deploys.errors import BoxError
-from tasks.machines import partial
+from tasks.desk import whole_files
 
 
 def test_a_file_takes_its_name_when_the_block_ends(tmp_path: Path) -> None:
     target = tmp_path / "box.raw"
     target.write_text("old")
-    with partial.replaced(target) as file:
+    with whole_files.replaced(target) as file:
         file.write_text("new")
         assert target.read_text() == "old"
     assert target.read_text() == "new"
@@ -27,7 +27,7 @@ def test_a_block_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     target.write_text("old")
 
     def half() -> None:
-        with partial.replaced(target) as file:
+        with whole_files.replaced(target) as file:
             file.write_text("half")
             raise KeyboardInterrupt
 
@@ -39,13 +39,13 @@ def test_a_block_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
 
 def test_a_file_that_someone_has_open_is_in_use(tmp_path: Path) -> None:
     file, other = tmp_path / "box.raw", tmp_path / "other"
-    partial.require_unused(file)  # not there yet
+    whole_files.require_unused(file)  # not there yet
     file.touch()
     other.touch()
     with other.open("rb"):
-        partial.require_unused(file)
+        whole_files.require_unused(file)
     with file.open("rb"), pytest.raises(BoxError, match=r"box\.raw is in use by \S+ \(process"):
-        partial.require_unused(file)
+        whole_files.require_unused(file)
 
 
 def test_a_process_that_ends_meanwhile_has_nothing_open(
@@ -64,18 +64,18 @@ def test_a_process_that_ends_meanwhile_has_nothing_open(
     monkeypatch.setattr(os, "scandir", scandir)
     file = tmp_path / "box.raw"
     with file.open("wb"), pytest.raises(BoxError, match="is in use"):
-        partial.require_unused(file)
+        whole_files.require_unused(file)
     file.touch()
-    partial.require_unused(file)
+    whole_files.require_unused(file)
     assert ended in asked
 
 
 @pytest.mark.parametrize("mode", ["r+b", "ab"])
 def test_a_file_that_someone_can_write(tmp_path: Path, mode: str) -> None:
     file = tmp_path / "box.raw"
-    partial.require_unwritten(file)  # not there yet
+    whole_files.require_unwritten(file)  # not there yet
     file.touch()
     with file.open("rb"):
-        partial.require_unwritten(file)  # a guest's disk may lie on it
+        whole_files.require_unwritten(file)  # a guest's disk may lie on it
     with file.open(mode), pytest.raises(BoxError, match=r"box\.raw is in use by \S+ \(process"):
-        partial.require_unwritten(file)
+        whole_files.require_unwritten(file)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.machines import convert, shell
-from tasks.machines.convert import Image
+from tasks.desk import shell
+from tasks.disks import convert
+from tasks.disks.convert import Image
 
 IMAGE = Image(Path("box.raw"), "raw", 2**20)
 

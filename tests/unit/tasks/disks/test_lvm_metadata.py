@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from tasks.machines import lvm_metadata
-from tasks.machines.identifiers import Fixed, Identifiers
+from tasks.disks import lvm_metadata
+from tasks.disks.identifiers import Fixed, Identifiers
 
 TEXT = b"""\
 box {

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from tasks.machines import bootstrap, image, keys, layout, loop, shell, tree
+from tasks.debian import bootstrap, chroot
+from tasks.desk import loop, shell, ssh_keys
+from tasks.disks import partitions
+from tasks.guests import bare
 
 
 class FakeShell:
@@ -78,9 +81,9 @@ def test_not_root_is_one_line_and_nothing_is_made(
     fake: FakeShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(keys, "make_key", lambda _: "ssh-ed25519 AAAA us")
+    monkeypatch.setattr(ssh_keys, "make_key", lambda _: "ssh-ed25519 AAAA us")
     with pytest.raises(BoxError, match=r"needs root .*sudo$"):
-        image.build(image.Recipe(), tmp_path)
+        bare.build(bare.Recipe(), tmp_path)
     assert not list((tmp_path / "images").glob("*.raw*"))
     assert not any(words[0] in ("mmdebstrap", "losetup", "mount") for words in fake.asked)
 
@@ -88,25 +91,25 @@ def test_not_root_is_one_line_and_nothing_is_made(
 def test_a_cached_image_is_not_made_again(
     fake: FakeShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[image.Recipe] = []
+    made: list[bare.Recipe] = []
 
-    def fill(disk: Path, kernel: Path, recipe: image.Recipe, *_: object) -> str:
+    def fill(disk: Path, kernel: Path, recipe: bare.Recipe, *_: object) -> str:
         made.append(recipe)
         disk.write_bytes(b"")
         kernel.write_bytes(b"")
         return "ssh-ed25519 BBBB bare"
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(keys, "make_key", lambda _: "ssh-ed25519 AAAA us")
-    monkeypatch.setattr(image, "_tree", lambda tar, *_: tar)
-    monkeypatch.setattr(image, "_fill", fill)
-    plain, lvm = image.Recipe(), image.Recipe("lvm", volgroup="other")
-    first = image.build(plain, tmp_path)
-    assert image.build(plain, tmp_path) == first
-    assert image.build(lvm, tmp_path).path != first.path
+    monkeypatch.setattr(ssh_keys, "make_key", lambda _: "ssh-ed25519 AAAA us")
+    monkeypatch.setattr(bare, "_tree", lambda tar, *_: tar)
+    monkeypatch.setattr(bare, "_fill", fill)
+    plain, lvm = bare.Recipe(), bare.Recipe("lvm", volgroup="other")
+    first = bare.build(plain, tmp_path)
+    assert bare.build(plain, tmp_path) == first
+    assert bare.build(lvm, tmp_path).path != first.path
     assert made == [plain, lvm]
-    assert first.identity == keys.Identity(
-        user=tree.USER, user_key=tmp_path / "id_ed25519", host_key="ssh-ed25519 BBBB bare"
+    assert first.identity == ssh_keys.Identity(
+        user=chroot.USER, user_key=tmp_path / "id_ed25519", host_key="ssh-ed25519 BBBB bare"
     )
     assert fake.asked
 
@@ -119,11 +122,11 @@ def test_a_failed_image_leaves_nothing_behind(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(keys, "make_key", lambda _: "ssh-ed25519 AAAA us")
-    monkeypatch.setattr(image, "_tree", lambda tar, *_: tar)
-    monkeypatch.setattr(image, "_fill", fill)
+    monkeypatch.setattr(ssh_keys, "make_key", lambda _: "ssh-ed25519 AAAA us")
+    monkeypatch.setattr(bare, "_tree", lambda tar, *_: tar)
+    monkeypatch.setattr(bare, "_fill", fill)
     with pytest.raises(KeyboardInterrupt):
-        image.build(image.Recipe(), tmp_path)
+        bare.build(bare.Recipe(), tmp_path)
     assert {file.suffix for file in (tmp_path / "images").iterdir()} == {".lock"}
     assert fake.asked
 
@@ -131,15 +134,15 @@ def test_a_failed_image_leaves_nothing_behind(
 def test_partitions_are_read_back_in_bytes(fake: FakeShell) -> None:
     rows = [{"start": 2048, "size": 1048576}, {"start": 1050624, "size": 4096}]
     fake.answers["sfdisk --json"] = json.dumps({"partitiontable": {"partitions": rows}})
-    boot, rest = layout.partition(Path("disk"), layout.mbr(512 * layout.MIB))
-    assert boot == layout.Extent(2**20, 512 * 2**20)
-    assert rest == layout.Extent(1050624 * 512, 4096 * 512)
+    boot, rest = partitions.partition(Path("disk"), partitions.mbr(512 * partitions.MIB))
+    assert boot == partitions.Extent(2**20, 512 * 2**20)
+    assert rest == partitions.Extent(1050624 * 512, 4096 * 512)
 
 
 @pytest.mark.commands
 def test_a_users_own_temporary_folder_is_none_of_the_trees(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", "/tmp/user/0")
-    assert "TMPDIR=/tmp" in shell.run(["env"], env=tree.environment()).stdout.splitlines()
+    assert "TMPDIR=/tmp" in shell.run(["env"], env=chroot.environment()).stdout.splitlines()
 
 
 def test_a_loop_device_is_given_back_on_error(fake: FakeShell) -> None:
@@ -155,17 +158,17 @@ def test_a_loop_device_is_given_back_on_error(fake: FakeShell) -> None:
 @pytest.mark.commands
 def test_a_key_pair_is_made_once_and_private(tmp_path: Path) -> None:
     private = tmp_path / "state" / "id_ed25519"
-    public = keys.make_key(private)
+    public = ssh_keys.make_key(private)
     assert public.startswith("ssh-ed25519 ")
     assert private.stat().st_mode & 0o777 == 0o600
-    assert keys.make_key(private) == public
+    assert ssh_keys.make_key(private) == public
 
 
 def test_known_hosts_and_ssh_name_the_same_host(tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
-    keys.write_known_hosts(known, "127.0.0.1", 2222, "ssh-ed25519 AAAA comment here")
+    ssh_keys.write_known_hosts(known, "127.0.0.1", 2222, "ssh-ed25519 AAAA comment here")
     assert known.read_text() == "[127.0.0.1]:2222 ssh-ed25519 AAAA\n"
-    login = keys.Login("127.0.0.1", 2222, "vagrant", tmp_path / "key", known)
+    login = ssh_keys.Login("127.0.0.1", 2222, "vagrant", tmp_path / "key", known)
     argv = login.ssh_argv("uptime")
     assert argv[-2:] == ["vagrant@127.0.0.1", "uptime"]
     assert f"UserKnownHostsFile={known}" in argv

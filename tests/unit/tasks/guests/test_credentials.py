@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.machines import credentials
-from tasks.machines.accelerator import Accelerator
-from tasks.machines.hardware import Machine, argv
+from tasks.guests import credentials
+from tasks.guests.qemu.accelerator import Accelerator
+from tasks.guests.qemu.hardware import Machine, argv
 
 pytestmark = pytest.mark.commands
 

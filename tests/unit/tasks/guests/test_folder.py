@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.machines import guestfolder
+from tasks.guests import folder
 
 
-class _Note(guestfolder.Note):
+class _Note(folder.Note):
     FILE = "note.json"
     name: str
 

@@ -11,12 +11,14 @@ from rich.progress import Progress
 
 from deploys.errors import BoxError, PreflightError
 from deploys.settings import Settings
-from tasks import box, fleet, guests
-from tasks.finalizing import shippable
-from tasks.machines import providers, shell
-from tasks.machines.guest import Order, Provider
-from tasks.machines.keys import Login
-from tasks.progress import HostProgress
+from tasks import box
+from tasks.boxes import start
+from tasks.boxes.finalize import shippable
+from tasks.desk import shell
+from tasks.desk.progress import HostProgress
+from tasks.desk.ssh_keys import Login
+from tasks.guests import Order, Provider, providers
+from tasks.hosts import fleet
 
 PROGRESS = HostProgress("guest", Progress(disable=True))
 
@@ -79,9 +81,9 @@ def row(monkeypatch: pytest.MonkeyPatch) -> Provider:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(guests, "GUEST", tmp_path / "guest")
+    monkeypatch.setattr(start, "GUEST", tmp_path / "guest")
     monkeypatch.setattr(fleet, "GUEST", tmp_path / "guest")
-    monkeypatch.setattr(guests, "box_image", lambda *_: pytest.fail("built"))
+    monkeypatch.setattr(start, "box_image", lambda *_: pytest.fail("built"))
     return tmp_path / "guest"
 
 
@@ -97,30 +99,30 @@ def test_help_and_refusal_name_it(folder: Path) -> None:
     said = providers.help_line()
     assert said == "What runs a new guest: qemu, virtualbox or cloud; not given: the first."
     with pytest.raises(BoxError, match=r"'vmware': it is qemu, virtualbox or cloud$"):
-        guests.start(Settings(), PROGRESS, provider="vmware")
+        start.start(Settings(), PROGRESS, provider="vmware")
 
 
 @pytest.mark.usefixtures("row", "installed")
 def test_it_is_started_and_found_again(folder: Path) -> None:
-    assert guests.start(Settings(), PROGRESS, provider="cloud").page == "http://cloud/"
-    assert guests.start(Settings(), PROGRESS) == providers.load(folder) == Cloud(folder)
+    assert start.start(Settings(), PROGRESS, provider="cloud").page == "http://cloud/"
+    assert start.start(Settings(), PROGRESS) == providers.load(folder) == Cloud(folder)
     assert fleet.guest_host().name == "cloud"
     with pytest.raises(BoxError, match="here is one of cloud: remove it first, with inv destroy"):
-        guests.start(Settings(), PROGRESS, provider="qemu")
+        start.start(Settings(), PROGRESS, provider="qemu")
 
 
 @pytest.mark.usefixtures("row")
 def test_what_it_lacks_is_said_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(folder))
     with pytest.raises(shell.CommandError, match=r"cloudctl is not .* package is cloud-tools$"):
-        guests.start(Settings(), PROGRESS, provider="cloud")
+        start.start(Settings(), PROGRESS, provider="cloud")
 
 
 @pytest.mark.usefixtures("folder")
 def test_what_it_cannot_do_is_refused(row: Provider, tmp_path: Path) -> None:
     line = "Cloud runs no bare host: leave out --bare or say --provider qemu"
     with pytest.raises(BoxError, match=line):
-        guests.start(Settings(), PROGRESS, bare=True, provider="cloud")
+        start.start(Settings(), PROGRESS, bare=True, provider="cloud")
     with pytest.raises(PreflightError, match=r"the guest is Cloud's: .* inv up --provider qemu"):
         shippable(Cloud(tmp_path))
     providers.PROVIDERS["cloud"] = Provider(

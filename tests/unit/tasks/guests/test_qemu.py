@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError, UnreachableError
-from tasks.machines import accelerator, hardware, keys, qemu, qmp
-from tasks.machines.console import Console
+from tasks.desk import ssh_keys
+from tasks.guests import qemu
+from tasks.guests.qemu import accelerator, hardware, qmp
+from tasks.guests.qemu.console import Console
 
 TCG = accelerator.Accelerator("tcg", "asked for")
 FakeQemu = Callable[[str], Path]
@@ -45,7 +47,7 @@ def machine(**changes: object) -> hardware.Machine:
 
 
 def record(folder: Path, pid: int, port: int = 2222) -> qemu._Record:
-    who = keys.Identity(user="vagrant", user_key=folder / "key", host_key="ssh-ed25519 AAAA")
+    who = ssh_keys.Identity(user="vagrant", user_key=folder / "key", host_key="ssh-ed25519 AAAA")
     made = qemu._Record(machine=machine(), identity=who, accelerator="tcg", pid=pid, port=port)
     (folder / "guest.json").write_text(made.model_dump_json())
     return made
@@ -117,7 +119,7 @@ def test_a_qemu_known_not_to_work_is_refused(
     version: str, fault: str, fake_qemu: Callable[..., Path], tmp_path: Path
 ) -> None:
     calls = fake_qemu("exit 1", version=version)
-    who = keys.Identity(user="u", user_key=tmp_path / "k", host_key="ssh-ed25519 A")
+    who = ssh_keys.Identity(user="u", user_key=tmp_path / "k", host_key="ssh-ed25519 A")
     with pytest.raises(BoxError, match=fault) as caught:
         qemu.Guest.start(tmp_path / "g", machine(), who, TCG)
     assert "\n" not in str(caught.value)

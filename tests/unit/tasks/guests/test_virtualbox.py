@@ -21,11 +21,12 @@ from rich.progress import Progress
 
 from deploys.errors import BoxError, UnreachableError
 from deploys.settings import Settings
-from tasks import guests
-from tasks.machines import providers, vboxmanage, virtualbox
-from tasks.machines.credentials import oem_string
-from tasks.machines.keys import make_key
-from tasks.progress import HostProgress
+from tasks.boxes import start
+from tasks.desk.progress import HostProgress
+from tasks.desk.ssh_keys import make_key
+from tasks.guests import providers, virtualbox
+from tasks.guests.credentials import oem_string
+from tasks.guests.virtualbox import manage
 
 pytestmark = pytest.mark.commands
 
@@ -206,12 +207,12 @@ def test_an_interrupt_half_way_leaves_no_machine(
 ) -> None:
     vbox.knob("interrupts", command)
     code = (
-        "import sys; from pathlib import Path; from tasks.machines.virtualbox import Guest;"
+        "import sys; from pathlib import Path; from tasks.guests.virtualbox import Guest;"
         "Guest.make(Path(sys.argv[1]), Path(sys.argv[2]), 'vagrant', Path(sys.argv[3]))"
     )
     places = (tmp_path / "guest", image, tmp_path / "id_ed25519")
     argv = [sys.executable, "-c", code, *map(str, places)]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[4]
     # The fake's parent is the shell that starts it: exec makes that this process.
     done = subprocess.run(argv, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == -2 or "KeyboardInterrupt" in done.stderr
@@ -224,17 +225,17 @@ def test_what_a_kill_left_is_destroyed_and_made_again(
 ) -> None:
     guest = make(tmp_path, image)
     guest._keep(guest._record.model_copy(update={"made": False}))
-    monkeypatch.setattr(guests, "GUEST", tmp_path / "guest")
-    monkeypatch.setattr(guests, "USER_KEY", tmp_path / "id_ed25519")
-    monkeypatch.setattr(guests, "box_image", lambda *_: image)
+    monkeypatch.setattr(start, "GUEST", tmp_path / "guest")
+    monkeypatch.setattr(start, "USER_KEY", tmp_path / "id_ed25519")
+    monkeypatch.setattr(start, "box_image", lambda *_: image)
     monkeypatch.setattr(virtualbox.Guest, "learn_host_key", lambda *_: None)
-    started = guests.start(Settings(), PROGRESS, provider="virtualbox")
+    started = start.start(Settings(), PROGRESS, provider="virtualbox")
     assert started.alive
     [identity] = vbox.machines
     assert identity != guest._record.uuid
     # and a second start finds it running
     vbox.repaired()
-    assert guests.start(Settings(), PROGRESS).alive
+    assert start.start(Settings(), PROGRESS).alive
     assert set(vbox.commands) == {"--version", "showvminfo"}
 
 
@@ -272,7 +273,7 @@ def test_without_virtualbox_the_line_says_what_to_install(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BoxError, match="VBoxManage is not installed; Debian's package is virtualb"):
-        vboxmanage.run("--version")
+        manage.run("--version")
 
 
 @pytest.mark.parametrize(
@@ -288,19 +289,19 @@ def test_without_virtualbox_the_line_says_what_to_install(
 def test_a_wrong_provider_is_refused_before_anything_is_built(
     flags: dict[str, Any], fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guests, "GUEST", tmp_path / "guest")
-    monkeypatch.setattr(guests, "box_image", lambda *_: pytest.fail("built"))
+    monkeypatch.setattr(start, "GUEST", tmp_path / "guest")
+    monkeypatch.setattr(start, "box_image", lambda *_: pytest.fail("built"))
     with pytest.raises(BoxError, match=fault):
-        guests.start(Settings(), PROGRESS, **flags)
+        start.start(Settings(), PROGRESS, **flags)
 
 
 def test_a_guest_is_not_passed_off_as_another_providers(
     vbox: VBox, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path, image)
-    monkeypatch.setattr(guests, "GUEST", tmp_path / "guest")
+    monkeypatch.setattr(start, "GUEST", tmp_path / "guest")
     with pytest.raises(BoxError, match="here is one of virtualbox: remove it first, with inv dest"):
-        guests.start(Settings(), PROGRESS, provider="qemu")
+        start.start(Settings(), PROGRESS, provider="qemu")
     assert len(vbox.machines) == 1
 
 

@@ -10,18 +10,18 @@ from typing import cast
 import pytest
 
 from deploys.settings import Boot, Settings
-from tasks import states
-from tasks.machines import shell
-from tasks.remote import Host
+from tasks.desk import shell
+from tasks.hosts import expectations
+from tasks.hosts.connection import Host
 
 pytestmark = pytest.mark.commands
 OF_BOX = json.loads(Settings().of_box())
 
 
 def _deadline(file: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(states, "SETTINGS", str(file))
+    monkeypatch.setattr(expectations, "SETTINGS", str(file))
     host = SimpleNamespace(run=lambda command: shell.run(["sh", "-c", command]).stdout)
-    return states.reboot_deadline(cast(Host, host))
+    return expectations.reboot_deadline(cast(Host, host))
 
 
 @pytest.mark.parametrize(

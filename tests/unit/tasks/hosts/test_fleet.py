@@ -13,10 +13,10 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from deploys.errors import DeployError, PreflightError, UnreachableError
-from tasks import fleet
-from tasks.fleet import enlist, finish
-from tasks.progress import HostProgress
-from tasks.remote import Host
+from tasks.desk.progress import HostProgress
+from tasks.hosts import fleet
+from tasks.hosts.connection import Host
+from tasks.hosts.fleet import enlist, finish
 
 
 @pytest.fixture(autouse=True)

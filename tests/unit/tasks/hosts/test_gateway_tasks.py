@@ -13,11 +13,12 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from deploys.errors import BoxError
-from deploys.facts.box import HostState, Verdict
-from deploys.gateway import OWNERS
-from tasks import fleet, gateway
-from tasks.remote import Host
-from tests.unit.descriptors import descriptor_of
+from deploys.facts.state import HostState, Verdict
+from deploys.services.gateway import OWNERS
+from tasks import gateway
+from tasks.hosts import fleet
+from tasks.hosts.connection import Host
+from tests.unit.tasks.hosts.descriptors import descriptor_of
 
 KEY = "SHA256:" + "k" * 43
 HOST_KEY = "SHA256:" + "h" * 43

@@ -13,12 +13,13 @@ import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from deploys.facts.box import HostState, Verdict
+from deploys.facts.state import HostState, Verdict
 from deploys.settings import Boot, Settings
-from tasks import fleet, golden, host, ns
-from tasks.provisioning import Provisioned, Request
-from tasks.remote import Host
-from tasks.settings import load as settings_of
+from tasks import host, ns
+from tasks.desk.flags import load as settings_of
+from tasks.hosts import fleet, versions
+from tasks.hosts.connection import Host
+from tasks.hosts.provision import Provisioned, Request
 
 
 def state(verdict: str | None) -> HostState:
@@ -285,7 +286,7 @@ def test_a_rollback_asks_first(monkeypatch: pytest.MonkeyPatch) -> None:
         gone.append((host.name, to))
         return state("fresh")
 
-    monkeypatch.setattr(golden, "roll_back", roll_back)
+    monkeypatch.setattr(versions, "roll_back", roll_back)
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(Exit, match=r"as it is now will be lost; .* Say --force"):
         call(host.rollback)
@@ -297,8 +298,8 @@ def test_a_rollback_asks_first(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_list_of_versions_asks_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    version = golden.Version("root_feed", 86400, "feed" * 16, "c0ffee")
-    monkeypatch.setattr(golden, "versions", lambda host: [version] if host.name == "box" else [])
+    version = versions.Version("root_feed", 86400, "feed" * 16, "c0ffee")
+    monkeypatch.setattr(versions, "versions", lambda host: [version] if host.name == "box" else [])
     call(host.rollback, "box", "new", list=True)
     out = capsys.readouterr().out
     assert "1970-01-02 00:00:00 UTC" in out

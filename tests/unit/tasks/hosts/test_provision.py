@@ -12,23 +12,24 @@ from typing import Any, cast
 
 import pytest
 
-from deploys import box, preflight
+from deploys import box
 from deploys.box import Golden
-from deploys.bundle import Archive, Project
 from deploys.errors import BoxError, DeployError, PreflightError, UnreachableError
-from deploys.facts.box import HostState, Verdict
+from deploys.facts.state import HostState, Verdict
 from deploys.operations.packages import LocalPackage
-from deploys.parts import OPTIONAL
-from deploys.preflight import Preflight
+from deploys.plan import preflight
+from deploys.plan.preflight import Preflight
+from deploys.plan.result import Kind, VolumePlan
 from deploys.settings import Settings
+from deploys.settings.stack import OPTIONAL
 from deploys.stack import Parts
-from deploys.volume_plan import Kind, VolumePlan
-from tasks import bundle, provisioning
-from tasks.progress import HostProgress
-from tasks.provisioning import Provision, Provisioned, Request, of_role
-from tasks.remote import Host
-from tasks.settings import load
-from tasks.stack import Prepared
+from deploys.stack.bundle import Archive, Project
+from tasks.desk.flags import load
+from tasks.desk.progress import HostProgress
+from tasks.hosts import provision as provisioning
+from tasks.hosts.connection import Host
+from tasks.hosts.provision import Provision, Provisioned, Request, of_role
+from tasks.stack import Prepared, bundle
 
 DEFAULTS = {"VOLGROUP": "vagrant-pipeline", "OLD_ROOT_UUID": "0a-1b"}
 MAINTENANCE = "reboot maintenance"

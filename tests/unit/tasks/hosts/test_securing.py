@@ -13,12 +13,12 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from deploys.box import ROLES
-from deploys.facts.box import HostState, Verdict
-from deploys.secure import SECURE
-from tasks import fleet
-from tasks.remote import Host
-from tasks.secure import secure
-from tests.unit.descriptors import descriptor_of
+from deploys.facts.state import HostState, Verdict
+from deploys.services.secure import SECURE
+from tasks.hosts import fleet
+from tasks.hosts.connection import Host
+from tasks.hosts.securing import secure
+from tests.unit.tasks.hosts.descriptors import descriptor_of
 
 KEY = "SHA256:" + "h" * 43
 PASSWORD = "a long $(word)"

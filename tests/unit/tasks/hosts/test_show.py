@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from deploys.facts.box import HostState, Verdict
+from deploys.facts.state import HostState, Verdict
 from deploys.facts.status import status
-from tasks import show
-from tasks.provisioning import Provisioned
-from tasks.shrinking import Shrunk
+from tasks.hosts import show
+from tasks.hosts.provision import Provisioned
+from tasks.hosts.shrink import Shrunk
 
 DIGEST = "ab" * 32
 FRESH = HostState(

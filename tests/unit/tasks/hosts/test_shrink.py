@@ -10,8 +10,8 @@ import pytest
 from rich.progress import Progress
 
 from deploys.settings import Boot, Settings
-from tasks import shrinking
-from tasks.progress import HostProgress
+from tasks.desk.progress import HostProgress
+from tasks.hosts import shrink as shrinking
 
 PROGRESS = HostProgress("guest", Progress(disable=True))
 LINES = ["/persistent trim 1024", "/ reset 0"]

@@ -10,17 +10,17 @@ from typing import Any, cast
 import pytest
 
 from deploys.errors import DeployError, PreflightError
-from deploys.facts.box import HostState, Verdict
+from deploys.facts.state import HostState, Verdict
 from deploys.settings import Boot, Settings
-from tasks import golden
-from tasks.golden import Version
-from tasks.progress import HostProgress
-from tasks.remote import Host
-from tasks.states import TRIAL_BOOTS
+from tasks.desk.progress import HostProgress
+from tasks.hosts import versions
+from tasks.hosts.connection import Host
+from tasks.hosts.expectations import TRIAL_BOOTS
+from tasks.hosts.versions import Version
 
 OLD, OLDER = "feed" * 16, "cafe" * 16
 LIST = f"root_feedfeedfeed 2000 {OLD} c0ffee\nroot_cafecafecafe 1000 {OLDER} decaf\n"
-BACK = "/usr/lib/resnap/golden back root_{0}"
+BACK = "/usr/lib/resnap/versions back root_{0}"
 
 
 def fresh(manifest: str = "now", **more: Any) -> HostState:
@@ -89,16 +89,16 @@ PROGRESS = cast(HostProgress, Silent())
 
 
 def roll_back(host: FakeHost, to: str = "") -> HostState:
-    return golden.roll_back(cast(Host, host), PROGRESS, to)
+    return versions.roll_back(cast(Host, host), PROGRESS, to)
 
 
 def promote(host: FakeHost) -> HostState:
-    return golden.promote(cast(Host, host), PROGRESS)
+    return versions.promote(cast(Host, host), PROGRESS)
 
 
 def test_versions_are_the_hosts_own_words() -> None:
     host = FakeHost(fresh(), fresh())
-    assert golden.versions(cast(Host, host)) == [
+    assert versions.versions(cast(Host, host)) == [
         Version("root_feedfeedfeed", 2000, OLD, "c0ffee"),
         Version("root_cafecafecafe", 1000, OLDER, "decaf"),
     ]
@@ -173,7 +173,7 @@ def test_a_snapshot_becomes_golden_with_a_manifest_of_its_own() -> None:
     assert host.record == [
         "manifest 99",
         "written",
-        "/usr/lib/resnap/golden promote",
+        "/usr/lib/resnap/versions promote",
         "reboot resnap",
     ]
 

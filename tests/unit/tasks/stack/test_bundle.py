@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from deploys import bundle, onbox
 from deploys.errors import DeployError, PreflightError
-from tasks import bundle as tasks_bundle
-from tasks.machines import shell
+from deploys.operations import onbox
+from deploys.stack import bundle
+from tasks.desk import shell
+from tasks.stack import bundle as tasks_bundle
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import pytest
 from pyinfra.context import ctx_host
 
 from deploys.errors import BoxError
-from deploys.operations import items as operations
-from deploys.parts import Part
-from tasks import items
-from tasks.sources import Sources
-from tests.unit import git_server
+from deploys.operations import onbox
+from deploys.settings.stack import Part
+from tasks.stack import items
+from tasks.stack.sources import Sources
+from tests.unit.tasks.stack import git_server
 
 TEST = "Energy_fcc_Al__TE_000000000901_000"
 MODEL = "Pair_Al__MO_000000000903_000"
@@ -126,7 +126,7 @@ class Host:
 
 def commands(source: Path, target: Path, *there: str) -> list[str]:
     with ctx_host.use(Host(*there)):
-        found = operations.items._inner(names=(TEST, MODEL), source=str(source), target=str(target))
+        found = onbox.items._inner(names=(TEST, MODEL), source=str(source), target=str(target))
         return [str(command) for command in found]
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from deploys.parts import DEFAULTS, Part
-from tasks import debs
-from tasks.machines import apt, archive, bootstrap, deb, gitsource, sdist, shell
-from tasks.sources import Sources
-from tests.unit import git_server
+from deploys.settings.stack import DEFAULTS, Part
+from tasks.debian import apt, archive, bootstrap, deb
+from tasks.desk import shell
+from tasks.stack import git, packages, sdist
+from tasks.stack.sources import Sources
+from tests.unit.tasks.stack import git_server
 
 MIRROR = ("deb http://m.test/debian trixie main",)
 NOW = archive.Archive(MIRROR, (), "an archive", 17)
@@ -71,7 +72,7 @@ def builder(monkeypatch: pytest.MonkeyPatch) -> Builder:
     monkeypatch.setattr(apt, "resolved", builder.resolved)
     monkeypatch.setattr(bootstrap, "run_in_tree", builder.run_in_tree)
     monkeypatch.setattr(sdist, "fetch", lambda *_: None)
-    monkeypatch.setattr(gitsource, "fetch", lambda *_: None)
+    monkeypatch.setattr(git, "fetch", lambda *_: None)
     return builder
 
 
@@ -85,7 +86,7 @@ def made(
     pins: Mapping[str, str] | None = None,
     wanted: str = "",
 ) -> Path:
-    return debs.built(sources, found, "trixie", folder, silent, pins, wanted)
+    return packages.built(sources, found, "trixie", folder, silent, pins, wanted)
 
 
 def fields(package: Path) -> dict[str, str]:
@@ -120,7 +121,7 @@ def test_another_tool_is_another_version_that_a_host_does_not_need(
     builder.tools["g++"] = "14.3"
     second = fields(made(tmp_path, LATER))
     assert first["Version"] != second["Version"]
-    digest = debs.source_digest(KIMPY, "3.13")
+    digest = packages.source_digest(KIMPY, "3.13")
     assert {each["Pipeline-Source-Digest"] for each in (first, second)} == {digest}
 
 

@@ -11,15 +11,16 @@ import pytest
 
 from deploys.errors import BoxError, PreflightError
 from deploys.operations.packages import LocalPackage
-from deploys.parts import package_name
+from deploys.settings.stack import package_name
 from deploys.stack import Parts
-from tasks import debs
-from tasks.building import packages
-from tasks.machines import archive, bootstrap, deb, shell
-from tasks.machines.pins import Manifest
-from tasks.settings import load
-from tasks.sources import Sources
+from tasks.boxes.build import packages
+from tasks.debian import archive, bootstrap, deb
+from tasks.debian.pins import Manifest
+from tasks.desk import shell
+from tasks.desk.flags import load
 from tasks.stack import Prepared, prepared
+from tasks.stack import packages as debs
+from tasks.stack.sources import Sources
 
 MIRROR = ("deb http://m.test/debian trixie main",)
 NOW = archive.Archive(MIRROR, (), "an archive", 17)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from tasks.machines import sdist
+from tasks.stack import sdist
 
 BACKEND = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from deploys.parts import DEFAULTS, Part
-from tasks.machines import sdist
-from tasks.places import ROOT
-from tasks.sources import Sources
+from deploys.settings.stack import DEFAULTS, Part
+from tasks.desk.places import ROOT
+from tasks.stack import sdist
+from tasks.stack.sources import Sources
 
 LOCK = ROOT / "requirements-kimpy.txt"
 

@@ -14,8 +14,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+import memory
 import paramiko
-import remembered
 import site_keys
 from site_keys import RefusedError, Site
 
@@ -50,9 +50,9 @@ def secure(given: argparse.Namespace) -> None:
     """
     if os.geteuid() != 0:
         raise RefusedError("be root: sudo")
-    if not remembered.in_snapshot():
+    if not memory.in_snapshot():
         raise RefusedError("this box runs no snapshot of its root now: nothing lasts here")
-    roles = remembered.roles()
+    roles = memory.roles()
     question = " or ".join(role for role in roles if role != "devel")
     role = given.role or input(f"{question}? ").strip()
     if role not in roles:
@@ -66,19 +66,19 @@ def secure(given: argparse.Namespace) -> None:
     key = site_keys.fetch(site, host_key, username, _password(given.password_fd))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # from here on it is all or nothing
     try:
-        remembered.keep_key(site, host_key, key)
-        remembered.keep_role(role, site, username)
+        memory.keep_key(site, host_key, key)
+        memory.keep_role(role, site, username)
     except OSError as error:
         raise RefusedError(
             f"{error.filename}: {error.strerror}: mend that, and try again"
         ) from error
-    if subprocess.run([remembered.RUNSECURE], check=False, stdin=subprocess.DEVNULL).returncode:  # noqa: S603
+    if subprocess.run([memory.RUNSECURE], check=False, stdin=subprocess.DEVNULL).returncode:  # noqa: S603
         raise RefusedError(f"what {role} needs is kept, but did not start: see above; try again")
 
 
 def _confirm(site: Site, offered: paramiko.PKey, expected: str) -> None:
     """Require that somebody knows a gateway's host key: earlier, by what is given, or now."""
-    known, shown = remembered.known_key(site), site_keys.fingerprint(offered)
+    known, shown = memory.known_key(site), site_keys.fingerprint(offered)
     if known and known != offered.get_base64():
         raise RefusedError(
             f"{site} has another host key than the one that was confirmed, {shown}: "

@@ -19,11 +19,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from redaction import shown
 from reports import Line, Report, collected
-from words import shown
 
-from deploys.facts import hoststate
-from deploys.facts.hoststate import HostState
+from deploys.facts import host_state
+from deploys.facts.host_state import HostState
 from deploys.facts.status import amiss, filling, rolled_back, status
 
 INTERVAL = 60
@@ -46,11 +46,11 @@ def main() -> None:
             old it is.
     """
     root = os.environ.get("PIPELINE_ROOT", "")
-    words = ["sh", "-c", hoststate.command(root)]
+    words = ["sh", "-c", host_state.command(root)]
     done = subprocess.run(  # noqa: S603 - our own words
         words, stdout=subprocess.PIPE, timeout=_DEADLINE, check=True
     )
-    state = hoststate.parsed(done.stdout.decode(errors="replace").splitlines())
+    state = host_state.parsed(done.stdout.decode(errors="replace").splitlines())
     folder = Path(f"{root}/run/pipeline")
     now = int(time.time())
     page = content(state, *collected(folder / "status.d", now), now)

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from words import shown
+from redaction import shown
 
 LEVELS = ("info", "warning", "error")
 SIZE_LIMIT = 16384  # bytes of a report
