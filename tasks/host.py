@@ -15,7 +15,6 @@ from invoke.tasks import task
 from deploys.facts.state import HostState
 from deploys.operations.seal import tidied
 from deploys.settings import Role, Settings
-from tasks.boxes.finalize import settings_of
 from tasks.desk.flags import load as read_settings
 from tasks.desk.places import GUEST
 from tasks.desk.progress import HostProgress
@@ -24,7 +23,7 @@ from tasks.guests.providers import load
 from tasks.hosts import show, versions
 from tasks.hosts import shrink as shrinking
 from tasks.hosts.connection import Host
-from tasks.hosts.expectations import expect, reboot_deadline, state_of_box
+from tasks.hosts.expectations import expect, reboot_deadline, settings_of, state_of_box
 from tasks.hosts.fleet import enlist, finish, one_line
 from tasks.hosts.provision import Provision, Provisioned, Request
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deploys.errors import PreflightError
-from deploys.facts.lvm import LogicalVolume, VolumeGroup
+from deploys.facts.lvm import KEPT, LogicalVolume, VolumeGroup
 from deploys.operations.disks import (
     BIOS_BOOT,
     EFI_SYSTEM,
@@ -36,7 +36,6 @@ from deploys.plan.sizes import (
     snapshot_size,
 )
 from deploys.plan.survey import Survey
-from deploys.reset.safety import KEPT
 from deploys.settings import GIB, MIB, Volumes, own_volumes
 from deploys.settings.own_volumes import OwnVolume
 

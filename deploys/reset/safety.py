@@ -24,8 +24,6 @@ from deploys.settings import KIB, MIB
 
 TRIAL_ROOM = 256 * MIB
 """Bytes that a group must have left for the snapshot of a trial, which runs for minutes."""
-KEPT = "golden"
-"""The LVM tag of a version: a safety snapshot that stays (static/onbox/usr/lib/resnap/versions)."""
 _TRIAL = "/usr/lib/resnap/trial"
 
 

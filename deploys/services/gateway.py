@@ -11,10 +11,10 @@ from pyinfra.operations import files, server
 
 from deploys.operations import onbox, packages, services
 from deploys.operations.onbox import tree
+from deploys.settings.paths import STATE
 
 PACKAGES = ("beanstalkd", "openssh-server", "procps", "python3", "rsync")
 
-STATE = "/persistent/gateway"
 OWNERS = "/usr/lib/gateway/owners"
 """The program that makes, removes and lists the accounts of box owners."""
 _FILES = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from pyinfra.api.deploy import deploy
 
 from deploys.operations import onbox
-from deploys.services.gateway import STATE
+from deploys.settings.paths import STATE
 
 REPOSITORY_PATH = "/opt/pipeline/repository"
 

@@ -13,7 +13,6 @@ from deploys.operations.seal import sealed, without_logins
 from deploys.plan.sizes import human
 from deploys.session import Session, Target
 from deploys.settings import Settings
-from deploys.stack.manifest import SETTINGS, parse_settings
 from tasks.boxes.build import Built, alone
 from tasks.boxes.image import note_finalized
 from tasks.debian.chroot import environment
@@ -23,21 +22,10 @@ from tasks.desk.progress import HostProgress
 from tasks.disks import box_sealed, convert
 from tasks.guests import Guest
 from tasks.guests.providers import PROVIDERS
-from tasks.hosts.connection import Host
-from tasks.hosts.expectations import state_of_box
+from tasks.hosts.expectations import settings_of
 from tasks.hosts.fleet import connected
 from tasks.hosts.provision import Provision, Request
 from tasks.stack import bundle
-
-
-def settings_of(host: Host) -> Settings:
-    """What a box was provisioned with, by its own word.
-
-    Raises:
-        BoxError: it is no box, or one of another version of this project.
-    """
-    state_of_box(host)
-    return parse_settings(host.run(f"cat {SETTINGS}"), f"{host.name}: {SETTINGS}")
 
 
 class Finalizing:

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from deploys.errors import DeployError, PreflightError
 from deploys.facts.state import HostState
 from deploys.operations.manifest import SETTINGS
-from deploys.settings import Boot
+from deploys.settings import Boot, Settings
+from deploys.stack.manifest import parse_settings
 from tasks.hosts.connection import Host
 
 TRIAL_BOOTS = 4
@@ -94,3 +95,13 @@ def rolled_back(state: HostState, before: HostState) -> str:
     if state.rolled_back in (None, before.rolled_back):
         return ""
     return state.rolled_back[1]
+
+
+def settings_of(host: Host) -> Settings:
+    """What a box was provisioned with, by its own word.
+
+    Raises:
+        BoxError: it is no box, or one of another version of this project.
+    """
+    state_of_box(host)
+    return parse_settings(host.run(f"cat {SETTINGS}"), f"{host.name}: {SETTINGS}")

@@ -9,7 +9,6 @@ from deploys.errors import DeployError, PreflightError
 from deploys.facts.state import HostState
 from deploys.stack.bundle import Project
 from deploys.stack.manifest import manifest
-from tasks.boxes.finalize import settings_of
 from tasks.desk.progress import HostProgress
 from tasks.hosts.connection import Host
 from tasks.hosts.expectations import (
@@ -20,6 +19,7 @@ from tasks.hosts.expectations import (
     is_settled,
     reboot_deadline,
     rolled_back,
+    settings_of,
     state_of_box,
 )
 

@@ -34,9 +34,9 @@ from kimpipeline.queue.report import Report
 from kimpipeline.queue.slot import Slot
 from kimpipeline.queue.transfer import deliver, fetch
 from kimpipeline.run import pair as pairs
+from kimpipeline.run.confined import Sandbox
 from kimpipeline.run.matching import make_pair
 from kimpipeline.run.pair import Outcome
-from kimpipeline.run.sandbox import Sandbox
 from kimpipeline.settings import Settings
 
 log = logging.getLogger("pipeline-worker")

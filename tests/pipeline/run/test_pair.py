@@ -16,9 +16,10 @@ from kimpipeline.errors import QueueError, SandboxError
 from kimpipeline.files import remove
 from kimpipeline.kim import edn
 from kimpipeline.run import pair
+from kimpipeline.run.bubblewrap import Bubblewrap
+from kimpipeline.run.confined import Confined, Sandbox
 from kimpipeline.run.pair import Outcome
 from kimpipeline.run.provenance import provenance
-from kimpipeline.run.sandbox import Bubblewrap, Confined, Sandbox
 from kimpipeline.run.supervise import used
 from kimpipeline.settings import Limits
 from tests.pipeline import world

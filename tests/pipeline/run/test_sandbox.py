@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from kimpipeline.errors import SandboxError
-from kimpipeline.run import sandbox, systemd
-from kimpipeline.run.sandbox import Bubblewrap, Confined, choose, environment
+from kimpipeline.run import confined, systemd
+from kimpipeline.run.bubblewrap import Bubblewrap
+from kimpipeline.run.confined import Confined, environment
+from kimpipeline.run.sandbox import choose
 from kimpipeline.run.supervise import probe
 from kimpipeline.run.systemd import Systemd
 from kimpipeline.settings import Limits, Settings
@@ -152,4 +154,4 @@ def test_a_machine_that_cannot_run_jobs_is_known_before_the_first(tools: Path) -
 def test_a_tool_that_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     with pytest.raises(SandboxError, match="Debian's package is bubblewrap"):
-        sandbox.find("bwrap", "bubblewrap")
+        confined.find("bwrap", "bubblewrap")

@@ -18,11 +18,10 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from deploys import box
 from deploys.box import Box, BoxRow, Where
 from deploys.operations.manifest import RELEASE
-from deploys.services import gateway
 from deploys.services.gateway import OWNERS
 from deploys.services.provisiond import provisiond
 from deploys.session import PlannedOperation, Session, Target
-from deploys.settings import Settings
+from deploys.settings import Settings, paths
 from deploys.stack import bundle
 from deploys.stack.bundle import Project
 from tasks.debian import bootstrap, chroot
@@ -139,7 +138,7 @@ class Gateway:
 
     @property
     def state(self) -> Path:
-        return self.root / gateway.STATE[1:]
+        return self.root / paths.STATE[1:]
 
     @property
     def items(self) -> Path:

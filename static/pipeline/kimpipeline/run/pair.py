@@ -15,8 +15,8 @@ from kimpipeline.kim.items import Item
 from kimpipeline.kim.kimid import job_id
 from kimpipeline.kim.template import render
 from kimpipeline.run import harvest
+from kimpipeline.run.confined import Confined, Sandbox
 from kimpipeline.run.provenance import provenance
-from kimpipeline.run.sandbox import Confined, Sandbox
 from kimpipeline.run.supervise import Ended, supervise
 from kimpipeline.settings import Limits
 

@@ -13,7 +13,7 @@ from typing import IO
 
 from kimpipeline.errors import SandboxError
 from kimpipeline.files import open_regular, scratch
-from kimpipeline.run.sandbox import Confined, Running, Sandbox
+from kimpipeline.run.confined import Confined, Running, Sandbox
 from kimpipeline.settings import Limits
 from kimpipeline.waiting import ends_within
 

@@ -8,7 +8,7 @@ import uuid
 from typing import IO
 
 from kimpipeline.errors import SandboxError
-from kimpipeline.run.sandbox import SCRATCH, Confined, Running, environment, find, give, hidden
+from kimpipeline.run.confined import SCRATCH, Confined, Running, environment, find, give, hidden
 
 # Set by a worker's unit: its jobs go when it does.
 WORKER_UNIT = "KIMPIPELINE_UNIT"

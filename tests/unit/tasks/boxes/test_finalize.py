@@ -18,11 +18,12 @@ from deploys.settings import Settings
 from tasks import box as finalize
 from tasks import ns
 from tasks.boxes.build import Built
-from tasks.boxes.finalize import Finalizing, settings_of, shippable
+from tasks.boxes.finalize import Finalizing, shippable
 from tasks.desk.ssh_keys import Identity
 from tasks.guests import qemu, virtualbox
 from tasks.guests.qemu.hardware import Machine
 from tasks.hosts.connection import Host
+from tasks.hosts.expectations import settings_of
 
 
 @pytest.fixture
