@@ -27,7 +27,7 @@ from deploys.settings import Settings
 from deploys.stack import Parts, stack
 from deploys.stack import manifest as manifests
 from deploys.stack.bundle import Archive, Project, bundle
-from deploys.stack.items import dropped as dropped_repository
+from deploys.stack.items import no_items as dropped_repository
 from deploys.stack.items import repository
 
 TARGET = "pipeline-box.target"

@@ -28,7 +28,7 @@ from tasks.desk.questions import confirm
 from tasks.guests import Guest
 from tasks.guests.providers import help_line, load
 from tasks.host import SETTINGS_HELP, load_settings
-from tasks.hosts.fleet import connected, one_line, working
+from tasks.hosts.fleet import connected, exit_on_error, working
 from tasks.hosts.provision import REFERENCE, Provision, Provisioned, Request
 
 
@@ -83,7 +83,7 @@ def _provisioned(
 @task(help={"command": "Run this instead of a shell."})
 def ssh(_c: Context, command: str = "") -> None:
     """Log in to the local guest."""
-    with one_line():
+    with exit_on_error():
         guest = load(GUEST)
         if not guest.alive:
             raise BoxError("the guest is off: start it with inv up")
@@ -95,7 +95,7 @@ def ssh(_c: Context, command: str = "") -> None:
 @task
 def halt(_c: Context) -> None:
     """Power the local guest off in order."""
-    with one_line():
+    with exit_on_error():
         guest = load(GUEST)
         if not guest.alive:
             print("the guest is off")
@@ -107,11 +107,11 @@ def halt(_c: Context) -> None:
 @task(help={"force": "Do not ask."})
 def destroy(_c: Context, force: bool = False) -> None:
     """Remove the local guest with all its data."""
-    with one_line():
+    with exit_on_error():
         guest = load(GUEST)
     if not force:
         confirm("The guest and its data will be lost.")
-    with one_line():
+    with exit_on_error():
         guest.destroy()
     print("the guest is gone")
 
@@ -165,7 +165,7 @@ def finalize(_c: Context, out: str = "", force: bool = False) -> None:
     """
     image = Path(out or BOX).absolute()
     began = time.monotonic()
-    with one_line():
+    with exit_on_error():
         guest = load(GUEST)
     if not force and not is_replaceable(image):
         confirm(f"{image} will be replaced.")
@@ -205,7 +205,7 @@ def package(
     version = [f"package.version={box_version}"] if box_version else []
     chosen = load_settings(settings, [*(set or ()), *version])
     began = time.monotonic()
-    with one_line():
+    with exit_on_error():
         formats = select(format or ())
         packaged = _package(Path(image or BOX), Path(out or PACKAGES), chosen, formats, force)
     for name, file in packaged.files.items():

@@ -13,7 +13,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from deploys.facts.state import HostState
-from deploys.operations.seal import tidied
+from deploys.operations.seal import cleaned
 from deploys.settings import Role, Settings
 from tasks.desk.flags import load as read_settings
 from tasks.desk.places import GUEST
@@ -24,7 +24,7 @@ from tasks.hosts import show, versions
 from tasks.hosts import shrink as shrinking
 from tasks.hosts.connection import Host
 from tasks.hosts.expectations import expect, reboot_deadline, settings_of, state_of_box
-from tasks.hosts.fleet import enlist, finish, one_line
+from tasks.hosts.fleet import enlist, exit_on_error, finish
 from tasks.hosts.provision import Provision, Provisioned, Request
 
 SETTINGS_HELP = {
@@ -35,7 +35,7 @@ SETTINGS_HELP = {
 
 def load_settings(file: str, overrides: Sequence[str] | None) -> Settings:
     """The settings of a task's flags; Exit with one line where they are wrong."""
-    with one_line():
+    with exit_on_error():
         return read_settings(Path(file) if file else None, overrides or ())
 
 
@@ -153,7 +153,7 @@ def finalize(c: Context, force: bool = False) -> None:
     def work(host: Host, progress: HostProgress) -> HostState:
         progress.step("looking at the host")
         provision = Provision(host, settings_of(host), Request(), progress)
-        tidy = partial(tidied, name="Remove histories, caches and logs")
+        tidy = partial(cleaned, name="Remove histories, caches and logs")
         provision.finalize(tidy, maintain=f"fab -H {host.name} maintain", history=True)
         return _reboot(host, progress, entry="resnap", verdict="fresh")
 

@@ -29,7 +29,7 @@ def faults(state: HostState) -> list[str]:
     """What is wrong with a box's roots, filesystems and clock, a line each; the box runs on."""
     if not state.is_box:
         return []
-    return [*unfinished(state), *filling(state), *rolled_back(state), *amiss(state)]
+    return [*unfinished(state), *filling(state), *rolled_back(state), *unhealthy(state)]
 
 
 def unfinished(state: HostState) -> list[str]:
@@ -48,7 +48,7 @@ def rolled_back(state: HostState) -> list[str]:
     return [f"the last change was rolled back, at {at:%Y-%m-%d %H:%M} UTC: {why}"]
 
 
-def amiss(state: HostState) -> list[str]:
+def unhealthy(state: HostState) -> list[str]:
     """What is wrong with its filesystems and its clock, a line each.
 
     A filesystem is full when less than a fiftieth of it is free.

@@ -112,6 +112,6 @@ vgextend --yes "$group" "$partition"
 
 
 @operation()
-def reclaimed(uuid: str, group: str) -> Generator[StringCommand, None, None]:
+def reclaim_partition(uuid: str, group: str) -> Generator[StringCommand, None, None]:
     """Erase the partition with the filesystem ``uuid`` and extend the VG ``group`` with it."""
     yield StringCommand(shlex.join(("sh", "-c", _SCRIPT, "reclaim", uuid, group)))

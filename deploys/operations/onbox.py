@@ -127,7 +127,7 @@ def unpacked(archive: Path, digest: str, path: str, compiled: bool = False) -> C
 
 
 @operation()
-def dropped(path: str) -> Commands:
+def removed(path: str) -> Commands:
     """Have nothing of what ``unpacked`` put at ``path``.
 
     Raises:
@@ -141,7 +141,7 @@ def dropped(path: str) -> Commands:
 
 
 @operation()
-def compiled(path: str) -> Commands:
+def byte_compiled(path: str) -> Commands:
     """Have the box's Python compile the modules below ``path``, where it has one.
 
     They are known by their hash: ``files`` gives all of them one and the same time.

@@ -72,9 +72,7 @@ def boot(plan: VolumePlan, settings: Settings, root: str = "") -> None:
     wanted = sources(plan, settings).items()
     files = onbox.files(name="Boot files", sources={f"{root}{path}": file for path, file in wanted})
     operations.no_other_entries(name="Leave GRUB's entries to the box", root=root)
-    operations.made_initrds(
-        name="Initrds and GRUB entries", root=root, stale=bool(files.will_change)
-    )
+    operations.initrds(name="Initrds and GRUB entries", root=root, stale=bool(files.will_change))
     if not root:
         for service in SERVICES:
             services.enabled(name=f"Enable {service}", unit=service)
@@ -99,7 +97,7 @@ def boot_copy(plan: VolumePlan, settings: Settings) -> None:
         name="Next boot into maintenance", entry="maintenance", root=operations.COPY
     )
     if plan.efi is None:
-        operations.grub_installed(name="Install GRUB", disks=plan.grub_disks, root=operations.COPY)
+        operations.grub_for_bios(name="Install GRUB", disks=plan.grub_disks, root=operations.COPY)
     else:
         _uefi_loader(plan.efi)
     operations.unmounted_copy(name="Unmount the copied root")
@@ -110,7 +108,7 @@ def removable_path(plan: VolumePlan) -> None:
     """Have a host's own UEFI loader, if it has one, start without a boot entry too."""
     if plan.efi is None or not plan.efi.lacks_removable:
         return
-    efi.removable_path_kept(name="Upgrades renew the removable path")
+    efi.removable_path_upgrades(name="Upgrades renew the removable path")
     efi.removable_path(
         name="Loader at the removable path",
         partition=plan.efi.partition,
@@ -128,8 +126,8 @@ def _uefi_loader(plan: EfiPlan) -> None:
     root = operations.COPY
     loader = {f"{root}/etc/default/grub.d/loader.cfg": OnboxFile(_LOADER.encode())}
     onbox.files(name="Name of the loader", sources=loader)
-    efi.grub_installed(name="Install GRUB", folder=plan.loader, root=root)
-    efi.removable_path_kept(name="Upgrades renew the removable path", root=root)
+    efi.grub_for_uefi(name="Install GRUB", folder=plan.loader, root=root)
+    efi.removable_path_upgrades(name="Upgrades renew the removable path", root=root)
     efi.removable_path(
         name="Loader at the removable path",
         partition=plan.partition,

@@ -72,7 +72,7 @@ def volumes(plan: VolumePlan) -> None:
             _mount(row, plan.volgroup)
     if plan.kind is not Kind.BOX:
         for target in ("/boot", "/boot/efi", "/efi"):
-            disks.dispensable(name=f"fstab entry of {target}", target=target)
+            disks.nofail(name=f"fstab entry of {target}", target=target)
 
 
 def _disk(plan: VolumePlan) -> None:

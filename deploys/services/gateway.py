@@ -57,4 +57,4 @@ def gateway() -> None:
     sources = onbox.files(name="Files of a gateway", sources=tree(*_FILES))
     services.masked(name="Mask the queue's other port", units=("beanstalkd.socket",))
     if sources.will_change:
-        services.taken_up(name="Take up what changed", units=("beanstalkd.service", "ssh.service"))
+        services.reloaded(name="Take up what changed", units=("beanstalkd.service", "ssh.service"))

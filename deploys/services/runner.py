@@ -53,8 +53,8 @@ def runner(settings: Settings) -> None:
     found = onbox.files(name="Files of the runner", sources=sources(settings))
     if found.will_change:
         # a worker may not write there, and its start is what a reset waits for
-        onbox.compiled(name="Compile the runner", path=HOME)
-        services.taken_up(name="Take up the runner", units=(DIRECTOR, "pipeline-worker@*.service"))
+        onbox.byte_compiled(name="Compile the runner", path=HOME)
+        services.reloaded(name="Take up the runner", units=(DIRECTOR, "pipeline-worker@*.service"))
 
 
 def sources(settings: Settings) -> dict[str, OnboxFile]:

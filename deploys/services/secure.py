@@ -32,7 +32,7 @@ def secure() -> None:
     packages.present(name="Install what shuts a box off", packages=PACKAGES)
     sources = onbox.files(name="Files of secure", sources=files())
     if sources.will_change:
-        services.taken_up(name="Take up the drop-ins of sshd", units=())
+        services.reloaded(name="Take up the drop-ins of sshd", units=())
 
 
 def files() -> dict[str, OnboxFile]:

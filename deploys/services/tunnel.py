@@ -17,4 +17,4 @@ def tunnel() -> None:
     sources = onbox.files(name="Files of the tunnel", sources=tree(*FILES))
     services.enabled(name=f"Enable {UNIT}", unit=UNIT)
     if sources.will_change:
-        services.taken_up(name="Take up the tunnel", units=(UNIT,))
+        services.reloaded(name="Take up the tunnel", units=(UNIT,))

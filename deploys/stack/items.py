@@ -41,9 +41,9 @@ def repository(items: Items, role: str) -> None:
 
 
 @deploy("Repository of before")
-def dropped() -> None:
+def no_items() -> None:
     """No items at ``/opt/pipeline/repository``: what the golden root has, its manifest says.
 
     Those of the pipeline stay in ``/persistent``.
     """
-    onbox.dropped(name="No items of a repository", path=REPOSITORY_PATH)
+    onbox.removed(name="No items of a repository", path=REPOSITORY_PATH)

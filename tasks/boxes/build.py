@@ -35,7 +35,7 @@ from tasks.desk import loop, whole_files
 from tasks.desk.places import BUNDLES, IMAGES
 from tasks.desk.progress import HostProgress
 from tasks.disks import box_disk
-from tasks.disks.identifiers import Fixed, Identifiers, asked_time
+from tasks.disks.identifiers import Fixed, Identifiers, source_date_epoch
 from tasks.stack import bundle, prepared
 from tasks.stack.packages import PYTHONS
 
@@ -75,11 +75,11 @@ class Build:
         """
         loop.require_root("making a box's disk image")
         plan = plan_disk(self._settings)
-        asked = asked_time()
+        asked = source_date_epoch()
         wanted = pins.read(self._manifest) if self._manifest else None
         whole_files.require_place(self._out)
         whole_files.require_unused(self._out)
-        with alone(self._out):
+        with build_lock(self._out):
             return self._build(plan, asked, wanted)
 
     def _build(self, plan: DiskPlan, asked: int | None, wanted: pins.Manifest | None) -> Built:
@@ -88,10 +88,10 @@ class Build:
         found = archive.read(suite, IMAGES)
         if wanted is not None:
             self._progress.step("looking for the manifest's versions")
-            pins.require_had(wanted.packages, found, IMAGES)
+            pins.require_available(wanted.packages, found, IMAGES)
         pinned = self._settings.stack.versions
         if pinned:
-            pins.require_had(pinned, found, IMAGES)
+            pins.require_available(pinned, found, IMAGES)
         versions = self._versions(wanted)
         with layer(
             found, suite, packages(self._settings), IMAGES, self._progress.step, versions
@@ -191,7 +191,7 @@ class Build:
 
 
 @contextmanager
-def alone(out: Path) -> Iterator[None]:
+def build_lock(out: Path) -> Iterator[None]:
     """While this process makes the image ``out``, none other makes one here.
 
     Raises:

@@ -9,11 +9,11 @@ from pathlib import Path
 from deploys.box import Box, Where, deploys
 from deploys.errors import PreflightError
 from deploys.facts.state import HostState, State
-from deploys.operations.seal import sealed, without_logins
+from deploys.operations.seal import no_ssh_keys, sealed
 from deploys.plan.sizes import human
 from deploys.session import Session, Target
 from deploys.settings import Settings
-from tasks.boxes.build import Built, alone
+from tasks.boxes.build import Built, build_lock
 from tasks.boxes.image import note_finalized
 from tasks.debian.chroot import environment
 from tasks.desk import loop, whole_files
@@ -55,7 +55,7 @@ class Finalizing:
         if not (self._out.exists() and any(map(self._out.samefile, files))):
             whole_files.require_unused(self._out)
         self._require_room(sum(files.values()))
-        with alone(self._out):
+        with build_lock(self._out):
             settings = self._in_guest(guest)
             with whole_files.replaced(self._out) as copy:
                 self._progress.step("copying the guest's disk")
@@ -102,7 +102,7 @@ class Finalizing:
         # One after the other: what the first removes the second has to find missing.
         passes = (
             (
-                bound(without_logins, name="Remove the SSH keys of all users"),
+                bound(no_ssh_keys, name="Remove the SSH keys of all users"),
                 bound(sealed, name="Seal the root"),
             ),
             deploys(box),

@@ -62,25 +62,25 @@ def furnish(root: Path, fstab: Sequence[str], user_key: str, apt_lines: Sequence
         path.write_text(content)
     (root / f"etc/sudoers.d/{USER}").chmod(0o440)
 
-    inside(root, "useradd", "--create-home", "--shell", "/bin/bash", USER)
-    inside(root, "passwd", "--quiet", "--lock", "root")
+    chroot_output(root, "useradd", "--create-home", "--shell", "/bin/bash", USER)
+    chroot_output(root, "passwd", "--quiet", "--lock", "root")
     keys = root / f"home/{USER}/.ssh/authorized_keys"
     keys.parent.mkdir(mode=0o700)
     keys.write_text(f"{user_key}\n")
     keys.chmod(0o600)
-    inside(root, "chown", "-R", f"{USER}:{USER}", f"/home/{USER}/.ssh")
+    chroot_output(root, "chown", "-R", f"{USER}:{USER}", f"/home/{USER}/.ssh")
 
     # Not a first boot: no presets, no caches to renew.
     (root / "etc/machine-id").write_text(f"{uuid.uuid4().hex}\n")
     for folder in ("etc", "var"):
         (root / folder / ".updated").touch()
-    inside(root, "systemctl", "--quiet", "enable", "systemd-networkd.service", "ssh.service")
-    inside(root, "systemctl", "--quiet", "mask", *_MASKED)
+    chroot_output(root, "systemctl", "--quiet", "enable", "systemd-networkd.service", "ssh.service")
+    chroot_output(root, "systemctl", "--quiet", "mask", *_MASKED)
     for key in (root / "etc/ssh").glob("ssh_host_*"):
         key.unlink()
     # One key, of the type ssh asks for first: known_hosts is then exact.
     host_key = "/etc/ssh/ssh_host_ed25519_key"
-    inside(root, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bare", "-f", host_key)
+    chroot_output(root, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bare", "-f", host_key)
     return (root / f"{host_key[1:]}.pub").read_text().strip()
 
 
@@ -98,8 +98,8 @@ def install(root: Path, *packages: str) -> None:
     policy.write_text("#!/bin/sh\nexit 101\n")
     policy.chmod(0o755)
     try:
-        inside(root, "apt-get", "install", "-qq", "--no-install-recommends", *packages)
-        inside(root, "apt-get", "clean")
+        chroot_output(root, "apt-get", "install", "-qq", "--no-install-recommends", *packages)
+        chroot_output(root, "apt-get", "clean")
     finally:
         policy.unlink()
         resolver.write_text(kept)
@@ -119,22 +119,22 @@ def make_bootable(root: Path, disk: str | None, device: str) -> None:
         link.symlink_to("../../null")  # whatever exists
         device = "/dev/vda1"
     if (root / "usr/sbin/update-initramfs").exists():
-        inside(root, "update-initramfs", "-c", "-k", "all")
+        chroot_output(root, "update-initramfs", "-c", "-k", "all")
     else:
         # dracut's initrd touches no volume group that it is not told of
         told = root / "etc/default/grub.d/dracut.cfg"
         told.write_text('GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX rd.auto"\n')
         # nor is this machine what the host will run on
-        for version in inside(root, "linux-version", "list").split():
+        for version in chroot_output(root, "linux-version", "list").split():
             initrd = f"/boot/initrd.img-{version}"
-            inside(root, "dracut", "--quiet", "--force", "--no-hostonly", initrd, version)
+            chroot_output(root, "dracut", "--quiet", "--force", "--no-hostonly", initrd, version)
     if disk is not None:
         modules = "--modules=part_msdos ext2"
-        inside(root, "grub-install", "--target=i386-pc", "--force", modules, f"/dev/{disk}")
+        chroot_output(root, "grub-install", "--target=i386-pc", "--force", modules, f"/dev/{disk}")
     # grub-mkconfig reads these files after it has asked grub-probe.
     override = root / "etc/default/grub.d/zz-image.cfg"
     override.write_text(f'GRUB_DEVICE="{device}"\n')
-    inside(root, "update-grub")
+    chroot_output(root, "update-grub")
     override.unlink()
 
 
@@ -152,6 +152,6 @@ def environment(epoch: int | None = None) -> dict[str, str]:
     }
 
 
-def inside(root: Path, *argv: str, epoch: int | None = None) -> str:
+def chroot_output(root: Path, *argv: str, epoch: int | None = None) -> str:
     """What a command in the chroot printed."""
     return shell.run(["chroot", root, *argv], env=environment(epoch)).stdout

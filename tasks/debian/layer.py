@@ -67,7 +67,7 @@ def layer(
     with FileLock(kept.with_suffix(".lock")):
         if not kept.exists():
             progress(f"installing Debian {suite} and {len(packages)} packages")
-        with whole_files.kept(kept, bound(make, tree)) as file:
+        with whole_files.made_once(kept, bound(make, tree)) as file:
             yield Layer(file, archive.date)
         _forget_old(folder, kept)
 

@@ -46,7 +46,7 @@ def read(file: Path) -> Manifest:
         raise BoxError(f"{file} is no manifest of a box") from error
 
 
-def require_had(pins: Pins, archive: Archive, folder: Path) -> None:
+def require_available(pins: Pins, archive: Archive, folder: Path) -> None:
     """Require that an archive has all these versions.
 
     Raises:

@@ -64,7 +64,7 @@ def make_key(private: Path) -> str:
         return private.with_name(f"{private.name}.pub").read_text().strip()
 
 
-def shown(host: str, port: int) -> str:
+def offered_key(host: str, port: int) -> str:
     """The public ed25519 key that whoever listens there shows, one line; empty: none does.
 
     Raises:

@@ -23,7 +23,7 @@ def replaced(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def kept(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+def made_once(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
     """A file that is made unless it is there; where it lies within the block, only to be read.
 
     One that was made takes the target's name when the block ends, however that does: by then most

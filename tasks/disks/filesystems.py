@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from deploys.errors import BoxError
-from tasks.debian.chroot import inside
+from tasks.debian.chroot import chroot_output
 from tasks.desk import loop, shell
 from tasks.disks.identifiers import Fixed
 from tasks.disks.partitions import Extent
@@ -44,7 +44,7 @@ def write_ext4(
     argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-L", label, "-U", fixed.identifiers.uuid(label)]
     argv += ["-E", extended, "-d", source, disk, f"{extent.size // KIB}k"]
     try:
-        inside(root, *argv, epoch=fixed.time)
+        chroot_output(root, *argv, epoch=fixed.time)
     except shell.CommandError as error:
         if "allocate" not in error.stderr:
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tasks.debian.chroot import inside
+from tasks.debian.chroot import chroot_output
 from tasks.desk import loop
 
 # What finds /boot on a disk of ours; the rest is loaded from there.
@@ -36,7 +36,7 @@ def install_bios(root: Path, disk: Path, epoch: int) -> None:
     """
     with loop.attached(disk) as whole, loop.visible(root, whole, "image-disk") as node:
         argv = ("grub-install", "--target=i386-pc", "--force", f"--modules={_BIOS_MODULES}", node)
-        inside(root, *argv, epoch=epoch)
+        chroot_output(root, *argv, epoch=epoch)
 
 
 def uefi_image(root: Path, boot_uuid: str, epoch: int) -> Path:
@@ -48,7 +48,7 @@ def uefi_image(root: Path, boot_uuid: str, epoch: int) -> Path:
     settings.write_text(f"search.fs_uuid {boot_uuid} root\nset prefix=($root)/grub\n")
     made = root / "run/uefi.efi"
     argv = ["grub-mkimage", "--format=x86_64-efi", "--prefix=/grub", "--config=/run/uefi.cfg"]
-    inside(root, *argv, "--output=/run/uefi.efi", *_UEFI_MODULES, epoch=epoch)
+    chroot_output(root, *argv, "--output=/run/uefi.efi", *_UEFI_MODULES, epoch=epoch)
     return made
 
 

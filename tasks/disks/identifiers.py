@@ -48,7 +48,7 @@ class Fixed:
     time: int
 
 
-def asked_time() -> int | None:
+def source_date_epoch() -> int | None:
     """``SOURCE_DATE_EPOCH``, if it is set.
 
     Raises:

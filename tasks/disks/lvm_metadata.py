@@ -33,7 +33,7 @@ _SECTION = re.compile(r"(\S+) \{$")
 _ASSIGNMENT = re.compile(r"(\w+) = (.*)$")
 
 
-def settle(disk: Path, offset: int, fixed: Fixed) -> None:
+def normalize(disk: Path, offset: int, fixed: Fixed) -> None:
     """Rewrite the metadata of the physical volume that starts at a disk image's byte ``offset``.
 
     The PV keeps its own UUID. No loop device may have the image open.
@@ -47,7 +47,7 @@ def settle(disk: Path, offset: int, fixed: Fixed) -> None:
         _, magic, _, _, size = _MDA_HEADER.unpack_from(header)
         if magic != _MAGIC:
             raise BoxError(f"{disk}: no LVM metadata at byte {start}")
-        text = settled(_text(file, start, bytes(header), size), fixed)
+        text = normalized(_text(file, start, bytes(header), size), fixed)
         _TEXT.pack_into(header, _MDA_HEADER.size, _SECTOR, len(text), _crc(text), 0)
         struct.pack_into("<I", header, 0, _crc(bytes(header[4:])))
         area = bytes(header) + text
@@ -55,7 +55,7 @@ def settle(disk: Path, offset: int, fixed: Fixed) -> None:
         file.write(area.ljust(size, b"\0"))
 
 
-def settled(text: bytes, fixed: Fixed) -> bytes:
+def normalized(text: bytes, fixed: Fixed) -> bytes:
     """Metadata text with fixed identifiers, times, host and device, and without comments."""
     lines = _lines(text.rstrip(b"\0").decode(), fixed)
     return "".join(f"{line}\n" for line in lines).encode() + b"\0"

@@ -50,7 +50,7 @@ def make(
             words = ("-qq", "-y", "-an", "-Zn", "-Wn", "-n", volume.name, *tags, *amount)
             lvm("lvcreate", *words, volgroup)
     if fixed is not None:
-        lvm_metadata.settle(disk, part.offset, fixed)
+        lvm_metadata.normalize(disk, part.offset, fixed)
     return find(disk, part, volgroup)
 
 

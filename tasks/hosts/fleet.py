@@ -56,7 +56,7 @@ def enlist(c: Context, work: Work, report: Report) -> None:
     Raises:
         Exit: there is no host.
     """
-    with one_line():
+    with exit_on_error():
         host = host_of(c)
     if not _enlisted:
         _enlisted.append(_Enlisted([], work, report))
@@ -100,7 +100,7 @@ def connected(guest: Guest) -> Host:
     return Host(connection, login.known_hosts)
 
 
-class one_line:  # noqa: N801 - a context manager, used like one of contextlib's
+class exit_on_error:  # noqa: N801 - a context manager, used like one of contextlib's
     """Turns a BoxError into Invoke's Exit: its line on standard error, exit code 1."""
 
     def __enter__(self) -> None:
@@ -118,7 +118,7 @@ def working(name: str, interrupted: str) -> Iterator[InterruptibleProgress]:
     Raises:
         Exit: the work failed, or Ctrl-C ended it: then the line says what ``interrupted`` says.
     """
-    with one_line(), bars() as frame:
+    with exit_on_error(), bars() as frame:
         progress = InterruptibleProgress(name, frame)
         try:
             with progress.listening():

@@ -14,7 +14,7 @@ from deploys.errors import BoxError, DeployError, PreflightError
 from deploys.facts.packages import SourceDigests
 from deploys.facts.state import HostState
 from deploys.operations.boot import stale_initrds
-from deploys.operations.lvm import reclaimed
+from deploys.operations.lvm import reclaim_partition
 from deploys.plan import preflight
 from deploys.plan.preflight import Preflight
 from deploys.plan.result import Kind
@@ -204,7 +204,7 @@ class Provision:
     def _reclaim(self, found: Preflight) -> None:
         """Before the golden root forgets the old one, so that a failure can be tried again."""
         reclaim = partial(
-            reclaimed,
+            reclaim_partition,
             name="Reclaim the old root",
             uuid=found.state.defaults["OLD_ROOT_UUID"],
             group=found.plan.volgroup,

@@ -22,7 +22,7 @@ from tasks.desk.progress import console
 from tasks.hosts import show
 from tasks.hosts.connection import Host
 from tasks.hosts.expectations import expect_gateway
-from tasks.hosts.fleet import host_of, one_line
+from tasks.hosts.fleet import exit_on_error, host_of
 from tasks.hosts.show import Ended, Tube
 
 _TUBES = (UPDATES, JOBS, RESULTS, ERRORS)
@@ -94,7 +94,7 @@ def results(c: Context, job: str = "", most: int = 20) -> None:
 @contextlib.contextmanager
 def _gateway(c: Context) -> Iterator[Host]:
     """The host of a task, which must be a gateway; every fault is one line."""
-    with one_line():
+    with exit_on_error():
         host = host_of(c)
         try:
             expect_gateway(host, host.state())

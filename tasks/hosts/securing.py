@@ -18,7 +18,7 @@ from tasks.desk.questions import is_yes
 from tasks.hosts import show
 from tasks.hosts.connection import Host
 from tasks.hosts.expectations import expect_snapshot, is_gateway, state_of_box
-from tasks.hosts.fleet import enlist, finish, host_of, one_line
+from tasks.hosts.fleet import enlist, exit_on_error, finish, host_of
 
 _FAILED = "it failed"
 _LINE = 4096  # bytes of a password at most
@@ -43,7 +43,7 @@ def secure(
     password_fd: int = -1,
 ) -> None:
     """Make a devel box the pipeline's worker or director, and shut it off from the outside."""
-    with one_line():
+    with exit_on_error():
         if role == "gateway":
             raise BoxError("provision --role gateway makes a gateway")
         if role not in ROLES or not site or not username:

@@ -121,7 +121,7 @@ def _debootstrap(folder: Path, suite: str, names: Sequence[str], found: Archive)
             resolver = root / "etc/resolv.conf"
             resolver.unlink(missing_ok=True)
             resolver.write_text(Path("/etc/resolv.conf").read_text())
-            chroot.inside(root, "apt-get", "-qq", "update")
+            chroot.chroot_output(root, "apt-get", "-qq", "update")
             apt = ("chroot", root, "apt-get", "-qq", "--no-install-recommends", "install")
             shell.run([*apt, *names], env=chroot.environment(), timeout=_DEADLINE)
             shell.run(["sync", "--file-system", root])

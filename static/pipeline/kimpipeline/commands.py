@@ -15,7 +15,7 @@ from kimpipeline import worker as working
 from kimpipeline.errors import PipelineError
 from kimpipeline.files import scratch
 from kimpipeline.kim.items import ItemFolder
-from kimpipeline.kim.kimid import shown
+from kimpipeline.kim.kimid import quoted
 from kimpipeline.run import pair as pairs
 from kimpipeline.run.matching import installed, make_pair
 from kimpipeline.run.matching import pairs as matching_pairs
@@ -113,7 +113,7 @@ def worker(argv: Sequence[str] | None = None) -> int:
 
     def do(given: argparse.Namespace, settings: Settings) -> int:
         if not given.slot.isalnum():
-            raise PipelineError(f"--slot {shown(given.slot)}: letters and digits only")
+            raise PipelineError(f"--slot {quoted(given.slot)}: letters and digits only")
         sandbox = choose(settings)
         probe(sandbox)
         working.work(settings, sandbox, given.slot, _told_to_stop())

@@ -22,7 +22,7 @@ from tasks.desk import whole_files
 from tasks.desk.places import ROOT
 from tasks.desk.progress import HostProgress
 from tasks.disks import convert
-from tasks.disks.identifiers import asked_time
+from tasks.disks.identifiers import source_date_epoch
 
 # Where no time is asked for: the earliest that every archive format can say, 1980-01-01.
 _TIME = 315_532_800
@@ -68,7 +68,7 @@ class Packaging:
                 or has another box of this version and there is no ``force``; a step failed. What
                 the folder held is as it was.
         """
-        asked = asked_time()
+        asked = source_date_epoch()
         if self._out.exists() and not self._out.is_dir():
             raise PreflightError(f"{self._out} is a file: name a folder")
         image = convert.look(self._image)

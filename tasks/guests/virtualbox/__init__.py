@@ -162,7 +162,7 @@ class Guest:
         if self._record.host_key:
             return
         port = self._record.port
-        key = _awaited(lambda: ssh_keys.shown(HOST, port), deadline, "showed no SSH host key")
+        key = _awaited(lambda: ssh_keys.offered_key(HOST, port), deadline, "showed no SSH host key")
         self._keep(self._record.model_copy(update={"host_key": key}))
 
     def halt(self, deadline: float = 120) -> None:

@@ -13,7 +13,7 @@ from deploys.operations.packages import LocalPackage, present
 from deploys.session import Session, Target
 from deploys.settings.stack import BUILT, Part, package_name
 from deploys.stack.items import REPOSITORY_PATH, repository
-from deploys.stack.items import dropped as dropped_repository
+from deploys.stack.items import no_items as dropped_repository
 from tasks.debian import archive, chroot
 from tasks.desk import shell
 from tasks.stack import items, packages

@@ -26,7 +26,7 @@ from deploys.settings import Settings
 from deploys.stack import Parts, stack
 from deploys.stack.bundle import Archive, Project
 from deploys.stack.items import Items, repository
-from deploys.stack.items import dropped as repository_dropped
+from deploys.stack.items import no_items as repository_dropped
 from deploys.stack.manifest import manifest
 from tasks.desk.flags import load
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kimpipeline.errors import ItemError
 from kimpipeline.kim import edn
-from kimpipeline.kim.kimid import TESTS, KimId, check_kimid, kind, shown
+from kimpipeline.kim.kimid import TESTS, KimId, check_kimid, kind, quoted
 
 Species = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]{0,15}$")]
 
@@ -98,7 +98,7 @@ class ItemFolder:
         """
         path = self.root / check_kimid(kimid)
         if path.is_symlink() or not path.is_dir():
-            raise ItemError(f"{shown(kimid)}: there is no such item in {self.root}")
+            raise ItemError(f"{quoted(kimid)}: there is no such item in {self.root}")
         try:
             state = (path / "kimspec.edn").stat()
         except OSError as error:

@@ -23,7 +23,7 @@ TESTS = ("TE", "VC")
 def _match(kimid: str) -> re.Match[str]:
     found = _EXTENDED.fullmatch(kimid) if len(kimid) <= _LONGEST else None
     if found is None:
-        raise ItemError(f"{shown(kimid)} is no KIM id such as NAME__TE_000000000111_000")
+        raise ItemError(f"{quoted(kimid)} is no KIM id such as NAME__TE_000000000111_000")
     return found
 
 
@@ -60,7 +60,7 @@ def job_id(test: str, model: str, others: Iterable[str]) -> str:
     return f"{code(test)}-and-{code(model)}-{digest[:12]}"
 
 
-def shown(text: str) -> str:
+def quoted(text: str) -> str:
     """A text of unknown origin for a message: quoted, on one line, not long."""
     quoted = ascii(text)
     return quoted if len(quoted) <= 80 else f"{quoted[:77]}..."
@@ -75,7 +75,7 @@ def _valid(kimid: str) -> str:
 
 def _valid_job(job: str) -> str:
     if not _JOB.fullmatch(job):
-        raise ValueError(f"{shown(job)} is no id of a job")
+        raise ValueError(f"{quoted(job)} is no id of a job")
     return job
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 
 from kimpipeline.errors import ItemError
-from kimpipeline.kim.kimid import shown
+from kimpipeline.kim.kimid import quoted
 
 # KIM's other tags, @[ statement ]@ and @# comment #@, are seen so that they can be refused.
 _TAG = re.compile(r"@<(.*?)>@|(@\[|@#|@<)", re.DOTALL)
@@ -36,9 +36,9 @@ def render(template: str, model: str, paths: Mapping[str, str]) -> str:
             return model
         path = _PATH.fullmatch(words)
         if path is None:
-            raise ItemError(f"pipeline.stdin.tpl: {shown(tag[0])} is not MODELNAME or path(...)")
+            raise ItemError(f"pipeline.stdin.tpl: {quoted(tag[0])} is not MODELNAME or path(...)")
         if path[2] not in paths:
-            raise ItemError(f"pipeline.stdin.tpl: {shown(path[2])} is not in kimspec.edn's needs")
+            raise ItemError(f"pipeline.stdin.tpl: {quoted(path[2])} is not in kimspec.edn's needs")
         return paths[path[2]]
 
     return _TAG.sub(fill, template)

@@ -20,7 +20,7 @@ from kimpipeline.run.confined import (
     environment,
     find,
     give,
-    hidden,
+    hidden_folders,
 )
 
 _KILL_DEADLINE = 30  # seconds
@@ -70,12 +70,12 @@ class Bubblewrap:
         words += ["--disable-userns", "--die-with-parent", "--new-session"]
         words += ["--info-fd", str(information), "--ro-bind", "/", "/"]
         words += ["--dev", "/dev", "--proc", "/proc"]
-        for name in hidden():
+        for name in hidden_folders():
             words += ["--tmpfs", name]
         for name in SCRATCH:
             words += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", name]
         words += ["--ro-bind", str(job.items), str(job.items), "--bind", folder, folder]
-        for name in ("/dev", *hidden()):
+        for name in ("/dev", *hidden_folders()):
             words += ["--remount-ro", name]  # else memory to fill without a limit
         # within, where no other job's processes count
         words += ["--chdir", folder, "--", find("prlimit", "util-linux"), "--core=0"]

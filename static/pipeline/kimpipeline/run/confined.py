@@ -76,7 +76,7 @@ def environment(folder: Path) -> dict[str, str]:
     return {**_ENVIRONMENT, "HOME": str(folder)}
 
 
-def hidden() -> list[str]:
+def hidden_folders() -> list[str]:
     """The folders, of those this machine has, that a job sees nothing of."""
     return [name for name in _HIDDEN if Path(name).is_dir() and not Path(name).is_symlink()]
 

@@ -8,7 +8,15 @@ import uuid
 from typing import IO
 
 from kimpipeline.errors import SandboxError
-from kimpipeline.run.confined import SCRATCH, Confined, Running, environment, find, give, hidden
+from kimpipeline.run.confined import (
+    SCRATCH,
+    Confined,
+    Running,
+    environment,
+    find,
+    give,
+    hidden_folders,
+)
 
 # Set by a worker's unit: its jobs go when it does.
 WORKER_UNIT = "KIMPIPELINE_UNIT"
@@ -57,7 +65,7 @@ class Systemd:
             "RestrictNamespaces=yes",
             "CapabilityBoundingSet=",
             "KillMode=control-group",
-            *(f"TemporaryFileSystem={each}:ro" for each in hidden()),
+            *(f"TemporaryFileSystem={each}:ro" for each in hidden_folders()),
             *(f"TemporaryFileSystem={each}:mode=1777,size={limits.disk}" for each in SCRATCH),
             f"BindReadOnlyPaths={job.items}",
             f"BindPaths={job.folder}",

@@ -10,7 +10,7 @@ import pytest
 
 from deploys.operations import disks
 from deploys.operations.boot import mounted_copy
-from deploys.operations.lvm import reclaimed
+from deploys.operations.lvm import reclaim_partition
 from tests.unit.onbox.fakeroot import FakeRoot
 
 pytestmark = pytest.mark.commands
@@ -35,7 +35,7 @@ def _run(command: str) -> subprocess.CompletedProcess[str]:
 
 
 def _reclaim() -> str:
-    [command] = reclaimed._inner(uuid="0a-1b", group="vagrant-pipeline")
+    [command] = reclaim_partition._inner(uuid="0a-1b", group="vagrant-pipeline")
     return str(command.get_raw_value())
 
 
@@ -58,7 +58,7 @@ def test_fstab_is_changed_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyP
     file.chmod(0o640)
     line = "/dev/new /persistent ext4 defaults,nofail 0 2"
     monkeypatch.setattr(disks, "host", _Host(file.read_text()))
-    commands = [*disks.fstab_entry._inner(line=line), *disks.dispensable._inner(target="/boot")]
+    commands = [*disks.fstab_entry._inner(line=line), *disks.nofail._inner(target="/boot")]
     for command in commands:
         text = str(command.get_raw_value()).replace("/etc/", f"{tmp_path}/")
         assert _run(text).returncode == 0

@@ -124,7 +124,7 @@ def test_what_was_compiled_is_not_taken_for_a_file_that_came_later(
 
     assert said("one") == "one"
     shutil.rmtree(folder / "__pycache__", ignore_errors=True)
-    assert apply(lambda: onbox.compiled(name="c", path=str(folder)))
+    assert apply(lambda: onbox.byte_compiled(name="c", path=str(folder)))
     (made,) = (folder / "__pycache__").iterdir()
     before = made.read_bytes()
     assert said("one") == "one"

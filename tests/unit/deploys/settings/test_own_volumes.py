@@ -15,7 +15,7 @@ from deploys.facts import host_state
 from deploys.facts.disks import Mount
 from deploys.facts.lvm import LogicalVolume
 from deploys.facts.state import HostState
-from deploys.facts.status import amiss
+from deploys.facts.status import unhealthy
 from deploys.operations.root import copied_fstab
 from deploys.plan.of_host import plan_volumes
 from deploys.plan.of_image import box_plan, fstab, plan_disk
@@ -215,15 +215,15 @@ def test_status_looks_after_it_if_the_row_says_so(
     )
     settings = Settings()
     defaults = sources(box_plan(settings), settings)[DEFAULTS].content
-    assert amiss(state(defaults, "/persistent", "/scratch")) == []
+    assert unhealthy(state(defaults, "/persistent", "/scratch")) == []
     said = ["/scratch is not mounted"] if watched else []
-    assert amiss(state(defaults, "/persistent")) == said
-    assert amiss(state(defaults)) == ["/persistent is not mounted", *said]
+    assert unhealthy(state(defaults, "/persistent")) == said
+    assert unhealthy(state(defaults)) == ["/persistent is not mounted", *said]
 
 
 def test_a_box_of_an_older_version_misses_nothing_but_persistent() -> None:
-    assert amiss(state(b"VOLGROUP=a\n")) == ["/persistent is not mounted"]
-    assert amiss(state(b"VOLGROUP=a\n", "/persistent")) == []
+    assert unhealthy(state(b"VOLGROUP=a\n")) == ["/persistent is not mounted"]
+    assert unhealthy(state(b"VOLGROUP=a\n", "/persistent")) == []
 
 
 @pytest.mark.commands

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from redaction import shown
+from redaction import printable
 from reports import COUNT_LIMIT, SIZE_LIMIT, Report, collected
 
 NOW = time.time()
@@ -164,14 +164,14 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_shown_of_a_text(text: str, expected: str | None) -> None:
-    assert shown(text) == (text if expected is None else expected)
+    assert printable(text) == (text if expected is None else expected)
 
 
 def test_a_text_is_cut_and_read_in_time() -> None:
-    assert shown("é " * 300) == "é " * 99 + "é…"
+    assert printable("é " * 300) == "é " * 99 + "é…"
     began = time.monotonic()
     for text in ("a" * 16000, "a:" * 8000, "1." * 8000, "a@" * 8000, "x://" * 4000, "pass" * 4000):
-        assert len(shown(text)) <= 200
+        assert len(printable(text)) <= 200
     assert time.monotonic() - began < 30  # what backtracks takes hours
 
 

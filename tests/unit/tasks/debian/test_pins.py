@@ -61,7 +61,7 @@ def test_a_manifest_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 def test_any_version_of_the_archive_is_to_be_had(
     apt: list[tuple[str, ...]], tmp_path: Path
 ) -> None:
-    pins.require_had({"bash": "5.2-1", "libc6": "2.41-1"}, HERE, tmp_path)
+    pins.require_available({"bash": "5.2-1", "libc6": "2.41-1"}, HERE, tmp_path)
     assert apt[-1] == ("apt-cache", "madison", "bash", "libc6")
     assert not list(tmp_path.iterdir())
 
@@ -69,7 +69,7 @@ def test_any_version_of_the_archive_is_to_be_had(
 def test_what_is_gone_is_named_in_one_line(apt: list[tuple[str, ...]], tmp_path: Path) -> None:
     wanted = {"bash": "5.2-0", "libc6": "2.41-1", **{f"gone{n}": "1" for n in range(8)}}
     with pytest.raises(BoxError) as caught:
-        pins.require_had(wanted, HERE, tmp_path)
+        pins.require_available(wanted, HERE, tmp_path)
     line = str(caught.value)
     assert line.startswith("no longer to be had: bash 5.2-0; gone0 1; ")
     assert line.endswith(" and 4 more")

@@ -50,7 +50,7 @@ FIXED = Fixed(NAMES, 17)
 
 
 def test_nothing_says_when_or_where() -> None:
-    text = lvm_metadata.settled(TEXT, FIXED).decode()
+    text = lvm_metadata.normalized(TEXT, FIXED).decode()
     for trace in ("builder", "loop5", "1790000000", "2026", "disk.raw", "hVo3sZ", "4KXbDL"):
         assert trace not in text
     assert text.count("creation_time = 17\n") == 2
@@ -58,22 +58,22 @@ def test_nothing_says_when_or_where() -> None:
 
 
 def test_what_the_volumes_are_stays() -> None:
-    text = lvm_metadata.settled(TEXT, FIXED).decode()
+    text = lvm_metadata.normalized(TEXT, FIXED).decode()
     for kept in ("seqno = 2", "dev_size = 2091008", 'tags = ["a#tag"]', "90LPNS-IZQU-Fed6"):
         assert kept in text
     assert text.count("{") == text.count("}") == TEXT.count(b"{")
 
 
 def test_it_settles_once() -> None:
-    once = lvm_metadata.settled(TEXT, FIXED)
-    assert lvm_metadata.settled(once, FIXED) == once
+    once = lvm_metadata.normalized(TEXT, FIXED)
+    assert lvm_metadata.normalized(once, FIXED) == once
 
 
 def test_a_file_without_a_volume_is_left_alone(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(b"x" * 8192)
     with pytest.raises(BoxError, match="no LVM physical volume"):
-        lvm_metadata.settle(disk, 0, FIXED)
+        lvm_metadata.normalize(disk, 0, FIXED)
     assert disk.read_bytes() == b"x" * 8192
 
 

@@ -201,7 +201,7 @@ def test_a_guest_that_was_never_finished_is_none(
 
 
 def test_another_fault_is_not_hidden() -> None:
-    with pytest.raises(ZeroDivisionError), fleet.one_line():
+    with pytest.raises(ZeroDivisionError), fleet.exit_on_error():
         raise ZeroDivisionError
-    with pytest.raises(Exit, match=r"^error: no$"), fleet.one_line():
+    with pytest.raises(Exit, match=r"^error: no$"), fleet.exit_on_error():
         raise PreflightError("no")

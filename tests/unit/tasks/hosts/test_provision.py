@@ -148,7 +148,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     monkeypatch.setattr(provisioning, "volumes", happening("volumes made"))
     monkeypatch.setattr(provisioning, "boot_copy", happening("copy made to boot"))
     monkeypatch.setattr(
-        provisioning, "reclaimed", lambda uuid, **_: host.happens(f"reclaimed {uuid}")
+        provisioning, "reclaim_partition", lambda uuid, **_: host.happens(f"reclaimed {uuid}")
     )
     archive = Archive(cast(Any, "a"), "b")
     monkeypatch.setattr(bundle, "python_bundle", lambda *_: archive)

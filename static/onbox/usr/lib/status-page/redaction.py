@@ -22,7 +22,7 @@ _PRIVATE = re.compile(
 )
 
 
-def shown(text: str, limit: int = 200) -> str:
+def printable(text: str, limit: int = 200) -> str:
     """One line of at most ``limit`` characters, which changes no direction and hides nothing."""
     # Categories C and Z: control and format characters, surrogates, separators of all kinds.
     plain = "".join(" " if unicodedata.category(one)[0] in "CZ" else one for one in text)
