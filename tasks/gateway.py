@@ -13,7 +13,7 @@ from invoke.tasks import task
 
 from deploys.errors import BoxError
 from deploys.services.gateway import OWNERS
-from tasks.desk import passwords
+from tasks.desk import questions
 from tasks.desk.progress import HostProgress
 from tasks.hosts import show
 from tasks.hosts.connection import Host
@@ -87,7 +87,7 @@ def read_password(name: str, descriptor: int) -> str:
     Raises:
         BoxError: there is none, it is too short or too long, or cannot be typed.
     """
-    password = passwords.read(f"password for {name}: ", descriptor, 2 * _LONGEST, new=True)
+    password = questions.password(f"password for {name}: ", descriptor, 2 * _LONGEST, new=True)
     if not _SHORTEST <= len(password) <= _LONGEST or not password.isprintable():
         raise BoxError(
             f"a password has {_SHORTEST} to {_LONGEST} characters, all of which can be printed"

@@ -12,9 +12,8 @@ from invoke.tasks import task
 from deploys.box import ROLES
 from deploys.errors import BoxError, DeployError, PreflightError
 from deploys.services.secure import SECURE
-from tasks.desk import passwords
+from tasks.desk import questions
 from tasks.desk.progress import HostProgress
-from tasks.desk.questions import is_yes
 from tasks.hosts import show
 from tasks.hosts.connection import Host
 from tasks.hosts.expectations import expect_snapshot, is_gateway, state_of_box
@@ -49,7 +48,7 @@ def secure(
         if role not in ROLES or not site or not username:
             raise BoxError(f"say --role {' or '.join(ROLES)}, --site and --username")
         host_key = host_key or _confirmed(host_of(c), site)
-        password = passwords.read(f"password of {username} at {site}: ", password_fd, _LINE)
+        password = questions.password(f"password of {username} at {site}: ", password_fd, _LINE)
     words = [SECURE, f"--role={role}", f"--site={site}", f"--username={username}"]
     command = shlex.join([*words, f"--host-key={host_key}", "--password-fd=0"])
 
@@ -76,7 +75,7 @@ def _confirmed(host: Host, site: str) -> str:
     finally:
         host.close()
     print(f"{host.name}: the host key of {site} is {offered}")
-    if not is_yes("Is that what its operator told you?"):
+    if not questions.is_yes("Is that what its operator told you?"):
         raise BoxError("nothing was changed")
     return offered
 
