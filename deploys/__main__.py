@@ -11,12 +11,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploys import bundle
-from deploys.apply import Session, Target
 from deploys.box import Box, Where, deploys
 from deploys.errors import BoxError, SettingsError
-from deploys.manifest import SETTINGS, parse_settings
+from deploys.session import Session, Target
 from deploys.settings import Settings
+from deploys.stack import bundle
+from deploys.stack.manifest import SETTINGS, parse_settings
 
 
 def read_settings(file: Path) -> Settings:

@@ -12,23 +12,23 @@ from functools import partial
 
 from pyinfra.api.deploy import deploy
 
-from deploys import gateway, runner, secure, tunnel
-from deploys import manifest as manifests
-from deploys import volumes as volume
-from deploys.apply import Deploy
-from deploys.boot import boot, removable_path
-from deploys.bundle import Archive, Project, bundle
-from deploys.machine import machine
-from deploys.onbox import tree
 from deploys.operations import onbox, services
 from deploys.operations.boot import marked_snapshot
-from deploys.provisiond import provisiond, source
-from deploys.repository import dropped as dropped_repository
-from deploys.repository import repository
+from deploys.operations.onbox import tree
+from deploys.plan.result import VolumePlan
+from deploys.reset import volumes as volume
+from deploys.reset.boot import boot, removable_path
+from deploys.reset.new_machine import machine
+from deploys.services import gateway, runner, secure, tunnel
+from deploys.services.provisiond import provisiond, source
+from deploys.services.status_page import status_page
+from deploys.session import Deploy
 from deploys.settings import Settings
 from deploys.stack import Parts, stack
-from deploys.status_page import status_page
-from deploys.volume_plan import VolumePlan
+from deploys.stack import manifest as manifests
+from deploys.stack.bundle import Archive, Project, bundle
+from deploys.stack.items import no_items as dropped_repository
+from deploys.stack.items import repository
 
 TARGET = "pipeline-box.target"
 """What wants all units that a box is held to: a change that leaves one unwell is not kept."""

@@ -16,7 +16,7 @@ def __getattr__(name: str) -> Collection:
     """``ns``, the collection that Invoke and Fabric ask for: made when they do."""
     if name != "ns":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from tasks import closed_pipe
+    from tasks.desk import closed_pipe
 
     closed_pipe.install()
     made = globals()["ns"] = _collection()
@@ -24,8 +24,9 @@ def __getattr__(name: str) -> Collection:
 
 
 def _collection() -> Collection:
-    from tasks import box, build, dev, finalize, gateway, host, package, pipeline, secure
-    from tasks.setting_tables import settings
+    from tasks import box, dev, gateway, host
+    from tasks.desk.setting_tables import settings
+    from tasks.hosts import queue, securing
 
     ns = Collection()
     for task in (
@@ -41,7 +42,7 @@ def _collection() -> Collection:
         gateway.adduser,
         gateway.deluser,
         gateway.users,
-        secure.secure,
+        securing.secure,
         box.up,
         box.ssh,
         box.halt,
@@ -54,8 +55,8 @@ def _collection() -> Collection:
     ):
         ns.add_task(task)  # type: ignore[arg-type]
     inner = {
-        "box": (build.build, finalize.finalize, package.package),
-        "pipeline": (pipeline.submit, pipeline.queue, pipeline.results),
+        "box": (box.build, box.finalize, box.package),
+        "pipeline": (queue.submit, queue.queue, queue.results),
     }
     for name, tasks in inner.items():
         collection = Collection(name)

@@ -6,21 +6,30 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
 
 from invoke.context import Context
+from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from deploys.errors import BoxError
+from deploys.errors import BoxError, PreflightError
+from deploys.plan.sizes import human
 from deploys.settings import Settings
-from tasks.fleet import connected, one_line, working
-from tasks.guests import SPARE, start
+from tasks.boxes.build import Build
+from tasks.boxes.finalize import Finalizing
+from tasks.boxes.image import build_box, is_replaceable
+from tasks.boxes.ship import Packaged, Packaging
+from tasks.boxes.ship.formats import FORMATS
+from tasks.boxes.start import SPARE, start
+from tasks.desk.places import BOX, GUEST, PACKAGES
+from tasks.desk.progress import HostProgress, bars
+from tasks.desk.questions import confirm
+from tasks.guests import Guest
+from tasks.guests.providers import help_line, load
 from tasks.host import SETTINGS_HELP, load_settings
-from tasks.machines.guest import Guest
-from tasks.machines.providers import help_line, load
-from tasks.places import GUEST
-from tasks.progress import HostProgress
-from tasks.provisioning import REFERENCE, Provision, Provisioned, Request
-from tasks.questions import confirm
+from tasks.hosts.fleet import connected, exit_on_error, working
+from tasks.hosts.provision import REFERENCE, Provision, Provisioned, Request
 
 
 @task(
@@ -74,7 +83,7 @@ def _provisioned(
 @task(help={"command": "Run this instead of a shell."})
 def ssh(_c: Context, command: str = "") -> None:
     """Log in to the local guest."""
-    with one_line():
+    with exit_on_error():
         guest = load(GUEST)
         if not guest.alive:
             raise BoxError("the guest is off: start it with inv up")
@@ -86,7 +95,7 @@ def ssh(_c: Context, command: str = "") -> None:
 @task
 def halt(_c: Context) -> None:
     """Power the local guest off in order."""
-    with one_line():
+    with exit_on_error():
         guest = load(GUEST)
         if not guest.alive:
             print("the guest is off")
@@ -98,10 +107,131 @@ def halt(_c: Context) -> None:
 @task(help={"force": "Do not ask."})
 def destroy(_c: Context, force: bool = False) -> None:
     """Remove the local guest with all its data."""
-    with one_line():
+    with exit_on_error():
         guest = load(GUEST)
     if not force:
         confirm("The guest and its data will be lost.")
-    with one_line():
+    with exit_on_error():
         guest.destroy()
     print("the guest is gone")
+
+
+@task(
+    iterable=["set"],
+    help={
+        **SETTINGS_HELP,
+        "out": f"The image's file; not given: {BOX.name} in the state folder.",
+        "manifest": "A box's manifest.json: take exactly its versions, or say which are gone.",
+        "force": "Replace an image that was finalized, too.",
+    },
+)
+def build(
+    _c: Context,
+    out: str = "",
+    manifest: str = "",
+    force: bool = False,
+    set: Sequence[str] | None = None,  # noqa: A002 - the flag is --set
+    settings: str = "",
+) -> None:
+    """Make the disk image of a box from nothing, here, without a guest."""
+    chosen = load_settings(settings, set)
+    began = time.monotonic()
+    versions = Path(manifest) if manifest else None
+    with working("box", interrupted="no image was made or changed") as progress:
+        if out:
+            built = Build(chosen, Path(out), progress, versions).run()
+        else:
+            built = build_box(chosen, progress, versions, force=force)
+        progress.done("built")
+    print(f"image       {built.path}")
+    print(f"size        {human(built.path.stat().st_size)}, of which {human(built.used)} are used")
+    print(f"manifest    {built.state.release.get('MANIFEST', '')}")
+    print(f"took        {time.monotonic() - began:.0f} s")
+
+
+@task(
+    help={
+        "out": f"The image's file; not given: {BOX.name} in the state folder.",
+        "force": "Do not ask before a file is replaced that cannot be built again.",
+    }
+)
+def finalize(_c: Context, out: str = "", force: bool = False) -> None:
+    """Make an image of the local guest, after you changed it in maintenance.
+
+    In the guest: initrds, GRUB's entries, the project's files and the manifest are made anew, and
+    it is powered off. Its disk is copied; the copy loses all SSH keys, the machine's ID,
+    histories, logs, caches and what was in /persistent, gets Vagrant's login back and is trimmed.
+    The guest itself keeps what it has; inv up starts it.
+    """
+    image = Path(out or BOX).absolute()
+    began = time.monotonic()
+    with exit_on_error():
+        guest = load(GUEST)
+    if not force and not is_replaceable(image):
+        confirm(f"{image} will be replaced.")
+    interrupted = "no image was made or changed; inv up starts the guest if it is off"
+    with working("guest", interrupted) as progress:
+        made = Finalizing(guest, image, progress).run()
+        progress.done("finalized")
+    print(f"image       {made.path}")
+    print(f"size        {human(made.path.stat().st_size)}, of which {human(made.used)} are used")
+    print(f"manifest    {made.state.release.get('MANIFEST', '')}")
+    print("ship it     bin/inv box.package" + (f" --image {made.path}" if out else ""))
+    print(f"took        {time.monotonic() - began:.0f} s")
+
+
+@task(
+    iterable=["set", "format"],
+    help={
+        **SETTINGS_HELP,
+        "image": f"The disk image; not given: {BOX.name} in the state folder.",
+        "out": f"The folder of the packages; not given: {PACKAGES.name} in the state folder.",
+        "format": f"One of {', '.join(FORMATS)}, any number of times; not given: all.",
+        "box-version": "Of the box, as 1.2.0; not given: package.version of the settings.",
+        "force": "Replace what the folder has of this version.",
+    },
+)
+def package(
+    _c: Context,
+    image: str = "",
+    out: str = "",
+    format: Sequence[str] | None = None,  # noqa: A002 - the flag is --format
+    box_version: str = "",
+    force: bool = False,
+    set: Sequence[str] | None = None,  # noqa: A002 - the flag is --set
+    settings: str = "",
+) -> None:
+    """Pack a box's disk image for Vagrant, VirtualBox and QEMU, with a catalog."""
+    version = [f"package.version={box_version}"] if box_version else []
+    chosen = load_settings(settings, [*(set or ()), *version])
+    began = time.monotonic()
+    with exit_on_error():
+        formats = select(format or ())
+        packaged = _package(Path(image or BOX), Path(out or PACKAGES), chosen, formats, force)
+    for name, file in packaged.files.items():
+        print(f"{name:<12}{file}, {human(file.stat().st_size)}")
+    print(f"took        {time.monotonic() - began:.0f} s")
+
+
+def select(names: Sequence[str]) -> list[str]:
+    """The formats that names mean, in the order of the table; all without a name.
+
+    Raises:
+        PreflightError: there is none of that name.
+    """
+    for name in names:
+        if name not in FORMATS:
+            [nearest] = get_close_matches(name, FORMATS, n=1, cutoff=0)
+            raise PreflightError(f"there is no format {name!r}; did you mean {nearest!r}?")
+    return [name for name in FORMATS if name in names or not names]
+
+
+def _package(
+    image: Path, out: Path, settings: Settings, formats: Sequence[str], force: bool
+) -> Packaged:
+    with bars() as frame:
+        progress = {name: HostProgress(name, frame) for name in formats}
+        try:
+            return Packaging(image, out, settings, progress, force=force).run()
+        except KeyboardInterrupt as interrupt:
+            raise Exit("interrupted: no package was made or changed", code=130) from interrupt

@@ -12,8 +12,8 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from tasks.fleet import one_line
-from tasks.machines import shell
+from tasks.desk import shell
+from tasks.hosts.fleet import exit_on_error
 
 ROOT = Path(__file__).resolve().parents[1]
 # Files of tests at a time, for two cores: a test that boots nothing waits for half of its time, for
@@ -117,7 +117,7 @@ def bench(_c: Context, name: str = "", json: str = "") -> None:
     _require_tests()
     from tests.bench.benches import main
 
-    with one_line():
+    with exit_on_error():
         code = main(name, json)
     raise Exit(code=code)
 

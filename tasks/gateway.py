@@ -12,12 +12,13 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from deploys.errors import BoxError
-from deploys.gateway import OWNERS
-from tasks import passwords, show
-from tasks.fleet import enlist, finish, one_line
-from tasks.progress import HostProgress
-from tasks.remote import Host
-from tasks.states import expect_gateway, expect_snapshot
+from deploys.services.gateway import OWNERS
+from tasks.desk import questions
+from tasks.desk.progress import HostProgress
+from tasks.hosts import show
+from tasks.hosts.connection import Host
+from tasks.hosts.expectations import expect_gateway, expect_snapshot
+from tasks.hosts.fleet import enlist, exit_on_error, finish
 
 # What /usr/lib/gateway/owners takes: useradd's rule of Debian, without its exceptions.
 _NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -86,7 +87,7 @@ def read_password(name: str, descriptor: int) -> str:
     Raises:
         BoxError: there is none, it is too short or too long, or cannot be typed.
     """
-    password = passwords.read(f"password for {name}: ", descriptor, 2 * _LONGEST, new=True)
+    password = questions.password(f"password for {name}: ", descriptor, 2 * _LONGEST, new=True)
     if not _SHORTEST <= len(password) <= _LONGEST or not password.isprintable():
         raise BoxError(
             f"a password has {_SHORTEST} to {_LONGEST} characters, all of which can be printed"
@@ -104,7 +105,7 @@ def read_password(name: str, descriptor: int) -> str:
 )
 def adduser(c: Context, name: str, force: bool = False, password_fd: int = -1) -> None:
     """On a gateway: make an account for an owner of boxes, and a key for the boxes."""
-    with one_line():
+    with exit_on_error():
         password = read_password(checked_name(name), password_fd)
 
     def work(host: Host, progress: HostProgress) -> Owners:
@@ -121,7 +122,7 @@ def adduser(c: Context, name: str, force: bool = False, password_fd: int = -1) -
 @task(post=[finish], help={"name": "Name of the account."})
 def deluser(c: Context, name: str) -> None:
     """On a gateway: end an owner's access at once; the results stay."""
-    with one_line():
+    with exit_on_error():
         checked_name(name)
 
     def work(host: Host, progress: HostProgress) -> Owners:

@@ -12,20 +12,20 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from deploys.facts.box import HostState
-from deploys.operations.seal import tidied
+from deploys.facts.state import HostState
+from deploys.operations.seal import cleaned
 from deploys.settings import Role, Settings
-from tasks import golden, show, shrinking
-from tasks.finalizing import settings_of
-from tasks.fleet import enlist, finish, one_line
-from tasks.machines.providers import load
-from tasks.places import GUEST
-from tasks.progress import HostProgress
-from tasks.provisioning import Provision, Provisioned, Request
-from tasks.questions import confirm
-from tasks.remote import Host
-from tasks.settings import load as read_settings
-from tasks.states import expect, reboot_deadline, state_of_box
+from tasks.desk.flags import load as read_settings
+from tasks.desk.places import GUEST
+from tasks.desk.progress import HostProgress
+from tasks.desk.questions import confirm
+from tasks.guests.providers import load
+from tasks.hosts import show, versions
+from tasks.hosts import shrink as shrinking
+from tasks.hosts.connection import Host
+from tasks.hosts.expectations import expect, reboot_deadline, settings_of, state_of_box
+from tasks.hosts.fleet import enlist, exit_on_error, finish
+from tasks.hosts.provision import Provision, Provisioned, Request
 
 SETTINGS_HELP = {
     "set": "A setting, as volumes.lvsize=4G; may be given more than once.",
@@ -35,7 +35,7 @@ SETTINGS_HELP = {
 
 def load_settings(file: str, overrides: Sequence[str] | None) -> Settings:
     """The settings of a task's flags; Exit with one line where they are wrong."""
-    with one_line():
+    with exit_on_error():
         return read_settings(Path(file) if file else None, overrides or ())
 
 
@@ -121,17 +121,17 @@ def maintain(c: Context, back: bool = False) -> None:
 def rollback(c: Context, to: str = "", list: bool = False, force: bool = False) -> None:  # noqa: A002 - the flag is --list
     """Go back to an earlier version of the golden root, or end a change that is being tried."""
     if list:
-        enlist(c, lambda host, _: golden.versions(host), show.versions)
+        enlist(c, lambda host, _: versions.versions(host), show.versions)
         return
     if not force:
         confirm("The golden root as it is now will be lost; /persistent stays.")
-    enlist(c, partial(golden.roll_back, to=to), show.reboots)
+    enlist(c, partial(versions.roll_back, to=to), show.reboots)
 
 
 @task(post=[finish])
 def promote(c: Context) -> None:
     """Make the snapshot, with all its changes, the golden root; the box tries it first."""
-    enlist(c, golden.promote, show.reboots)
+    enlist(c, versions.promote, show.reboots)
 
 
 @task(post=[finish], help={"force": "Do not ask."})
@@ -153,7 +153,7 @@ def finalize(c: Context, force: bool = False) -> None:
     def work(host: Host, progress: HostProgress) -> HostState:
         progress.step("looking at the host")
         provision = Provision(host, settings_of(host), Request(), progress)
-        tidy = partial(tidied, name="Remove histories, caches and logs")
+        tidy = partial(cleaned, name="Remove histories, caches and logs")
         provision.finalize(tidy, maintain=f"fab -H {host.name} maintain", history=True)
         return _reboot(host, progress, entry="resnap", verdict="fresh")
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-
-from deploys import own_volumes
 
 _TESTS = Path(__file__).parent
 # What can start a process; a unit test that reaches one of these tests more than a unit.
@@ -26,10 +25,15 @@ _REAL = ("boot", "storage")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker that keeps a test out of the usual run, and the power cuts' report."""
+    """Register the marker that keeps a test out of the usual run, and what a run ends with.
+
+    A run that is asked to end unwinds as with Ctrl-C: no guest, container or mount is left.
+    """
     config.addinivalue_line("markers", "long: takes minutes; runs with inv test --long only")
-    if (_TESTS / "boot/cutreport.py").exists():
-        config.pluginmanager.import_plugin("tests.boot.cutreport")
+    for report in ("boot/cuts/cutreport", "slowest"):
+        if (_TESTS / f"{report}.py").exists():
+            config.pluginmanager.import_plugin(f"tests.{report.replace('/', '.')}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects
@@ -53,6 +57,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 @pytest.fixture
 def two_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A box's own volumes are persistent and swap, whatever rows somebody adds to their table."""
+    from deploys.settings import own_volumes  # this file also serves suites that have no product
+
     rows = [row for row in own_volumes.TABLE if row.name in ("persistent", "swap")]
     monkeypatch.setattr(own_volumes, "TABLE", tuple(rows))
 

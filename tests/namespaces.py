@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.machines import shell
+from tasks.desk import shell
 
 # dash takes the exit code of every child, as the first process must: libvirtd waits for QEMU to go.
 _FIRST = "echo ready; cat >/dev/null; exit"

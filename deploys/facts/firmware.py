@@ -9,7 +9,7 @@ from typing import Literal
 
 from pyinfra.api.facts import FactBase
 
-from deploys.facts.hoststate import EFI_VARIABLES, SECURE_BOOT
+from deploys.facts.host_state import EFI_VARIABLES, SECURE_BOOT
 
 _SIGNED = (
     "/usr/lib/shim/shimx64.efi.signed",

@@ -138,3 +138,7 @@ def _lv(row: Mapping[str, str]) -> LogicalVolume:
         layout=row["lv_layout"],
         tags=tuple(row["lv_tags"].split(",")) if row["lv_tags"] else (),
     )
+
+
+KEPT = "golden"
+"""The LVM tag of a version: a safety snapshot that stays (static/onbox/usr/lib/resnap/versions)."""

@@ -1,6 +1,6 @@
 """A host's state as plain values: what a program reads, and the page that a box shows of itself.
 
-Needs nothing but Python, as deploys/facts/hoststate.py.
+Needs nothing but Python, as deploys/facts/host_state.py.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from dataclasses import asdict
 from datetime import datetime, timezone
 
-from deploys.facts.hoststate import VERDICTS, HostState
+from deploys.facts.host_state import VERDICTS, HostState
 
 _FULL = 50
 _CLOCK = 600  # seconds; a fleet is asked for minutes
@@ -29,7 +29,7 @@ def faults(state: HostState) -> list[str]:
     """What is wrong with a box's roots, filesystems and clock, a line each; the box runs on."""
     if not state.is_box:
         return []
-    return [*unfinished(state), *filling(state), *rolled_back(state), *amiss(state)]
+    return [*unfinished(state), *filling(state), *rolled_back(state), *unhealthy(state)]
 
 
 def unfinished(state: HostState) -> list[str]:
@@ -48,7 +48,7 @@ def rolled_back(state: HostState) -> list[str]:
     return [f"the last change was rolled back, at {at:%Y-%m-%d %H:%M} UTC: {why}"]
 
 
-def amiss(state: HostState) -> list[str]:
+def unhealthy(state: HostState) -> list[str]:
     """What is wrong with its filesystems and its clock, a line each.
 
     A filesystem is full when less than a fiftieth of it is free.

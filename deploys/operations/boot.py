@@ -10,7 +10,7 @@ from pyinfra.api.facts import FactBase
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
-from deploys.facts.hoststate import VERDICTS
+from deploys.facts.host_state import VERDICTS
 from deploys.facts.mapper import mapper_path
 from deploys.facts.onbox import FileStates
 
@@ -44,7 +44,9 @@ class InitrdsAreCurrent(FactBase[bool]):
     """Whether makeinitrd has run since what it builds from last changed."""
 
     def command(self, root: str) -> str:
-        return f"{inside(root)}/usr/sbin/makeinitrd --check 2>/dev/null && echo current || true"
+        return (
+            f"{chroot_prefix(root)}/usr/sbin/makeinitrd --check 2>/dev/null && echo current || true"
+        )
 
     @staticmethod
     def default() -> bool:
@@ -83,18 +85,18 @@ def marked_snapshot() -> Commands:
 
 
 @operation()
-def made_initrds(root: str = "", stale: bool = False) -> Commands:
+def initrds(root: str = "", stale: bool = False) -> Commands:
     """Have initrds and GRUB's entries made from the reset's present files.
 
     ``stale`` says that those files are about to change, by an operation before this one.
     """
     if stale or not host.get_fact(InitrdsAreCurrent, root=root):
-        yield StringCommand(f"{inside(root)}/usr/sbin/makeinitrd")
+        yield StringCommand(f"{chroot_prefix(root)}/usr/sbin/makeinitrd")
 
 
 @operation()
 def stale_initrds() -> Commands:
-    """Have the next :func:`made_initrds` make them, whatever its sources say: others may differ."""
+    """Have the next :func:`initrds` make them, whatever its sources say: others may differ."""
     yield StringCommand("rm", "-f", "/var/lib/resnap/made")
 
 
@@ -128,7 +130,7 @@ def unmounted_copy() -> Commands:
 
 
 @operation()
-def grub_installed(disks: Sequence[str], root: str) -> Commands:
+def grub_for_bios(disks: Sequence[str], root: str) -> Commands:
     """Install GRUB for BIOS on whole disks, those that the machine boots from now last.
 
     Args:
@@ -136,15 +138,17 @@ def grub_installed(disks: Sequence[str], root: str) -> Commands:
         root: where the root with the ``/boot`` it is to read is mounted.
     """
     for disk in disks:
-        yield StringCommand(f"{inside(root)}/usr/lib/resnap/install-grub {shlex.quote(disk)}")
+        yield StringCommand(
+            f"{chroot_prefix(root)}/usr/lib/resnap/install-grub {shlex.quote(disk)}"
+        )
 
 
 @operation()
 def next_boot(entry: str, root: str = "") -> Commands:
     """Have the next boot, and that one alone, take one of GRUB's entries by its id."""
-    yield StringCommand(f"{inside(root)}/usr/lib/resnap/next-boot {shlex.quote(entry)}")
+    yield StringCommand(f"{chroot_prefix(root)}/usr/lib/resnap/next-boot {shlex.quote(entry)}")
 
 
-def inside(root: str) -> str:
+def chroot_prefix(root: str) -> str:
     """What a command begins with that is to run in the root mounted at ``root``; empty: here."""
     return f"chroot {shlex.quote(root)} " if root else ""

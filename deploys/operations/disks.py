@@ -131,7 +131,7 @@ def mounted(target: str) -> Commands:
 
 
 @operation()
-def dispensable(target: str) -> Commands:
+def nofail(target: str) -> Commands:
     """Have boots go on without the filesystem that fstab names for this directory."""
     fields = (line.split() for line in host.get_fact(Fstab) if not line.lstrip().startswith("#"))
     found = next((each for each in fields if len(each) > 3 and each[1] == target), None)

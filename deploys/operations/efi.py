@@ -10,7 +10,7 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from deploys.facts.firmware import Esp
-from deploys.operations.boot import inside
+from deploys.operations.boot import chroot_prefix
 
 Commands = Generator[StringCommand, None, None]
 
@@ -69,11 +69,11 @@ echo 'grub-efi-amd64 grub2/force_efi_extra_removable boolean true' | debconf-set
 
 
 @operation()
-def grub_installed(folder: str, root: str) -> Commands:
+def grub_for_uefi(folder: str, root: str) -> Commands:
     """Install GRUB for UEFI at ``/boot/efi``, in ``folder`` below ``EFI``; no firmware is told."""
     words = ("--target=x86_64-efi", "--efi-directory=/boot/efi", "--no-nvram")
     yield StringCommand(
-        f"{inside(root)}grub-install", *words, shlex.quote(f"--bootloader-id={folder}")
+        f"{chroot_prefix(root)}grub-install", *words, shlex.quote(f"--bootloader-id={folder}")
     )
 
 
@@ -93,9 +93,9 @@ def removable_path(partition: str, loader: str, new: bool = False) -> Commands:
 
 
 @operation()
-def removable_path_kept(root: str = "") -> Commands:
+def removable_path_upgrades(root: str = "") -> Commands:
     """Have upgrades of GRUB renew the loader at the removable path too."""
-    yield StringCommand(f"{inside(root)}{shlex.join(('sh', '-c', _KEEP))}")
+    yield StringCommand(f"{chroot_prefix(root)}{shlex.join(('sh', '-c', _KEEP))}")
 
 
 @operation()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Generator, Sequence
 
 from pyinfra.api.command import QuoteString, StringCommand
@@ -97,3 +98,20 @@ def logical_volume(group: str, volume: str, size: int | str, activate: bool = Tr
     if isinstance(size, int) and existing.size < size:
         raise OperationError(f"{group}/{volume} has {existing.size} bytes, not {size}")
     host.noop(f"logical volume {group}/{volume} already exists")
+
+
+# By UUID and not by name: disks change their names, and this erases one. A partition that is
+# mounted is refused by wipefs itself. One that is not there was erased before.
+_SCRIPT = """
+set -eu
+uuid=$1 group=$2
+partition=$(blkid -U "$uuid") || exit 0
+wipefs --all "$partition"
+vgextend --yes "$group" "$partition"
+"""
+
+
+@operation()
+def reclaim_partition(uuid: str, group: str) -> Generator[StringCommand, None, None]:
+    """Erase the partition with the filesystem ``uuid`` and extend the VG ``group`` with it."""
+    yield StringCommand(shlex.join(("sh", "-c", _SCRIPT, "reclaim", uuid, group)))

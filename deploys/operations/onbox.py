@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import io
 import shlex
+import stat
 import tarfile
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -20,7 +21,8 @@ from pyinfra.api.exceptions import OperationValueError
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
-from deploys.facts.onbox import FileStates, LinkTarget
+from deploys.errors import DeployError
+from deploys.facts.onbox import Entries, FileStates, LinkTarget
 
 OWNER = "root:root"
 # Written by root alone, on every Debian: unlike /tmp nobody can lay a link in the way.
@@ -125,7 +127,7 @@ def unpacked(archive: Path, digest: str, path: str, compiled: bool = False) -> C
 
 
 @operation()
-def dropped(path: str) -> Commands:
+def removed(path: str) -> Commands:
     """Have nothing of what ``unpacked`` put at ``path``.
 
     Raises:
@@ -139,7 +141,7 @@ def dropped(path: str) -> Commands:
 
 
 @operation()
-def compiled(path: str) -> Commands:
+def byte_compiled(path: str) -> Commands:
     """Have the box's Python compile the modules below ``path``, where it has one.
 
     They are known by their hash: ``files`` gives all of them one and the same time.
@@ -203,3 +205,55 @@ def _script(*lines: str) -> StringCommand:
 
 def _quote(text: str) -> str:
     return shlex.quote(text)
+
+
+ONBOX = Path(__file__).resolve().parents[2] / "static" / "onbox"
+
+
+def tree(*relative_paths: str, root: Path = ONBOX) -> dict[str, OnboxFile]:
+    """Path on the box to file, for each of ``relative_paths`` and all that lies below it.
+
+    Args:
+        relative_paths: files or directories below ``static/onbox``, as ``usr/sbin/provisiond``.
+        root: the directory that mirrors the box's own paths.
+
+    A file is 0755 on the box when its owner may execute it here, else 0644. What Python compiled of
+    them here is left out.
+
+    Raises:
+        DeployError: a path is not there.
+    """
+    found: dict[str, OnboxFile] = {}
+    for relative in relative_paths:
+        start = root / relative
+        if not start.exists():
+            raise DeployError(f"{start}: no such file; is this checkout complete?")
+        for file in sorted(start.rglob("*")) if start.is_dir() else [start]:
+            if file.is_file() and "__pycache__" not in file.parts:
+                executable = file.stat().st_mode & stat.S_IXUSR
+                mode = 0o755 if executable else 0o644
+                found[f"/{file.relative_to(root)}"] = OnboxFile(file.read_bytes(), mode)
+    return found
+
+
+# An item of a name is one version of it for ever: what is there stays. Hidden until it is whole.
+_COPY = """
+set -eu
+umask 022
+part=$2/.part-provision
+for item in "$1"/*; do
+    [ ! -e "$2/${item##*/}" ] || continue
+    rm -rf "$part"
+    cp -RP "$item" "$part"
+    sync -f "$part"
+    mv -T "$part" "$2/${item##*/}"
+done
+"""
+
+
+@operation()
+def items(names: Collection[str], source: str, target: str) -> Generator[StringCommand, None, None]:
+    """Have the items ``names``, which lie in the folder ``source`` by then, in ``target`` too."""
+    had: set[str] = host.get_fact(Entries, folder=target)
+    if set(names) - had:
+        yield StringCommand(shlex.join(("sh", "-c", _COPY, "items", source, target)))

@@ -9,11 +9,11 @@ from pyinfra.api.command import StringCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
-from deploys import own_volumes
 from deploys.facts.disks import Fstab
 from deploys.facts.lvm import Lvm
 from deploys.facts.mapper import mapper_path
 from deploys.operations.disks import DISPENSABLE
+from deploys.settings import own_volumes
 
 # No snapshot needs /boot.
 BOOT_OPTIONS = f"defaults,{DISPENSABLE}"

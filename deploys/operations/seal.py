@@ -41,13 +41,13 @@ def sealed() -> Commands:
 
 
 @operation()
-def tidied() -> Commands:
+def cleaned() -> Commands:
     """Remove histories, caches, logs and temporary files; the machine stays who it is."""
     yield _script(_TIDY)
 
 
 @operation()
-def without_logins() -> Commands:
+def no_ssh_keys() -> Commands:
     """Remove the SSH keys of all users: those that let them in, and their own."""
     yield _script(_LOGINS)
 

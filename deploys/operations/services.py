@@ -23,7 +23,7 @@ def enabled(unit: str, target: str = "multi-user.target") -> Generator[StringCom
 
 
 @operation()
-def taken_up(units: Sequence[str]) -> Generator[StringCommand, None, None]:
+def reloaded(units: Sequence[str]) -> Generator[StringCommand, None, None]:
     """Have a systemd that runs now read its files again, and those of ``units`` that run."""
     reload = shlex.join(("systemctl", "try-reload-or-restart", *units)) if units else ":"
     yield StringCommand(

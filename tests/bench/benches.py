@@ -14,19 +14,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from deploys.errors import BoxError
-from tasks.closed_pipe import Terminal
-from tasks.machines import shell
-from tasks.machines.accelerator import qemu_version
-from tasks.machines.qemu import Guest
-from tasks.places import GUEST, ROOT
-from tasks.progress import console
+from tasks.desk import shell
+from tasks.desk.closed_pipe import Terminal
+from tasks.desk.places import GUEST, ROOT
+from tasks.desk.progress import console
+from tasks.guests.qemu import Guest
+from tasks.guests.qemu.accelerator import qemu_version
 from tests.bench.build import build
 from tests.bench.package import package
 from tests.bench.provision import provision
 from tests.bench.queue import queue
 from tests.bench.resnap import resnap
 from tests.bench.root import root
-from tests.bench.rows import Bench, Row
+from tests.bench.shared.rows import Bench, Row
 from tests.bench.shrink import shrink
 from tests.bench.up import up
 from tests.bench.worker import worker

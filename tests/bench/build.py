@@ -19,13 +19,14 @@ from pathlib import Path
 
 from deploys.errors import BoxError
 from deploys.settings import Settings
-from tasks import debs
-from tasks.building import packages
-from tasks.machines import archive, loop, shell, tree
-from tasks.machines.archive import Archive
-from tasks.places import ROOT
-from tasks.sources import Sources
-from tests.bench.rows import Row, Step, Target
+from tasks.boxes.build import packages
+from tasks.debian import archive, chroot
+from tasks.debian.archive import Archive
+from tasks.desk import loop, shell
+from tasks.desk.places import ROOT
+from tasks.stack import packages as debs
+from tasks.stack.sources import Sources
+from tests.bench.shared.rows import Row, Step, Target
 
 _DEADLINE = 3600  # seconds of each
 _BESIDE_MMDEBSTRAP = Target(high=1.3)
@@ -120,7 +121,7 @@ def _debootstrap(folder: Path, suite: str, names: Sequence[str], found: Archive)
             resolver = root / "etc/resolv.conf"
             resolver.unlink(missing_ok=True)
             resolver.write_text(Path("/etc/resolv.conf").read_text())
-            tree.inside(root, "apt-get", "-qq", "update")
+            chroot.chroot_output(root, "apt-get", "-qq", "update")
             apt = ("chroot", root, "apt-get", "-qq", "--no-install-recommends", "install")
-            shell.run([*apt, *names], env=tree.environment(), timeout=_DEADLINE)
+            shell.run([*apt, *names], env=chroot.environment(), timeout=_DEADLINE)
             shell.run(["sync", "--file-system", root])

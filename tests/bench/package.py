@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deploys.settings import Settings
-from tasks.formats import FORMATS
-from tasks.machines import convert, shell
-from tasks.places import BOX
-from tasks.shipping import Packaging
-from tests.bench.guest import SilentProgress
-from tests.bench.rows import Row, Step, Target
+from tasks.boxes.ship import Packaging
+from tasks.boxes.ship.formats import FORMATS
+from tasks.desk import shell
+from tasks.desk.places import BOX
+from tasks.disks import convert
+from tests.bench.shared.guest import SilentProgress
+from tests.bench.shared.rows import Row, Step, Target
 
 _TOGETHER = Target(high=2.5)
 _SIZE = Target(high=1.05)

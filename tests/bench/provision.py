@@ -10,24 +10,24 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploys import box, preflight
-from deploys.apply import Deploy
+from deploys import box
 from deploys.box import Golden
 from deploys.errors import BoxError
 from deploys.facts.packages import SourceDigests
-from deploys.preflight import Preflight
+from deploys.plan import preflight
+from deploys.plan.preflight import Preflight
+from deploys.session import Deploy
 from deploys.settings import Settings
-from tasks import bundle
-from tasks.fleet import guest_host
-from tasks.machines import shell
-from tasks.places import BUNDLES, STATE
-from tasks.progress import HostProgress, bars
-from tasks.provisioning import Provision, Request
-from tasks.remote import Host
-from tasks.stack import prepared
-from tests.bench import playbook
-from tests.bench.guest import running_guest, running_host, script
-from tests.bench.rows import Row, Step, Target
+from tasks.desk import shell
+from tasks.desk.places import BUNDLES, STATE
+from tasks.desk.progress import HostProgress, bars
+from tasks.hosts.connection import Host
+from tasks.hosts.fleet import guest_host
+from tasks.hosts.provision import Provision, Request
+from tasks.stack import bundle, prepared
+from tests.bench.shared import playbook
+from tests.bench.shared.guest import running_guest, running_host, script
+from tests.bench.shared.rows import Row, Step, Target
 
 # The last that runs on Python 3.11 and works on hosts with 3.13.
 _ANSIBLE = "ansible-core==2.19.14"

@@ -13,16 +13,16 @@ from statistics import median
 from deploys.errors import BoxError
 from kimpipeline.errors import PipelineError
 from kimpipeline.files import scratch
-from kimpipeline.items import Repository
-from kimpipeline.messages import JOBS, RESULTS, Job, Result, parse
-from kimpipeline.queue import Queue
-from kimpipeline.report import Report
-from kimpipeline.sandbox import choose
-from kimpipeline.slot import Slot
-from kimpipeline.transfer import deliver
+from kimpipeline.kim.items import ItemFolder
+from kimpipeline.queue.messages import JOBS, RESULTS, Job, Result, parse
+from kimpipeline.queue.queue import Queue
+from kimpipeline.queue.report import Report
+from kimpipeline.queue.slot import Slot
+from kimpipeline.queue.transfer import deliver
+from kimpipeline.run.sandbox import choose
 from kimpipeline.worker import Worker
-from tasks.machines import shell
-from tests.bench.rows import Row, Step, Target
+from tasks.desk import shell
+from tests.bench.shared.rows import Row, Step, Target
 from tests.pipeline import world
 from tests.pipeline.station import Station, until
 
@@ -170,7 +170,7 @@ def _put(station: Station, lines: str, tests: int, models: int) -> int:
             test = f"Energy_fcc_Al__TE_{number:012d}_000"
             world.make_test(station.items, lines, test)
             for model in names:
-                pair = world.pair(Repository(station.items), test, model)
+                pair = world.pair(ItemFolder(station.items), test, model)
                 job = Job(job=pair.id, test=test, model=model, items=(world.DRIVER,))
                 connection.put(JOBS, job)
     return tests * models

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from statistics import median
 
 from deploys.errors import BoxError
-from tasks.remote import Host
-from tasks.states import expect, reboot_deadline
-from tests.bench.guest import running_host, script
-from tests.bench.rows import Row, Step, Target
+from tasks.hosts.connection import Host
+from tasks.hosts.expectations import expect, reboot_deadline
+from tests.bench.shared.guest import running_host, script
+from tests.bench.shared.rows import Row, Step, Target
 
 _SHARE = Target(high=0.05)
 _ALIKE = Target(low=0.8, high=1.2)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from deploys.errors import BoxError
-from tasks.places import BOX
-from tasks.remote import Host
-from tasks.shrinking import shrink as give_back
-from tasks.states import expect, reboot_deadline
-from tests.bench.guest import SilentProgress, running_guest, running_host, script
-from tests.bench.rows import Row, Step, Target
+from tasks.desk.places import BOX
+from tasks.hosts.connection import Host
+from tasks.hosts.expectations import expect, reboot_deadline
+from tasks.hosts.shrink import shrink as give_back
+from tests.bench.shared.guest import SilentProgress, running_guest, running_host, script
+from tests.bench.shared.rows import Row, Step, Target
 
 _TARGET = Target(high=1.03)
 _WRITTEN = 500_000_000

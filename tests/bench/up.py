@@ -7,10 +7,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from tasks.machines import shell
-from tasks.machines.qemu import Guest
-from tasks.places import ROOT
-from tests.bench.rows import Row, Step, Target
+from tasks.desk import shell
+from tasks.desk.places import ROOT
+from tasks.guests.qemu import Guest
+from tests.bench.shared.rows import Row, Step, Target
 
 _TARGETS = {"tcg": Target(high=8 * 60), "kvm": Target(high=3 * 60)}
 _MEMORY = Target(high=300)

@@ -13,14 +13,15 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 
 from deploys.errors import BoxError, UnreachableError
 from deploys.settings import Settings
-from tasks.fleet import connected
-from tasks.machines import accelerator, boxdisk, convert, credentials, image
-from tasks.machines.hardware import Machine
-from tasks.machines.qemu import Guest
-from tasks.places import BOX, STATE
-from tasks.remote import Host
-from tests.bench.rows import Row, Step, Target
-from tests.bench.site import Site, site
+from tasks.desk.places import BOX, STATE
+from tasks.disks import box_disk, convert
+from tasks.guests import bare, credentials
+from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu.hardware import Machine
+from tasks.hosts.connection import Host
+from tasks.hosts.fleet import connected
+from tests.bench.shared.rows import Row, Step, Target
+from tests.bench.shared.site import Site, site
 
 _TARGET = Target(high=1.15)
 _BOOTS = 2  # of each kind
@@ -68,10 +69,10 @@ def worker(step: Step) -> list[Row]:
 def _box(folder: Path) -> Guest:
     settings = Settings()
     identity, given = credentials.make(folder, settings.image.user, folder / "id_ed25519")
-    boxdisk.read_kernel(BOX, folder / "vmlinuz")
+    box_disk.read_kernel(BOX, folder / "vmlinuz")
     machine = Machine(
         name="bench",
-        disks=(image.overlay(BOX, folder / "root.qcow2"),),
+        disks=(bare.overlay(BOX, folder / "root.qcow2"),),
         credentials=given,
         memory=settings.guest.memory,
         cpus=settings.guest.cpus,

@@ -17,10 +17,10 @@ import pytest
 # operation may use is at the bottom.
 _HEIGHT = {
     "deploys.errors": 0,
-    "deploys.parts": 0,
+    "deploys.settings.stack": 0,
+    "deploys.settings.own_volumes": 2,
     "deploys.settings": 1,
     "deploys.facts": 2,
-    "deploys.own_volumes": 2,
     "deploys.operations": 3,
     "deploys": 4,
     "tasks": 5,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploys.facts.hoststate import VERDICTS
+from deploys.facts.host_state import VERDICTS
 from deploys.settings import QUEUE_PORT, STATUS_PORT, Settings, format_size
 
 _ROOMS = ("bin", "deploys", "static", "tasks")
@@ -16,7 +16,7 @@ _SYSTEM = "static/onbox/etc/systemd/system"
 # Files that cannot read a port from anywhere else, as systemd, sshd and nft read them as they are.
 _PORTS = {
     QUEUE_PORT: {
-        "deploys/settings.py",
+        "deploys/settings/__init__.py",
         "static/onbox/etc/default/beanstalkd",
         "static/onbox/etc/ssh/sshd_config.d/gateway.conf",
         f"{_SYSTEM}/pipeline-tunnel.service",
@@ -25,7 +25,7 @@ _PORTS = {
         "static/pipeline/kimpipeline/settings.py",
     },
     STATUS_PORT: {
-        "deploys/settings.py",
+        "deploys/settings/__init__.py",
         "static/foruser/Vagrantfile",
         f"{_SYSTEM}/status-page.socket",
         "static/onbox/usr/lib/secure/firewall.nft",

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from kimpipeline.files import scratch
-from kimpipeline.sandbox import Sandbox, choose
+from kimpipeline.run.confined import Sandbox
+from kimpipeline.run.sandbox import choose
 from kimpipeline.settings import Settings
 from tests.pipeline import world
 from tests.pipeline.station import Station

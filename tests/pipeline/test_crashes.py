@@ -18,13 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from kimpipeline import edn, pair
 from kimpipeline.errors import SandboxError
-from kimpipeline.items import Repository
-from kimpipeline.ledger import Ledger
-from kimpipeline.messages import ERRORS, JOBS, UPDATES, Failure, parse
-from kimpipeline.sandbox import choose
-from kimpipeline.slot import Slot, end_left
+from kimpipeline.kim import edn
+from kimpipeline.kim.items import ItemFolder
+from kimpipeline.queue.ledger import Ledger
+from kimpipeline.queue.messages import ERRORS, JOBS, UPDATES, Failure, parse
+from kimpipeline.queue.slot import Slot, end_left
+from kimpipeline.run import pair
+from kimpipeline.run.sandbox import choose
 from tests.pipeline import world
 from tests.pipeline.station import Station, until
 
@@ -211,7 +212,7 @@ def _forked(station: Station, work: Path) -> int:
     if child == 0:
         try:
             with Slot(work, "0") as slot:
-                items = Repository(station.items)
+                items = ItemFolder(station.items)
                 sandbox = choose(station.settings)
                 pair.run(world.pair(items), slot.folder("1"), sandbox, world.LIMITS)
         finally:

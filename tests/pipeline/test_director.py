@@ -9,8 +9,8 @@ import pytest
 
 from kimpipeline.director import Director
 from kimpipeline.errors import QueueError, TransferError
-from kimpipeline.ledger import Ledger
-from kimpipeline.messages import (
+from kimpipeline.queue.ledger import Ledger
+from kimpipeline.queue.messages import (
     ERRORS,
     JOBS,
     RESULTS,
@@ -21,7 +21,7 @@ from kimpipeline.messages import (
     Result,
     parse,
 )
-from kimpipeline.queue import Queue
+from kimpipeline.queue.queue import Queue
 from tests.pipeline import world
 from tests.pipeline.station import Station
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from kimpipeline import edn
 from kimpipeline.errors import ItemError, LostError, MessageError, SandboxError, TransferError
-from kimpipeline.items import Repository
-from kimpipeline.kimid import job_id
-from kimpipeline.messages import ERRORS, JOBS, RESULTS, Failure, Job, Result, parse
-from kimpipeline.queue import Queue
-from kimpipeline.sandbox import Sandbox
+from kimpipeline.kim import edn
+from kimpipeline.kim.items import ItemFolder
+from kimpipeline.kim.kimid import job_id
+from kimpipeline.queue.messages import ERRORS, JOBS, RESULTS, Failure, Job, Result, parse
+from kimpipeline.queue.queue import Queue
+from kimpipeline.queue.slot import Slot
+from kimpipeline.queue.transfer import deliver, fetch
+from kimpipeline.run.confined import Sandbox
 from kimpipeline.settings import Settings
-from kimpipeline.slot import Slot
-from kimpipeline.transfer import deliver, fetch
 from kimpipeline.worker import Stopped, Worker
 from tests.pipeline import world
 from tests.pipeline.station import Station, until
@@ -82,7 +82,7 @@ def test_a_job_is_fetched_run_delivered_and_reported(station: Station, serve: Se
     folder = station.results / JOB.job
     assert edn.read(folder / "kimspec.edn")["item-type"] == "tr"
     assert (folder / "pipeline.stdout").read_text() == "words\n"
-    fetched = Repository(station.settings.folders.items)
+    fetched = ItemFolder(station.settings.folders.items)
     assert fetched.names() == sorted([world.DRIVER, world.MODEL, world.TEST])
     assert station.count(JOBS, "ready") == station.count(JOBS, "buried") == 0
     assert list((station.settings.folders.work / "0").iterdir()) == []
@@ -318,7 +318,7 @@ def nothing() -> None:
 
 
 def test_no_name_reaches_rsync_but_a_kim_id(station: Station) -> None:
-    items = Repository(station.root / "fetched")
+    items = ItemFolder(station.root / "fetched")
     for name in ("../items", "-e sh", "host:x", f"{world.TEST}/../..", f"{world.TEST}\n"):
         with pytest.raises(ItemError, match="is no KIM id"):
             fetch(name, items, station.settings.remote, nothing)
@@ -331,7 +331,7 @@ def test_links_out_of_an_item_and_devices_do_not_come(station: Station) -> None:
     (source / "up").symlink_to("../../../x")
     (source / "own").symlink_to("runner")
     (source / "runner").chmod(0o6777)
-    items = Repository(station.root / "fetched")
+    items = ItemFolder(station.root / "fetched")
     fetch(world.TEST, items, station.settings.remote, nothing)
     found = {path.name for path in (items.root / world.TEST).iterdir()}
     assert found == {"kimspec.edn", "own", "pipeline.stdin.tpl", "results.edn", "runner"}
@@ -339,7 +339,7 @@ def test_links_out_of_an_item_and_devices_do_not_come(station: Station) -> None:
 
 
 def test_what_was_half_fetched_is_no_item(station: Station) -> None:
-    items = Repository(station.root / "fetched")
+    items = ItemFolder(station.root / "fetched")
     gone = station.settings.remote.model_copy(update={"items": "/no/such/place/"})
     with pytest.raises(ItemError, match="there is no such item at"):
         fetch(world.TEST, items, gone, nothing)

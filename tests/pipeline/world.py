@@ -6,8 +6,8 @@ from pathlib import Path
 
 import kim_edn
 
-from kimpipeline.items import Item, Repository
-from kimpipeline.pair import Pair
+from kimpipeline.kim.items import Item, ItemFolder
+from kimpipeline.run.pair import Pair
 from kimpipeline.settings import Limits
 
 MIB = 2**20
@@ -56,15 +56,15 @@ def make_test(root: Path, lines: str = GOOD, kimid: str = TEST, **keys: object) 
     return folder
 
 
-def repository(root: Path, lines: str = GOOD) -> Repository:
+def repository(root: Path, lines: str = GOOD) -> ItemFolder:
     """One Test, its Driver and a Model."""
     make_test(root, lines)
     program(item(root, DRIVER) / "runner", "true")
     item(root, MODEL, species=["Al"])
-    return Repository(root)
+    return ItemFolder(root)
 
 
-def pair(items: Repository, test: str = TEST, model: str = MODEL) -> Pair:
+def pair(items: ItemFolder, test: str = TEST, model: str = MODEL) -> Pair:
     first: Item = items.get(test)
     second = items.get(model)
     return Pair(first, second, items.closure(first, second))

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tasks.machines import loop
-from tests.storage import gateway as gateways
+from tasks.desk import loop
 from tests.storage.commands import run
+from tests.storage.gateway import gateway as gateways
 
 LVM_CONF = """\
 global {{ activation = 0 }}

@@ -12,7 +12,7 @@ import pytest
 from rich.progress import Progress
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from tasks.progress import HostProgress
+from tasks.desk.progress import HostProgress
 from tests.storage.commands import run
 
 _LOSETUP = """\

@@ -11,19 +11,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kimpipeline import director as directing
-from kimpipeline import pair as pairs
 from kimpipeline import worker as working
 from kimpipeline.errors import PipelineError
 from kimpipeline.files import scratch
-from kimpipeline.items import Repository
-from kimpipeline.kimid import shown
-from kimpipeline.matching import installed, make_pair
-from kimpipeline.matching import pairs as matching_pairs
-from kimpipeline.pair import Pair
-from kimpipeline.sandbox import choose
+from kimpipeline.kim.items import ItemFolder
+from kimpipeline.kim.kimid import quoted
+from kimpipeline.run import pair as pairs
+from kimpipeline.run.matching import installed, make_pair
+from kimpipeline.run.matching import pairs as matching_pairs
+from kimpipeline.run.pair import Pair
+from kimpipeline.run.sandbox import choose
+from kimpipeline.run.supervise import probe
+from kimpipeline.run.verify import faults
 from kimpipeline.settings import Settings, load
-from kimpipeline.supervise import probe
-from kimpipeline.verify import faults
 
 FAULT, FAILED = 1, 2  # exit codes: it could not be done; it was done, and a Test failed
 
@@ -37,7 +37,7 @@ def run_pair(argv: Sequence[str] | None = None) -> int:
 
     def do(given: argparse.Namespace, settings: Settings) -> int:
         return _run(
-            [make_pair(Repository(settings.folders.items), given.test, given.model)],
+            [make_pair(ItemFolder(settings.folders.items), given.test, given.model)],
             given.out,
             settings,
         )
@@ -53,7 +53,7 @@ def run_matches(argv: Sequence[str] | None = None) -> int:
     _out(parser)
 
     def do(given: argparse.Namespace, settings: Settings) -> int:
-        here = Repository(settings.folders.items)
+        here = ItemFolder(settings.folders.items)
         found = matching_pairs(here, given.item, installed(settings.folders.models))
         if not found:
             raise PipelineError(f"{given.item}: no Test and installed Model match by it")
@@ -72,7 +72,7 @@ def verify(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("item", metavar="ITEM", help="its KIM id")
 
     def do(given: argparse.Namespace, settings: Settings) -> int:
-        found = faults(Repository(settings.folders.items), given.item)
+        found = faults(ItemFolder(settings.folders.items), given.item)
         for line in found:
             print(f"{given.item}: {line}")
         if not found:
@@ -88,7 +88,7 @@ def items(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("kinds", metavar="KIND", nargs="*", help="as TE, MO; none: all")
 
     def do(given: argparse.Namespace, settings: Settings) -> int:
-        for name in Repository(settings.folders.items).names(*given.kinds):
+        for name in ItemFolder(settings.folders.items).names(*given.kinds):
             print(name)
         return 0
 
@@ -113,7 +113,7 @@ def worker(argv: Sequence[str] | None = None) -> int:
 
     def do(given: argparse.Namespace, settings: Settings) -> int:
         if not given.slot.isalnum():
-            raise PipelineError(f"--slot {shown(given.slot)}: letters and digits only")
+            raise PipelineError(f"--slot {quoted(given.slot)}: letters and digits only")
         sandbox = choose(settings)
         probe(sandbox)
         working.work(settings, sandbox, given.slot, _told_to_stop())

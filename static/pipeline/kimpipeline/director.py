@@ -15,16 +15,26 @@ from kimpipeline.errors import (
     QueueError,
     TransferError,
 )
-from kimpipeline.items import Repository
-from kimpipeline.kimid import TESTS
-from kimpipeline.ledger import Entry, Ledger
-from kimpipeline.matching import installed, make_pair, pairs
-from kimpipeline.messages import ERRORS, JOBS, RESULTS, UPDATES, Failure, Job, Result, Update, parse
-from kimpipeline.pair import Pair
-from kimpipeline.queue import Queue, Reserved
-from kimpipeline.report import Report
+from kimpipeline.kim.items import ItemFolder
+from kimpipeline.kim.kimid import TESTS
+from kimpipeline.queue.ledger import Entry, Ledger
+from kimpipeline.queue.messages import (
+    ERRORS,
+    JOBS,
+    RESULTS,
+    UPDATES,
+    Failure,
+    Job,
+    Result,
+    Update,
+    parse,
+)
+from kimpipeline.queue.queue import Queue, Reserved
+from kimpipeline.queue.report import Report
+from kimpipeline.queue.transfer import mirror
+from kimpipeline.run.matching import installed, make_pair, pairs
+from kimpipeline.run.pair import Pair
 from kimpipeline.settings import Settings
-from kimpipeline.transfer import mirror
 
 log = logging.getLogger("pipeline-director")
 
@@ -36,7 +46,7 @@ class Director:
         self._settings = settings
         self._queue = queue
         self._ledger = ledger
-        self._items = Repository(settings.folders.items)
+        self._items = ItemFolder(settings.folders.items)
         self._holding = False
 
     def recover(self) -> None:

@@ -26,7 +26,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Queue(Section):
+class QueueSettings(Section):
     """beanstalkd, at this machine's end of the tunnel."""
 
     host: str = "127.0.0.1"
@@ -73,7 +73,7 @@ class Limits(Section):
 
 
 class Settings(Section):
-    queue: Queue = Queue()
+    queue: QueueSettings = QueueSettings()
     remote: Remote = Remote()
     folders: Folders = Folders()
     limits: Limits = Limits()

@@ -16,8 +16,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Self
 
-from kimpipeline import pair as pairs
-from kimpipeline import results
 from kimpipeline.errors import (
     ItemError,
     LostError,
@@ -27,17 +25,19 @@ from kimpipeline.errors import (
     TransferError,
 )
 from kimpipeline.files import remove
-from kimpipeline.items import Repository
-from kimpipeline.matching import make_pair
-from kimpipeline.messages import ERRORS, JOBS, LOG, RESULTS, Failure, Job, Result, parse
-from kimpipeline.pair import Outcome
-from kimpipeline.queue import Queue, Reserved
-from kimpipeline.report import Report
-from kimpipeline.said import tail
-from kimpipeline.sandbox import Sandbox
+from kimpipeline.kim import results
+from kimpipeline.kim.items import ItemFolder
+from kimpipeline.queue.messages import ERRORS, JOBS, LOG, RESULTS, Failure, Job, Result, parse
+from kimpipeline.queue.output import tail
+from kimpipeline.queue.queue import Queue, Reserved
+from kimpipeline.queue.report import Report
+from kimpipeline.queue.slot import Slot
+from kimpipeline.queue.transfer import deliver, fetch
+from kimpipeline.run import pair as pairs
+from kimpipeline.run.confined import Sandbox
+from kimpipeline.run.matching import make_pair
+from kimpipeline.run.pair import Outcome
 from kimpipeline.settings import Settings
-from kimpipeline.slot import Slot
-from kimpipeline.transfer import deliver, fetch
 
 log = logging.getLogger("pipeline-worker")
 _AGAIN = 30  # seconds until a job that this machine could not serve may be taken again
@@ -68,7 +68,7 @@ class Worker:
         self._sandbox = sandbox
         self._slot = slot
         self._stopped = stopped
-        self._items = Repository(settings.folders.items)
+        self._items = ItemFolder(settings.folders.items)
         self._name = f"{platform.node()}/{slot.name}"
         self._courier = ThreadPoolExecutor(1)
         self._sent: Future[None] | None = None

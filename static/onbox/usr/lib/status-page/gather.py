@@ -19,12 +19,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from redaction import printable
 from reports import Line, Report, collected
-from words import shown
 
-from deploys.facts import hoststate
-from deploys.facts.hoststate import HostState
-from deploys.facts.status import amiss, filling, rolled_back, status
+from deploys.facts import host_state
+from deploys.facts.host_state import HostState
+from deploys.facts.status import filling, rolled_back, status, unhealthy
 
 INTERVAL = 60
 _LOG_LINES = 20
@@ -46,11 +46,11 @@ def main() -> None:
             old it is.
     """
     root = os.environ.get("PIPELINE_ROOT", "")
-    words = ["sh", "-c", hoststate.command(root)]
+    words = ["sh", "-c", host_state.command(root)]
     done = subprocess.run(  # noqa: S603 - our own words
         words, stdout=subprocess.PIPE, timeout=_DEADLINE, check=True
     )
-    state = hoststate.parsed(done.stdout.decode(errors="replace").splitlines())
+    state = host_state.parsed(done.stdout.decode(errors="replace").splitlines())
     folder = Path(f"{root}/run/pipeline")
     now = int(time.time())
     page = content(state, *collected(folder / "status.d", now), now)
@@ -70,7 +70,7 @@ def content(
     page: dict[str, Any] = {
         "written": now,
         "interval": INTERVAL,
-        "verdict": verdict and {"name": verdict.name, "reason": shown(verdict.reason)},
+        "verdict": verdict and {"name": verdict.name, "reason": printable(verdict.reason)},
         **{name: said[name] for name in _FIELDS},
         "provisiond": {
             "state": state.provisiond.get("state", "not run"),
@@ -105,7 +105,7 @@ def _alarms(state: HostState, page: dict[str, Any]) -> Iterable[tuple[str, str, 
     yield from (("alarm", "snapshot_percent", fault) for fault in filling(state))
     if state.provisiond.get("state") == "failed":
         yield "alarm", "provisiond", "provisiond failed to set the box up"
-    yield from (("alarm", "free", fault) for fault in amiss(state))
+    yield from (("alarm", "free", fault) for fault in unhealthy(state))
     if page["queue"] and page["queue"]["link"] == "down":
         yield "warning", "queue", "there is no link to the queue"
 

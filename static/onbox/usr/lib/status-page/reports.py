@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from words import shown
+from redaction import printable
 
 LEVELS = ("info", "warning", "error")
 SIZE_LIMIT = 16384  # bytes of a report
@@ -155,7 +155,7 @@ def _lines(value: object) -> Iterator[Line]:
         text = fields.get("text")
         if time is None or level is None or not isinstance(text, str):
             raise RefusedError("has a line of the log without time, level or text")
-        yield Line(time, level, shown(text))
+        yield Line(time, level, printable(text))
 
 
 def _object(value: object, what: str, *names: str) -> dict[str, Any]:

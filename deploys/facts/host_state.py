@@ -1,0 +1,309 @@
+"""What a host says of itself: its system, and if it is a box, of its last reset.
+
+Needs nothing but Python: a box reads its own state with this file
+(deploys/services/status_page.py).
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+from deploys.facts.mapper import mapper_name
+
+EFI_VARIABLES = "/sys/firmware/efi/efivars"
+# The specification's GUID of what the firmware itself defines (UEFI 2.10, 3.3). A variable's
+# file begins with four bytes of attributes.
+SECURE_BOOT = f"{EFI_VARIABLES}/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+
+
+class Meaning(NamedTuple):
+    """What a verdict says: what the host runs on, and whether that is good, a warning, an alarm."""
+
+    mode: str
+    kind: str
+
+
+VERDICTS = {
+    "fresh": Meaning("snapshot", "good"),
+    "kept": Meaning("snapshot", "warning"),
+    "golden": Meaning("maintenance", "warning"),
+    "failed": Meaning("failed", "alarm"),
+}
+"""The verdicts of the reset, which static/onbox/usr/lib/resnap/resnap leaves in /run/resnap."""
+
+# Of a box that was made before its defaults said it.
+_WATCHED = "/persistent"
+
+# One command: a round trip is what costs, on an emulated guest a tenth of a second and more.
+# $root stands for /: empty, but in tests.
+_PARTS = {
+    "os": 'cat "$root/etc/os-release"',
+    "boot_id": 'cat "$root/proc/sys/kernel/random/boot_id"',
+    "firmware": '[ ! -d "$root/sys/firmware/efi" ] || echo uefi; '
+    f'[ "$(od -An -tu1 -j4 -N1 "$root{SECURE_BOOT}" | tr -d " ")" != 1 ] || echo secure',
+    "kernel": "uname -r",
+    "uptime": 'cat "$root/proc/uptime"',
+    "clock": "date +%s",
+    "modules": 'ls -d "$root/lib/modules/$(uname -r)"',
+    "defaults": 'cat "$root/etc/default/resnap"',
+    "verdict": f'for v in {" ".join(VERDICTS)}; do [ ! -e "$root/run/resnap/$v" ] || '
+    '{ echo "verdict=$v"; cat "$root/run/resnap/$v"; }; done',
+    "quarantine": '[ ! -e "$root/run/resnap/quarantine" ] || echo yes',
+    "trial": 'grep -Eq " (trial|safety)( |$)" "$root/proc/cmdline" && '
+    '[ ! -e "$root/run/resnap/tried" ] && echo yes',
+    "rolled_back": 'cat "$root/persistent/log/rolled-back"',
+    "overfull": 'cut -d" " -f1 "$root/persistent/log/overfull"',
+    "snapshot": "dmsetup status --target snapshot",
+    # makeinitrd asks the same: dracut's core may be there beside initramfs-tools
+    "initrds": 'if [ -x "$root/usr/sbin/update-initramfs" ]; then echo initramfs-tools; '
+    'elif [ -x "$root/usr/bin/dracut" ]; then echo dracut; fi',
+    "sources": '"$root/usr/sbin/makeinitrd" --digest',
+    "release": 'cat "$root/etc/pipeline-release"',
+    "secured": 'head -n 1 "$root/persistent/settings/runsecure"',
+    "provisiond": 'for s in done failed; do [ ! -e "$root/run/provisiond/$s" ] || '
+    '{ echo "state=$s"; cat "$root/run/provisiond/$s"; }; done',
+    "filesystems": "df --block-size=1 --output=target,used,avail / "
+    f'$(. "$root/etc/default/resnap"; echo "${{WATCHED:-{_WATCHED}}}")',
+    # A /boot that is not mounted says in its superblock what is free.
+    "boot": 'if mountpoint -q "$root/boot"; then df --block-size=1 --output=target,used,avail '
+    '"$root/boot"; else dumpe2fs -h "$(findmnt --fstab --evaluate --noheadings --output SOURCE '
+    '"$root/boot")"; fi',
+    "mounts": 'cat "$root/proc/self/mountinfo"',
+    # Debian's or ours, whichever is there: the two are never installed together.
+    "versions": "dpkg-query -W -f '${db:Status-Status} ${Package}=${Version}\\n' lammps "
+    "libkim-api2 openkim-models 'pipeline-*' | sed -n 's/^installed //p'",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the initramfs said of the root it mounted; times in seconds of the kernel's clock.
+
+    ``name`` is one of ``VERDICTS``. ``started`` is when the reset began to wait for
+    the volume group, ``disk`` when it was there, ``finished`` when the reset was done.
+    """
+
+    name: str
+    started: float | None = None
+    disk: float | None = None
+    finished: float | None = None
+    reason: str = ""
+    initrd: str = ""
+
+    @property
+    def reset_seconds(self) -> float | None:
+        """What the reset itself took, without the wait for the disk."""
+        if self.disk is None or self.finished is None:
+            return None
+        return round(self.finished - self.disk, 2)
+
+
+@dataclass(frozen=True)
+class HostState:
+    """A host as it stands; a host that is no box has no ``verdict`` and no ``release``.
+
+    ``uptime`` in seconds; ``clock`` is the host's own, in seconds since 1970, and ``read_at`` that
+    of the machine that read it, if that is another. ``free`` and ``used`` are bytes by mount point;
+    /boot is there even if it is not mounted. ``initrds`` is what makes the initrds: initramfs-tools
+    or dracut. A box in quarantine has given up on a reset that failed each time
+    (/usr/lib/resnap/quarantine). ``in_trial`` says that a changed golden root is being tried, or
+    that it has gone back and /boot has not (/usr/lib/resnap/trial); ``rolled_back`` is when the
+    last change went back, by the box's own clock, and why. ``overfull`` is when it reset itself, by
+    its own clock, as its snapshot had filled up (/usr/lib/resnap/pressure). ``secured`` is what
+    ``secure`` made of it, which /persistent keeps: the golden root's ``release`` does not know.
+    """
+
+    os_id: str = ""
+    os_version: str = ""
+    boot_id: str = ""
+    kernel: str = ""
+    firmware: str = "bios"
+    secure_boot: bool = False
+    uptime: float = 0.0
+    clock: int = 0
+    read_at: float | None = None
+    has_modules: bool = False
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    in_quarantine: bool = False
+    in_trial: bool = False
+    rolled_back: tuple[int, str] | None = None
+    snapshot_percent: float | None = None
+    overfull: tuple[int, ...] = ()
+    initrds: str = ""
+    sources: str = ""
+    release: Mapping[str, str] = field(default_factory=dict)
+    secured: str = ""
+    provisiond: Mapping[str, str] = field(default_factory=dict)
+    free: Mapping[str, int] = field(default_factory=dict)
+    used: Mapping[str, int] = field(default_factory=dict)
+    mounts: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_box(self) -> bool:
+        return bool(self.defaults)
+
+    @property
+    def role(self) -> str:
+        """What the box is: a gateway, what ``secure`` made of it, or devel; empty if no box.
+
+        A release file may say more, of older versions: a label, that made a box nothing.
+        """
+        made = self.release.get("ROLE", "")
+        return made if made in ("", "gateway") else self.secured or "devel"
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The mount points of the box's own volumes that are looked after."""
+        return _watched(self.defaults)
+
+    @property
+    def in_snapshot(self) -> bool:
+        """As /run/resnap/in-snapshot says it to what runs on the host itself."""
+        return self.verdict is not None and VERDICTS[self.verdict.name].mode == "snapshot"
+
+    @property
+    def reset_at(self) -> datetime | None:
+        """When the last reset was done, by the host's own clock as it is now."""
+        if self.verdict is None or self.verdict.finished is None:
+            return None
+        seconds = self.clock - self.uptime + self.verdict.finished
+        return datetime.fromtimestamp(seconds, timezone.utc)
+
+    @property
+    def initrd_matches(self) -> bool:
+        """The running kernel has its modules, and its initrd is of the reset's present sources."""
+        return (
+            self.has_modules
+            and self.verdict is not None
+            and bool(self.sources)
+            and self.verdict.initrd == self.sources
+        )
+
+
+def command(root: str = "") -> str:
+    """The shell command that reads a state; ``root`` stands for ``/``."""
+    parts = (f"echo @{name}; {{ {words}; }} 2>/dev/null || true" for name, words in _PARTS.items())
+    return "; ".join((f"root={shlex.quote(root)}", *parts))
+
+
+def parsed(output: Sequence[str]) -> HostState:
+    """The state, from the lines that the command printed."""
+    parts: dict[str, list[str]] = {name: [] for name in _PARTS}
+    current: list[str] = []
+    for line in output:
+        if line.startswith("@") and line[1:] in parts:
+            current = parts[line[1:]]
+        else:
+            current.append(line)
+    spaces = (*_spaces(parts["filesystems"]), *_spaces(parts["boot"]), *_superblock(parts["boot"]))
+    first = {name: lines[0].strip() if lines else "" for name, lines in parts.items()}
+    os_release = _assignments(parts["os"])
+    defaults = _assignments(parts["defaults"])
+    return HostState(
+        os_id=os_release.get("ID", ""),
+        os_version=os_release.get("VERSION_ID", ""),
+        boot_id=first["boot_id"],
+        kernel=first["kernel"],
+        firmware="uefi" if "uefi" in parts["firmware"] else "bios",
+        secure_boot="secure" in parts["firmware"],
+        uptime=float((first["uptime"] or "0").split()[0]),
+        clock=int(first["clock"] or 0),
+        has_modules=bool(first["modules"]),
+        defaults=defaults,
+        verdict=_verdict(_assignments(parts["verdict"])),
+        in_quarantine=bool(first["quarantine"]),
+        in_trial=bool(first["trial"]),
+        rolled_back=_rolled_back(first["rolled_back"]),
+        snapshot_percent=_percent(parts["snapshot"], defaults),
+        overfull=tuple(int(line) for line in parts["overfull"] if line.isdecimal()),
+        initrds=first["initrds"],
+        sources=first["sources"],
+        release=_assignments(parts["release"]),
+        secured=first["secured"] if re.fullmatch(r"[a-z-]+", first["secured"]) else "",
+        provisiond=_assignments(parts["provisiond"]),
+        free={target: free for target, _, free in spaces},
+        used={target: used for target, used, _ in spaces},
+        mounts=_mounts(parts["mounts"], _watched(defaults)),
+        versions=_assignments(parts["versions"]),
+    )
+
+
+def _assignments(lines: list[str]) -> dict[str, str]:
+    pairs = (line.strip().split("=", 1) for line in lines if "=" in line and line[0] != "#")
+    return {name: value.strip("\"'") for name, value in pairs}
+
+
+def _verdict(values: dict[str, str]) -> Verdict | None:
+    if values.get("verdict") not in VERDICTS:
+        return None
+    times = {
+        name: float(values[name]) for name in ("started", "disk", "finished") if name in values
+    }
+    return Verdict(
+        values["verdict"],
+        reason=values.get("reason", ""),
+        initrd=values.get("initrd", ""),
+        **times,
+    )
+
+
+def _rolled_back(line: str) -> tuple[int, str] | None:
+    when, _, why = line.partition(" ")
+    return (int(when), why) if when.isdecimal() else None
+
+
+def _percent(lines: list[str], defaults: Mapping[str, str]) -> float | None:
+    """How full the box's snapshot is, from dmsetup's ``NAME: 0 LENGTH snapshot USED/TOTAL META``.
+
+    The kernel's Documentation/admin-guide/device-mapper/snapshot.rst describes the line.
+    """
+    if not {"VOLGROUP", "LVSNAP"} <= defaults.keys():
+        return None
+    device = mapper_name(defaults["VOLGROUP"], defaults["LVSNAP"])
+    for line in lines:
+        if match := re.fullmatch(rf"{re.escape(device)}: .* (\d+)/(\d+) \d+", line.strip()):
+            return round(100 * int(match[1]) / int(match[2]), 2)
+    return None
+
+
+def _spaces(lines: list[str]) -> list[tuple[str, int, int]]:
+    """Mount point, bytes used, bytes free, from df's lines."""
+    rows = (line.split() for line in lines[1:])
+    return [
+        (row[0], int(row[1]), int(row[2])) for row in rows if len(row) == 3 and row[0][0] == "/"
+    ]
+
+
+def _superblock(lines: list[str]) -> list[tuple[str, int, int]]:
+    """The same of /boot, from dumpe2fs's lines; nothing if they are not dumpe2fs's."""
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    values = {name: value.strip() for name, value in pairs}
+    names = ("Block count", "Free blocks", "Reserved block count", "Block size")
+    if not all(values.get(name, "").isdigit() for name in names):
+        return []
+    count, free, reserved, size = (int(values[name]) for name in names)
+    return [("/boot", (count - free) * size, max(0, free - reserved) * size)]
+
+
+def _watched(defaults: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(defaults.get("WATCHED", _WATCHED).split())
+
+
+def _mounts(lines: list[str], watched: Sequence[str]) -> dict[str, frozenset[str]]:
+    """The options of the filesystems of the root and of volumes, not of a service's own view.
+
+    See proc_pid_mountinfo(5). Of several mounts over each other the last counts.
+    """
+    rows = (line.split(" ") for line in lines)
+    return {
+        row[4]: frozenset(row[-1].split(","))
+        for row in rows
+        if len(row) >= 10 and row[4] in ("/", *watched)
+    }

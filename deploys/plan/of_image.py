@@ -1,0 +1,94 @@
+"""From the settings to the disk of a box that is made from nothing; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deploys.errors import PreflightError
+from deploys.facts.mapper import mapper_path
+from deploys.operations.disks import Partition
+from deploys.operations.root import BOOT_OPTIONS
+from deploys.plan.of_host import spare_layout
+from deploys.plan.result import Kind, Volume, VolumePlan
+from deploys.plan.sizes import (
+    EXTENT,
+    group_size,
+    human,
+    largest_root,
+    needed_disk,
+    root_and_snapshot,
+    round_up,
+    snapshot_size,
+)
+from deploys.settings import GIB, MIB, Settings, own_volumes
+
+# One loader of some 2 MiB; FAT16 begins at about 4.
+ESP_SIZE = 16 * MIB
+_LEAST_ROOT = 2 * GIB
+
+
+@dataclass(frozen=True)
+class DiskPlan:
+    """A disk's bytes, its partitions and the LVs in the last of them, in order."""
+
+    size: int
+    bios: Partition
+    esp: Partition
+    boot: Partition
+    lvm: Partition
+    root: Volume
+    own: tuple[Volume, ...]
+
+    @property
+    def partitions(self) -> tuple[Partition, ...]:
+        return (self.bios, self.esp, self.boot, self.lvm)
+
+    @property
+    def volumes(self) -> tuple[Volume, ...]:
+        return (self.root, *self.own)
+
+
+def plan_disk(settings: Settings) -> DiskPlan:
+    """Decide the sizes of a box's disk; the snapshot's room is left free, its first boot takes it.
+
+    Raises:
+        PreflightError: the disk is too small for what it is to hold.
+    """
+    volumes, size = settings.volumes, settings.image.disk_size
+    bios, esp, boot, lvm = spare_layout(volumes, ESP_SIZE)
+    room = root_and_snapshot(group_size(size, (boot.size or 0) + ESP_SIZE), volumes)
+    root = round_up(volumes.root_size or largest_root(room, volumes), EXTENT)
+    wanted = max(root, _LEAST_ROOT)
+    if wanted + snapshot_size(wanted, volumes) > room:
+        needed = needed_disk(wanted, volumes) + ESP_SIZE
+        raise PreflightError(
+            f"image.disk_size {human(size)} is too small: the volumes need {human(needed)}"
+        )
+    return DiskPlan(
+        size=size,
+        bios=bios,
+        esp=esp,
+        boot=boot,
+        lvm=lvm,
+        root=Volume(volumes.lvroot, root),
+        own=tuple(Volume(row.name, row.size(volumes), row.fstype) for row in own_volumes.TABLE),
+    )
+
+
+def box_plan(settings: Settings) -> VolumePlan:
+    """The volumes as the deploys are to see them: those of a box, with nothing left to do."""
+    volumes = settings.volumes
+    return VolumePlan(
+        Kind.BOX, volumes.volgroup, volumes.lvroot, volumes.lvsnap, lvsize=volumes.lvsize
+    )
+
+
+def fstab(settings: Settings, boot_uuid: str) -> str:
+    """The content of a box's ``/etc/fstab``; ``boot_uuid`` is the UUID of ``/boot``."""
+    volumes = settings.volumes
+    lines = (
+        f"{mapper_path(volumes.volgroup, volumes.lvroot)} / ext4 errors=remount-ro 0 1",
+        f"UUID={boot_uuid} /boot ext4 {BOOT_OPTIONS} 0 2",
+        *own_volumes.fstab(volumes.volgroup),
+    )
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,156 @@
+"""Whether a host, and the disk a user named, may be changed; each refusal is one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from deploys.errors import PreflightError
+from deploys.facts.disks import BlockDevice
+from deploys.facts.mapper import mapper_path
+from deploys.operations.disks import Partition, has_layout
+from deploys.plan.of_firmware import check_firmware
+from deploys.plan.sizes import human
+from deploys.plan.survey import Survey
+from deploys.settings import MIB, own_volumes
+
+_ROOT_TYPES = ("ext4", "xfs")
+_PLAIN_LAYOUTS = ("linear", "striped")
+# What must be on the root, or a reset would leave it as it was.
+_PART_OF_ROOT = ("/usr", "/etc", "/var", "/opt")
+
+
+def check_host(survey: Survey) -> None:
+    """What must hold for any kind of host.
+
+    Raises:
+        PreflightError: it does not.
+    """
+    root = survey.root
+    check_firmware(survey)
+    if root.fstype not in _ROOT_TYPES:
+        raise PreflightError(f"the root filesystem is {root.fstype}; it must be ext4 or xfs")
+    for below in survey.blocks.stack(root.source):
+        if below.type not in ("disk", "part", "lvm", "loop"):
+            raise PreflightError(f"the root lies on {below.path} ({below.type}): not supported")
+    for target in _PART_OF_ROOT:
+        if mount := survey.mount(target):
+            raise PreflightError(
+                f"{target} is a filesystem of its own ({mount.source}): a reset would not reach it"
+            )
+    root_lv = survey.root_lv
+    if root_lv and not set(root_lv.layout.split(",")) & set(_PLAIN_LAYOUTS):
+        raise PreflightError(f"the root LV is {root_lv.layout}; only a plain one can be reset")
+
+
+def check_own_volumes(survey: Survey, group: str) -> None:
+    """What must hold for the box's own volumes to lie in this VG, and to be mounted.
+
+    Raises:
+        PreflightError: one is in use elsewhere, or something else is mounted at its mount point.
+    """
+    for row in own_volumes.mounted():
+        path = mapper_path(group, row.name)
+        device = survey.blocks.find(path)
+        elsewhere = [at for at in device.mountpoints if at != row.mount] if device else []
+        if elsewhere:
+            raise PreflightError(f"{group}/{row.name} exists and is in use on {elsewhere[0]}")
+        mount = survey.mount(row.mount)
+        if mount and mount.source != path:
+            raise PreflightError(
+                f"{row.mount} is a filesystem already ({mount.source}): a box has {path} there"
+            )
+
+
+def boot_needed(survey: Survey) -> int:
+    """Bytes a second kernel and initrd need in ``/boot``, written beside the first."""
+    return 2 * survey.kernel or 120 * MIB
+
+
+def check_boot(survey: Survey) -> str:
+    """The partition of ``/boot`` on a host that keeps its own.
+
+    Raises:
+        PreflightError: ``/boot`` is no partition of its own, is FAT, or has no room for a second
+            kernel.
+    """
+    boot = survey.mount("/boot")
+    if boot is None:
+        raise PreflightError(
+            "/boot is not a partition of its own: GRUB cannot write its environment on LVM"
+        )
+    device = survey.blocks.find(boot.source)
+    if device is None or device.type != "part":
+        raise PreflightError(f"/boot ({boot.source}) must be a plain partition, for GRUB to write")
+    if boot.fstype == "vfat":
+        raise PreflightError(
+            f"/boot ({boot.source}) is the EFI system partition: it must be one of its own, for "
+            "packages to be unpacked there"
+        )
+    if boot.avail < boot_needed(survey):
+        raise PreflightError(
+            f"/boot has {human(boot.avail)} free; a second kernel and initrd need "
+            f"{human(boot_needed(survey))}"
+        )
+    return boot.source
+
+
+def check_device(survey: Survey, layout: Sequence[Partition], group: str, force: bool) -> bool:
+    """Whether the named disk already has our layout (of a run that broke off, or was complete).
+
+    Args:
+        survey: what the host is.
+        layout: how we would partition the disk.
+        group: the VG that may already be on it.
+        force: what it carries may be wiped.
+
+    Raises:
+        PreflightError: it is no whole disk, is in use, or carries something and force is not set.
+    """
+    named = survey.device
+    assert named is not None
+    if not named.path:
+        raise PreflightError(f"{named.asked} does not exist on the host")
+    disk = survey.disk
+    if disk is None:
+        raise PreflightError(f"{named.asked} is not a disk")
+    if disk.type != "disk":
+        kind = "partition" if disk.type == "part" else disk.type
+        raise PreflightError(f"{named.asked} is a {kind}; name a whole disk")
+    if disk.ro:
+        raise PreflightError(f"{named.asked} is read-only")
+    if disk in survey.blocks.disks_under(survey.root.source):
+        raise PreflightError(f"{named.asked} is the disk that the host runs from")
+    ours = has_layout(disk, layout)
+    _check_unused(survey, disk, group if ours else None)
+    content = contents(survey)
+    if content and not ours and not force:
+        raise PreflightError(f"{named.asked} carries {'; '.join(content)}: --force wipes it")
+    return ours
+
+
+def _check_unused(survey: Survey, disk: BlockDevice, own_group: str | None) -> None:
+    assert survey.device is not None
+    name = survey.device.asked
+    for device in disk.walk():
+        if device.mountpoints:
+            raise PreflightError(f"{name} is in use: {device.path} on {device.mountpoints[0]}")
+    for device in disk.walk():
+        pv = survey.lvm.pv(device.path)
+        if pv and pv.vg and pv.vg != own_group:
+            raise PreflightError(f"{name} is in volume group {pv.vg} ({device.path})")
+    for device in disk.walk():
+        if device.type not in (disk.type, "part") and own_group is None:
+            raise PreflightError(f"{name} is in use by {device.path} ({device.type})")
+
+
+def contents(survey: Survey) -> tuple[str, ...]:
+    """What the named disk and its partitions carry, for a person to read."""
+    disk = survey.disk
+    if disk is None or survey.device is None:
+        return ()
+    on_disk = survey.device.signatures or tuple(filter(None, (disk.fstype, disk.pttype)))
+    below = (d for child in disk.children for d in child.walk())
+    on_parts = tuple(f"{d.fstype} on {d.path}" for d in below if d.fstype)
+    empty_parts = not on_parts and bool(disk.children)
+    parts = (f"{len(disk.children)} partitions",) if empty_parts else ()
+    return (*((f"{' and '.join(on_disk)} on {disk.path}",) if on_disk else ()), *on_parts, *parts)

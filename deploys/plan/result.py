@@ -1,0 +1,106 @@
+"""What is to be done to a host's volumes: decided before, shown to a person, then carried out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from deploys.facts.mapper import mapper_path
+from deploys.operations.disks import Partition, partition_path
+from deploys.plan.of_firmware import EfiPlan
+from deploys.plan.sizes import human
+from deploys.settings import own_volumes
+
+
+class Kind(Enum):
+    """The kinds of host."""
+
+    SPARE = "plain root, spare disk"
+    LVM = "root on LVM with room"
+    EXTEND = "root on LVM, extended by a disk"
+    BOX = "a box already"
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An LV there is to be: its bytes, what goes on it (empty: the copied root), if it exists."""
+
+    name: str
+    size: int
+    fstype: str = ""
+    exists: bool = False
+
+
+@dataclass(frozen=True)
+class VolumePlan:
+    """The volumes of a host to be, and what makes them.
+
+    ``volgroup``, ``lvroot``, ``lvsnap`` and ``lvsize`` are the kernel's arguments: the names
+    the host really has, whatever the settings say. ``boot_partition`` is empty when a box runs
+    on its snapshot, where ``/boot`` is not mounted. ``grub_disks`` are the whole disks that
+    must have GRUB. ``old_root`` and its UUID stay a way back; empty for a root already on LVM.
+    ``device`` is the disk to partition with ``layout``; ``wipe`` names what it loses. ``efi`` is
+    what UEFI firmware is to find; None where BIOS starts the host, and of a box.
+    """
+
+    kind: Kind
+    volgroup: str
+    lvroot: str
+    lvsnap: str
+    lvsize: str
+    boot_partition: str = ""
+    grub_disks: tuple[str, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    device: str = ""
+    layout: tuple[Partition, ...] = ()
+    wipe: tuple[str, ...] = ()
+    old_root: str = ""
+    old_root_uuid: str = ""
+    copied: bool = False
+    efi: EfiPlan | None = None
+
+    @property
+    def physical_volume(self) -> str:
+        """The partition that becomes a PV: the last of the disk."""
+        return partition_path(self.device, len(self.layout)) if self.layout else ""
+
+    @property
+    def changes(self) -> bool:
+        return bool(self.rows())
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Operation, object and detail of each thing that is still to be done, in order."""
+        rows = [("wipe", self.device, "; ".join(self.wipe))] if self.wipe else []
+        if self.layout:
+            rows += self._disk_rows()
+        new = [volume for volume in self.volumes if not volume.exists]
+        for volume in new:
+            path = mapper_path(self.volgroup, volume.name)
+            rows.append(("logical volume", f"{self.volgroup}/{volume.name}", human(volume.size)))
+            if volume.fstype:
+                rows.append(("filesystem", path, volume.fstype))
+        if self.kind is Kind.SPARE and not self.copied:
+            target = mapper_path(self.volgroup, self.lvroot)
+            rows.append(("copy", self.old_root, f"/ to {target}, /boot to {self.boot_partition}"))
+        else:
+            names = [volume.name for volume in new]
+            rows += [
+                ("fstab", row.mount, mapper_path(self.volgroup, row.name))
+                for row in own_volumes.mounted()
+                if row.name in names
+            ]
+        if self.efi and not self.copied:
+            rows += self.efi.rows()
+        return rows
+
+    def _disk_rows(self) -> list[tuple[str, str, str]]:
+        parts = ", ".join(f"{p.label} {human(p.size) if p.size else 'rest'}" for p in self.layout)
+        rows = [("partition", self.device, parts)]
+        if self.kind is Kind.SPARE and self.efi:
+            rows.append(("filesystem", self.efi.partition, "FAT for /boot/efi"))
+        if self.kind is Kind.SPARE:
+            rows.append(("filesystem", self.boot_partition, "ext4 for /boot"))
+        verb = "volume group" if self.kind is Kind.SPARE else "extend volume group"
+        rows.append(("physical volume", self.physical_volume, ""))
+        rows.append((verb, self.volgroup, f"with {self.physical_volume}"))
+        return rows

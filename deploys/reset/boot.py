@@ -1,0 +1,146 @@
+"""The files that make a root reset itself at boot, and what is made from them."""
+
+from __future__ import annotations
+
+from pyinfra.api.deploy import deploy
+
+from deploys.operations import boot as operations
+from deploys.operations import efi, onbox, services
+from deploys.operations.onbox import ONBOX, OnboxFile, tree
+from deploys.plan.of_firmware import LOADER, EfiPlan
+from deploys.plan.result import VolumePlan
+from deploys.settings import Settings, format_size, own_volumes
+
+DEFAULTS = "/etc/default/resnap"
+SERVICES = ("resnap-quarantine.service", "resnap-trial.service")
+
+# grub-install's default folder and entry, also when an upgrade of GRUB runs it: else it would
+# take away the old root's entry, which has the distribution's name.
+_LOADER = f"GRUB_DISTRIBUTOR={LOADER}\n"
+_FILES = (
+    "etc/default/grub.d/resnap.cfg",
+    "etc/dracut.conf.d",
+    "etc/grub.d/09_resnap",
+    "etc/initramfs-tools",
+    "etc/kernel",
+    "etc/systemd/system/boot-efi.mount.d",
+    "etc/systemd/system/boot.mount.d",
+    "etc/systemd/system/efi.mount.d",
+    *(f"etc/systemd/system/{service}" for service in SERVICES),
+    "etc/systemd/system/resnap-pressure.service",
+    "usr/lib/dracut",
+    "usr/lib/resnap",
+)
+
+
+def defaults(plan: VolumePlan, settings: Settings) -> OnboxFile:
+    """The shell variables of the scripts in /usr/lib/resnap, the GRUB script and makeinitrd.
+
+    WATCHED is read by ``status``: a box that an older version made has no more than it says.
+    """
+    values = {
+        "VOLGROUP": plan.volgroup,
+        "LVROOT": plan.lvroot,
+        "LVSNAP": plan.lvsnap,
+        "LVSIZE": plan.lvsize,
+        "CHUNKSIZE": format_size(settings.volumes.chunksize),
+        "DEADLINE": str(settings.boot.deadline),
+        "WARN_PERCENT": str(settings.volumes.warn_percent),
+        "RESET_PERCENT": str(settings.volumes.reset_percent),
+        "DRAIN_SECONDS": str(settings.jobs.drain),
+        "REFERENCE": "yes" if settings.stack.has_reference else "no",
+        "OLD_ROOT_UUID": plan.old_root_uuid,
+        "WATCHED": f'"{" ".join(own_volumes.watched())}"',
+    }
+    lines = "".join(f"{name}={value}\n" for name, value in values.items())
+    return OnboxFile(f"# Written by provision; makeinitrd turns it into boots.\n{lines}".encode())
+
+
+def sources(plan: VolumePlan, settings: Settings) -> dict[str, OnboxFile]:
+    """The boot files by their paths on the box."""
+    makeinitrd = ONBOX.parent / "makeinitrd" / "makeinitrd"
+    return {
+        **tree(*_FILES),
+        "/usr/sbin/makeinitrd": OnboxFile(makeinitrd.read_bytes(), 0o755),
+        DEFAULTS: defaults(plan, settings),
+    }
+
+
+@deploy("Boot")
+def boot(plan: VolumePlan, settings: Settings, root: str = "") -> None:
+    """Boot files, initrds and GRUB's entries, on the running root or on the one at ``root``."""
+    wanted = sources(plan, settings).items()
+    files = onbox.files(name="Boot files", sources={f"{root}{path}": file for path, file in wanted})
+    operations.no_other_entries(name="Leave GRUB's entries to the box", root=root)
+    operations.initrds(name="Initrds and GRUB entries", root=root, stale=bool(files.will_change))
+    if not root:
+        for service in SERVICES:
+            services.enabled(name=f"Enable {service}", unit=service)
+
+
+@deploy("Boot of the copied root")
+def boot_copy(plan: VolumePlan, settings: Settings) -> None:
+    """Make the copied root boot, once, into maintenance; the old root stays as it is.
+
+    GRUB comes last of all on the disk that the machine boots from, and so does what UEFI firmware
+    is told: until then, and whenever this breaks off, the machine comes up as it always did.
+    """
+    operations.mounted_copy(
+        name="Mount the copied root",
+        group=plan.volgroup,
+        volume=plan.lvroot,
+        boot=plan.boot_partition,
+        esp=plan.efi.partition if plan.efi else "",
+    )
+    boot(plan=plan, settings=settings, root=operations.COPY)
+    operations.next_boot(
+        name="Next boot into maintenance", entry="maintenance", root=operations.COPY
+    )
+    if plan.efi is None:
+        operations.grub_for_bios(name="Install GRUB", disks=plan.grub_disks, root=operations.COPY)
+    else:
+        _uefi_loader(plan.efi)
+    operations.unmounted_copy(name="Unmount the copied root")
+
+
+@deploy("Removable path")
+def removable_path(plan: VolumePlan) -> None:
+    """Have a host's own UEFI loader, if it has one, start without a boot entry too."""
+    if plan.efi is None or not plan.efi.lacks_removable:
+        return
+    efi.removable_path_upgrades(name="Upgrades renew the removable path")
+    efi.removable_path(
+        name="Loader at the removable path",
+        partition=plan.efi.partition,
+        loader=plan.efi.loader,
+    )
+
+
+def _uefi_loader(plan: EfiPlan) -> None:
+    """GRUB on a partition of its own. The old one keeps its folder and its entry: a way back.
+
+    Without entries firmware takes the first disk that has something at the removable path, so the
+    old one must have nothing there. What makes the host start as a box comes last: after that a
+    provision finds a box, and makes good nothing of this any more.
+    """
+    root = operations.COPY
+    loader = {f"{root}/etc/default/grub.d/loader.cfg": OnboxFile(_LOADER.encode())}
+    onbox.files(name="Name of the loader", sources=loader)
+    efi.grub_for_uefi(name="Install GRUB", folder=plan.loader, root=root)
+    efi.removable_path_upgrades(name="Upgrades renew the removable path", root=root)
+    efi.removable_path(
+        name="Loader at the removable path",
+        partition=plan.partition,
+        loader=plan.loader,
+        new=True,
+    )
+    if plan.old:
+        efi.no_removable_path(name="Old loader leaves the removable path", partition=plan.old)
+    if plan.entry:
+        efi.boot_entry(
+            name="Boot entry",
+            partition=plan.partition,
+            disk=plan.disk,
+            number=plan.number,
+            label=plan.loader,
+        )

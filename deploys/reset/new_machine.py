@@ -1,0 +1,74 @@
+"""What a machine made from nothing lacks: network, name, ID, boot menu, host keys, the user."""
+
+from __future__ import annotations
+
+from pyinfra.api.deploy import deploy
+from pyinfra.operations import files, server
+
+from deploys.operations import onbox, services
+from deploys.operations.onbox import ONBOX, OnboxFile, tree
+from deploys.services.secure import ASK
+from deploys.settings import Image
+
+_FILES = (
+    "etc/default/grub.d/machine.cfg",
+    "etc/hostname",
+    "etc/hosts",
+    "etc/modprobe.d/machine.conf",
+    "etc/ssh/sshd_config.d/pipeline.conf",
+    "etc/systemd/network",
+    "etc/systemd/system/host-keys.service",
+    "etc/systemd/system/keep-machine-id.service",
+    "usr/lib/host-keys",
+    "usr/lib/machine-id",
+)
+_ENABLED = ("keep-machine-id.service", "ssh.service", "systemd-networkd.service")
+# Timers that take apt's lock at a moment of their own, and work that only costs time.
+_MASKED = (
+    "apt-daily-upgrade.timer",
+    "apt-daily.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "grub-common.service",
+    "modprobe@drm.service",  # logind waits for it; nobody looks at this machine's screen
+)
+# It asks for vsock, which loads five modules, to serve SSH to the host: that has the network.
+_GENERATOR = "/etc/systemd/system-generators/systemd-ssh-generator"
+_KEYS = ONBOX.parent / "vagrant" / "insecure.pub"
+# crypt(3) of "vagrant". The salt is fixed: one at random would make each box another.
+_CRYPTED = (
+    "$6$vagrantbox$yyZcFoP2stHwrL9eMiJznn2afpxaEqzGT4jms13DBXvJhR0V5G3gtc1hqbCnjCzz2N7"
+    "/6FpE6q8kiScE0LTGh0"
+)
+
+
+@deploy("Machine")
+def machine(image: Image, fstab: str = "") -> None:
+    """A machine that Vagrant can use, on a system of which only the packages are there.
+
+    Args:
+        image: the settings; its user gets Vagrant's password, its insecure keys, and sudo.
+        fstab: the content of ``/etc/fstab``; empty: as it is.
+    """
+    sources = tree(*_FILES)
+    if fstab:
+        sources["/etc/fstab"] = OnboxFile(fstab.encode())
+    rule = f"{image.user} ALL=(ALL) NOPASSWD: ALL\n"
+    sources[f"/etc/sudoers.d/{image.user}"] = OnboxFile(rule.encode(), 0o440)
+    onbox.files(name="Files of the machine", sources=sources)
+    server.user(  # noqa: S604 - the name of a program, no shell is started
+        name=f"User {image.user}",
+        user=image.user,
+        shell="/bin/bash",
+        create_home=True,
+        password=_CRYPTED,
+        public_keys=str(_KEYS),
+    )
+    for name, target in {"shrink": "/usr/lib/pipeline/shrink", "secure": ASK}.items():
+        files.link(
+            name=f"{name}, at hand for its user", path=f"/home/{image.user}/{name}", target=target
+        )
+    for unit in _ENABLED:
+        services.enabled(name=f"Enable {unit}", unit=unit)
+    services.masked(name="Mask what only costs time", units=_MASKED)
+    files.link(name="No SSH over vsock", path=_GENERATOR, target="/dev/null")

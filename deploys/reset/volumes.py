@@ -1,0 +1,104 @@
+"""Carry out the plan of a host's volumes."""
+
+from __future__ import annotations
+
+from pyinfra.api.deploy import deploy
+from pyinfra.operations import files
+
+from deploys.facts.mapper import mapper_path
+from deploys.operations import disks, lvm, packages
+from deploys.operations.root import copy_root
+from deploys.plan.result import Kind, VolumePlan
+from deploys.settings import own_volumes
+from deploys.settings.own_volumes import OwnVolume
+
+# LVM reads any section from lvmlocal.conf, after lvm.conf: no edit of the package's long file.
+# The initramfs copies both, and it is there that a reset gives the space back.
+_LVMLOCAL = "devices {\n\tissue_discards = 1\n}"
+
+# without zstd an initrd takes gzip, several times as long to make and to unpack
+PACKAGES = ("fdisk", "lvm2", "zstd")
+# what makes a disk that UEFI firmware starts from
+_UEFI_PACKAGES = ("dosfstools", "efibootmgr", "grub-efi-amd64-bin", "grub2-common")
+
+
+@deploy("Volumes")
+def volumes(plan: VolumePlan) -> None:
+    """Make the volume group, its logical volumes and, on a plain host, the copy of the root.
+
+    Every step is left out where it is done already, so a run that broke off is made again. The
+    plan has refused, before this, all that must not be overwritten.
+    """
+    packages.present(
+        name="LVM and initramfs tools",
+        packages=(*PACKAGES, *(_UEFI_PACKAGES if plan.efi and plan.efi.disk else ())),
+        # the old root stays as it was; the copy's initrds are made when its boot files are there
+        keep_initrds=plan.kind is Kind.SPARE,
+    )
+    files.block(
+        name="LVM gives freed space back",
+        path="/etc/lvm/lvmlocal.conf",
+        content=_LVMLOCAL,
+    )
+    if plan.layout:
+        _disk(plan)
+    for volume in plan.volumes:
+        lvm.logical_volume(
+            name=f"Logical volume {volume.name}",
+            group=plan.volgroup,
+            volume=volume.name,
+            size=volume.size,
+        )
+        if volume.fstype:
+            disks.filesystem(
+                name=f"Filesystem of {volume.name}",
+                device=mapper_path(plan.volgroup, volume.name),
+                fstype=volume.fstype,
+                label=volume.name,
+            )
+    if plan.kind is Kind.SPARE:
+        if not plan.copied:
+            copy_root(
+                name="Copy the root",
+                group=plan.volgroup,
+                volume=plan.lvroot,
+                boot=plan.boot_partition,
+                esp=plan.efi.partition if plan.efi else "",
+            )
+        return
+    names = [volume.name for volume in plan.volumes]
+    for row in own_volumes.mounted():
+        if row.name in names:
+            _mount(row, plan.volgroup)
+    if plan.kind is not Kind.BOX:
+        for target in ("/boot", "/boot/efi", "/efi"):
+            disks.nofail(name=f"fstab entry of {target}", target=target)
+
+
+def _disk(plan: VolumePlan) -> None:
+    disks.partition(
+        name=f"Partition {plan.device}",
+        device=plan.device,
+        layout=plan.layout,
+        wipe=bool(plan.wipe),
+    )
+    if plan.efi and plan.efi.disk:
+        # What a FAT is told by is on the disk as soon as the rest of it: after a power cut in the
+        # middle of mkfs.fat there may be one that is not whole.
+        disks.filesystem(
+            name="Filesystem of /boot/efi", device=plan.efi.partition, fstype="vfat", anew=True
+        )
+    if plan.kind is Kind.SPARE:
+        disks.filesystem(
+            name="Filesystem of /boot", device=plan.boot_partition, fstype="ext4", label="boot"
+        )
+    device = plan.physical_volume
+    lvm.physical_volume(name=f"Physical volume {device}", device=device)
+    join = lvm.volume_group if plan.kind is Kind.SPARE else lvm.extend_volume_group
+    join(name=f"Volume group {plan.volgroup}", group=plan.volgroup, devices=[device])
+
+
+def _mount(row: OwnVolume, group: str) -> None:
+    files.directory(name=f"Mount point of {row.name}", path=row.mount)
+    disks.fstab_entry(name=f"fstab entry of {row.name}", line=row.fstab(group))
+    disks.mounted(name=f"Mount {row.name}", target=row.mount)

@@ -1,0 +1,60 @@
+"""The gateway of a pipeline: its queue, its accounts, its items and results.
+
+All that must outlive a reset lies in ``/persistent/gateway``. The names that boxes know are links
+to it: without ``/persistent`` they lead nowhere, and nothing lands on a root that is thrown away.
+"""
+
+from __future__ import annotations
+
+from pyinfra.api.deploy import deploy
+from pyinfra.operations import files, server
+
+from deploys.operations import onbox, packages, services
+from deploys.operations.onbox import tree
+from deploys.settings.paths import STATE
+
+PACKAGES = ("beanstalkd", "openssh-server", "procps", "python3", "rsync")
+
+OWNERS = "/usr/lib/gateway/owners"
+"""The program that makes, removes and lists the accounts of box owners."""
+_FILES = (
+    "etc/default/beanstalkd",
+    "etc/ssh/sshd_config.d/gateway.conf",
+    "etc/systemd/system/beanstalkd.service.d",
+    "etc/systemd/system/gateway-owners.service",
+    "usr/lib/gateway",
+)
+_LINKS = {"/srv/pipeline": f"{STATE}/srv", "/var/lib/beanstalkd": f"{STATE}/queue"}
+# Mode and owner; sshd demands of all above an owner's files that root alone may write there.
+_FOLDERS = {
+    STATE: ("755", "root"),
+    f"{STATE}/owners": ("755", "root"),
+    f"{STATE}/queue": ("750", "beanstalkd"),
+    f"{STATE}/srv": ("755", "root"),
+    f"{STATE}/srv/items": ("755", "root"),
+    f"{STATE}/srv/results": ("755", "root"),
+}
+
+
+@deploy("Gateway")
+def gateway() -> None:
+    """Queue, accounts and stores of a gateway; ``/persistent`` must be mounted."""
+    packages.present(name="Install what a gateway needs", packages=PACKAGES)
+    server.group(name="Group of box owners", group="pipeline-owners", system=True)
+    server.user(  # noqa: S604 - the name of a program, no shell is started
+        name="User pipeline",
+        user="pipeline",
+        home="/srv/pipeline",
+        ensure_home=False,
+        shell="/bin/sh",
+        system=True,
+        password="*",  # noqa: S106 - crypt(3)'s word for none
+    )
+    for path, (mode, owner) in _FOLDERS.items():
+        files.directory(name=f"Folder {path}", path=path, mode=mode, user=owner, group=owner)
+    for path, target in _LINKS.items():
+        onbox.linked(name=f"{path} in /persistent", path=path, target=target)
+    sources = onbox.files(name="Files of a gateway", sources=tree(*_FILES))
+    services.masked(name="Mask the queue's other port", units=("beanstalkd.socket",))
+    if sources.will_change:
+        services.reloaded(name="Take up what changed", units=("beanstalkd.service", "ssh.service"))

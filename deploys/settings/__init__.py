@@ -1,0 +1,292 @@
+"""What a box is to be: typed, frozen settings."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
+
+from deploys.settings.stack import SETUP, PackageName, Stack
+
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+STATUS_PORT = 14178  # where every box shows its status page
+QUEUE_PORT = 14177  # of a gateway's queue, there and at the near end of each box's tunnel
+_UNITS = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": 2**40}
+
+
+def parse_size(value: object) -> int:
+    """Bytes from a number or from LVM's notation: ``512M``, ``8G``, ``1.5G``; powers of 1024.
+
+    Raises:
+        ValueError: the text is not a size.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
+    if not match:
+        raise ValueError(f"{value!r} is not a size such as 512M or 8G")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def format_size(size: int) -> str:
+    """A size in bytes as LVM would write it, as ``8G``; ``parse_size`` undoes it exactly."""
+    for unit in "TGMK":
+        if size and size % _UNITS[unit] == 0:
+            return f"{size // _UNITS[unit]}{unit}"
+    return str(size)
+
+
+def _check_lvsize(value: str) -> str:
+    if re.fullmatch(r"[1-9]\d*%ORIGIN", value):
+        return value
+    return format_size(parse_size(value))
+
+
+Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size)]
+LvSize = Annotated[str, AfterValidator(_check_lvsize)]
+# lvm(8), "VALID NAMES": what LVM takes; a hyphen first would read as an option.
+LvmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$", max_length=100)]
+# What provision makes. All else that a box can be secure makes of a devel box (deploys/box.py).
+Role = Literal["devel", "gateway"]
+LABELS = ("director", "worker")
+"""What boxes of older versions may say that they are, after a provision that made them devel."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Volumes(Section):
+    """The volume group and its logical volumes."""
+
+    volgroup: LvmName = Field(
+        "vagrant-pipeline",
+        description="name of the volume group; a host with its root on LVM keeps its own",
+    )
+    lvroot: LvmName = Field(
+        "root", description="name of the golden root; a host with its root on LVM keeps its own"
+    )
+    lvsnap: LvmName = Field("root_snap", description="name of the snapshot that the box runs on")
+    lvsize: LvSize = Field(
+        "100%ORIGIN",
+        description="size of the snapshot, as 4G or as 50%ORIGIN, a share of the golden root; "
+        "one of 100%ORIGIN cannot fill",
+    )
+    warn_percent: int = Field(
+        80, ge=1, le=98, description="fill of the snapshot, in percent, from which status warns"
+    )
+    reset_percent: int = Field(
+        95,
+        ge=2,
+        le=99,
+        description="fill, in percent, from which workers take no new job and the box resets; "
+        "only of a snapshot that can fill",
+    )
+    chunksize: Size = Field(
+        64 * KIB,
+        ge=4 * KIB,
+        le=512 * KIB,
+        description="chunk of the snapshot; LVM's own 4K reads six times slower",
+    )
+    root_size: Size | None = Field(
+        None,
+        ge=2 * GIB,
+        description="size of the golden root on a disk given by --device; not given: the largest "
+        "that leaves room for its snapshot",
+    )
+    persistent_size: Size = Field(
+        2 * GIB, ge=256 * MIB, description="size of /persistent, which outlives each reset"
+    )
+    swap_size: Size = Field(GIB, ge=64 * MIB, description="size of the swap")
+    boot_size: Size = Field(
+        512 * MIB, ge=256 * MIB, description="size of the partition of /boot on a new disk"
+    )
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Volumes:
+        if self.warn_percent >= self.reset_percent:
+            raise ValueError(
+                f"warn_percent {self.warn_percent} is not below reset_percent {self.reset_percent}"
+            )
+        return self
+
+
+class Boot(Section):
+    """How long a boot may take."""
+
+    deadline: int = Field(
+        120,
+        ge=5,
+        le=3600,
+        description="seconds that the initramfs tries, where a disk is late or a volume is busy",
+    )
+    reboot_deadline: int = Field(
+        600, ge=30, le=7200, description="seconds until a host must answer again after a reboot"
+    )
+
+
+class Setup(Section):
+    """Where provisiond takes the setup project from after each reset."""
+
+    hostname: str = Field(
+        "",
+        pattern=r"^[^\s'\"`$\\]*$",
+        description="prefix of git URLs, as https://git.example.org; the name of a project follows "
+        "it. Empty: the setup project is the one that provision brought. Write no password in it",
+    )
+    branch: str = Field(
+        "stable",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
+        description="branch of the setup project",
+    )
+
+
+class Jobs(Section):
+    """What one job of the pipeline may take on this box, and who makes the jobs."""
+
+    seconds: int = Field(3600, ge=1, description="seconds that a job may run")
+    memory: Size = Field(4 * GIB, ge=64 * MIB, description="memory that a job may use")
+    disk: Size = Field(
+        GIB, ge=16 * MIB, description="disk that a job may fill with its files and its output"
+    )
+    drain: int = Field(
+        600,
+        ge=0,
+        le=86400,
+        description="seconds that a running job has to end when a full snapshot is to be reset",
+    )
+    director: bool = Field(False, description="whether a gateway is the pipeline's director too")
+
+
+class Image(Section):
+    """The disk image of ``inv box.build``."""
+
+    suite: Literal["trixie"] = Field("trixie", description="release of Debian")
+    packages: tuple[PackageName, ...] = Field(
+        (
+            "dbus",  # logind needs it to heed the power button
+            "e2fsprogs",
+            "grub-efi-amd64-bin",
+            "grub-pc-bin",  # grub-pc itself would, when upgraded, ask which disk it is on
+            "grub2-common",
+            "initramfs-tools",
+            "iproute2",
+            "linux-image-amd64",  # the cloud one lacks VirtualBox's network card
+            "openssh-server",
+            "procps",
+            "rsync",
+            "sudo",
+            "systemd-resolved",
+            "systemd-sysv",
+            "udev",
+        ),
+        description="Debian packages of the system; what a box and its stack need is added",
+    )
+    user: str = Field(
+        "vagrant",
+        pattern=r"^[a-z_][a-z0-9_-]*$",
+        max_length=32,
+        description="user who can log in and has sudo without a password",
+    )
+    disk_size: Size = Field(
+        24 * GIB,
+        ge=4 * GIB,
+        le=2048 * GIB,
+        description="size of the disk; its file takes only what is used",
+    )
+
+
+class Guest(Section):
+    """The local virtual machine of ``inv up``."""
+
+    memory: Size = Field(2 * GIB, ge=512 * MIB, description="memory of the guest")
+    cpus: int = Field(2, ge=1, le=64, description="processors of the guest")
+    disk_size: Size = Field(
+        8 * GIB, ge=3 * GIB, description="size of the system's disk with inv up --bare"
+    )
+    spare_size: Size = Field(
+        24 * GIB, ge=4 * GIB, description="size of the spare disk with inv up --bare"
+    )
+
+
+class Package(Section):
+    """What ``inv box.package`` calls a box, and where people will fetch it."""
+
+    name: str = Field(
+        "openkim/pipeline",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?$",
+        max_length=100,
+        description="name of the box in Vagrant",
+    )
+    # what RubyGems, and so Vagrant, takes for a version
+    version: str = Field(
+        "0.1.0",
+        pattern=r"^\d+(\.[0-9A-Za-z]+)*(-[0-9A-Za-z]+(\.[0-9A-Za-z]+)*)?$",
+        max_length=50,
+        description="version of the box in Vagrant",
+    )
+    url: str = Field(
+        "",
+        pattern=r"^([a-z]+://[^\s\"'\\#?@]+/)?$",
+        description="URL of the folder where you will put the files, with a slash at its end; "
+        "empty: the folder in which they are made",
+    )
+
+
+class Settings(Section):
+    """All settings of a box."""
+
+    role: Role = Field(
+        "devel",
+        description="what the box is for; a gateway is made by provision, a worker or a "
+        "director by secure",
+    )
+    volumes: Volumes = Volumes()
+    boot: Boot = Boot()
+    setup: Setup = Setup()
+    stack: Stack = Stack()
+    jobs: Jobs = Jobs()
+    image: Image = Image()
+    guest: Guest = Guest()
+    package: Package = Package()
+
+    @field_validator("role", mode="before")
+    @classmethod
+    def _check_role(cls, value: object) -> object:
+        made = get_args(Role)
+        if value not in made:
+            raise ValueError(
+                f"provision makes {' or '.join(made)}, not {value!r}: see fab secure --role"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Settings:
+        hostname = self.setup.hostname
+        for name, part in self.stack.parts.items():
+            if name == SETUP:
+                continue  # runsetup, too, is told a hostname
+            is_file = part.source == "file"
+            if part.is_relative and not hostname.startswith("/") and (is_file or not hostname):
+                wanted = "a path in setup.hostname" if is_file else "setup.hostname"
+                raise ValueError(
+                    f"stack.{name}: {part.location} is relative: it needs {wanted}, "
+                    "or a full address"
+                )
+        return self
+
+    def of_box(self) -> str:
+        """What lands on the box, as JSON: all but how its disk is made, run and shipped."""
+        return self.model_dump_json(indent=1, exclude={"guest", "image", "package"})
+
+    def of_image(self) -> str:
+        """What a box's disk image is made of, as JSON."""
+        return self.model_dump_json(exclude={"guest", "package"})

@@ -1,0 +1,56 @@
+"""The software that computes, and what the box needs to set itself up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyinfra.api.deploy import deploy
+
+from deploys.operations import onbox, packages
+from deploys.operations.onbox import tree
+from deploys.operations.packages import LocalPackage
+from deploys.operations.prefixes import no_prefixes
+from deploys.settings import Settings
+from deploys.settings.stack import BUILT, DEFAULTS, package_name
+from deploys.stack.items import Items
+
+# runsetup fetches with git over whichever transport, and applies with Python.
+_OWN = ("python3", "git", "ca-certificates", "openssh-client")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the stack has beside Debian's packages: those of our making, and items.
+
+    A row that is built and not among ``packages`` could not be built: a box keeps what it has.
+    """
+
+    packages: tuple[LocalPackage, ...] = ()
+    items: Items | None = None
+
+
+def stack_packages(settings: Settings) -> tuple[str, ...]:
+    """Debian's packages that compute, and those that set the box up."""
+    return tuple(sorted({*_OWN, *settings.stack.from_archive}))
+
+
+@deploy("Stack")
+def stack(settings: Settings, parts: Parts | None = None) -> None:
+    """The packages of all parts, with Python, git and the box's own helpers.
+
+    Without ``parts``, as on the box itself, those of our making stay as they are.
+    """
+    wanted = settings.stack
+    absent = [package_name(part) for part in BUILT if part not in wanted.built]
+    stay = {name for row in DEFAULTS.values() for name in row.location.split()} - wanted.replaced
+    packages.present(
+        name="Install packages",
+        packages=stack_packages(settings),
+        versions=wanted.versions,
+        local=parts.packages if parts else (),
+        absent=absent if parts else (),
+        stay=sorted(stay),
+    )
+    if parts:
+        no_prefixes(name="Nothing of the stack beside packages")
+    onbox.files(name="Helpers", sources=tree("usr/lib/pipeline"))

@@ -1,0 +1,55 @@
+"""Box = manifest: what a box is, and one hash over all of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePosixPath
+
+from pydantic import ValidationError
+from pyinfra.api.deploy import deploy
+
+from deploys.errors import SettingsError
+from deploys.operations import manifest as operations
+from deploys.operations.manifest import MANIFEST, RELEASE, SETTINGS
+from deploys.settings import LABELS, Settings
+from deploys.stack.bundle import PYTHON_PATH, Project
+
+__all__ = ["MANIFEST", "RELEASE", "SETTINGS", "manifest", "parse_settings"]
+
+
+def parse_settings(text: str | bytes, where: str) -> Settings:
+    """The settings that a box has of itself; ``where`` says whose they are.
+
+    What is a director or worker by its label alone is the devel box that it always was.
+
+    Raises:
+        SettingsError: they are of another version of this project.
+    """
+    try:
+        told = json.loads(text)
+    except ValueError as error:
+        raise SettingsError(f"{where}: is not JSON: {error}") from error
+    if isinstance(told, dict) and told.get("role") in LABELS:
+        told["role"] = "devel"
+    try:
+        return Settings.model_validate(told)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"{where}: {name}: {first['msg']}") from error
+
+
+@deploy("Manifest")
+def manifest(settings: Settings, project: Project, promoted: int | None = None) -> None:
+    """The box's manifest, settings and release file; the last deploy of a pass.
+
+    ``promoted``: when, in seconds since 1970, the root was made golden with what was changed in it.
+    """
+    operations.manifest(
+        name=f"Write {PurePosixPath(MANIFEST).name}",
+        commit=project.commit,
+        digest=project.digest,
+        settings=settings.of_box(),
+        python=PYTHON_PATH,
+        promoted=promoted,
+    )

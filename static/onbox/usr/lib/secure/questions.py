@@ -1,0 +1,127 @@
+"""Gives this box its part in a pipeline: asks four questions, fetches a key, and shuts the box off.
+
+Nothing is changed before the gateway has taken the username and the password. Run by root.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import memory
+import paramiko
+import site_keys
+from site_keys import RefusedError, Site
+
+_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")  # as the gateway's accounts are called
+_LONGEST = 256  # characters of a password
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0, or 1 with one line on standard error; then nothing was changed."""
+    given = _parser().parse_args(argv)
+    try:
+        if given.show_host_key:
+            site = Site.parse(given.show_host_key)
+            print(site_keys.fingerprint(site_keys.host_key(site)))
+        else:
+            secure(given)
+    except RefusedError as error:
+        print(f"secure: {error}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, EOFError):
+        print("\nsecure: nothing was changed", file=sys.stderr)
+        return 1
+    return 0
+
+
+def secure(given: argparse.Namespace) -> None:
+    """Ask what was not given, and do it.
+
+    Raises:
+        RefusedError: an answer cannot be, or is not taken; nothing was changed. Or the box could
+            not be shut off.
+    """
+    if os.geteuid() != 0:
+        raise RefusedError("be root: sudo")
+    if not memory.in_snapshot():
+        raise RefusedError("this box runs no snapshot of its root now: nothing lasts here")
+    roles = memory.roles()
+    question = " or ".join(role for role in roles if role != "devel")
+    role = given.role or input(f"{question}? ").strip()
+    if role not in roles:
+        raise RefusedError(f"{role!r} is none of {', '.join(roles)}")
+    site = Site.parse(given.site or input("sitename? "))
+    username = given.username or input("username? ").strip()
+    if not _NAME.fullmatch(username):
+        raise RefusedError(f"{username!r} is no username: it has a-z, 0-9, _ and - alone")
+    host_key = site_keys.host_key(site)
+    _confirm(site, host_key, given.host_key)
+    key = site_keys.fetch(site, host_key, username, _password(given.password_fd))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from here on it is all or nothing
+    try:
+        memory.keep_key(site, host_key, key)
+        memory.keep_role(role, site, username)
+    except OSError as error:
+        raise RefusedError(
+            f"{error.filename}: {error.strerror}: mend that, and try again"
+        ) from error
+    if subprocess.run([memory.RUNSECURE], check=False, stdin=subprocess.DEVNULL).returncode:  # noqa: S603
+        raise RefusedError(f"what {role} needs is kept, but did not start: see above; try again")
+
+
+def _confirm(site: Site, offered: paramiko.PKey, expected: str) -> None:
+    """Require that somebody knows a gateway's host key: earlier, by what is given, or now."""
+    known, shown = memory.known_key(site), site_keys.fingerprint(offered)
+    if known and known != offered.get_base64():
+        raise RefusedError(
+            f"{site} has another host key than the one that was confirmed, {shown}: "
+            f"if that is right, remove /persistent/pipeline/ssh"
+        )
+    if expected and expected != shown:
+        raise RefusedError(f"the host key of {site} is {shown}, not {expected}")
+    if known or expected:
+        return
+    print(f"The host key of {site} is {shown}")
+    if input("Is that what its operator told you? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise RefusedError("nothing was changed")
+
+
+def _password(descriptor: int) -> str:
+    try:
+        if descriptor < 0:
+            password = getpass.getpass("password? ")
+        else:
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                password = file.readline(4 * _LONGEST).decode().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RefusedError("the password cannot be read") from error
+    if not 0 < len(password) <= _LONGEST:
+        raise RefusedError(f"a password has 1 to {_LONGEST} characters")
+    return password
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("secure", description=__doc__)
+    parser.add_argument("--role", help="devel: is given a key, and is not shut off")
+    parser.add_argument("--site", metavar="HOST[:PORT]", help="the gateway")
+    parser.add_argument("--username", metavar="NAME", help="whom its operator made an account for")
+    parser.add_argument(
+        "--password-fd", type=int, default=-1, metavar="N", help="read the password from there"
+    )
+    parser.add_argument(
+        "--host-key",
+        default="",
+        metavar="SHA256:...",
+        help="the gateway's, which is not asked about then",
+    )
+    parser.add_argument(
+        "--show-host-key", metavar="HOST[:PORT]", help="only say which one a gateway has"
+    )
+    return parser

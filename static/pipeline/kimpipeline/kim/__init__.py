@@ -1,0 +1,1 @@
+"""What KIM says: ids, items, and how they are written."""

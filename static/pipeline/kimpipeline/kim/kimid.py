@@ -1,0 +1,83 @@
+"""Names: a KIM item's extended id, and the id of a job, which is also that of its result."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from kimpipeline.errors import ItemError
+
+# PREFIX__KIND_twelve digits_version; no character of it means anything to a shell or in a path.
+_EXTENDED = re.compile(r"[A-Za-z][A-Za-z0-9_]*__((MO|MD|SM|TE|TD|VC)_\d{12}_\d{3})", re.ASCII)
+_JOB = re.compile(r"(TE|VC)_\d{12}_\d{3}-and-(MO|SM)_\d{12}_\d{3}-[0-9a-f]{12}", re.ASCII)
+_LONGEST = 200  # a folder's name may have 255 bytes, and some are needed for those being fetched
+
+MODELS = ("MO", "SM")
+TESTS = ("TE", "VC")
+
+
+def _match(kimid: str) -> re.Match[str]:
+    found = _EXTENDED.fullmatch(kimid) if len(kimid) <= _LONGEST else None
+    if found is None:
+        raise ItemError(f"{quoted(kimid)} is no KIM id such as NAME__TE_000000000111_000")
+    return found
+
+
+def check_kimid(kimid: str) -> str:
+    """The same text, if it is a KIM item's extended id.
+
+    Raises:
+        ItemError: it is not.
+    """
+    _match(kimid)
+    return kimid
+
+
+def kind(kimid: str) -> str:
+    """``MO``, ``MD``, ``SM``, ``TE``, ``TD`` or ``VC``; an ItemError for what is no KIM id."""
+    return _match(kimid)[2]
+
+
+def code(kimid: str) -> str:
+    """The id without its prefix, as ``TE_000000000111_000``; an ItemError as for ``kind``."""
+    return _match(kimid)[1]
+
+
+def job_id(test: str, model: str, others: Iterable[str]) -> str:
+    """The one id of a pair and its versions.
+
+    Args:
+        test: the Test's KIM id; it ends with its version, as all do.
+        model: the Model's.
+        others: of the items that those two need.
+    """
+    versions = "\n".join([test, model, *sorted(others)])
+    digest = hashlib.sha256(versions.encode()).hexdigest()
+    return f"{code(test)}-and-{code(model)}-{digest[:12]}"
+
+
+def quoted(text: str) -> str:
+    """A text of unknown origin for a message: quoted, on one line, not long."""
+    quoted = ascii(text)
+    return quoted if len(quoted) <= 80 else f"{quoted[:77]}..."
+
+
+def _valid(kimid: str) -> str:
+    try:
+        return check_kimid(kimid)
+    except ItemError as error:
+        raise ValueError(str(error)) from error
+
+
+def _valid_job(job: str) -> str:
+    if not _JOB.fullmatch(job):
+        raise ValueError(f"{quoted(job)} is no id of a job")
+    return job
+
+
+KimId = Annotated[str, AfterValidator(_valid)]
+JobId = Annotated[str, AfterValidator(_valid_job)]

@@ -1,0 +1,1 @@
+"""How jobs and results travel between gateway, director and worker."""

@@ -1,0 +1,160 @@
+"""What the director remembers: every job that it queued, in a database that outlives a reset.
+
+A job is ``waiting`` (for the results of others), ``intended``, ``queued``, ``done`` or ``failed``.
+It is intended here before it is put on the queue, and queued once that has answered; a crash in
+between leaves it intended, and what became of it is then read from the queue itself.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from kimpipeline.errors import PipelineError
+from kimpipeline.queue.messages import Failure, Job, Result, parse
+
+State = Literal["waiting", "intended", "queued", "done", "failed"]
+_SCHEMA = """
+create table if not exists jobs (
+    job text primary key,
+    state text not null,
+    priority integer not null,
+    body text not null,      -- the message
+    needs text not null,     -- the jobs whose results it waits for, as JSON
+    after integer not null,  -- the queue's ids are larger than this one
+    result text not null default '',
+    reason text not null default '',
+    log text not null default ''
+) strict
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A job to be queued: its message, its priority, the jobs whose results it waits for."""
+
+    job: Job
+    priority: int
+    needs: tuple[str, ...] = ()
+
+
+class Ledger:
+    def __init__(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(path, isolation_level=None)
+            self._database.execute("pragma journal_mode = wal")
+            self._database.execute("pragma synchronous = full")
+            self._database.execute(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise PipelineError(f"{path}: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+
+    def state(self, job: str) -> State | None:
+        """A job's state; None if it was never heard of."""
+        found = self._database.execute("select state from jobs where job = ?", [job]).fetchone()
+        return found[0] if found else None
+
+    def count(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        return dict(self._database.execute("select state, count(*) from jobs group by state"))
+
+    def intend(self, entries: Iterable[Entry], after: int) -> None:
+        """Note all of these that are new, in one step; the others stay as they are.
+
+        Args:
+            entries: jobs; one that needs another's results waits for them.
+            after: the queue's newest id now.
+        """
+        rows = [
+            (
+                entry.job.job,
+                "waiting" if entry.needs else "intended",
+                entry.priority,
+                entry.job.model_dump_json(),
+                json.dumps(entry.needs),
+                after,
+            )
+            for entry in entries
+        ]
+        self._many(
+            "insert into jobs (job, state, priority, body, needs, after)"
+            " values (?, ?, ?, ?, ?, ?) on conflict do nothing",
+            rows,
+        )
+
+    def intended(self) -> list[tuple[Entry, int]]:
+        """The jobs to be put on the queue, the lowest priority first, each with its ``after``."""
+        rows = self._database.execute(
+            "select body, priority, after from jobs where state = 'intended'"
+            " order by priority, rowid"
+        )
+        return [
+            (Entry(parse(Job, body.encode()), priority), after) for body, priority, after in rows
+        ]
+
+    def queued(self, jobs: Iterable[str]) -> None:
+        """These are on the queue; one that is done by now stays so."""
+        self._many(
+            "update jobs set state = 'queued' where job = ? and state = 'intended'",
+            [(job,) for job in jobs],
+        )
+
+    def done(self, result: Result) -> bool:
+        """A job has its result; False if it is unknown, or had one before."""
+        changed = self._database.execute(
+            "update jobs set state = 'done', result = ?, reason = '', log = ''"
+            " where job = ? and state != 'done'",
+            [result.results, result.job],
+        )
+        return changed.rowcount == 1
+
+    def failed(self, failure: Failure) -> bool:
+        """A job failed; False if it is unknown, or has a result, or failed before."""
+        changed = self._database.execute(
+            "update jobs set state = 'failed', reason = ?, log = ?"
+            " where job = ? and state not in ('done', 'failed')",
+            [failure.reason, failure.log, failure.job],
+        )
+        return changed.rowcount == 1
+
+    def wake(self, after: int) -> None:
+        """Intend the waiting jobs that now have the results they need, and give them these."""
+        waiting = self._database.execute(
+            "select job, body, needs from jobs where state = 'waiting'"
+        )
+        for job, body, needs in waiting.fetchall():
+            given = [self._result(each) for each in json.loads(needs)]
+            if None in given:
+                continue
+            message = parse(Job, body.encode())
+            whole = message.model_copy(update={"given": dict(each for each in given if each)})
+            self._database.execute(
+                "update jobs set state = 'intended', body = ?, after = ? where job = ?",
+                [whole.model_dump_json(), after, job],
+            )
+
+    def _result(self, job: str) -> tuple[str, str] | None:
+        """A job's Test and the text of its results; None while it has none."""
+        found = self._database.execute(
+            "select body, result from jobs where job = ? and state = 'done'", [job]
+        ).fetchone()
+        return (parse(Job, found[0].encode()).test, found[1]) if found else None
+
+    def _many(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+        self._database.execute("begin immediate")
+        try:
+            self._database.executemany(statement, rows)
+        except BaseException:
+            self._database.execute("rollback")
+            raise
+        self._database.execute("commit")

@@ -1,0 +1,89 @@
+"""What travels through the queue: JSON, typed, and checked where it enters."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from kimpipeline.errors import MessageError
+from kimpipeline.kim.kimid import MODELS, TESTS, JobId, KimId, job_id, kind
+
+Priority = Annotated[int, Field(ge=0, le=2**32 - 1, strict=True)]
+Line = Annotated[str, Field(max_length=2000)]
+LOG = 12_000  # characters of a log that travel with a failure; four bytes each at the most
+
+UPDATES, JOBS, RESULTS, ERRORS = "updates", "jobs", "results", "errors"
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Update(Message):
+    """An item is there, or has changed what belongs to it. The lowest priority runs first.
+
+    ``pending``: it is checked, and not run yet.
+    """
+
+    kimid: KimId
+    priority: Priority = 2**16
+    status: Literal["approved", "pending"] = "approved"
+
+
+class Job(Message):
+    """A Test to be run with a Model; ``items`` are those that the two need, sorted.
+
+    ``given`` has, by Test, the results.edn of the jobs that had to come before.
+    """
+
+    job: JobId
+    test: KimId
+    model: KimId
+    items: Annotated[tuple[KimId, ...], Field(max_length=100)] = ()
+    given: dict[KimId, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if kind(self.test) not in TESTS or kind(self.model) not in MODELS:
+            raise ValueError("a job is a Test with a Model")
+        if self.job != job_id(self.test, self.model, self.items):
+            raise ValueError("the job's id is not that of its items")
+        return self
+
+
+class Result(Message):
+    """A job's results are delivered; ``results`` is their text, empty where that is long."""
+
+    job: JobId
+    worker: Line
+    seconds: float = Field(ge=0)
+    results: str = ""
+
+
+class Failure(Message):
+    """A job has no results, and why; with the end of what it said."""
+
+    job: JobId
+    worker: Line
+    reason: Line
+    log: str = Field("", max_length=LOG)
+
+
+AnyMessage = TypeVar("AnyMessage", bound=Message)
+
+
+def parse(kind_of: type[AnyMessage], body: bytes) -> AnyMessage:
+    """A message of the given kind.
+
+    Raises:
+        MessageError: the body is none, in one line.
+    """
+    try:
+        return kind_of.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])[:80]
+        reason = first["msg"].removeprefix("Value error, ").replace("\n", " ")
+        name = kind_of.__name__.lower()
+        raise MessageError(f"no {name}: {f'{where}: ' if where else ''}{reason}") from error

@@ -1,0 +1,157 @@
+"""beanstalkd through greenstalk: every fault is a QueueError, and nothing waits for ever."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+import greenstalk
+
+from kimpipeline.errors import LostError, MessageError, QueueError
+from kimpipeline.queue.messages import Message
+from kimpipeline.settings import QueueSettings as Settings
+
+_ANSWER = 30.0  # seconds for an answer, on top of what it is asked to wait
+DEFAULT_PRIORITY = 2**16
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """A message in this connection's hands, and how often it was in others'."""
+
+    job: greenstalk.Job[bytes]
+    tube: str
+    priority: int
+    deaths: int
+    buries: int
+
+    @property
+    def id(self) -> int:
+        return self.job.id
+
+    @property
+    def body(self) -> bytes:
+        return self.job.body
+
+
+class Queue:
+    """A connection. After a QueueError it is of no use any more; ``with`` closes it.
+
+    Threads may share it; one that waits for a message keeps the others waiting.
+    """
+
+    def __init__(self, settings: Settings, *watch: str) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        with _faults():
+            sock = _connection(settings)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._client = greenstalk.Client(sock, encoding=None, watch=watch or "default")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def put(self, tube: str, message: Message, priority: int = DEFAULT_PRIORITY) -> int:
+        """Put a message on a tube.
+
+        Returns:
+            beanstalkd's own id of it; a later one is larger.
+
+        Raises:
+            MessageError: it is too long.
+            QueueError: the queue would not take it.
+        """
+        body = message.model_dump_json().encode()
+        if len(body) > self._settings.largest:
+            raise MessageError(f"a message of {len(body)} bytes; {self._settings.largest} at most")
+        with self._lock, _faults():
+            self._client.use(tube)
+            return int(self._client.put(body, priority=priority, ttr=self._settings.ttr))
+
+    def newest(self) -> int:
+        """The id that was given last, which a message of no consequence finds out."""
+        with self._lock, _faults():
+            self._client.use("newest")
+            identifier = int(self._client.put(b"", priority=DEFAULT_PRIORITY))
+            self._client.delete(identifier)
+            return identifier
+
+    def peek(self, identifier: int) -> bytes | None:
+        """A message's body wherever it is, reserved and buried too; None if it is gone."""
+        with self._lock, _faults():
+            try:
+                return bytes(self._client.peek(identifier).body)
+            except greenstalk.NotFoundError:
+                return None
+
+    def reserve(self, timeout: float) -> Reserved | None:
+        """The next message of the watched tubes; None if there is none within ``timeout`` s."""
+        with self._lock, _faults():
+            try:
+                job = self._client.reserve(timeout=int(timeout))
+            except (greenstalk.TimedOutError, greenstalk.DeadlineSoonError):
+                return None
+            try:
+                stats = self._client.stats_job(job)
+            except greenstalk.NotFoundError:
+                return None  # its time to run has passed already
+        # a connection that was lost, and a time to run that passed, leave no other trace
+        deaths = stats["reserves"] - 1 - stats["releases"] - stats["buries"]
+        return Reserved(job, stats["tube"], stats["pri"], deaths, stats["buries"])
+
+    def touch(self, reserved: Reserved) -> None:
+        """Have its time to run begin anew; a LostError if it is in this hand no more."""
+        with self._lock, _faults(lost=True):
+            self._client.touch(reserved.job)
+
+    def delete(self, reserved: Reserved) -> None:
+        with self._lock, _faults(lost=True):
+            self._client.delete(reserved.job)
+
+    def release(self, reserved: Reserved, delay: int = 0) -> None:
+        """Give it back, for any hand after ``delay`` seconds."""
+        with self._lock, _faults(lost=True):
+            self._client.release(reserved.job, priority=reserved.priority, delay=delay)
+
+    def bury(self, reserved: Reserved) -> None:
+        """Set it aside, until an operator kicks it."""
+        with self._lock, _faults(lost=True):
+            self._client.bury(reserved.job, priority=reserved.priority)
+
+
+def _connection(settings: Settings) -> socket.socket:
+    """Tried again for a while: at boot the tunnel may be a moment late, and a service that ends
+    for that costs more than the moment.
+    """
+    deadline = time.monotonic() + settings.reach
+    while True:
+        try:
+            return socket.create_connection((settings.host, settings.port), timeout=_ANSWER)
+        except OSError:
+            if time.monotonic() >= deadline:
+                raise
+        threading.Event().wait(0.2)
+
+
+@contextmanager
+def _faults(*, lost: bool = False) -> Iterator[None]:
+    try:
+        yield
+    except greenstalk.NotFoundError as error:
+        if lost:
+            raise LostError("a job's time to run passed without a sign of life") from error
+        raise QueueError("the queue has no such job") from error
+    except greenstalk.JobTooBigError as error:
+        raise MessageError("the queue takes no message as long as this one") from error
+    except greenstalk.Error as error:
+        raise QueueError(f"the queue: {type(error).__name__} {error}".rstrip()) from error
+    except (OSError, ValueError, IndexError) as error:  # what greenstalk makes of half an answer
+        raise QueueError(f"the queue: {error or type(error).__name__}") from error

@@ -1,0 +1,97 @@
+"""A worker's own folder on its machine: one worker in it at a time, and what the last one left."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+from pathlib import Path
+from typing import Self
+
+from kimpipeline.errors import SandboxError
+from kimpipeline.files import remove
+from kimpipeline.queue.messages import LOG
+from kimpipeline.queue.output import tail
+
+_DEADLINE = 10  # seconds for a process to be gone
+
+
+class Slot:
+    """``work/NAME``; entered, it belongs to this process alone.
+
+    A job that was running when a worker died has left its folder there. The end of what it said
+    is kept, as ``work/lost/JOB``, for whoever has to bury that job.
+    """
+
+    def __init__(self, work: Path, name: str) -> None:
+        self.name = name
+        self._root = work / name
+        self._lost = work / "lost"
+        self._lock = -1
+
+    def __enter__(self) -> Self:
+        try:
+            self._lost.mkdir(parents=True, exist_ok=True)
+            self._root.mkdir(exist_ok=True)
+            self._lock = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SandboxError(f"{self._root}: another worker is in it") from error
+        except OSError as error:
+            raise SandboxError(f"{self._root}: {error.strerror}") from error
+        end_left(self._root)
+        self._keep()
+        self.clear()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+        os.close(self._lock)
+
+    def folder(self, job: str, beside: str = "") -> Path:
+        """An empty folder for a job's run; of the others only ``beside``'s stays."""
+        self.clear(beside)
+        folder = self._root / job
+        folder.mkdir()
+        return folder
+
+    def clear(self, but: str = "") -> None:
+        """Remove what the last jobs left, but for one."""
+        for path in self._root.iterdir():
+            if path.name != but:
+                remove(path)
+
+    def lost(self, job: str) -> str:
+        """What the job said on this machine when its workers died; empty if it was never here."""
+        path = self._lost / job
+        if not path.exists():
+            return ""
+        text = path.read_text(errors="replace")
+        path.unlink()
+        return text
+
+    def _keep(self) -> None:
+        for path in self._root.iterdir():
+            said = tail(path / path.name)
+            if said:
+                (self._lost / path.name).write_text(said[-LOG:])
+
+
+def end_left(root: Path) -> None:
+    """End the jobs whose worker died as bubblewrap was starting them, which it may fail to notice.
+
+    They are known by the folder below ``root`` that bubblewrap was told to show them. Where systemd
+    runs the worker, it has ended them already.
+    """
+    mark = b"\0--bind\0" + os.fsencode(root) + b"/"
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # gone by now
+            process = os.pidfd_open(int(entry.name))
+            try:
+                if mark in (entry / "cmdline").read_bytes():
+                    signal.pidfd_send_signal(process, signal.SIGKILL)
+                    select.select([process], [], [], _DEADLINE)
+            finally:
+                os.close(process)

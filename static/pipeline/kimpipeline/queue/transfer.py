@@ -1,0 +1,109 @@
+"""Items come and results go by rsync, to a folder or through an account that allows just that."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from kimpipeline.errors import ItemError, TransferError
+from kimpipeline.kim.items import ItemFolder
+from kimpipeline.kim.kimid import check_kimid
+from kimpipeline.settings import Remote
+from kimpipeline.waiting import ends_within
+
+Beat = Callable[[], None]
+# Of what others wrote, links may lead to an item's own files only; the modes are ours, but for what
+# is a program.
+_TAKEN = ("-rlptE", "--safe-links", "--chmod=D0755,Fu+rw,Fgo+r,Fgo-w,Fug-s")
+_NOT_THERE = 23  # rsync: some files could not be transferred, as when all items are missing
+
+
+def fetch(kimid: str, items: ItemFolder, remote: Remote, beat: Beat) -> None:
+    """Have an item in the repository here; one that is there stays, as a version never changes.
+
+    Raises:
+        ItemError: the name is none, or there is no such item, here or there.
+        TransferError: it could not be asked for.
+    """
+    target = items.root / check_kimid(kimid)
+    if target.is_dir() or remote.items is None:
+        items.get(kimid)
+        return
+    items.root.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=items.root, prefix=".part-"))
+    try:
+        part.chmod(0o755)
+        # by a filter: a gateway answers a name that is not there as if it had broken off
+        only = [f"--include=/{kimid}/", f"--include=/{kimid}/**", "--exclude=*"]
+        code = _rsync(remote, [*_TAKEN, *only], remote.items, f"{part}/", beat)
+        if code == _NOT_THERE or (not code and not (part / kimid).is_dir()):
+            raise ItemError(f"{kimid}: there is no such item at {remote.items}")
+        if code:
+            raise TransferError(f"{kimid} could not be fetched: rsync's exit code is {code}")
+        try:
+            (part / kimid).rename(target)
+        except OSError:  # another worker was faster
+            items.get(kimid)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    items.get(kimid)
+
+
+def mirror(items: ItemFolder, remote: Remote, beat: Beat) -> None:
+    """Have all items that there are in the repository here, if they are kept elsewhere.
+
+    Raises:
+        TransferError: they could not be asked for.
+    """
+    if remote.items is None:
+        return
+    items.root.mkdir(parents=True, exist_ok=True)
+    code = _rsync(remote, _TAKEN, remote.items, f"{items.root}/", beat)
+    if code:
+        raise TransferError(f"the items could not be fetched: rsync's exit code is {code}")
+
+
+def deliver(folder: Path, job: str, remote: Remote, beat: Beat) -> None:
+    """Make a job's folder in the results be as this one; what an earlier try left there goes.
+
+    A gateway lets no box delete anything, and sees to that itself (its ``transfer``).
+
+    Raises:
+        TransferError: it could not be.
+    """
+    here = ["--delete"] if remote.results.startswith("/") else []
+    flags = ["-rt", *here, "--chmod=D0755,F0644"]
+    code = _rsync(remote, flags, f"{folder}/", f"{remote.results}{job}/", beat)
+    if code:
+        raise TransferError(f"{job} could not be delivered: rsync's exit code is {code}")
+
+
+def _rsync(remote: Remote, flags: Sequence[str], source: str, target: str, beat: Beat) -> int:
+    program = shutil.which(remote.rsync)
+    if program is None:
+        raise TransferError(f"{remote.rsync} is not installed")
+    argv = [program, "--quiet", f"--timeout={remote.timeout}", f"--rsh={shlex.join(remote.ssh)}"]
+    deadline = time.monotonic() + remote.timeout
+    with subprocess.Popen(  # noqa: S603 - an argv list
+        [*argv, *flags, "--", source, target], stdin=subprocess.DEVNULL, env=_environment()
+    ) as process:
+        try:
+            while not ends_within(process, 1.0):
+                beat()
+                if time.monotonic() > deadline:
+                    raise TransferError(f"rsync: not done after {remote.timeout} s")
+            return process.wait()
+        except BaseException:
+            process.kill()
+            raise
+
+
+def _environment() -> dict[str, str]:
+    """Without what would have rsync add options of its own."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RSYNC_")}

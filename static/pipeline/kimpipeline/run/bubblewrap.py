@@ -1,0 +1,118 @@
+"""A job in bubblewrap, which needs neither root nor systemd."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+from pathlib import Path
+from typing import IO
+
+from kimpipeline.errors import SandboxError
+from kimpipeline.run.confined import (
+    SCRATCH,
+    Confined,
+    Running,
+    entry_of,
+    environment,
+    find,
+    give,
+    hidden_folders,
+)
+
+_KILL_DEADLINE = 30  # seconds
+
+
+class _Wrapped:
+    """A job in bubblewrap: when the first process of its namespace is gone, all are."""
+
+    def __init__(self, process: subprocess.Popen[bytes], first: int | None) -> None:
+        self.process = process
+        self._first = first
+
+    def kill(self) -> None:
+        if self._first is None:
+            return
+        # bubblewrap ends its job with itself, but for one that it is just about to start
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._first, signal.SIGKILL)
+        self.process.kill()
+        waiting = select.poll()
+        waiting.register(self._first, select.POLLIN)
+        if not waiting.poll(_KILL_DEADLINE * 1000):
+            raise SandboxError(f"a job did not end within {_KILL_DEADLINE} s of being killed")
+
+    def __del__(self) -> None:
+        if self._first is not None:
+            os.close(self._first)
+
+
+class Bubblewrap:
+    """bubblewrap for the namespaces, resource limits for the rest."""
+
+    name = "bubblewrap"
+
+    def __init__(self, user: str | None) -> None:
+        self.user = user
+
+    def argv(self, job: Confined, information: int) -> list[str]:
+        """The command that a job is started by; ``information`` is where bubblewrap reports."""
+        folder, limits = str(job.folder), job.limits
+        words: list[str] = []
+        if self.user is not None:
+            entry = entry_of(self.user)
+            words += [find("setpriv", "util-linux"), f"--reuid={entry.pw_uid}"]
+            words += [f"--regid={entry.pw_gid}", "--clear-groups", "--no-new-privs"]
+        words += [find("bwrap", "bubblewrap"), "--unshare-all", "--unshare-user"]
+        words += ["--disable-userns", "--die-with-parent", "--new-session"]
+        words += ["--info-fd", str(information), "--ro-bind", "/", "/"]
+        words += ["--dev", "/dev", "--proc", "/proc"]
+        for name in hidden_folders():
+            words += ["--tmpfs", name]
+        for name in SCRATCH:
+            words += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", name]
+        words += ["--ro-bind", str(job.items), str(job.items), "--bind", folder, folder]
+        for name in ("/dev", *hidden_folders()):
+            words += ["--remount-ro", name]  # else memory to fill without a limit
+        # within, where no other job's processes count
+        words += ["--chdir", folder, "--", find("prlimit", "util-linux"), "--core=0"]
+        words += [f"--as={limits.memory}", f"--fsize={limits.disk}", f"--nproc={limits.processes}"]
+        return [*words, *job.argv]
+
+    def start(
+        self, job: Confined, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]
+    ) -> Running:
+        give(job.folder, self.user)
+        reader, writer = os.pipe()
+        with os.fdopen(reader, "rb") as information:
+            try:
+                process = subprocess.Popen(  # noqa: S603 - an argv list
+                    self.argv(job, writer),
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=stderr,
+                    env=environment(job.folder),
+                    pass_fds=(writer,),
+                    start_new_session=True,
+                )
+            finally:
+                os.close(writer)
+            try:
+                return _Wrapped(process, _open(json.loads(information.read())["child-pid"]))
+            except (ValueError, KeyError, OSError) as error:
+                process.kill()
+                process.wait()
+                line = Path(stderr.name).read_text(errors="replace")[-200:].strip()
+                line = line.rpartition("\n")[2] or "without a word"
+                raise SandboxError(f"bubblewrap could not shut a job in: {line}") from error
+
+
+def _open(process: int) -> int | None:
+    """A process's file descriptor; None if it has ended already."""
+    try:
+        return os.pidfd_open(process)
+    except ProcessLookupError:
+        return None

@@ -1,0 +1,86 @@
+"""Which Tests and Models belong together: by species, by kind, and by what is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from kimpipeline.errors import ItemError
+from kimpipeline.kim.items import Item, ItemFolder, Kimspec
+from kimpipeline.kim.kimid import MODELS, TESTS, code
+from kimpipeline.run.pair import Pair
+
+_STANDARD = "standard-models"
+# KIM's schema of special-purpose Tests: all portable models and those simulator models that say so.
+_PORTABLE = "portable-models"
+
+
+def installed(patterns: Sequence[str]) -> frozenset[str]:
+    """The names of the models in the KIM API's collections, folders that the patterns name."""
+    root = Path("/")
+    folders = (folder for pattern in patterns for folder in root.glob(pattern.lstrip("/")))
+    return frozenset(entry.name for folder in folders for entry in folder.iterdir())
+
+
+def fit(test: Kimspec, model: Kimspec) -> bool:
+    """Whether a Test is for a Model: one of the standard ones, and of all the Test's species.
+
+    A Test without a species is for none; a verification check without one is for each.
+    """
+    standard = _STANDARD in test.matching_models and model.run_compatibility == _PORTABLE
+    named = bool(test.species) or "__VC_" in test.extended_id
+    return standard and named and set(test.species) <= set(model.species)
+
+
+def latest(items: Iterable[Item]) -> list[Item]:
+    """Of each item its highest version only, by KIM id."""
+    found: dict[str, Item] = {}
+    for item in sorted(items, key=lambda item: code(item.kimid)):
+        found[code(item.kimid)[:-4]] = item  # without _VERSION
+    return sorted(found.values(), key=lambda item: item.kimid)
+
+
+def make_pair(items: ItemFolder, test: str, model: str) -> Pair:
+    """A Test and a Model with all that they need.
+
+    Raises:
+        ItemError: they are not a Test and a Model, not for each other, or something is missing.
+    """
+    first, second = items.get(test), items.get(model)
+    if first.kind not in TESTS:
+        raise ItemError(f"{test} is no Test")
+    if second.kind not in MODELS:
+        raise ItemError(f"{model} is no Model")
+    if not fit(first.spec, second.spec):
+        needed = " ".join(first.spec.species) or "no species"
+        raise ItemError(f"{test} ({needed}) is not for {model} ({' '.join(second.spec.species)})")
+    return Pair(first, second, items.closure(first, second))
+
+
+def pairs(items: ItemFolder, kimid: str, models: frozenset[str]) -> list[Pair]:
+    """The pairs that an item takes part in, with the latest versions of all others.
+
+    Args:
+        items: where they are; a pair that lacks something there is left out.
+        kimid: a Test, a Model, or a driver that either needs.
+        models: those that are installed.
+
+    Raises:
+        ItemError: there is no such item, or it is not valid, or what it needs is missing.
+    """
+    item = items.get(kimid)
+    items.closure(item)
+    tests = [item] if item.kind in TESTS else latest(items.items(*TESTS))
+    those = [item] if item.kind in MODELS else latest(items.items(*MODELS))
+    those = [model for model in those if model.kimid in models]
+    found = []
+    for test in tests:
+        for model in those:
+            if fit(test.spec, model.spec):
+                try:
+                    pair = Pair(test, model, items.closure(test, model))
+                except ItemError:
+                    continue
+                if kimid in pair.versions:
+                    found.append(pair)
+    return found

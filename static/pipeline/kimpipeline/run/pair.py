@@ -1,0 +1,197 @@
+"""Run a Test with a Model: in a fresh copy, shut in; what comes of it in KIM's shape."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from kimpipeline.errors import ItemError, RunError
+from kimpipeline.kim import edn, results
+from kimpipeline.kim.items import Item
+from kimpipeline.kim.kimid import job_id
+from kimpipeline.kim.template import render
+from kimpipeline.run import harvest
+from kimpipeline.run.confined import Confined, Sandbox
+from kimpipeline.run.provenance import provenance
+from kimpipeline.run.supervise import Ended, supervise
+from kimpipeline.settings import Limits
+
+_STDIN = 2**20  # bytes of a template, and of what it gives
+_STREAMS = ("pipeline.stdin", "pipeline.stdout", "pipeline.stderr", "kim.log")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A Test, a Model, and the items that those need."""
+
+    test: Item
+    model: Item
+    others: tuple[Item, ...]
+
+    @property
+    def id(self) -> str:
+        """The id of its job and of its result."""
+        return job_id(self.test.kimid, self.model.kimid, (each.kimid for each in self.others))
+
+    @property
+    def versions(self) -> list[str]:
+        """The KIM ids of all that takes part, sorted."""
+        return sorted({each.kimid for each in (self.test, self.model, *self.others)})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The results directory; ``fault`` is empty, or the line that says why it has no results."""
+
+    folder: Path
+    fault: str
+    seconds: float
+
+
+def stdin(pair: Pair, given: Mapping[str, str] = MappingProxyType({})) -> str:
+    """``pipeline.stdin`` of a pair.
+
+    Args:
+        pair: whose Test has a template.
+        given: by the KIM id of a Test that it needs, the path of that one's results.
+
+    Raises:
+        ItemError: the Test has no template, or one that cannot be filled.
+    """
+    template = edn.read_text(pair.test.path / "pipeline.stdin.tpl", _STDIN)
+    paths = {
+        item.kimid: str(item.runner if item.runner.exists() else item.path) for item in pair.others
+    }
+    return render(template, pair.model.kimid, {**paths, **given})
+
+
+def run(
+    pair: Pair,
+    scratch: Path,
+    sandbox: Sandbox,
+    limits: Limits,
+    beat: Callable[[], None] = lambda: None,
+    given: Mapping[str, str] = MappingProxyType({}),
+) -> Outcome:
+    """Run a pair; a failure of the Test is an outcome too.
+
+    Args:
+        pair: whose items lie in one repository.
+        scratch: an empty folder of its own; afterwards it holds the results directory.
+        sandbox: what shuts it in.
+        limits: of the runner.
+        beat: is called every second or so; what it raises ends the job.
+        given: by the KIM id of a Test that it needs, the text of that one's results for the Model.
+
+    Raises:
+        SandboxError: this machine could not run it.
+    """
+    folder, target = scratch / "test", scratch / pair.id
+    target.mkdir()
+    for name in _STREAMS:
+        (target / name).touch()
+    ended = Ended("", 0.0, 0.0)
+    began = time.time()
+    try:
+        _copy(pair.test, folder)
+        _empty(folder / "output")
+        before = _give(given, folder / "dependencies") if given else {}
+        (target / "pipeline.stdin").write_text(stdin(pair, before))
+        job = Confined(("./runner",), folder, pair.test.path.parent, limits)
+        with (
+            (target / "pipeline.stdin").open("rb") as fed,
+            (target / "pipeline.stdout").open("wb") as stdout,
+            (target / "pipeline.stderr").open("wb") as stderr,
+        ):
+            ended = supervise(sandbox, job, (fed, stdout, stderr), target, beat)
+        try:
+            _collect(folder, target, limits.disk)
+        except RunError:
+            if not ended.fault:  # else that came first
+                raise
+        if ended.fault:
+            raise RunError(ended.fault)
+        results.check(target / "results.edn", pair.test.spec.properties)
+        fault = ""
+    except (RunError, ItemError) as error:
+        fault = str(error).replace("\n", " ")
+        _disown(target)
+    _describe(pair, target, fault, ended, sandbox, began)
+    return Outcome(target, fault, ended.seconds)
+
+
+def _copy(test: Item, folder: Path) -> None:
+    try:
+        # the item's own links stay links: the sandbox decides what they lead to
+        shutil.copytree(test.path, folder, symlinks=True)
+    except (OSError, RecursionError) as error:
+        raise ItemError(f"{test.kimid} cannot be copied: {type(error).__name__}") from error
+
+
+def _empty(folder: Path) -> None:
+    """An empty folder in the place of what a Test's author put there, even a link."""
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)
+    folder.mkdir()
+
+
+def _give(given: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Write the results that came before as files, and say where each is."""
+    _empty(folder)
+    for kimid, text in given.items():
+        if not text:
+            raise ItemError(f"the results of {kimid} are too long to be given to another Test")
+        (folder / f"{kimid}.edn").write_text(text)
+    return {kimid: str(folder / f"{kimid}.edn") for kimid in given}
+
+
+def _collect(folder: Path, target: Path, largest: int) -> None:
+    output = folder / "output"
+    if output.is_dir() and not output.is_symlink():
+        harvest.take(output, target, largest)
+    log = folder / "kim.log"  # the KIM API writes it where the program runs
+    if log.is_file() and not log.is_symlink() and log.stat().st_size <= largest:
+        (target / "kim.log").unlink()
+        harvest.copy(log, target / "kim.log")
+
+
+def keep(outcome: Outcome, target: Path) -> None:
+    """Move a results directory to where it is to stay; an OSError if that cannot be."""
+    shutil.move(outcome.folder, target)
+
+
+def _disown(target: Path) -> None:
+    """A failure has no results: what was written stays to be looked at, under another name."""
+    path = target / "results.edn"
+    if path.exists():
+        path.rename(target / "results.edn.invalid")
+
+
+def _describe(
+    pair: Pair, target: Path, fault: str, ended: Ended, sandbox: Sandbox, began: float
+) -> None:
+    """The two files that say what this directory is, and how it came about."""
+    about: dict[str, object] = {
+        "UUID": pair.id,
+        "item-type": "er" if fault else "tr",
+        "test": pair.test.kimid,
+        "model": pair.model.kimid,
+    }
+    edn.write(target / "kimspec.edn", {**about, **({"error": fault} if fault else {})})
+    profiling = {
+        "time": round(ended.seconds, 3),
+        "cputime": round(ended.cpu, 3),
+        "datetime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
+    }
+    spec = {
+        "UUID": pair.id,
+        "profiling": profiling,
+        "provenance": {**provenance(), "sandbox": sandbox.name, "items": pair.versions},
+    }
+    edn.write(target / "pipelinespec.edn", spec)

@@ -1,0 +1,157 @@
+"""A job from its start to its end: its limits of time and disk, and the beat meanwhile."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from kimpipeline.errors import SandboxError
+from kimpipeline.files import open_regular, scratch
+from kimpipeline.run.confined import Confined, Running, Sandbox
+from kimpipeline.settings import Limits
+from kimpipeline.waiting import ends_within
+
+_BLOCK = 4096
+_TIMES = "pipeline.times"
+_SHELL = 'times=$1; shift; "$@"; code=$?; times >"$times"; exit "$code"'
+_LOOK = 1.0  # seconds between two looks at what a job has written
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job ended: ``fault`` is empty, or one line that says why it failed.
+
+    ``seconds`` is the time that passed; ``cpu`` that of the processors, as the job's own shell
+    counted it, so a hostile job may forge it, and 0 if the job was ended.
+    """
+
+    fault: str
+    seconds: float
+    cpu: float
+
+
+def supervise(
+    sandbox: Sandbox,
+    job: Confined,
+    files: tuple[IO[bytes], IO[bytes], IO[bytes]],
+    printed: Path,
+    beat: Callable[[], None],
+) -> Ended:
+    """Run a job to its end, however that comes.
+
+    Args:
+        sandbox: what shuts it in.
+        job: what to run.
+        files: its stdin, stdout and stderr.
+        printed: the folder of its stdout and stderr, which count as what it wrote.
+        beat: is called every second or so, on this thread; what it raises ends the job.
+
+    Raises:
+        SandboxError: the job could not be started, or not be ended.
+    """
+    began = time.monotonic()
+    running = sandbox.start(_timed(job), *files)
+    try:
+        fault = _watch(running, job, printed, beat, began + job.limits.seconds)
+    except BaseException:
+        running.kill()
+        running.process.wait()
+        raise
+    if fault:
+        running.kill()
+    code = running.process.wait()
+    seconds = time.monotonic() - began
+    return Ended(fault or _exit_fault(code), seconds, _cpu(job.folder / _TIMES))
+
+
+def probe(sandbox: Sandbox) -> None:
+    """Shut in a program that does nothing, once before the first job.
+
+    systemd-run's exit code does not tell its own failure from that of a job, and a job must not be
+    able to pass itself off as a broken machine, on which it would be tried again for ever.
+
+    Raises:
+        SandboxError: this machine cannot run jobs.
+    """
+    with (
+        scratch() as folder,
+        (folder / "stderr").open("w+b") as said,
+        Path(os.devnull).open("rb") as fed,
+    ):
+        (folder / "test").mkdir()
+        job = Confined(("true",), folder / "test", folder, Limits(seconds=60))
+        ended = supervise(sandbox, job, (fed, said, said), folder, lambda: None)
+        said.seek(0)
+        line = said.read(1000).decode(errors="replace").strip().rpartition("\n")[2]
+    if ended.fault:
+        raise SandboxError(f"{sandbox.name} cannot shut a job in: {line or ended.fault}")
+
+
+def _watch(
+    running: Running, job: Confined, printed: Path, beat: Callable[[], None], deadline: float
+) -> str:
+    """Why the job must be ended; empty when it ended by itself."""
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return f"not done after {job.limits.seconds:g} s"
+        if ends_within(running.process, min(left, _LOOK)):
+            return ""
+        beat()
+        if used(job.folder) + used(printed) > job.limits.disk:
+            return f"wrote more than {job.limits.disk} bytes"
+
+
+def _timed(job: Confined) -> Confined:
+    """The job with a shell around it, that counts the time of the processors."""
+    return replace(job, argv=("/bin/sh", "-c", _SHELL, "sh", str(job.folder / _TIMES), *job.argv))
+
+
+def _cpu(path: Path) -> float:
+    """The seconds of all of a shell's children, as its ``times`` wrote them; 0 if it did not."""
+    try:
+        with open_regular(path) as file:
+            lines = file.read(200).decode(errors="replace").splitlines()
+    except OSError:
+        return 0.0
+    found = re.findall(r"(\d{1,6})m(\d{1,2}\.\d+)s", lines[1]) if len(lines) > 1 else []
+    return sum(60 * int(minutes) + float(seconds) for minutes, seconds in found)
+
+
+def _exit_fault(code: int) -> str:
+    if code == 0:
+        return ""
+    # a shell, and bubblewrap, report a signal as 128 and its number
+    signal = -code if code < 0 else code - 128
+    return f"ended by signal {signal}" if signal > 0 else f"failed with exit code {code}"
+
+
+def used(folder: Path) -> int:
+    """Bytes that a folder's files take on the disk; what vanishes meanwhile counts as nothing.
+
+    One who hides files, where paths grow too long or reading is forbidden, used up all there is.
+    """
+    total, folders = 0, [os.fspath(folder)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    try:
+                        if entry.is_dir(follow_symlinks=False):
+                            folders.append(entry.path)
+                        # an empty file takes an inode
+                        size = entry.stat(follow_symlinks=False).st_blocks * 512
+                        total += max(size, _BLOCK)
+                    except FileNotFoundError:
+                        continue
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return sys.maxsize
+    return total

@@ -1,0 +1,63 @@
+"""Whether an item is in KIM's format and whole, before anyone runs it."""
+
+from __future__ import annotations
+
+import os
+
+from kimpipeline.errors import ItemError
+from kimpipeline.kim import results
+from kimpipeline.kim.items import Item, ItemFolder
+from kimpipeline.kim.kimid import MODELS, TESTS
+from kimpipeline.run.pair import Pair, stdin
+
+_PROGRAMS = (*TESTS, "TD")
+
+
+def faults(items: ItemFolder, kimid: str) -> list[str]:
+    """A line for each thing that is wrong with an item; none: it is good.
+
+    Raises:
+        ItemError: there is no such item.
+    """
+    if not items.has(kimid):
+        items.get(kimid)  # says so
+    try:
+        item = items.get(kimid)
+    except ItemError as error:
+        return [str(error).removeprefix(f"{kimid}: ")]
+    found = []
+    try:
+        others = items.closure(item)
+    except ItemError as error:
+        found.append(str(error))
+    else:
+        if item.kind in TESTS:
+            found += _template(item, others)
+    if item.kind in _PROGRAMS:
+        found += _program(item)
+        found += _properties(item)
+    if item.kind in (*MODELS, "TE") and not item.spec.species:
+        found.append("kimspec.edn names no species")
+    return found
+
+
+def _template(test: Item, others: tuple[Item, ...]) -> list[str]:
+    given = {other.kimid: "results.edn" for other in others if other.kind in TESTS}
+    try:
+        stdin(Pair(test, test, others), given)  # of a Model only its name is filled in
+    except ItemError as error:
+        return [str(error)]
+    return []
+
+
+def _program(item: Item) -> list[str]:
+    if item.runner.is_symlink() or not item.runner.is_file():
+        return ["there is no program named runner"]
+    return [] if os.access(item.runner, os.X_OK) else ["runner may not be executed"]
+
+
+def _properties(item: Item) -> list[str]:
+    if not item.spec.properties and item.kind == "TE":
+        return ["kimspec.edn names no properties"]
+    known = results.properties()
+    return [f"{name} is no property of KIM's" for name in item.spec.properties if name not in known]

@@ -1,0 +1,1 @@
+"""A box's image: built, kept, finalized, started, shipped."""

@@ -1,0 +1,202 @@
+"""A box's disk image in the formats it is shipped in, with its sums and its Vagrant catalog."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from deploys.errors import BoxError, PreflightError
+from deploys.settings import Settings
+from tasks.boxes.ship import catalog, tarball, vagrantfile
+from tasks.boxes.ship.formats import FORMATS, Disk, Format, stem
+from tasks.desk import whole_files
+from tasks.desk.places import ROOT
+from tasks.desk.progress import HostProgress
+from tasks.disks import convert
+from tasks.disks.identifiers import source_date_epoch
+
+# Where no time is asked for: the earliest that every archive format can say, 1980-01-01.
+_TIME = 315_532_800
+_SUMS = "SHA256SUMS"
+_FOR_USER = ROOT / "static" / "foruser" / "Vagrantfile"
+
+
+class _StoppedError(BoxError):
+    """Another part of the work failed, or the whole was interrupted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packaged:
+    """What was made, by its format."""
+
+    files: Mapping[str, Path]
+
+
+class Packaging:
+    """Packages one image; what becomes of a format is told to the progress of its name."""
+
+    def __init__(
+        self,
+        image: Path,
+        out: Path,
+        settings: Settings,
+        progress: Mapping[str, HostProgress],
+        *,
+        force: bool = False,
+    ) -> None:
+        self._image = image.absolute()
+        self._out = out.absolute()
+        self._settings = settings
+        self._progress = progress
+        self._force = force
+        self._stop = threading.Event()
+
+    def run(self) -> Packaged:
+        """Make the formats that ``progress`` names, side by side; they get their names at the end.
+
+        Raises:
+            BoxError: the image is missing, none, or being written; the folder cannot be written,
+                or has another box of this version and there is no ``force``; a step failed. What
+                the folder held is as it was.
+        """
+        asked = source_date_epoch()
+        if self._out.exists() and not self._out.is_dir():
+            raise PreflightError(f"{self._out} is a file: name a folder")
+        image = convert.look(self._image)
+        whole_files.require_unwritten(self._image)
+        try:
+            with _workshop(self._out) as work:
+                listed = catalog.read(self._catalog, self._settings.package.name)
+                summed = catalog.read_sums(self._out / _SUMS)
+                sums = self._make(image, work, _TIME if asked is None else asked)
+                whole_files.published(work, self._out, self._shelved(work, sums, listed, summed))
+        except OSError as error:
+            raise BoxError(f"{self._out}: {error.strerror or error}") from error
+        return Packaged({name: self._out / self._named(name) for name in self._progress})
+
+    @property
+    def _catalog(self) -> Path:
+        return self._out / f"{stem(self._settings)}.json"
+
+    def _named(self, name: str) -> str:
+        version = self._settings.package.version
+        return f"{stem(self._settings)}-{version}.{FORMATS[name].ending}"
+
+    def _make(self, image: convert.Image, work: Path, time: int) -> dict[str, str]:
+        """Make the formats in ``work``; the SHA-256 of each by its format."""
+        wanted = {name: FORMATS[name] for name in self._progress}
+        writers = {each.disk: each for each in wanted.values()}
+        with ThreadPoolExecutor(len(writers) + len(wanted)) as pool:
+            disks = {
+                disk: pool.submit(self._disk, image, work / disk, each)
+                for disk, each in writers.items()
+            }
+            made = {
+                name: pool.submit(self._pack, name, disks[each.disk], time)
+                for name, each in wanted.items()
+            }
+            try:
+                _require([*disks.values(), *made.values()])
+            except BaseException:
+                self._stop.set()
+                raise
+        for name, each in wanted.items():
+            if each.members is None:  # its disk is what others were packed from
+                (work / each.disk).rename(work / self._named(name))
+        return {name: future.result() for name, future in made.items()}
+
+    def _disk(self, image: convert.Image, out: Path, made_by: Format) -> Disk:
+        """The disk that some formats share."""
+        names = [name for name in self._progress if FORMATS[name].disk == out.name]
+        for name in names:
+            self._progress[name].step("converting the disk")
+        heard = self._heard(*names)
+        made_by.write(image, out, heard)
+        return Disk(out, tarball.file_sum(out, heard), image.size)
+
+    def _pack(self, name: str, converted: Future[Disk], time: int) -> str:
+        """The archive of a format, if it is one; its SHA-256."""
+        disk = converted.result()
+        checksum = disk.checksum
+        members = FORMATS[name].members
+        if members is not None:
+            self._progress[name].step("packing")
+            out = disk.path.with_name(self._named(name))
+            content = members(disk, self._settings)
+            checksum = tarball.write(out, content, time, self._heard(name))
+        self._progress[name].done("made")
+        return checksum
+
+    def _heard(self, *names: str) -> convert.Heard:
+        def heard(percent: float) -> None:
+            if self._stop.is_set():
+                raise _StoppedError("stopped")
+            for name in names:
+                self._progress[name].amount(percent)
+
+        return heard
+
+    def _shelved(
+        self, work: Path, sums: Mapping[str, str], listed: Mapping[str, Any], summed: dict[str, str]
+    ) -> list[str]:
+        """Write the sums, the catalog and the user's file; all names, in the order they depend."""
+        box, setup = self._settings.package, self._settings.setup
+        base = box.url or f"file://{quote(str(self._out))}/"
+        named = {self._named(name): checksum for name, checksum in sums.items()}
+        after = catalog.merged_sums(summed, named, box.version, force=self._force)
+        (work / _SUMS).write_text(catalog.as_sums(after))
+        entries = [
+            catalog.Entry(FORMATS[name].provider, base + quote(self._named(name)), checksum)
+            for name, checksum in sums.items()
+            if FORMATS[name].provider
+        ]
+        if not entries:
+            return [*named, _SUMS]
+        versions = catalog.merged(listed, box.version, entries, force=self._force)
+        (work / self._catalog.name).write_text(catalog.as_json(versions))
+        url = base + quote(self._catalog.name)
+        user = vagrantfile.for_user(_FOR_USER, box.name, url, setup.hostname, setup.branch)
+        (work / _FOR_USER.name).write_text(user)
+        return [*named, _SUMS, _FOR_USER.name, self._catalog.name]
+
+
+def _require(futures: Sequence[Future[Any]]) -> None:
+    """Wait until all have ended well; raises what the first that failed did."""
+    finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
+    for future in finished:
+        future.result()
+
+
+@contextlib.contextmanager
+def _workshop(folder: Path) -> Iterator[Path]:
+    """A new folder within one that is there from now on, unless it was not and the block fails."""
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, work = os.open(folder, os.O_RDONLY | os.O_DIRECTORY), folder / ".partial"
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BoxError(f"a box is being packaged into {folder} already") from error
+        shutil.rmtree(work, ignore_errors=True)  # of one that was killed
+        work.mkdir()
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work)
+    except BaseException:
+        if made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+    finally:
+        os.close(lock)

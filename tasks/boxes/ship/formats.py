@@ -1,0 +1,90 @@
+"""What a box is shipped as: the disk each format is made from, and what lies around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploys.settings import Settings
+from tasks.boxes.ship import ovf, tarball, vagrantfile
+from tasks.disks import convert
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A converted disk: its file, that's SHA-256, and the bytes that a machine sees of it."""
+
+    path: Path
+    checksum: str
+    size: int
+
+
+Members = Sequence[tarball.Member]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One way to ship a box.
+
+    ``disk`` is the name of its disk, which formats may share, ``write`` what makes that;
+    ``members`` are those of its tar archive (None: it is the disk itself); ``ending`` is that of
+    its file; ``provider`` is Vagrant's name for what runs it (empty: no Vagrant box).
+    """
+
+    ending: str
+    disk: str
+    write: Callable[[convert.Image, Path, convert.Heard], None]
+    members: Callable[[Disk, Settings], Members] | None
+    provider: str = ""
+
+
+def stem(settings: Settings) -> str:
+    """What the files of a box begin with."""
+    return settings.package.name.replace("/", "-")
+
+
+def _virtualbox(disk: Disk, settings: Settings) -> Members:
+    description = _described(disk, settings)
+    return (
+        *vagrantfile.virtualbox().items(),
+        ("box.ovf", description),  # the name Vagrant looks for
+        (disk.path.name, disk.path),
+    )
+
+
+def _libvirt(disk: Disk, settings: Settings) -> Members:
+    files = vagrantfile.libvirt(disk.size, settings.guest)
+    return (*files.items(), (disk.path.name, disk.path))
+
+
+def _ova(disk: Disk, settings: Settings) -> Members:
+    """The description is the first, as the standard wants it."""
+    name, description = f"{stem(settings)}.ovf", _described(disk, settings)
+    manifest = ovf.manifest({name: tarball.content_sum(description), disk.path.name: disk.checksum})
+    return ((name, description), (disk.path.name, disk.path), (f"{stem(settings)}.mf", manifest))
+
+
+def _described(disk: Disk, settings: Settings) -> bytes:
+    machine = ovf.Appliance(
+        name=stem(settings),
+        file=disk.path.name,
+        file_size=disk.path.stat().st_size,
+        capacity=disk.size,
+        memory=settings.guest.memory,
+        cpus=settings.guest.cpus,
+        mac=vagrantfile.MAC,
+        identity=disk.checksum,
+    )
+    return ovf.describe(machine)
+
+
+_VMDK = "box-disk001.vmdk"
+_QCOW2 = "box.img"  # the name vagrant-libvirt looks for
+
+FORMATS = {
+    "virtualbox": Format("virtualbox.box", _VMDK, convert.vmdk, _virtualbox, "virtualbox"),
+    "libvirt": Format("libvirt.box", _QCOW2, convert.qcow2, _libvirt, "libvirt"),
+    "ova": Format("ova", _VMDK, convert.vmdk, _ova),
+    "qcow2": Format("qcow2", _QCOW2, convert.qcow2, None),
+}

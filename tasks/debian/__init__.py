@@ -1,0 +1,1 @@
+"""An archive of Debian packages, and trees that are made of them."""

@@ -1,0 +1,73 @@
+"""A box's root in the making: a chroot on scratch filesystems, with its /boot and own volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploys.settings import own_volumes
+from tasks.debian.layer import ROOT
+from tasks.desk import loop, shell
+
+SOURCE = "run/source"
+
+
+@dataclass(frozen=True, slots=True)
+class Worktree:
+    """A chroot that is ready for commands, and the scratch filesystem that it lies on.
+
+    ``sources`` are the folders that the box's filesystems are made from, by those filesystems'
+    labels, as paths in the chroot; nothing is mounted below them.
+    """
+
+    root: Path
+    scratch: Path
+
+    @property
+    def sources(self) -> dict[str, str]:
+        return {
+            "boot": "/boot",
+            **{row.name: f"/{SOURCE}/{row.name}" for row in own_volumes.mounted()},
+            "root": f"/{SOURCE}/root",
+        }
+
+
+@contextmanager
+def copied(layer: Path, folder: Path, boot_size: int, boot_uuid: str) -> Iterator[Worktree]:
+    """The system of a package layer, in a copy that goes when the block ends.
+
+    Args:
+        layer: the file of an ext4 filesystem that has it in its folder ``root``.
+        folder: where the scratch filesystems' files lie.
+        boot_size: of the filesystem at ``/boot``, in bytes.
+        boot_uuid: of that filesystem; GRUB's entries name the one they are made on.
+
+    Raises:
+        BoxError: no room for it.
+    """
+    with ExitStack() as stack:
+        enter = stack.enter_context
+        device = enter(loop.scratch_copy(layer, folder))
+        work = enter(loop.temporary_folder(folder))
+        enter(loop.scratch_mounted(device, work))
+        root = enter(loop.temporary_folder(folder))
+        enter(loop.mounted(work / ROOT, root, "--bind"))
+        boot = enter(loop.scratch(folder, boot_size, boot_uuid))
+        with loop.temporary_folder(folder) as place, loop.scratch_mounted(boot, place):
+            shell.run(["cp", "--archive", f"{root}/boot/.", place])
+        shell.run(["find", root / "boot", "-mindepth", "1", "-delete"])
+        enter(loop.scratch_mounted(boot, root / "boot"))
+        for row in own_volumes.mounted():
+            (work / row.name).mkdir(mode=0o755)
+            place = root / row.mount.lstrip("/")
+            place.mkdir(parents=True)
+            enter(loop.mounted(work / row.name, place, "--bind"))
+        # update-grub writes there; grub-install, which would make it, comes last.
+        (root / "boot/grub").mkdir(exist_ok=True)
+        # update-grub knows /dev/loop0 by its name, and would look for the file it stands for.
+        enter(loop.chroot(root, {"image-root": device, "image-boot": boot}))
+        (root / SOURCE).mkdir()
+        enter(loop.mounted(work, root / SOURCE, "--bind"))
+        yield Worktree(root, work)

@@ -1,0 +1,89 @@
+"""Settings as a person gives them, in a file and by flags: parsed once.
+
+Apart from the settings themselves, which a box reads with a Python that knows no TOML yet.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from deploys.errors import SettingsError
+from deploys.settings import Settings
+from deploys.settings.stack import OPTIONAL
+
+
+def load(file: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
+    """Settings from a TOML file, then from overrides such as ``volumes.lvsize=4G``.
+
+    The word ``stack=none`` among these leaves out all parts of the stack that can be.
+
+    Raises:
+        SettingsError: the file cannot be read, or a setting is unknown or out of range; an
+            unknown one is answered with the nearest that exists.
+    """
+    tree: dict[str, Any] = {}
+    if file is not None:
+        try:
+            tree = tomllib.loads(file.read_text("utf-8"))
+        except OSError as error:
+            raise SettingsError(f"settings file {file}: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"settings file {file}: {error}") from error
+    for override in overrides:
+        _set(tree, override)
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise SettingsError(_one_line(error)) from error
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    path, equals, value = override.partition("=")
+    if equals and path == "role":  # the one that is in no section
+        tree[path] = value
+        return
+    if override == "stack=none":
+        tree["stack"] = {part: {"source": "none"} for part in OPTIONAL}
+        return
+    *sections, name = path.split(".")
+    if not (equals and sections and name and all(sections)):
+        raise SettingsError(f"--set {override!r}: write SECTION.NAME=VALUE, as volumes.lvsize=4G")
+    is_list = get_origin(_fields().get(path)) is tuple
+    parsed = tuple(value.replace(",", " ").split()) if is_list else value
+    table: Any = tree
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):  # the file is wrong, as the validation will say
+            return
+    table[name] = parsed
+
+
+def _fields() -> Mapping[str, Any]:
+    return dict(_walk(Settings, ""))
+
+
+def _walk(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
+    for attribute, field in section.model_fields.items():
+        name = field.alias or attribute
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield prefix + name, annotation
+            yield from _walk(annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, annotation
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(path, _fields(), n=1, cutoff=0)[0]
+        return f"unknown setting {path!r}; did you mean {nearest!r}?"
+    said = first["msg"].removeprefix("Value error, ")
+    return f"setting {path}: {said}" if path else f"setting {said}"

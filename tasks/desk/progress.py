@@ -1,0 +1,145 @@
+"""What a person sees while hosts are worked on: a bar a host, or plain lines without a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterable, Iterator
+
+from rich.console import RenderableType
+from rich.progress import (
+    BarColumn,
+    Progress,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Column
+
+from tasks.desk.closed_pipe import Terminal
+
+# Standard output is for results: tables, JSON.
+console = Terminal(stderr=True)
+
+STATES = ("at work", "waiting", "done", "failed")
+"""What a host may be in; of each it is counted how many are."""
+
+
+class Bars(Progress):
+    """The hosts' bars; where the terminal has no room for all, of those at work or failed."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        room = console.height - 1
+        if len(self.tasks) <= room:
+            yield self.make_tasks_table(self.tasks)
+            return
+        by_state = {state: [*self._of(state)] for state in STATES}
+        counts = (f"{len(tasks)} {state}" for state, tasks in by_state.items())
+        yield f"[bold]{len(self.tasks)} hosts:[/] {', '.join(counts)}"
+        # At the end nothing is left to be seen: the report has it.
+        if by_state["at work"]:
+            shown = [*by_state["at work"], *reversed(by_state["failed"])]
+            yield self.make_tasks_table(shown[: room - 1])
+
+    def _of(self, state: str) -> Iterator[Task]:
+        return (task for task in self.tasks if task.fields["state"] == state)
+
+
+def bars() -> Bars:
+    """The frame that the hosts' bars are drawn in; use it in a ``with``."""
+    return Bars(
+        TextColumn("[bold]{task.fields[host]}", table_column=Column(no_wrap=True, max_width=30)),
+        BarColumn(table_column=Column(width=10)),
+        TextColumn("{task.fields[count]}", table_column=Column(min_width=5, justify="right")),
+        TimeElapsedColumn(table_column=Column(min_width=7)),
+        # what there is no room for is left out of this alone
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1)),
+        expand=True,
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+class HostProgress:
+    """One host's line: the step it is in, and the operation of that step."""
+
+    def __init__(self, name: str, frame: Progress) -> None:
+        self._name = name
+        self._frame = frame
+        self._began = time.monotonic()
+        self._step = ""
+        frame.add_task("waiting", host=name, count="", state="waiting", total=None)
+        self._task = frame.tasks[-1]
+
+    def step(self, name: str) -> None:
+        """The host enters a step, as ``booting into maintenance``."""
+        self._step = name
+        self._show(name, "", 0, None)
+        self._log(name)
+
+    def operation(self, name: str, number: int, total: int) -> None:
+        """Operation ``number`` of ``total`` of this step starts."""
+        self._show(f"{self._step}: {name}", f"{number}/{total}", number - 1, total)
+        self._log(f"{self._step} ({number}/{total}): {name}")
+
+    def amount(self, percent: float) -> None:
+        """So much of this step is done."""
+        self._show(self._step, f"{percent:3.0f} %", percent, 100)
+
+    def done(self, word: str) -> None:
+        """The host's work is over."""
+        self._show(word, "", 1, 1, "failed" if word == "failed" else "done")
+        self._log(word)
+
+    def _show(
+        self, text: str, count: str, completed: float, total: float | None, state: str = "at work"
+    ) -> None:
+        # Left to update(), a bar that was full once kept its total and its clock stood still.
+        self._task.total, self._task.finished_time = total, None
+        self._frame.update(
+            self._task.id, description=text, count=count, completed=completed, state=state
+        )
+
+    def _log(self, text: str) -> None:
+        if not console.is_terminal:
+            seconds = time.monotonic() - self._began
+            console.print(f"{self._name} {seconds:6.1f} s  {text}", highlight=False, soft_wrap=True)
+
+
+class InterruptibleProgress(HostProgress):
+    """Progress that ends the work at its next step when a Ctrl-C was lost.
+
+    Python drops an exception that is raised within a fork, where a build spends much of its time.
+    """
+
+    def __init__(self, name: str, frame: Progress) -> None:
+        super().__init__(name, frame)
+        self._interrupted = False
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take notice of Ctrl-C, unless whoever started us wants it ignored."""
+        before = signal.getsignal(signal.SIGINT)
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._notice)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def step(self, name: str) -> None:
+        self._check()
+        super().step(name)
+
+    def operation(self, name: str, number: int, total: int) -> None:
+        self._check()
+        super().operation(name, number, total)
+
+    def _notice(self, _signal: int, _frame: object) -> None:
+        self._interrupted = True
+        raise KeyboardInterrupt
+
+    def _check(self) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt

@@ -1,0 +1,81 @@
+"""SSH keys: ours to log in with, and a machine's own, known before it first boots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict
+
+from tasks.desk import shell
+
+
+class Identity(BaseModel):
+    """Who logs in to a machine, and the public SSH key that the machine will show.
+
+    ``user_key`` is our private key's file.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    user: str
+    user_key: Path
+    host_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How to reach a machine over SSH.
+
+    ``host`` and ``port`` as seen from here, ``user`` on the machine, ``key`` the private key's
+    file, ``known_hosts`` the file that holds the machine's own key and nothing else.
+    """
+
+    host: str
+    port: int
+    user: str
+    key: Path
+    known_hosts: Path
+
+    def ssh_argv(self, *command: str) -> list[str]:
+        """The ssh command that logs in, or runs ``command`` there."""
+        return [
+            "ssh",
+            *("-i", str(self.key), "-p", str(self.port)),
+            *("-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=yes"),
+            *("-o", f"UserKnownHostsFile={self.known_hosts}"),
+            f"{self.user}@{self.host}",
+            *command,
+        ]
+
+
+def make_key(private: Path) -> str:
+    """The public half, one line, of an ed25519 key pair; made on first use (mode 0600).
+
+    Raises:
+        CommandError: ssh-keygen is missing or failed.
+    """
+    private.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{private}.lock"):
+        if not private.exists():
+            argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "openkim-box"]
+            shell.run([*argv, "-f", private])
+        return private.with_name(f"{private.name}.pub").read_text().strip()
+
+
+def offered_key(host: str, port: int) -> str:
+    """The public ed25519 key that whoever listens there shows, one line; empty: none does.
+
+    Raises:
+        CommandError: ssh-keyscan is missing.
+    """
+    argv = ["ssh-keyscan", "-T", "5", "-t", "ed25519", "-p", str(port), host]
+    said = shell.run(argv, timeout=30, check=False).stdout
+    return said.strip().partition(" ")[2]  # after the host's name
+
+
+def write_known_hosts(file: Path, host: str, port: int, public: str) -> None:
+    """Write a known_hosts file with one machine's key (``TYPE BASE64 [COMMENT]``)."""
+    kind, key = public.split()[:2]
+    file.write_text(f"[{host}]:{port} {kind} {key}\n")

@@ -1,0 +1,68 @@
+"""Partitions and filesystems of a disk image."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploys.operations.disks import EFI_SYSTEM, LINUX, LINUX_LVM, Partition
+from tasks.desk import shell
+from tasks.disks.identifiers import Identifiers
+
+SECTOR = 512
+MIB = 2**20
+ESP_SIZE = 64 * MIB  # of a bare host
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A part of a disk: its first byte and its length in bytes."""
+
+    offset: int
+    size: int
+
+
+def mbr(boot_size: int | None) -> str:
+    """An MBR: one Linux partition, or with ``boot_size`` (bytes) /boot and one for LVM."""
+    if boot_size is None:
+        return "label: dos\nstart=1MiB, type=83, bootable\n"
+    boot = f"start=1MiB, size={boot_size // SECTOR}, type=83, bootable\n"
+    return f"label: dos\n{boot}type=8e\n"
+
+
+def uefi(boot_size: int | None, identifiers: Identifiers) -> str:
+    """A GPT as :func:`mbr` has it, with a partition for UEFI firmware before the others."""
+    parts = [Partition("esp", EFI_SYSTEM, ESP_SIZE)]
+    parts += [] if boot_size is None else [Partition("boot", LINUX, boot_size)]
+    parts.append(Partition("root", LINUX if boot_size is None else LINUX_LVM))
+    return gpt(parts, identifiers)
+
+
+def gpt(partitions: Sequence[Partition], identifiers: Identifiers) -> str:
+    """A GPT with these partitions."""
+    lines = ["label: gpt", f"label-id: {identifiers.uuid('gpt')}"]
+    lines += [f"{part.line()}, uuid={identifiers.uuid(part.label)}" for part in partitions]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def partition(disk: Path, table: str) -> list[Extent]:
+    """Write a partition table, as sfdisk(8) reads it; where its partitions lie."""
+    shell.run(["sfdisk", "--quiet", "--wipe=always", disk], input=table)
+    return extents(disk)
+
+
+def extents(disk: Path) -> list[Extent]:
+    """Where a disk's partitions lie."""
+    parts = json.loads(shell.run(["sfdisk", "--json", disk]).stdout)
+    rows = parts["partitiontable"]["partitions"]
+    return [Extent(row["start"] * SECTOR, row["size"] * SECTOR) for row in rows]
+
+
+def make_ext4(device: Path, label: str, identity: str = "") -> str:
+    """Make an ext4 filesystem; its UUID, chosen here where none is given."""
+    identity = identity or str(uuid.uuid4())
+    shell.run(["mke2fs", "-q", "-F", "-t", "ext4", "-L", label, "-U", identity, device])
+    return identity

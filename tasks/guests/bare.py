@@ -1,0 +1,195 @@
+"""Base images of bare Debian hosts: made once, natively, then only read."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+from filelock import FileLock
+
+from deploys.facts.mapper import mapper_path
+from tasks.debian import bootstrap, chroot
+from tasks.desk import loop, shell, ssh_keys, whole_files
+from tasks.disks import filesystems, grub, partitions, volume_group
+from tasks.disks.identifiers import Fixed, Identifiers
+
+GIB = 2**30
+# A host with its root on LVM was set up as a server: Debian's installer puts these there.
+SERVER = ("lvm2", "zstd", "python3", "ca-certificates", "git")
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a bare host's disk looks like.
+
+    ``plain`` is one ext4 root and no LVM installed; ``lvm`` is a /boot partition and a volume
+    group ``volgroup`` with the LV ``root`` of ``root_size`` bytes (None: it takes every extent).
+    For ``firmware`` uefi it has a partition with Debian's signed boot loader before these, mounted
+    at /boot/efi. ``extra`` are packages that it happens to have. Sizes are in bytes; ``suite`` is
+    Debian's name of a release.
+    """
+
+    kind: Literal["plain", "lvm"] = "plain"
+    firmware: Literal["bios", "uefi"] = "bios"
+    suite: str = bootstrap.SUITE
+    disk_size: int = 8 * GIB
+    boot_size: int = 512 * partitions.MIB
+    volgroup: str = "debian-vg"
+    root_size: int | None = 3 * GIB
+    extra: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BaseImage:
+    """A raw disk image to put overlays on, and how its host is reached.
+
+    ``kernel`` is a copy of its Linux image.
+    """
+
+    path: Path
+    kernel: Path
+    identity: ssh_keys.Identity
+
+
+def build(recipe: Recipe, state: Path, progress: Progress = lambda _: None) -> BaseImage:
+    """The base image of a recipe: from the cache in ``state``, or made there.
+
+    It is made anew when the recipe, this code or the calendar week changed. Two processes
+    that ask at once make it once.
+
+    Raises:
+        BoxError: not root, or a tool is missing or failed.
+    """
+    folder = state / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    user_key = state / "id_ed25519"
+    public = ssh_keys.make_key(user_key)
+    relaxed = bootstrap.relaxations()
+    made_of = bootstrap.Tree(
+        recipe.suite, bootstrap.PACKAGES, bootstrap.sources(recipe.suite), relaxed
+    )
+    tree_key = _key((bootstrap,), asdict(made_of))
+    code = (sys.modules[__name__], filesystems, grub, partitions, loop, chroot, volume_group)
+    image = folder / f"{recipe.kind}-{_key(code, tree_key, asdict(recipe), public)}.raw"
+    note, kernel = image.with_suffix(".json"), image.with_suffix(".vmlinuz")
+    with FileLock(image.with_suffix(".lock")):
+        if not (image.exists() and note.exists()):
+            loop.require_root("making a disk image")
+            tar = _tree(folder / f"tree-{recipe.suite}-{tree_key}.tar", made_of, progress)
+            progress(f"laying out the {recipe.kind} disk")
+            with whole_files.replaced(image) as disk:
+                host_key = _fill(disk, kernel, recipe, tar, public, relaxed, progress)
+                identity = ssh_keys.Identity(user=chroot.USER, user_key=user_key, host_key=host_key)
+                note.write_text(identity.model_dump_json())
+    return BaseImage(image, kernel, ssh_keys.Identity.model_validate_json(note.read_text()))
+
+
+def overlay(
+    base: Path, file: Path, size: int | None = None, backing: Literal["raw", "qcow2"] = "raw"
+) -> Path:
+    """Make ``file`` a qcow2 disk on top of a base image that is never written to.
+
+    ``size`` in bytes; None: the base's own. ``backing`` is the base's format.
+    """
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", backing, "-b", str(base.resolve())]
+    shell.run([*argv, file, *([] if size is None else [str(size)])])
+    return file
+
+
+def empty_disk(file: Path, size: int) -> Path:
+    """Make ``file`` an empty qcow2 disk of ``size`` bytes."""
+    shell.run(["qemu-img", "create", "-q", "-f", "qcow2", file, str(size)])
+    return file
+
+
+def _tree(tar: Path, made_of: bootstrap.Tree, progress: Progress) -> Path:
+    with FileLock(tar.with_suffix(".lock")):
+        if not tar.exists():
+            progress(f"installing Debian {made_of.suite} into a tree")
+            # only the newest of a release is of use
+            for old in tar.parent.glob(f"tree-{made_of.suite}-*.tar"):
+                old.unlink()
+            bootstrap.make_tree(tar, made_of)
+    return tar
+
+
+def _fill(
+    disk: Path,
+    kernel: Path,
+    recipe: Recipe,
+    tar: Path,
+    public: str,
+    relaxed: tuple[str, ...],
+    progress: Progress,
+) -> str:
+    """Put the tree on the disk and make it boot; the host's public key."""
+    is_lvm, is_uefi = recipe.kind == "lvm", recipe.firmware == "uefi"
+    fixed = Fixed(Identifiers(uuid.uuid4().hex), int(time.time()))
+    with disk.open("wb") as file:
+        file.truncate(recipe.disk_size)
+    boot_size = recipe.boot_size if is_lvm else None
+    table = partitions.uefi(boot_size, fixed.identifiers) if is_uefi else partitions.mbr(boot_size)
+    parts = partitions.partition(disk, table)
+    esp = parts.pop(0) if is_uefi else None
+    with ExitStack() as stack:
+        work = stack.enter_context(loop.temporary_folder(disk.parent))
+        whole = stack.enter_context(loop.attached(disk))
+        last = parts[-1]
+        if is_lvm:
+            wanted = [volume_group.Volume("root", recipe.root_size)]
+            last = volume_group.make(disk, last, recipe.volgroup, wanted)["root"]
+        device = stack.enter_context(loop.attached(disk, offset=last.offset, size=last.size))
+        identity = boot_uuid = partitions.make_ext4(device, "root")
+        root = stack.enter_context(loop.mounted(device, work))
+        nodes = {whole.name: whole, device.name: device}
+        mapped = mapper_path(recipe.volgroup, "root")
+        name = mapped if is_lvm else f"UUID={identity}"
+        fstab = [f"{name} / ext4 errors=remount-ro 0 1"]
+        if is_lvm:
+            first = parts[0]
+            (root / "boot").mkdir()
+            boot = stack.enter_context(loop.attached(disk, offset=first.offset, size=first.size))
+            boot_uuid = partitions.make_ext4(boot, "boot")
+            fstab.append(f"UUID={boot_uuid} /boot ext4 defaults 0 2")
+            stack.enter_context(loop.mounted(boot, root / "boot"))
+            nodes[boot.name] = boot
+        if is_uefi:
+            serial = fixed.identifiers.serial("esp").upper()
+            fstab.append(f"UUID={serial[:4]}-{serial[4:]} /boot/efi vfat umask=0077 0 1")
+        progress("unpacking the tree")
+        chroot.unpack(tar, root)
+        stack.enter_context(loop.chroot(root, nodes))
+        host_key = chroot.furnish(root, fstab, public, relaxed)
+        loader = grub.SIGNED if is_uefi else ()  # in the place of the one for BIOS
+        if extra := (*loader, *(SERVER if is_lvm else ()), *recipe.extra):
+            progress(f"installing {extra[0]}")
+            chroot.install(root, *extra)
+        progress("making it bootable")
+        where = None if is_uefi else whole.name
+        chroot.make_bootable(root, where, mapped if is_lvm else identity)
+        if esp is not None:
+            (root / "boot/efi").mkdir()
+            chain = grub.signed_chain(root, boot_uuid, "/grub" if is_lvm else "/boot/grub")
+            filesystems.write_esp(disk, esp, chain, fixed)
+        shutil.copy(next((root / "boot").glob("vmlinuz-*")), kernel)
+    return host_key
+
+
+def _key(code: Sequence[ModuleType], *parts: object) -> str:
+    """A name for what these modules make of these parts in this calendar week."""
+    source = b"".join(Path(module.__file__ or "").read_bytes() for module in code)
+    week = datetime.date.today().isocalendar()[:2]
+    text = json.dumps([*parts, week], sort_keys=True).encode()
+    return hashlib.sha256(source + text).hexdigest()[:16]

@@ -1,0 +1,298 @@
+"""Guests in QEMU: start, find again, plug a disk in, cut the power."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from deploys.errors import BoxError, UnreachableError
+from deploys.settings import STATUS_PORT
+from tasks.desk import shell, ssh_keys
+from tasks.desk.awaiting import awaited
+from tasks.guests import folder
+from tasks.guests.qemu import accelerator, hardware, qmp
+from tasks.guests.qemu.console import Console
+
+
+class _Record(folder.Note):
+    FILE = "guest.json"
+
+    machine: hardware.Machine
+    identity: ssh_keys.Identity
+    accelerator: str
+    pid: int
+    port: int
+    page: int = 0
+
+
+class Guest:
+    """A QEMU process and the folder that belongs to it.
+
+    The guest outlives this process. In a ``with`` block its power is cut at the end.
+    """
+
+    def __init__(self, directory: Path, record: _Record) -> None:
+        self.directory = directory
+        self._record = record
+
+    @classmethod
+    def start(
+        cls,
+        directory: Path,
+        machine: hardware.Machine,
+        identity: ssh_keys.Identity,
+        accel: accelerator.Accelerator,
+    ) -> Self:
+        """Power a machine on, in a folder of its own; returns as soon as QEMU runs.
+
+        Raises:
+            BoxError: the folder's guest runs already, or QEMU is missing, too old or failed.
+        """
+        accelerator.qemu_version()
+        directory = directory.resolve()
+        directory.mkdir(parents=True, exist_ok=True)
+        with folder.starting(directory):
+            before = cls.find(directory)
+            if before is not None and before.alive:
+                raise BoxError(f"the guest in {directory} runs already, as {before.pid}")
+            record = _launch(directory, machine, identity, accel, before)
+            known_hosts = directory / "known_hosts"
+            ssh_keys.write_known_hosts(known_hosts, hardware.HOST, record.port, identity.host_key)
+            record.write(directory)
+        return cls(directory, record)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """The guest that some process started in a folder; it may be off.
+
+        Raises:
+            BoxError: there is none, or its note cannot be read.
+        """
+        guest = cls.find(directory)
+        if guest is None:
+            raise BoxError(f"there is no guest in {directory}: make one with inv up")
+        return guest
+
+    @classmethod
+    def find(cls, directory: Path) -> Self | None:
+        """As ``load``, but None where there is no guest.
+
+        Raises:
+            BoxError: its note cannot be read.
+        """
+        record = _Record.read(directory.resolve())
+        return None if record is None else cls(directory.resolve(), record)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.cut_power()
+
+    @property
+    def provider(self) -> str:
+        """Its row's name."""
+        return "qemu"
+
+    @property
+    def is_box(self) -> bool:
+        """Whether it was made of a box's image: such a one is given its user's key."""
+        return bool(self.machine.credentials)
+
+    @property
+    def root_disk(self) -> Path:
+        """The disk that it boots from."""
+        return self.machine.disks[0]
+
+    @property
+    def machine(self) -> hardware.Machine:
+        """The hardware it was started with."""
+        return self._record.machine
+
+    @property
+    def identity(self) -> ssh_keys.Identity:
+        """Who logs in, and the host key of the image its disks were made from."""
+        return self._record.identity
+
+    @property
+    def accelerator(self) -> str:
+        """QEMU's name of what it was started on: kvm or tcg."""
+        return self._record.accelerator
+
+    @property
+    def pid(self) -> int:
+        """The process that was started; it may be gone, see ``alive``."""
+        return self._record.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the QEMU of this very folder runs: a pid alone may be someone else's by now."""
+        return _is_ours(self.pid, self.directory)
+
+    @property
+    def console(self) -> Console:
+        """The serial console of all its boots."""
+        return Console(self.directory / "serial.log")
+
+    @property
+    def login(self) -> ssh_keys.Login:
+        """How to log in; the port may change when the guest is started anew."""
+        who = self._record.identity
+        known_hosts = self.directory / "known_hosts"
+        return ssh_keys.Login(hardware.HOST, self._record.port, who.user, who.user_key, known_hosts)
+
+    @property
+    def page(self) -> str:
+        """Where its status page is seen on this host; the port may change as the login's."""
+        return f"http://{hardware.HOST}:{self._record.page}/"
+
+    @property
+    def disk_usage(self) -> int:
+        """What its disks take on this host, in bytes; not what they lie on."""
+        return sum(disk.stat().st_blocks for disk in self.machine.disks) * 512
+
+    @property
+    def off_to_compact(self) -> bool:
+        """No: what the guest trims is a hole in the file at once."""
+        return False
+
+    def compact(self) -> int:
+        """Nothing is left to do once the guest has trimmed; the bytes that its disks take."""
+        return self.disk_usage
+
+    def qmp(self, name: str, **arguments: object) -> object:
+        """Run a command of QEMU's machine protocol. Raises QmpError."""
+        return qmp.command(self.directory / "qmp.sock", name, **arguments)
+
+    def add_disk(self, disk: Path) -> None:
+        """Plug a qcow2 disk in, now, whatever the guest is doing; it lasts until power-off."""
+        name = f"late{len(self._late())}"
+        node = {"driver": "file", "filename": str(disk.resolve()), "discard": "unmap"}
+        self.qmp("blockdev-add", driver="qcow2", discard="unmap", file=node, **{"node-name": name})
+        port = name.replace("late", "hot")
+        self.qmp("device_add", driver="virtio-blk-pci", drive=name, bus=port, id=f"{name}-device")
+
+    def _late(self) -> list[str]:
+        nodes = self.qmp("query-named-block-nodes", flat=True)
+        assert isinstance(nodes, list)
+        return [row["node-name"] for row in nodes if str(row["node-name"]).startswith("late")]
+
+    def reset(self) -> None:
+        """Press the reset button."""
+        self.qmp("system_reset")
+
+    def halt(self, deadline: float = 120) -> None:
+        """Press the power button and wait, at most ``deadline`` seconds, until it is off.
+
+        Raises:
+            UnreachableError: it did not go off.
+        """
+        if self.alive:
+            self.qmp("system_powerdown")
+            self._wait(lambda: not self.alive, deadline, "is not off")
+
+    def cut_power(self) -> None:
+        """Pull the plug. A guest that is off stays off."""
+        if not self.alive:
+            return
+        # Nothing of the guest's is written after this; what QEMU had taken is in its file.
+        os.kill(self.pid, signal.SIGKILL)
+        self._wait(lambda: not self.alive, 30, "does not die")
+
+    def destroy(self) -> None:
+        """Cut the power and remove the guest's folder with all in it."""
+        self.cut_power()
+        shutil.rmtree(self.directory)
+
+    def wait_for_serial(self, text: str, deadline: float, since: int = 0) -> None:
+        """Wait until ``text`` is on the serial console, after its first ``since`` bytes.
+
+        Raises:
+            UnreachableError: not within ``deadline`` seconds, or the guest went off; with the
+                console's last lines.
+        """
+
+        def is_there() -> bool:
+            return self.console.says(text, since)
+
+        self._wait(lambda: is_there() or not self.alive, deadline, f"did not say {text!r}")
+        if not is_there():
+            raise UnreachableError(f"{self.machine.name} went off, saying: {self.console.tail()}")
+
+    def _wait(self, condition: Callable[[], bool], deadline: float, fault: str) -> None:
+        def line() -> str:
+            said = f"its console ends: {self.console.tail()}"
+            return f"{self.machine.name} {fault} after {deadline:g} s; {said}"
+
+        awaited(condition, deadline, 0.2, line)
+
+
+def _is_ours(pid: int, directory: Path) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return os.fsencode(directory / "pid") in words  # a zombie has no words
+
+
+def _launch(
+    directory: Path,
+    machine: hardware.Machine,
+    identity: ssh_keys.Identity,
+    accel: accelerator.Accelerator,
+    before: Guest | None,
+) -> _Record:
+    """Start QEMU, on the ports it had before if they are free still."""
+    pidfile = directory / "pid"
+    pidfile.unlink(missing_ok=True)
+    ports = (before._record.port, before._record.page) if before else (0, 0)
+    try:
+        _run_qemu(directory, machine, accel, ports)
+        port, page = _forwarded_ports(directory)
+    except BaseException:  # Ctrl-C too: nothing may run that no note tells of
+        pid = int(pidfile.read_text()) if pidfile.exists() else 0
+        if _is_ours(pid, directory):
+            os.kill(pid, signal.SIGKILL)
+        raise
+    pid = int(pidfile.read_text())
+    return _Record(
+        machine=machine,
+        identity=identity,
+        accelerator=accel.name,
+        pid=pid,
+        port=port,
+        page=page,
+    )
+
+
+def _run_qemu(
+    directory: Path,
+    machine: hardware.Machine,
+    accel: accelerator.Accelerator,
+    ports: tuple[int, int],
+) -> None:
+    try:
+        shell.run(hardware.argv(directory, machine, accel, *ports), cwd=directory, timeout=60)
+    except shell.CommandError as error:
+        if not any(ports) or "host forwarding" not in error.stderr:
+            raise
+        shell.run(hardware.argv(directory, machine, accel, 0), cwd=directory, timeout=60)
+
+
+def _forwarded_ports(directory: Path) -> tuple[int, int]:
+    """The ports that lead to the guest's login and to its status page.
+
+    QEMU took them itself, so nobody can have come between.
+    """
+    monitor = {"command-line": "info usernet"}
+    table = qmp.command(directory / "qmp.sock", "human-monitor-command", **monitor)
+    rows = re.findall(r"TCP\[HOST_FORWARD\]\s+\S+\s+\S+\s+(\d+)\s+\S+\s+(\d+)\b", str(table))
+    ports = {int(there): int(here) for here, there in rows}
+    if not {22, STATUS_PORT} <= set(ports):
+        raise BoxError("QEMU did not say which ports lead to the guest")
+    return ports[22], ports[STATUS_PORT]

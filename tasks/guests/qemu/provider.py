@@ -1,0 +1,74 @@
+"""QEMU as a provider of guests: the box's image or a bare host, made and started."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from deploys.errors import BoxError
+from tasks.desk.ssh_keys import Identity
+from tasks.disks import box_disk
+from tasks.guests import Order, Provider, bare, credentials, qemu
+from tasks.guests.qemu import accelerator
+from tasks.guests.qemu.hardware import Machine
+
+
+def start(order: Order) -> qemu.Guest:
+    """The guest, running.
+
+    Raises:
+        BoxError: it cannot be made or started, or is a box where a bare host is asked for.
+    """
+    guest = qemu.Guest.find(order.directory)
+    if guest is not None and order.bare and guest.is_box:
+        raise BoxError("the guest that is here is a box: remove it first, with inv destroy")
+    if guest is not None and guest.alive:
+        return guest
+    kernel = order.directory / "vmlinuz"
+    if guest is None:
+        machine, identity = (_bare if order.bare else _box)(order, kernel)
+    else:
+        machine, identity = guest.machine, guest.identity
+    wanted = order.settings.guest
+    resources = {"memory": wanted.memory, "cpus": wanted.cpus}
+    accel = accelerator.choose(kernel, order.state, order.step)
+    order.step(f"starting the guest on {accel.name}: {accel.reason}")
+    return qemu.Guest.start(order.directory, machine.model_copy(update=resources), identity, accel)
+
+
+def _box(order: Order, kernel: Path) -> tuple[Machine, Identity]:
+    built = order.box_image()
+    order.directory.mkdir(parents=True, exist_ok=True)
+    # A link: another build takes the name of this image, the guest keeps the bytes.
+    base = order.directory / built.name
+    base.unlink(missing_ok=True)
+    os.link(built, base)
+    box_disk.read_kernel(base, kernel)
+    user = order.settings.image.user
+    identity, given = credentials.make(order.directory, user, order.user_key)
+    disk = bare.overlay(base, order.directory / "root.qcow2")
+    return Machine(disks=(disk,), credentials=given), identity
+
+
+def _bare(order: Order, kernel: Path) -> tuple[Machine, Identity]:
+    order.step("making the base image")
+    wanted = order.settings.guest
+    recipe = bare.Recipe("plain", disk_size=wanted.disk_size)
+    base = bare.build(recipe, order.state, order.step)
+    order.directory.mkdir(parents=True, exist_ok=True)
+    shutil.copy(base.kernel, kernel)
+    root = bare.overlay(base.path, order.directory / "root.qcow2")
+    spare = bare.empty_disk(order.directory / "spare.qcow2", wanted.spare_size)
+    return Machine(disks=(root, spare)), base.identity
+
+
+PROVIDER = Provider(
+    name="qemu",
+    title="QEMU",
+    guest=qemu.Guest,
+    start=start,
+    programs={accelerator.QEMU: accelerator.PACKAGE, "qemu-img": "qemu-utils"},
+    bare=True,
+    finalizes=True,
+)

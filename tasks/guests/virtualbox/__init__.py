@@ -1,0 +1,247 @@
+"""Guests in VirtualBox: made from a box's image, started, found again, compacted."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self, TypeVar
+
+from deploys.errors import BoxError
+from tasks.desk import shell, ssh_keys, whole_files
+from tasks.desk.awaiting import awaited
+from tasks.guests import credentials, folder
+from tasks.guests.virtualbox import hardware, manage
+from tasks.guests.virtualbox.hardware import HOST, MIB, Ports, free_port
+
+T = TypeVar("T")
+_DISK = "box.vdi"
+_OFF = ("poweroff", "aborted", "saved", "aborted-saved")
+
+
+class _Record(folder.Note):
+    """It is written before the machine is made: ``made`` says that it was, to the end."""
+
+    FILE = "virtualbox.json"
+
+    uuid: str
+    port: int
+    page: int = 0
+    user: str
+    user_key: Path
+    host_key: str = ""  # not known before its first boot
+    made: bool = False
+
+
+class Guest:
+    """A machine of VirtualBox, told from the user's others by its UUID, and its folder."""
+
+    def __init__(self, directory: Path, record: _Record) -> None:
+        self.directory = directory
+        self._record = record
+
+    @classmethod
+    def make(cls, directory: Path, image: Path, user: str, user_key: Path) -> Self:
+        """Make a machine, which is off, in a folder of its own; if that fails there is none.
+
+        Args:
+            directory: the guest's folder; its disk and its settings are kept in it.
+            image: a box's raw disk, which is copied.
+            user: who logs in.
+            user_key: our private key's file, made when it is missing.
+
+        Raises:
+            BoxError: VBoxManage or qemu-img is missing, or failed.
+        """
+        directory = directory.resolve()
+        directory.mkdir(parents=True, exist_ok=True)
+        with folder.starting(directory):
+            login = credentials.oem_string(user, user_key)
+            made = uuid.uuid4()
+            record = _Record(
+                uuid=str(made), port=free_port(), page=free_port(), user=user, user_key=user_key
+            )
+            guest = cls(directory, record)
+            guest._keep(record)
+            try:
+                guest._create(image, login)
+            except BaseException:  # Ctrl-C too: no machine may be left half made
+                with contextlib.suppress(BoxError):  # by its note it can still be destroyed
+                    guest.destroy()
+                raise
+            guest._keep(record.model_copy(update={"made": True}))
+        return guest
+
+    @classmethod
+    def find(cls, directory: Path) -> Self | None:
+        """The guest that some process made in a folder; None where there is none.
+
+        Raises:
+            BoxError: its note cannot be read.
+        """
+        record = _Record.read(directory.resolve())
+        return None if record is None else cls(directory.resolve(), record)
+
+    @property
+    def provider(self) -> str:
+        """Its row's name."""
+        return "virtualbox"
+
+    @property
+    def is_box(self) -> bool:
+        """Yes: there are no others."""
+        return True
+
+    @property
+    def made(self) -> bool:
+        """Whether its making came to an end; what did not can only be destroyed."""
+        return self._record.made
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is on, paused or on its way there; raises BoxError."""
+        machine = manage.machine(self._record.uuid)
+        return machine is not None and machine.get("VMState", "poweroff") not in _OFF
+
+    @property
+    def login(self) -> ssh_keys.Login:
+        """How to log in; the port may change when the guest is started anew."""
+        record = self._record
+        return ssh_keys.Login(HOST, record.port, record.user, record.user_key, self._known_hosts)
+
+    @property
+    def page(self) -> str:
+        """Where its status page is seen on this host; the port may change as the login's."""
+        return f"http://{HOST}:{self._record.page}/"
+
+    @property
+    def disk_usage(self) -> int:
+        """What its disk takes on this host, in bytes."""
+        return self.root_disk.stat().st_blocks * 512
+
+    @property
+    def off_to_compact(self) -> bool:
+        """Yes: VirtualBox locks the disk of a machine that is on."""
+        return True
+
+    def start(self, memory: int | None = None, cpus: int | None = None) -> None:
+        """Power it on; returns as soon as VirtualBox runs it.
+
+        Args:
+            memory: in bytes; None: as before.
+            cpus: None: as before.
+
+        Raises:
+            BoxError: it is being started by someone else, VirtualBox has it no more, or
+                refused, without its kernel module for one.
+        """
+        with folder.starting(self.directory):
+            if manage.machine(self._record.uuid) is None:
+                raise BoxError("VirtualBox has this guest no more: remove it with inv destroy")
+            changes = ["--memory", str(memory // MIB)] if memory else []
+            changes += ["--cpus", str(cpus)] if cpus else []
+            before = self._ports
+            ports = Ports(*map(free_port, before))
+            if ports != before:
+                changes += hardware.forwarded_anew(before, ports)
+            # It may have gone off, and its disk been compacted, this very instant.
+            if changes:
+                manage.when_unlocked(lambda: self._manage("modifyvm", *changes))
+                self._keep(self._record.model_copy(update={"port": ports.ssh, "page": ports.page}))
+            manage.when_unlocked(lambda: self._manage("startvm", "--type", "headless"))
+
+    def learn_host_key(self, deadline: float) -> None:
+        """Take the key that the guest shows at its first boot for its own, from then on.
+
+        Raises:
+            UnreachableError: it showed none within ``deadline`` seconds.
+            CommandError: ssh-keyscan is missing.
+        """
+        if self._record.host_key:
+            return
+        port = self._record.port
+        key = _awaited(lambda: ssh_keys.offered_key(HOST, port), deadline, "showed no SSH host key")
+        self._keep(self._record.model_copy(update={"host_key": key}))
+
+    def halt(self, deadline: float = 120) -> None:
+        """Press the power button and wait, at most ``deadline`` seconds, until it is off.
+
+        Raises:
+            UnreachableError: it did not go off.
+            BoxError: VBoxManage refused.
+        """
+        if self.alive:
+            self._manage("controlvm", "acpipowerbutton")
+            _awaited(lambda: not self.alive, deadline, "is not off")
+
+    def cut_power(self) -> None:
+        """Pull the plug. A guest that is off stays off."""
+        if self.alive:
+            self._manage("controlvm", "poweroff")
+            _awaited(lambda: not self.alive, 30, "is not off")
+
+    def compact(self) -> int:
+        """Give this host the blocks that are all zeros; the bytes that the disk then takes.
+
+        A guest that is on is powered off for it, and on again.
+
+        Raises:
+            BoxError: it did not go off, or VBoxManage refused.
+        """
+        words = ("modifymedium", "disk", str(self.root_disk), "--compact")
+        was_alive = self.alive
+        self.halt()
+        try:
+            manage.when_unlocked(lambda: manage.run(*words, deadline=1800))
+            return self.disk_usage
+        finally:
+            if was_alive:
+                self.start()
+
+    def destroy(self) -> None:
+        """Cut the power, and remove the machine and the guest's folder with all in it."""
+        self.cut_power()
+        self._unregister()
+        shutil.rmtree(self.directory)
+
+    @property
+    def root_disk(self) -> Path:
+        """The one disk that it has."""
+        return self.directory / _DISK
+
+    @property
+    def _ports(self) -> Ports:
+        return Ports(self._record.port, self._record.page)
+
+    @property
+    def _known_hosts(self) -> Path:
+        return self.directory / "known_hosts"
+
+    def _keep(self, record: _Record) -> None:
+        record.write(self.directory)
+        self._record = record
+        if record.host_key:
+            ssh_keys.write_known_hosts(self._known_hosts, HOST, record.port, record.host_key)
+
+    def _manage(self, command: str, *words: str) -> None:
+        manage.run(command, self._record.uuid, *words)
+
+    def _create(self, image: Path, login: str) -> None:
+        # Not VBoxManage convertfromraw: it reads the holes of a sparse image too, all of them.
+        with whole_files.replaced(self.root_disk) as disk:
+            shell.run(["qemu-img", "convert", "-f", "raw", "-O", "vdi", image, disk])
+        name = f"openkim-box-{self._record.uuid[:8]}"
+        folder = self.directory / "machine"
+        hardware.create(self._record.uuid, name, folder, self.root_disk, self._ports, login)
+
+    def _unregister(self) -> None:
+        # Without --delete: it would delete every disk that the user may have attached.
+        if manage.machine(self._record.uuid) is not None:
+            manage.when_unlocked(lambda: self._manage("unregistervm"))
+
+
+def _awaited(value: Callable[[], T], deadline: float, fault: str) -> T:
+    line = f"the guest in VirtualBox {fault} after {deadline:g} s"
+    return awaited(value, deadline, 0.5, lambda: line)

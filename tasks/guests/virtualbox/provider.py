@@ -1,0 +1,42 @@
+"""VirtualBox as a provider of guests: the box's image, made into a machine and started."""
+
+from __future__ import annotations
+
+from tasks.guests import Order, Provider, virtualbox
+from tasks.guests.virtualbox import manage
+
+
+def start(order: Order) -> virtualbox.Guest:
+    """The guest, running, with the host key that it showed.
+
+    Raises:
+        BoxError: it cannot be made or started.
+    """
+    manage.run("--version")  # before minutes of building
+    guest = virtualbox.Guest.find(order.directory)
+    if guest is not None and not guest.made:
+        guest.destroy()
+        guest = None
+    settings = order.settings
+    if guest is None:
+        built = order.box_image()
+        order.step("making the guest in VirtualBox")
+        user = settings.image.user
+        guest = virtualbox.Guest.make(order.directory, built, user, order.user_key)
+    if not guest.alive:
+        order.step("starting the guest in VirtualBox")
+        guest.start(settings.guest.memory, settings.guest.cpus)
+    order.step("waiting for the guest's host key")
+    guest.learn_host_key(settings.boot.reboot_deadline)
+    return guest
+
+
+PROVIDER = Provider(
+    name="virtualbox",
+    title="VirtualBox",
+    guest=virtualbox.Guest,
+    start=start,
+    programs={manage.PROGRAM: manage.PACKAGE, "qemu-img": "qemu-utils"},
+    bare=False,
+    finalizes=False,
+)

@@ -1,0 +1,1 @@
+"""A host over SSH, and what is done to it."""

@@ -1,0 +1,107 @@
+"""What a host's state is to be, before something is done with it and after a boot."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import ValidationError
+
+from deploys.errors import DeployError, PreflightError
+from deploys.facts.state import HostState
+from deploys.operations.manifest import SETTINGS
+from deploys.settings import Boot, Settings
+from deploys.stack.manifest import parse_settings
+from tasks.hosts.connection import Host
+
+TRIAL_BOOTS = 4
+"""Three tries (static/onbox/usr/lib/resnap/trial), and the boot that goes back."""
+
+
+def state_of_box(host: Host) -> HostState:
+    """What a host that was provisioned says of itself now.
+
+    Raises:
+        PreflightError: it was not.
+    """
+    state = host.state()
+    if not state.is_box:
+        raise PreflightError(f"{host.name} is no box yet: provision it first")
+    return state
+
+
+def reboot_deadline(host: Host) -> int:
+    """The seconds that a host has to answer after a reboot: the box's own ``boot.reboot_deadline``.
+
+    No box is refused for it: one without settings, or with those of another version of this
+    project, has the default.
+    """
+    try:
+        boot = json.loads(host.run(f"cat {SETTINGS} 2>/dev/null || echo '{{}}'"))["boot"]
+        return Boot(reboot_deadline=boot["reboot_deadline"]).reboot_deadline
+    except (ValueError, KeyError, TypeError, ValidationError):
+        return Boot().reboot_deadline
+
+
+def is_gateway(state: HostState) -> bool:
+    """Whether a host was provisioned as a pipeline's gateway."""
+    return state.role == "gateway"
+
+
+def expect_gateway(host: Host, state: HostState) -> None:
+    """Require that a host is a pipeline's gateway.
+
+    Raises:
+        PreflightError: it is not.
+    """
+    if not is_gateway(state):
+        raise PreflightError(
+            f"{host.name} is no gateway: name one with fab -H, or provision one with --role gateway"
+        )
+
+
+def expect_snapshot(host: Host, state: HostState) -> None:
+    """Require that a host runs on a snapshot of its golden root.
+
+    Raises:
+        PreflightError: it runs on the golden root itself, or the reset failed.
+    """
+    if not state.in_snapshot:
+        raise PreflightError(
+            f"{host.name} runs on no snapshot of its golden root: fab -H {host.name} status"
+        )
+
+
+def expect(host: Host, state: HostState, name: str) -> None:
+    """Require that the last boot came to this verdict.
+
+    Raises:
+        DeployError: it came to another; the line says which, and the initramfs's reason.
+    """
+    verdict = state.verdict
+    if verdict is None:
+        raise DeployError(f"{host.name}: booted without the reset: its default entry is not ours")
+    if verdict.name != name:
+        because = f": {verdict.reason}" if verdict.reason else ""
+        raise DeployError(f"{host.name}: the boot came out {verdict.name}, not {name}{because}")
+
+
+def is_settled(state: HostState) -> bool:
+    """Whether a box is done with trying a change, or will not be."""
+    return not state.in_trial or state.in_quarantine
+
+
+def rolled_back(state: HostState, before: HostState) -> str:
+    """Why a change went back since the state ``before``; empty if none did."""
+    if state.rolled_back in (None, before.rolled_back):
+        return ""
+    return state.rolled_back[1]
+
+
+def settings_of(host: Host) -> Settings:
+    """What a box was provisioned with, by its own word.
+
+    Raises:
+        BoxError: it is no box, or one of another version of this project.
+    """
+    state_of_box(host)
+    return parse_settings(host.run(f"cat {SETTINGS}"), f"{host.name}: {SETTINGS}")

@@ -1,0 +1,127 @@
+"""The golden root's history: the versions it had, back to one, and the snapshot made golden."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from deploys.errors import DeployError, PreflightError
+from deploys.facts.state import HostState
+from deploys.stack.bundle import Project
+from deploys.stack.manifest import manifest
+from tasks.desk.progress import HostProgress
+from tasks.hosts.connection import Host
+from tasks.hosts.expectations import (
+    TRIAL_BOOTS,
+    expect,
+    expect_snapshot,
+    is_gateway,
+    is_settled,
+    reboot_deadline,
+    rolled_back,
+    settings_of,
+    state_of_box,
+)
+
+_GOLDEN = "/usr/lib/resnap/versions"
+
+
+@dataclass(frozen=True)
+class Version:
+    """What a golden root was, up to ``replaced`` (seconds since 1970, by the host's clock)."""
+
+    name: str
+    replaced: int
+    manifest: str
+    commit: str
+
+
+def versions(host: Host) -> list[Version]:
+    """The versions that a host still has of its golden root, the newest first.
+
+    Raises:
+        BoxError: it is no box, or cannot be asked.
+    """
+    state_of_box(host)
+    rows = (line.split() for line in host.run(f"{_GOLDEN} list").splitlines())
+    return [Version(name, int(when), *words) for name, when, *words in rows]
+
+
+def roll_back(host: Host, progress: HostProgress, to: str = "") -> HostState:
+    """Have a golden root, and its kernels, be what they were.
+
+    Args:
+        to: the first digits of a version's manifest; empty: the last version, or, while a change
+            is being tried, what was before that.
+
+    Raises:
+        BoxError: there is no such version, or the host did not come up with it.
+    """
+    progress.step("looking at the host")
+    state = state_of_box(host)
+    if state.in_trial:
+        if to:
+            raise PreflightError(f"{host.name} tries a change: roll that back first, without --to")
+        host.run("/usr/lib/resnap/trial back 'by hand'")
+        progress.step("rolling back the change that is tried")
+        return _fresh(host, _try(host))
+    version = _chosen(host.name, versions(host), to)
+    host.run(f"{_GOLDEN} back {version.name}")
+    progress.step(f"rolling back to {version.manifest[:12]}")
+    state = _fresh(host, _try(host))
+    if state.release.get("MANIFEST") != version.manifest:
+        raise DeployError(f"{host.name}: came up with another version than {version.manifest[:12]}")
+    return state
+
+
+def promote(host: Host, progress: HostProgress) -> HostState:
+    """Have the snapshot that a host runs on become its golden root.
+
+    Raises:
+        BoxError: it runs on none that may be, has no room for a way back, or did not come up
+            healthy with it: then the golden root is what it was.
+    """
+    progress.step("looking at the host")
+    state = state_of_box(host)
+    expect_snapshot(host, state)
+    if state.in_trial:
+        raise PreflightError(f"{host.name} tries a change: its snapshot cannot be promoted")
+    if is_gateway(state):
+        raise PreflightError(
+            f"{host.name} is a gateway: its owners' accounts would be in the golden root for ever"
+        )
+    progress.step("writing the manifest")
+    project = Project(state.release.get("COMMIT", ""), state.release.get("PROJECT", ""))
+    settings = settings_of(host)
+    with host.session(progress) as session:
+        session.prepare(
+            [partial(manifest, settings=settings, project=project, promoted=state.clock)]
+        )
+        session.run()
+    host.run(f"{_GOLDEN} promote")
+    progress.step("trying what was promoted in a fresh snapshot")
+    after = _try(host)
+    if why := rolled_back(after, before=state):
+        raise DeployError(f"{host.name}: what was promoted was rolled back: {why}")
+    return _fresh(host, after)
+
+
+def _try(host: Host) -> HostState:
+    """The state after the boots that a changed golden root is tried in, and gone back from."""
+    return host.reboot("resnap", TRIAL_BOOTS * reboot_deadline(host), is_settled)
+
+
+def _fresh(host: Host, state: HostState) -> HostState:
+    expect(host, state, "fresh")
+    return state
+
+
+def _chosen(host: str, found: list[Version], to: str) -> Version:
+    matching = [version for version in found if version.manifest.startswith(to)]
+    if not found:
+        raise PreflightError(f"{host} has no earlier version of its golden root")
+    if not matching or (to and len(matching) > 1):
+        have = ", ".join(version.manifest[:12] for version in found)
+        which = "no" if not matching else "more than one"
+        raise PreflightError(f"{host} has {which} version {to}; it has {have}")
+    return matching[0]

@@ -1,1 +1,0 @@
-"""Machines made and run here: disk images, QEMU guests, and the door for local commands."""

@@ -1,0 +1,111 @@
+"""What a stack needs beside Debian's packages, built or fetched here if its host lacks it.
+
+One answer for a host that is provisioned and for the image of a box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from deploys.errors import BoxError, PreflightError
+from deploys.operations.packages import LocalPackage
+from deploys.settings import Settings
+from deploys.settings.stack import package_name
+from deploys.stack import Parts
+from tasks.debian import archive, bootstrap, deb, pins
+from tasks.desk import loop, shell
+from tasks.stack import items
+from tasks.stack import packages as debs
+from tasks.stack.packages import PYTHONS
+from tasks.stack.recipes import RECIPES
+from tasks.stack.sources import Sources
+
+# A host does without what the settings ask for by default, if it cannot be built.
+_DISPENSABLE = "openkim-python"
+
+
+class UnavailableError(BoxError):
+    """A host lacks a part, and none can be built for it on this machine; the line says why."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The parts, and why kimpy is left out, if it is."""
+
+    parts: Parts
+    without_kimpy: str = ""
+
+
+def prepared(
+    settings: Settings,
+    python: str,
+    installed: Mapping[str, str],
+    folder: Path,
+    progress: Callable[[str], None],
+    *,
+    build: bool = True,
+    wanted: pins.Manifest | None = None,
+) -> Prepared:
+    """What a host with this Python is to have; only what it lacks is built.
+
+    Args:
+        settings: of the host.
+        python: the version of the host's Python, as ``3.13``.
+        installed: the source digests of the packages of our making that it has, by their names.
+        folder: where what is made is kept.
+        progress: is told what takes time.
+        build: not so, nothing is built; what is compared needs no file.
+        wanted: what a manifest pins, if the host is to be as that says.
+
+    Raises:
+        BoxError: a part cannot be had; or not as the manifest pins it.
+    """
+    read = cache(lambda suite: archive.read(suite, folder))
+    versions = {**(wanted.packages if wanted else {}), **settings.stack.versions} or None
+    packages: list[LocalPackage] = []
+    without = ""
+    for part in settings.stack.built:
+        sources, name = Sources.of(settings, part), package_name(part)
+        digest, file = debs.source_digest(sources, python), Path()
+        try:
+            if installed.get(name) != digest:
+                suite = _suite(sources, python)
+                before = wanted.built.get(name, "") if wanted else ""
+                if build:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    file = debs.built(
+                        sources, read(suite), suite, folder, progress, versions, before
+                    )
+            packages.append(LocalPackage(name, digest, file))
+        except UnavailableError as error:
+            if part != _DISPENSABLE:
+                raise PreflightError(f"{part} cannot be built here: {error}") from error
+            without = str(error)
+    if wanted is not None:
+        made = {each.name: deb.field(each.file, "Version") for each in packages}
+        pins.require_same(wanted.built, made)
+    found = None
+    if settings.stack.has_items:
+        found = items.items(Sources.of(settings, "openkim-repository"), folder, progress)
+    return Prepared(Parts(tuple(packages), found), without)
+
+
+def _suite(sources: Sources, python: str) -> str:
+    """The Debian release to build a part for, if this machine can."""
+    portable = RECIPES[sources.name].portable
+    suites = [name for name, has in PYTHONS.items() if portable or has == python]
+    if not suites:
+        raise UnavailableError(f"no Debian release that it is built for has Python {python}")
+    suite = suites[-1]
+    try:
+        loop.require_root("building it")
+        shell.find("mmdebstrap")
+        lines = bootstrap.sources(suite)
+    except BoxError as error:
+        raise UnavailableError(str(error)) from error
+    if not lines:
+        raise UnavailableError("apt on this machine knows no Debian mirror")
+    return suite

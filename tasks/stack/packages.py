@@ -1,0 +1,137 @@
+"""Builds parts of the stack as Debian packages, in a throwaway tree, and keeps what was built.
+
+The tree is of the box's Debian release, with compilers and headers that no box has. A package is
+kept in a folder of the caller's under a hash of all that made it: the sources, the recipe, and each
+package that the build needs with its version. The same make the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from filelock import FileLock
+
+from deploys.errors import BoxError
+from deploys.facts.packages import ORIGIN, SOURCE_DIGEST
+from deploys.settings.stack import BUILT, package_name
+from tasks.debian import apt, archive, bootstrap, deb
+from tasks.stack import recipes
+from tasks.stack.recipes import RECIPES, Output
+from tasks.stack.sources import Sources
+
+# Debian's releases that parts are built for, each with its Python: by that a host's is known.
+PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
+_BUILD_LENGTH = 12
+
+
+def source_digest(sources: Sources, python: str) -> str:
+    """What a host with this Python is to have: the sources, built and packed in this way."""
+    recipe = RECIPES[sources.name]
+    python = "" if recipe.portable else python
+    return _hashed(recipe.script, sources.named, python, _fields(sources, python, "0"))
+
+
+def built(
+    sources: Sources,
+    found: archive.Archive,
+    suite: str,
+    folder: Path,
+    progress: Callable[[str], None],
+    pins: Mapping[str, str] | None = None,
+    wanted: str = "",
+) -> Path:
+    """The package of a part for boxes of a Debian release, built once for all that it is of.
+
+    Args:
+        sources: what it is built from.
+        found: the archive of the release, as it stands.
+        suite: the release's name, as ``trixie``.
+        folder: where what was built is kept.
+        progress: is told what takes time.
+        pins: versions that packages are to have if the archive has them.
+        wanted: the version of one that was built before, which is taken if it was kept.
+
+    Raises:
+        BoxError: the sources cannot be had, or the build failed.
+    """
+    name, recipe, python = sources.name, RECIPES[sources.name], PYTHONS[suite]
+    asked = source_digest(sources, python)
+    kept = f"{name}-{asked[:16]}"
+    build = wanted.rpartition("+pipeline.")[2]
+    if build and (before := sorted(folder.glob(f"{kept}-{build}/*.deb"))):
+        return before[0]
+    # apt takes seconds to say what an archive has, and says the same while that is the same.
+    now = folder / f"{kept}-now-{_hashed(found.digest, pins)[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    progress(f"looking for a build of {name}")  # another process may be at it
+    with FileLock(folder / f"{name}.lock"):
+        if not now.exists():
+            progress(f"asking apt what {name} is built with")
+            tools = apt.resolved(recipe.tools, found, folder, pins)
+            build = _hashed(asked, suite, tools)[:_BUILD_LENGTH]
+            made = folder / f"{kept}-{build}"
+            if not made.exists():
+                progress(f"building {name}, once")
+                tree = found.tree(suite, recipe.tools, pins)
+                _make(made, tree, sources, python, build)
+            now.unlink(missing_ok=True)
+            now.symlink_to(made.name)
+    (package,) = now.resolve().glob("*.deb")
+    return package
+
+
+def _make(made: Path, tree: bootstrap.Tree, sources: Sources, python: str, build: str) -> None:
+    name, recipe = sources.name, RECIPES[sources.name]
+    with tempfile.TemporaryDirectory(dir=made.parent, prefix=f".{name}-") as folder:
+        work, kept = Path(folder) / "build", Path(folder) / "kept"
+        work.mkdir()
+        kept.mkdir()
+        sources.fetch(work)
+        try:
+            bootstrap.run_in_tree(tree, work, recipe.script)
+            out = work / "out"
+            said = (out / recipes.MADE).read_text().strip()
+            (out / recipes.MADE).unlink()
+            upstream = deb.version(recipe.version(Output(out, said, python)))
+            fields = {
+                **_fields(sources, python, upstream),
+                "Architecture": "all" if recipe.portable else deb.architecture(),
+                "Version": f"{upstream}+pipeline.{build}",
+                SOURCE_DIGEST: source_digest(sources, python),
+                ORIGIN: sources.origin,
+            }
+            deb.write(out, fields, kept)
+        except BoxError as error:
+            raise BoxError(f"building {name}: {error}") from error
+        kept.rename(made)
+
+
+def _fields(sources: Sources, python: str, upstream: str) -> dict[str, str]:
+    """What the control file says, but for which build it is."""
+    part, recipe = BUILT[sources.name], RECIPES[sources.name]
+    needs = [*part.needs]
+    if recipe.is_python:
+        major, _, minor = python.partition(".")
+        exact = [f"python3 (>= {python})", f"python3 (<< {major}.{int(minor or 0) + 1})"]
+        needs += ["python3"] if recipe.portable else exact
+    replaced = ", ".join(part.replaces)
+    return {
+        "Package": package_name(sources.name),
+        "Maintainer": "The OpenKIM pipeline's setup <root@localhost>",
+        "Section": "science",
+        "Priority": "optional",
+        "Depends": ", ".join(needs),
+        "Provides": ", ".join(f"{name} (= {upstream})" for name in part.replaces),
+        "Conflicts": replaced,
+        "Replaces": replaced,
+        "Description": f"{sources.name} of the OpenKIM pipeline, built from its sources",
+    }
+
+
+def _hashed(*parts: object) -> str:
+    """One sha256, hexadecimal, over what JSON can hold."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

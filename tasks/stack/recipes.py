@@ -1,0 +1,199 @@
+"""How each part of the stack becomes a package's files: what builds it, and what is held to it.
+
+A recipe's script runs in a throwaway tree, in a folder with the sources as a ``.tar.gz``. It leaves
+in ``out`` the files as they are to lie on a box, and in ``out/made`` a line from which the
+recipe tells upstream's version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from deploys.errors import BoxError
+from tasks.debian.deb import DATE
+
+MADE = "made"
+"""Beside the files of a package: the line that says what was made."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a script left: the files of the package, and its line; for boxes with this Python."""
+
+    folder: Path
+    made: str
+    python: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """``script`` runs in a tree that has ``tools``; what is ``portable`` serves every release.
+
+    ``version`` is upstream's, of what was made; it raises a BoxError if that is something else.
+    ``is_python`` says that the package's files are modules of Python.
+    """
+
+    tools: tuple[str, ...]
+    script: str
+    version: Callable[[Output], str]
+    portable: bool = False
+    is_python: bool = False
+
+
+_UNPACK = """
+mkdir sources
+tar -xf *.tar.gz -C sources --strip-components=1
+"""
+# The layout is that of Debian's packages: neither below /usr/local nor for one user.
+_INSTALL = f"""
+export DEB_PYTHON_INSTALL_LAYOUT=deb
+python3 -m installer --no-compile-bytecode --destdir=out dist/*.whl
+basename dist/*.whl >out/{MADE}
+"""
+# Neither debugging symbols (9 of 10 bytes) nor paths are kept. Modules are compiled side by side;
+# -O1 takes 0.6 of the compiler's time that -O2 with -g does, and they only hand on what the KIM
+# API's own library computes. The flags stand in place of Python's own: what those say of asserts
+# and of overflow is said again.
+_KIMPY = f"""{_UNPACK}\
+printf '[build_ext]\\nparallel = %s\\n' "$(nproc)" >options
+export DIST_EXTRA_CONFIG="$PWD/options" SOURCE_DATE_EPOCH={DATE} HOME="$PWD"
+export CXXFLAGS="-O1 -g0 -DNDEBUG -fwrapv -ffile-prefix-map=$PWD=." LDFLAGS=-Wl,--strip-all
+export CFLAGS="$CXXFLAGS"
+(cd sources && python3 -c 'from setuptools.build_meta import build_wheel; build_wheel("../dist")')
+{_INSTALL}"""
+_KIMPY_TOOLS = (
+    "g++",
+    "libkim-api-dev",
+    "pkgconf",
+    "pybind11-dev",
+    "python3-dev",
+    "python3-installer",
+    "python3-pybind11",
+    "python3-setuptools",
+    "python3-wheel",
+)
+# Any PEP 517 backend of the tree; none is fetched.
+_PURE = f"""{_UNPACK}\
+export SOURCE_DATE_EPOCH={DATE} HOME="$PWD" PIP_ROOT_USER_ACTION=ignore
+python3 -m pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir dist ./sources
+{_INSTALL}"""
+_PURE_TOOLS = (
+    "flit",
+    "python3-hatchling",
+    "python3-installer",
+    "python3-pip",
+    "python3-setuptools",
+    "python3-wheel",
+)
+
+
+def _kimpy(output: Output) -> str:
+    wheel, python = output.made, output.python
+    if not wheel.startswith("kimpy-"):
+        raise BoxError(f"the sources make {wheel}, which is not kimpy")
+    if f"-cp{python.replace('.', '')}-" not in wheel:
+        raise BoxError(f"the sources make {wheel}, which is not for Python {python}")
+    return wheel.split("-")[1]
+
+
+def _pure(output: Output) -> str:
+    if not output.made.endswith("-none-any.whl"):
+        raise BoxError(f"the sources make {output.made}, which is not of Python alone")
+    return output.made.split("-")[1]
+
+
+def _calculator(output: Output) -> str:
+    if any(output.folder.glob("usr/lib/python3/dist-packages/ase/*")):
+        raise BoxError("the sources bring ase itself: name them in the row ase")
+    return _pure(output)
+
+
+# Debian's kind of build is called None: the flags are those given, and no others. Neither debugging
+# symbols nor paths are kept. What went wrong is to be the last line that is printed.
+# Nine tenths of LAMMPS are potentials for its own styles: KIM's models bring what they need.
+_COMPILE = f"""
+export SOURCE_DATE_EPOCH={DATE} HOME="$PWD"
+export CXXFLAGS="-O2 -g0 -DNDEBUG -ffile-prefix-map=$PWD=." LDFLAGS=-Wl,--strip-all
+export CFLAGS="$CXXFLAGS" FFLAGS="$CXXFLAGS"
+trap 'sed -n "/CMake Error\\|error: /{{p;q}}" log' EXIT
+cmake -S "sources/$folder" -B build -DCMAKE_BUILD_TYPE=None -DCMAKE_INSTALL_PREFIX=/usr \\
+    -DCMAKE_INSTALL_LIBDIR="lib/$(gcc -print-multiarch)" -DCMAKE_SKIP_INSTALL_RPATH=ON \\
+    -DCMAKE_BUILD_RPATH_USE_ORIGIN=ON "$@"
+cmake --build build --parallel "$(nproc)"
+DESTDIR="$PWD/out" cmake --install build
+rm -rf out/etc out/usr/etc out/usr/share
+"""
+_CMAKE_TOOLS = ("cmake", "g++", "gfortran", "make")
+_LIBRARY, _MANAGEMENT = "libkim-api.so.2", "kim-api-collections-management"
+# The system's collection is Debian's: models of the package, and those that a user puts there.
+# One soname is not enough: as KIM API 2.4 reads the parameter files in a model, those of 2.3 are
+# noise, of which it says nothing that a user would see.
+_KIM_API = f"""{_UNPACK}
+folder=.
+libraries=/usr/lib/$(gcc -print-multiarch)
+collections=$libraries/kim-api
+set -- -DKIM_API_BUILD_EXAMPLES=OFF \\
+    -DKIM_API_SYSTEM_MODEL_DRIVERS_DIR="$collections/model-drivers" \\
+    -DKIM_API_SYSTEM_PORTABLE_MODELS_DIR="$collections/portable-models" \\
+    -DKIM_API_SYSTEM_SIMULATOR_MODELS_DIR="$collections/simulator-models"
+{_COMPILE}
+trap - EXIT
+find out -name 'libkim-api.so.*' -printf '%f ' >out/{MADE}
+made=$(basename "out$libraries"/libkim-api.so.*.*.*)
+debians=$(dpkg-query -W -f '${{source:Upstream-Version}}' libkim-api2 2>/dev/null || :)
+if dpkg --compare-versions "${{made#libkim-api.so.}}" lt "$debians"; then
+    echo "the sources make $made, which is older than Debian's $debians: its LAMMPS needs that"
+    exit 1
+fi
+model=$(basename "$collections"/portable-models/SW_StillingerWeber_1985_Si__MO_*)
+LD_LIBRARY_PATH="$PWD/out$libraries" \\
+    out/usr/libexec/kim-api/kim-api-portable-model-info "$model" >model 2>&1 || {{
+    echo "the sources make $made, which cannot read the models of Debian's openkim-models here"
+    exit 1
+}}
+"""
+# Debian's KIM API is linked: that of the row openkim-api, of the same soname, is loaded in its
+# place. A job is one process on one CPU, so there is neither MPI nor OpenMP. The packages are
+# those of models: KIM's own interface, and potentials for its simulator models.
+_LAMMPS = f"""{_UNPACK}
+folder=cmake
+set -- -DBUILD_MPI=OFF -DBUILD_OMP=OFF -DBUILD_SHARED_LIBS=OFF -DDOWNLOAD_KIM=OFF \\
+    -DWITH_JPEG=OFF -DWITH_PNG=OFF -DWITH_GZIP=OFF -DWITH_FFMPEG=OFF \\
+    -DPKG_KIM=ON -DPKG_MANYBODY=ON -DPKG_MEAM=ON
+{_COMPILE}
+sed -n 's/^#define LAMMPS_VERSION "\\(.*\\)"/\\1/p' sources/src/version.h >out/{MADE} || :
+"""
+
+
+def _kim_api(output: Output) -> str:
+    _require_program(output, _MANAGEMENT)
+    names = sorted(output.made.split())
+    if _LIBRARY not in names:
+        told = f"what else a box has is linked to {_LIBRARY}"
+        raise BoxError(f"the sources make {' '.join(names) or 'no libkim-api.so'}, and {told}")
+    return max(names, key=len).removeprefix("libkim-api.so.")
+
+
+def _lammps(output: Output) -> str:
+    _require_program(output, "lmp")
+    try:
+        return datetime.strptime(output.made, "%d %b %Y").strftime("%Y%m%d")
+    except ValueError:
+        return "0"  # a fork may say it otherwise
+
+
+def _require_program(output: Output, program: str) -> None:
+    if not (output.folder / "usr/bin" / program).exists():
+        raise BoxError(f"the sources make no program {program}")
+
+
+RECIPES = {
+    "openkim-api": Recipe((*_CMAKE_TOOLS, "openkim-models"), _KIM_API, _kim_api),
+    "lammps": Recipe((*_CMAKE_TOOLS, "libkim-api-dev", "pkgconf"), _LAMMPS, _lammps),
+    "ase": Recipe(_PURE_TOOLS, _PURE, _pure, True, True),
+    "openkim-kimcalculator-ase": Recipe(_PURE_TOOLS, _PURE, _calculator, True, True),
+    "openkim-python": Recipe(_KIMPY_TOOLS, _KIMPY, _kimpy, is_python=True),
+}

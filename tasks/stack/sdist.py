@@ -1,0 +1,51 @@
+"""A package's sources from this machine's package index, by pip."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from deploys.errors import BoxError
+from tasks.desk import shell
+
+# pip asks the build backend for metadata even of what it only downloads, and kimpy's would look
+# for the KIM API on this machine. This one stands in for setuptools: it copies what the package
+# says of itself, and runs nothing of it.
+_BACKEND = """
+import email, pathlib, shutil
+
+def get_requires_for_build_wheel(config_settings=None):
+    return []
+
+def prepare_metadata_for_build_wheel(folder, config_settings=None):
+    said = email.message_from_string(pathlib.Path("PKG-INFO").read_text())
+    info = pathlib.Path(folder, f"{said['Name']}-{said['Version']}.dist-info")
+    info.mkdir()
+    shutil.copy("PKG-INFO", info / "METADATA")
+    return info.name
+"""
+_DOWNLOAD = ("-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation")
+
+
+def fetch(lock: Path, folder: Path) -> Path:
+    """The sources of the one package of a lock file, in ``folder``; their hash is the lock's.
+
+    Raises:
+        BoxError: they cannot be had.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, prefix="backend-") as name:
+        backend = Path(name) / "setuptools"
+        backend.mkdir()
+        (backend / "__init__.py").touch()
+        (backend / "build_meta.py").write_text(_BACKEND)
+        argv = [sys.executable, *_DOWNLOAD, "--no-binary", ":all:", "--require-hashes"]
+        argv += ["--dest", str(folder), "--requirement", str(lock)]
+        try:
+            shell.run(argv, env={"PYTHONPATH": name}, timeout=600)
+        except shell.CommandError as error:
+            lines = [line for line in error.stderr.splitlines() if line.startswith("ERROR: ")]
+            said = lines[-1].removeprefix("ERROR: ") if lines else str(error)
+            raise BoxError(f"fetching what {lock.name} names: {said}") from error
+    (found,) = folder.glob("*.tar.gz")
+    return found

@@ -1,0 +1,80 @@
+"""The sources of a part of the stack that is built here: those its row names, or the lock's."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploys.errors import BoxError
+from deploys.settings import Settings
+from deploys.settings.stack import Part
+from deploys.stack.bundle import ROOT
+from tasks.stack import git, sdist
+
+_LOCK = ROOT / "requirements-kimpy.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """A row of the stack, what its location is relative to, and what it is called."""
+
+    part: Part
+    hostname: str
+    name: str
+
+    @staticmethod
+    def of(settings: Settings, name: str) -> Sources:
+        """Those that settings name for a part."""
+        return Sources(settings.stack.parts[name], settings.setup.hostname, name)
+
+    @property
+    def named(self) -> str:
+        """What tells these sources from all others: their hash, not where they lie."""
+        if self.part.source == "pip":
+            return self._requirement
+        return f"{self.part.source} {self.part.version or self.part.sha256}"
+
+    @property
+    def origin(self) -> str:
+        """Where they are from and exactly which they are: ``git:COMMIT``, ``pip:SHA256``."""
+        if self.part.source == "pip":
+            return f"pip:{self._requirement.rpartition('--hash=sha256:')[2].strip()}"
+        return f"{self.part.source}:{self.part.version or self.part.sha256}"
+
+    def fetch(self, folder: Path) -> Path:
+        """The sources as the one ``.tar.gz`` in ``folder``, checked against their hash.
+
+        Raises:
+            BoxError: they cannot be had, or are others.
+        """
+        address = self.part.address(self.hostname)
+        if self.part.source == "git":
+            return git.fetch(address, self.part.version, folder / "sources.tar.gz")
+        if self.part.source == "file":
+            return self._copy(Path(address), folder)
+        if not self.part.version:
+            return sdist.fetch(_LOCK, folder)
+        lock = folder / f"{self.name}.txt"
+        lock.write_text(self._requirement)
+        return sdist.fetch(lock, folder)
+
+    @property
+    def _requirement(self) -> str:
+        """As a lock file has it."""
+        part = self.part
+        if not part.version:
+            return _LOCK.read_text()
+        return f"{part.location}=={part.version} --hash=sha256:{part.sha256}\n"
+
+    def _copy(self, file: Path, folder: Path) -> Path:
+        try:
+            copy = Path(shutil.copy(file, folder))
+            found = hashlib.sha256(copy.read_bytes()).hexdigest()
+        except OSError as error:
+            raise BoxError(f"{self.name} from {file}: {error.strerror}") from error
+        if found != self.part.sha256:
+            told = f"its sha256 is {found}, not {self.part.sha256}"
+            raise BoxError(f"{self.name} from {file}: {told}")
+        return copy

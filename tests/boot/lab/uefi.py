@@ -1,0 +1,53 @@
+"""Hosts that UEFI starts: firmware (OVMF), bare hosts' disks, and the entry an installer makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks.guests import bare
+from tests.boot.conftest import GIB, INSTALLED
+from tests.boot.lab.box import Box
+
+# Firmware's code, and the NVRAM it comes with.
+Firmware = tuple[Path, Path]
+OVMF = Path("/usr/share/OVMF")
+PLAIN: Firmware = (OVMF / "OVMF_CODE_4M.fd", OVMF / "OVMF_VARS_4M.fd")
+# Starts only what Microsoft's keys allow.
+SECURE: Firmware = (OVMF / "OVMF_CODE_4M.secboot.fd", OVMF / "OVMF_VARS_4M.ms.fd")
+# It lacks a few packages that a box needs: a provision installs them.
+PLAIN_HOST = bare.Recipe(firmware="uefi", extra=(*bare.SERVER, "dosfstools"))
+LVM_HOST = bare.Recipe("lvm", firmware="uefi", disk_size=10 * GIB, extra=INSTALLED)
+
+_ENTRY = (
+    "efibootmgr --quiet --create --disk /dev/vda --part 1 --label debian "
+    r"--loader '\EFI\debian\shimx64.efi'"
+)
+
+
+def make_entry(box: Box) -> None:
+    """Give a bare host's firmware the boot entry that an installer makes for it."""
+    box.succeed(_ENTRY)
+
+
+def entries(box: Box) -> dict[str, str]:
+    """The firmware's boot entries, number by name."""
+    rows = (line.split("\t")[0] for line in box.succeed("efibootmgr").splitlines())
+    return {row[10:].strip(): row[4:8] for row in rows if row[4:8].isalnum() and row[8:9] == "*"}
+
+
+def told(box: Box, name: str) -> str:
+    """What efibootmgr says of ``BootCurrent`` or ``BootOrder``."""
+    lines = box.succeed("efibootmgr").splitlines()
+    return next(line.partition(": ")[2] for line in lines if line.startswith(name))
+
+
+def starts_by_both(box: Box) -> None:
+    """A box on a spare disk has its entry before all others, and the removable path to itself.
+
+    Upgrades of GRUB renew what is there. To be asked of the box in a snapshot.
+    """
+    assert told(box, "BootOrder").startswith(entries(box)["pipeline"])
+    where = "unshare --mount sh -ec 'mount -o ro {} /mnt; {} test -e /mnt/EFI/BOOT/BOOTX64.EFI'"
+    box.succeed(where.format("/dev/vdb2", ""))
+    box.succeed(where.format("/dev/vda1", "!"))
+    box.succeed("debconf-show grub-efi-amd64 | grep -q 'force_efi_extra_removable: true'")

@@ -1,0 +1,271 @@
+"""A gateway without a boot: the deploy on a small Debian, with its real sshd, beanstalkd and rsync.
+
+It listens on the loopback of a world of its own, and its clients, who are in there too, are this
+machine's ssh, sftp and rsync.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from deploys import box
+from deploys.box import Box, BoxRow, Where
+from deploys.operations.manifest import RELEASE
+from deploys.services.gateway import OWNERS
+from deploys.services.provisiond import provisiond
+from deploys.session import PlannedOperation, Session, Target
+from deploys.settings import Settings, paths
+from deploys.stack import bundle
+from deploys.stack.bundle import Project
+from tasks.debian import bootstrap, chroot
+from tasks.desk import loop, shell, ssh_keys
+from tasks.desk.places import BUNDLES, ROOT
+from tasks.stack.bundle import python_bundle
+from tests import namespaces
+from tests.namespaces import World
+
+__all__ = ["OWNERS"]
+
+SETTINGS = Settings(role="gateway")
+QUEUE = "127.0.0.1:14177"
+ITEM = "SW_StillingerWeber_1985_Si__MO_405512056662_005"
+PASSWORDS = {"ada": "Ada's pass: word $(id)", "bob": "bob's own; word"}
+# What the box's other deploys and boots leave there.
+_BOX = {
+    RELEASE: "ROLE=gateway\n",
+    "/etc/default/resnap": "VOLGROUP=vagrant-pipeline\n",
+}
+_DAEMONS = {
+    "sshd": "mkdir -p /run/sshd && exec /usr/sbin/sshd -E /var/log/sshd.log",
+    # as its unit has it
+    "beanstalkd": "set -a && . /etc/default/beanstalkd && exec setpriv --reuid=beanstalkd "
+    "--regid=beanstalkd --clear-groups /usr/bin/beanstalkd -l $BEANSTALKD_LISTEN_ADDR "
+    "-p $BEANSTALKD_LISTEN_PORT $BEANSTALKD_EXTRA </dev/null >/dev/null 2>&1 &",
+}
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A gateway that runs; ``root`` is its own, ``home`` that of a user who is its operator."""
+
+    root: Path
+    home: Path
+    world: World
+
+    def inside(self, *argv: str, check: bool = True, stdin: str | None = None) -> str:
+        """What a command on the gateway printed, run as root."""
+        enter = self.world.enter("chroot", self.root, *argv)
+        return shell.run(
+            enter, env=chroot.environment(), timeout=60, check=check, input=stdin
+        ).stdout
+
+    def outside(
+        self,
+        *argv: str | Path,
+        stdin: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> shell.Completed:
+        """A command of somebody who reaches the gateway over the network."""
+        own = {"HOME": str(self.home), "SSH_AUTH_SOCK": "", **(env or {})}
+        return shell.run(self.world.enter(*argv), env=own, timeout=60, check=False, input=stdin)
+
+    def fab(self, *words: str, stdin: str | None = None) -> shell.Completed:
+        """``fab -H`` on it, as its operator says it."""
+        program = Path(sys.executable).with_name("fab")
+        login = ("-H", "root@127.0.0.1", "-i", self.home / ".ssh/id_ed25519")
+        return self.outside(program, "--search-root", ROOT, *login, *words, stdin=stdin)
+
+    def key(self, owner: str) -> Path:
+        """The private key of an owner, as he fetched it: mode 0600."""
+        mine = self.home / owner
+        if not mine.exists():
+            theirs = self.state / "owners" / owner / "files/id_ed25519"
+            mine.touch(mode=0o600)
+            mine.write_bytes(theirs.read_bytes())
+        return mine
+
+    def by_key(self, owner: str, *words: str, stdin: str | None = "") -> shell.Completed:
+        """ssh with the key of an owner; ``words`` are options, the account, a command."""
+        return self.outside("ssh", *self.with_key(owner), *words, stdin=stdin)
+
+    def rsync(self, owner: str, *words: str | Path) -> shell.Completed:
+        """rsync with the key of an owner; one connection serves them all, which saves time."""
+        shared = ("-oControlMaster=auto", "-oControlPersist=60", f"-oControlPath={self.home}/%n")
+        ssh = shlex.join(["ssh", *self.with_key(owner), *shared])
+        return self.outside("rsync", "-e", ssh, *words)
+
+    def with_key(self, owner: str) -> tuple[str, ...]:
+        """ssh's options for the key of an owner."""
+        return (*self._options("127.0.0.1"), "-oBatchMode=yes", f"-i{self.key(owner)}")
+
+    def by_password(
+        self, password: str, program: str, *words: str | Path, source: str = "127.0.0.1"
+    ) -> shell.Completed:
+        """ssh, sftp or scp, given one password each time that it asks for one.
+
+        ``source`` is the address it comes from, ``127.0.0.N``: sshd remembers who failed.
+        """
+        asked, secret = self.home / "askpass", self.home / "secret"
+        secret.write_text(f"{password}\n")
+        asked.write_text(f"#!/bin/sh\necho >>{asked}.log\nexec cat {secret}\n")
+        asked.chmod(0o700)
+        asked.with_suffix(".log").write_text("")
+        env = {"SSH_ASKPASS": str(asked), "SSH_ASKPASS_REQUIRE": "force"}
+        return self.outside(program, *self._options(source), *words, stdin="", env=env)
+
+    @property
+    def asked(self) -> int:
+        """How often the last program was asked for the password."""
+        return len((self.home / "askpass.log").read_text())
+
+    def _options(self, source: str) -> tuple[str, ...]:
+        """ssh's options that leave out this machine's settings and trust no new host key."""
+        settings = {
+            "BindAddress": source,
+            "ConnectTimeout": "20",
+            "IdentitiesOnly": "yes",
+            "StrictHostKeyChecking": "yes",
+            "UserKnownHostsFile": str(self.home / ".ssh/known_hosts"),
+        }
+        return ("-F", "none", *(f"-o{name}={value}" for name, value in settings.items()))
+
+    @property
+    def state(self) -> Path:
+        return self.root / paths.STATE[1:]
+
+    @property
+    def items(self) -> Path:
+        return self.state / "srv/items"
+
+    def results(self, owner: str) -> Path:
+        return self.state / "srv/results" / owner
+
+    def start(self, daemon: str, port: int) -> None:
+        """Start one of its daemons, and wait until it listens."""
+        self.inside("sh", "-c", _DAEMONS[daemon])
+        probe = f"exec 3<>/dev/tcp/127.0.0.1/{port}"
+        listens = ["bash", "-c", f"{probe} 2>/dev/null"]
+        tries = Retrying(
+            retry=retry_if_result(lambda code: code != 0),
+            stop=stop_after_delay(20),
+            wait=wait_fixed(0.05),
+        )
+        tries(lambda: self.outside(*listens).returncode)
+
+    def kill(self, program: str) -> None:
+        self.inside("pkill", "-KILL", "-x", program)
+
+    def log(self) -> str:
+        """What sshd said."""
+        return (self.root / "var/log/sshd.log").read_text()
+
+
+def apply(root: Path) -> list[PlannedOperation]:
+    """A pass of both roles' deploys over a root; what would have been changed beforehand."""
+    target = Target("the gateway", chroot=root, environment=chroot.environment())
+    deploys = (
+        lambda: provisiond(roles=box.ROLES),
+        *(each for settings, row in _rows() for each in row.deploys(_made(settings))),
+        lambda: box.held(units=("provisiond.service", *_units())),
+    )
+    with loop.chroot(root), Session(target) as session:
+        planned = session.prepare(deploys)
+        session.run()
+    return list(planned)
+
+
+def _rows() -> Iterator[tuple[Settings, BoxRow]]:
+    """What its role adds to a gateway, and a devel box's to it: one container is to be both."""
+    for settings in (SETTINGS, Settings()):
+        for row in box.rows(settings, Where.SNAPSHOT):
+            if row.of and isinstance(row, BoxRow):
+                yield settings, row
+
+
+def _made(settings: Settings) -> Box:
+    return Box(where=Where.SNAPSHOT, settings=settings, project=Project("", ""))
+
+
+def _units() -> Iterator[str]:
+    return (unit for _, row in _rows() for unit in row.units)
+
+
+def unpacked(folder: Path) -> Path:
+    """The root of a small Debian with the packages of the role, and what a box has beside."""
+    root, tar = folder / "root", folder / "tree.tar"
+    packages = ("iproute2", "systemd", *(name for _, row in _rows() for name in row.packages))
+    lines, options = bootstrap.sources(), bootstrap.relaxations()
+    bootstrap.make_tree(tar, bootstrap.Tree("trixie", packages, lines, options, lists=False))
+    root.mkdir()
+    chroot.unpack(tar, root)
+    tar.unlink()
+    for path, text in _BOX.items():
+        (root / path[1:]).write_text(text)
+    (root / "persistent").mkdir()
+    libraries = root / bundle.PYTHON_PATH[1:]
+    libraries.mkdir(parents=True)
+    archive = python_bundle("3.13", BUNDLES).path
+    shell.run(["tar", "-C", libraries, "-xf", archive, "--no-same-owner"], timeout=120)
+    return root
+
+
+@contextlib.contextmanager
+def layered(lower: Path, folder: Path) -> Iterator[Path]:
+    """A root like ``lower``, which stays as it is; what is written lies in ``folder``."""
+    upper, work, root = (folder / name for name in ("upper", "work", "root"))
+    for each in (upper, work, root):
+        each.mkdir()
+    options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    with loop.mounted("overlay", root, "-t", "overlay", "-o", options):
+        yield root
+
+
+@contextlib.contextmanager
+def running(root: Path, home: Path) -> Iterator[Gateway]:
+    """The gateway of a root to which the deploy was applied, with its operator's login."""
+    login = home / ".ssh/id_ed25519"
+    allowed = root / "root/.ssh/authorized_keys"
+    allowed.parent.mkdir(mode=0o700, exist_ok=True)
+    allowed.write_text(f"{ssh_keys.make_key(login)}\n")
+    public = (root / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
+    (home / ".ssh/known_hosts").write_text(f"127.0.0.1 {public}")
+    with namespaces.world() as world:
+        world.run("ip", "link", "set", "lo", "up")
+        made = Gateway(root, home, world)
+        for kind in ("proc", "tmpfs"):
+            world.run("mount", "-t", kind, kind, root / {"proc": "proc", "tmpfs": "run"}[kind])
+        world.run("mount", "--bind", "/dev", root / "dev")
+        made.inside(
+            "sh",
+            "-c",
+            "mkdir /run/resnap && echo fresh | tee /run/resnap/fresh >/run/resnap/in-snapshot",
+        )
+        made.start("beanstalkd", 14177)
+        made.start("sshd", 22)
+        yield made
+
+
+def everything(gateway: Gateway, but: Path | None = None) -> dict[str, bytes | str]:
+    """All that clients could reach for, by path: contents, and where links lead.
+
+    That is the items, all results without those below ``but``, the accounts, /etc and /tmp.
+    """
+    found: dict[str, bytes | str] = {}
+    tops = (gateway.state / "srv", gateway.state / "owners", gateway.root / "etc")
+    for top in (*tops, gateway.root / "tmp"):
+        for path in top.rglob("*"):
+            if but and path.is_relative_to(but):
+                continue
+            name = str(path.relative_to(gateway.root))
+            if path.is_symlink():
+                found[name] = str(path.readlink())
+            else:
+                found[name] = path.read_bytes() if path.is_file() else "a folder"
+    return found

@@ -1,0 +1,129 @@
+"""A gateway, and a box with its tunnel, under a real systemd: what starts when, what comes back.
+
+One container is both: the tunnel's near end is at another address of the loopback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploys.services.tunnel import UNIT
+from tests.storage.gateway.booted import Booted, booted
+from tests.storage.gateway.gateway import OWNERS, layered
+
+pytestmark = pytest.mark.boot  # of systemd, in a container
+
+NEAR = "127.0.0.2:14177"
+KEYS = "/persistent/pipeline/ssh"
+ASK = f"exec 3<>/dev/tcp/{NEAR.replace(':', '/')} && printf 'list-tubes\\r\\nquit\\r\\n' >&3 && "
+REACHED = f"{{ {ASK} grep -q default <&3; }} 2>/dev/null"
+UPLOAD = """
+    mkdir -p /tmp/job && echo '[]' >/tmp/job/results.edn
+    rsync -a -e 'ssh -F /etc/pipeline/ssh_config' /tmp/job/ gateway:job-1/
+    cat /srv/pipeline/results/ada/job-1/results.edn
+    rm /srv/pipeline/results/ada/job-1/results.edn
+"""
+
+
+@pytest.fixture(scope="module")
+def box(gateway_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
+    """A gateway after a reset, on which ada had an account; and her box, which has no key yet."""
+    with layered(gateway_root, tmp_path_factory.mktemp("layers")) as root:
+        golden = {name: (root / "etc" / name).read_bytes() for name in ("passwd", "shadow")}
+        with booted(root) as before:
+            before.run(OWNERS, "add", "ada", stdin="her password\n")
+        for name, content in golden.items():
+            (root / "etc" / name).write_bytes(content)
+        with booted(root) as made:
+            yield made
+
+
+def test_owners_are_there_before_anybody_can_log_in(box: Booted) -> None:
+    box.run("id", "ada")
+    done = int(box.property("gateway-owners.service", "ExecMainExitTimestampMonotonic"))
+    assert 0 < done <= int(box.property("ssh.service", "InactiveExitTimestampMonotonic"))
+
+
+def test_a_queue_that_dies_comes_back(box: Booted) -> None:
+    first = box.property("beanstalkd.service", "MainPID")
+    box.run("pkill", "-KILL", "-x", "beanstalkd")
+    box.shows("beanstalkd.service", "NRestarts", "1")
+    box.shows("beanstalkd.service", "ActiveState", "active")
+    assert box.property("beanstalkd.service", "MainPID") != first
+
+
+def test_without_a_key_the_tunnel_rests(box: Booted) -> None:
+    assert box.property(UNIT, "ConditionResult") == "no"
+    assert box.property(UNIT, "ActiveState") == "inactive"
+
+
+@pytest.fixture
+def tunnel(box: Booted) -> Booted:
+    """The box has a key, and knows the gateway."""
+    setup = f"""
+        install -d -m 700 {KEYS} /run/systemd/system/{UNIT}.d
+        install -m 600 /persistent/gateway/owners/ada/files/id_ed25519 {KEYS}/id_ed25519
+        echo HostName 127.0.0.1 >{KEYS}/site
+        echo "gateway $(cat /etc/ssh/ssh_host_ed25519_key.pub)" >{KEYS}/known_hosts
+        printf '[Service]\\nEnvironment=LISTEN={NEAR}\\nRestartSec=1\\n' \\
+            >/run/systemd/system/{UNIT}.d/near.conf
+        systemctl daemon-reload
+        systemctl restart {UNIT}
+    """
+    box.run("sh", "-euc", setup)
+    box.succeeds(REACHED)
+    return box
+
+
+def test_a_tunnel_that_is_killed_comes_back(tunnel: Booted) -> None:
+    first = tunnel.property(UNIT, "MainPID")
+    tunnel.run("kill", "-KILL", first)
+    tunnel.succeeds(REACHED)
+    assert tunnel.property(UNIT, "MainPID") not in (first, "0")
+
+
+def test_a_gateway_that_was_away_is_found_again(tunnel: Booted) -> None:
+    tunnel.run("systemctl", "stop", "ssh.service")
+    tunnel.run("pkill", "-KILL", "-u", "pipeline")
+    tunnel.succeeds(f"! {REACHED}")
+    tunnel.shows(UNIT, "ActiveState", "activating")
+    tunnel.run("systemctl", "start", "ssh.service")
+    tunnel.succeeds(REACHED)
+
+
+def test_another_gateway_is_not_believed(tunnel: Booted) -> None:
+    other = f"ssh-keygen -q -t ed25519 -N '' -f {KEYS}/other && cut -d ' ' -f 1,2 {KEYS}/other.pub"
+    key = tunnel.run("sh", "-c", other).strip()
+    tunnel.run("sh", "-c", f"echo 'gateway {key}' >{KEYS}/known_hosts")
+    tunnel.run("systemctl", "restart", UNIT)
+    tunnel.succeeds(f"journalctl -u {UNIT} | grep -q 'Host key verification failed'")
+    assert tunnel.run("bash", "-c", f"{REACHED} || echo away") == "away\n"
+
+
+def test_results_go_the_same_way(tunnel: Booted) -> None:
+    logins = "journalctl -u ssh.service | grep -c 'Accepted publickey for pipeline'"
+    before = tunnel.run("sh", "-c", logins)
+    assert tunnel.run("sh", "-euc", UPLOAD) == "[]\n"
+    assert tunnel.run("sh", "-c", logins) == before
+
+
+def test_without_the_tunnel_results_go_by_themselves(tunnel: Booted) -> None:
+    tunnel.run("systemctl", "stop", UNIT)
+    assert tunnel.run("sh", "-euc", UPLOAD) == "[]\n"
+
+
+def test_who_is_removed_is_cut_off(tunnel: Booted) -> None:
+    tunnel.run(OWNERS, "remove", "ada")
+    tunnel.succeeds(f"journalctl -u {UNIT} | grep -q 'Permission denied (publickey)'")
+    assert tunnel.run("bash", "-c", f"{REACHED} || echo away") == "away\n"
+    tunnel.run("systemctl", "stop", UNIT)
+
+
+def test_in_maintenance_all_of_it_rests(box: Booted) -> None:
+    box.run("sh", "-c", "cd /run/resnap; rm in-snapshot; mv fresh golden")
+    for unit in ("beanstalkd.service", "gateway-owners.service", UNIT):
+        box.run("systemctl", "restart", unit)
+        assert box.property(unit, "ActiveState") == "inactive", unit

@@ -1,0 +1,419 @@
+"""secure under a real systemd, with a real sshd, queue and firewall: what it asks, what it keeps.
+
+One container is the gateway and the box that is given its part; it is seen from outside through a
+network of its own. The tests are one walk, in order: nothing opens the box again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from deploys.box import ROLES
+from deploys.operations.manifest import RELEASE
+from deploys.operations.onbox import ONBOX
+from deploys.services.secure import ASK, SECURE
+from tasks.debian import chroot
+from tasks.desk import shell, ssh_keys
+from tasks.desk.places import ROOT
+from tests import namespaces
+from tests.storage.gateway.booted import Booted, booted
+from tests.storage.gateway.gateway import OWNERS, layered
+
+pytestmark = pytest.mark.boot  # of systemd, in a container
+
+PASSWORD = "Ada's pass: word $(id)"
+SITE = "127.0.0.1"
+# What secure could change, in a form that can be compared.
+LOOK = """
+    find /persistent/pipeline /persistent/settings /boot -type f -exec sha256sum {} + | sort
+    cat /etc/shadow; nft list ruleset; cat /home/curator/.ssh/authorized_keys
+    systemctl is-active ssh.service pipeline-tunnel.service pipeline-director.service
+    ls /run/secured; true
+"""
+SCAN = """
+import select, socket
+ports = [*range(1, 1100), 8080, *range(14170, 14190)]
+sockets = {}
+poll = select.poll()
+for port in ports:
+    each = socket.socket()
+    each.setblocking(False)
+    each.connect_ex(("10.9.0.2", port))
+    sockets[each.fileno()] = each, port
+    poll.register(each, select.POLLOUT)
+found = set()
+while events := poll.poll(2000):
+    for number, _ in events:
+        each, port = sockets[number]
+        error = each.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        found.add((port, "refused" if error else "open"))
+        poll.unregister(number)
+print(sorted(found) if len(found) < 50 else sorted(p for p, word in found if word == "open"))
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The container, its root as the host sees it, and the world that it is seen from."""
+
+    box: Booted
+    root: Path
+    world: namespaces.World
+
+    def secure(self, *words: str, password: str = PASSWORD) -> subprocess.CompletedProcess[str]:
+        argv = ("nsenter", "--target", str(self.box.pid), "--all", SECURE)
+        return subprocess.run(
+            [*argv, "--password-fd", "0", *words],
+            env=chroot.environment(),
+            input=f"{password}\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def scan(self) -> str:
+        """The ports that answer to who comes over the network."""
+        return self.world.run("python3", "-c", SCAN).strip()
+
+
+@pytest.fixture(scope="module")
+def layers(gateway_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The root of a gateway on which ada has an account, and a user may log in."""
+    with layered(gateway_root, tmp_path_factory.mktemp("layers")) as root:
+        (root / "home").mkdir(exist_ok=True)
+        (root / "boot/grub").mkdir(parents=True, exist_ok=True)
+        with booted(root) as first:
+            first.run(OWNERS, "add", "ada", stdin=f"{PASSWORD}\n")
+            first.run("useradd", "--create-home", "--password", "$6$x$y", "curator")
+            first.run("install", "-d", "/home/curator/.ssh")
+            first.run("sh", "-c", "echo key >/home/curator/.ssh/authorized_keys")
+        yield root
+
+
+@contextlib.contextmanager
+def running(root: Path) -> Iterator[Place]:
+    """The container booted, with servers on two ports, and a cable to a world."""
+    with namespaces.world() as world, booted(root) as box:
+        near, far = ("netns", str(box.pid)), ("netns", str(world.pid))
+        shell.run(["ip", "link", "add", "out0", *far, "type", "veth", "peer", "in0", *near])
+        world.run("ip", "address", "add", "10.9.0.1/24", "dev", "out0")
+        world.run("ip", "link", "set", "out0", "up")
+        box.run("ip", "address", "add", "10.9.0.2/24", "dev", "in0")
+        box.run("ip", "link", "set", "in0", "up")
+        box.run("mount", "--bind", "/boot", "/boot")
+        for port in ("14178", "8080"):
+            box.run("systemd-run", "--quiet", "python3", "-m", "http.server", port)
+            box.succeeds(f"exec 3<>/dev/tcp/127.0.0.1/{port}")
+        yield Place(box, root, world)
+
+
+@pytest.fixture(scope="module")
+def power() -> Iterator[contextlib.ExitStack]:
+    """What is on; to close it is to cut the power."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def place(layers: Path, power: contextlib.ExitStack) -> Place:
+    return power.enter_context(running(layers))
+
+
+@pytest.fixture(scope="module")
+def host_key(place: Place) -> str:
+    """The gateway's, as its operator reads it to the owners of boxes."""
+    return place.box.run(OWNERS, "hostkey").strip()
+
+
+def test_it_is_open_before(place: Place) -> None:
+    assert place.scan() == "[22, 8080, 14178]"
+
+
+@pytest.mark.parametrize(
+    ("changed", "password", "line"),
+    [
+        ({}, "another word", "does not let ada in: the username or the password is wrong"),
+        ({"--username": "nobody-here"}, PASSWORD, "does not let nobody-here in: the username or"),
+        ({"--site": "127.0.0.1:9"}, PASSWORD, "127.0.0.1:9 cannot be reached: Connection refused"),
+        ({"--site": "no.such.site.invalid"}, PASSWORD, "no.such.site.invalid cannot be reached"),
+        ({"--site": "-oProxyCommand=id"}, PASSWORD, "is no site: write HOST or HOST:PORT"),
+        ({"--site": "a b"}, PASSWORD, "is no site: write HOST or HOST:PORT"),
+        ({"--site": "127.0.0.1:99999"}, PASSWORD, "there is no port 99999"),
+        ({"--username": "a\nb"}, PASSWORD, "is no username"),
+        ({"--username": "$(id)"}, PASSWORD, "is no username"),
+        ({"--role": "gateway"}, PASSWORD, f"'gateway' is none of {', '.join(ROLES)}"),
+        ({"--host-key": "SHA256:other"}, PASSWORD, "not SHA256:other"),
+        ({}, "", "a password has 1 to 256 characters"),
+        ({}, "x" * 300, "a password has 1 to 256 characters"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_changes_nothing(
+    place: Place, host_key: str, changed: dict[str, str], password: str, line: str
+) -> None:
+    words = {
+        "--role": "director",
+        "--site": SITE,
+        "--username": "ada",
+        "--host-key": host_key,
+        **changed,
+    }
+    before = place.box.run("sh", "-c", LOOK)
+    told = place.secure(*("=".join(pair) for pair in words.items()), password=password)
+    assert told.returncode == 1
+    assert line in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+    assert place.box.run("sh", "-c", LOOK) == before
+
+
+def test_a_queue_that_is_away_is_seen_before_anything_is_kept(place: Place, host_key: str) -> None:
+    before = place.box.run("sh", "-c", LOOK)
+    place.box.run("systemctl", "stop", "beanstalkd.service")
+    words = ("--role", "director", "--site", SITE, "--username", "ada", "--host-key", host_key)
+    told = place.secure(*words)
+    place.box.run("systemctl", "start", "beanstalkd.service")
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr == "secure: the queue of 127.0.0.1 does not answer: try again later\n"
+    assert place.box.run("sh", "-c", LOOK) == before
+
+
+def forgotten(place: Place) -> None:
+    """As if the box had never been given a part."""
+    place.box.run("systemctl", "stop", "pipeline-tunnel.service")
+    place.box.run("rm", "-r", "/persistent/pipeline/ssh", "/persistent/settings/runsecure")
+
+
+def test_an_operator_does_it_from_afar(place: Place, host_key: str, tmp_path: Path) -> None:
+    """With fab, over the box's own sshd."""
+    ssh, allowed = tmp_path / ".ssh", place.root / "root/.ssh/authorized_keys"
+    allowed.parent.mkdir(mode=0o700, exist_ok=True)
+    allowed.write_text(f"{ssh_keys.make_key(ssh / 'id_ed25519')}\n")
+    public = (place.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
+    (ssh / "known_hosts").write_text(f"10.9.0.2 {public}")
+    (place.root / RELEASE[1:]).write_text("ROLE=devel\n")
+
+    def fab(password: str) -> subprocess.CompletedProcess[str]:
+        program = Path(sys.executable).with_name("fab")
+        login = ("-H", "root@10.9.0.2", "-i", str(ssh / "id_ed25519"))
+        words = ("--role=devel", f"--site={SITE}", "--username=ada", f"--host-key={host_key}")
+        argv = (*login, "secure", *words, "--password-fd=0")
+        return subprocess.run(
+            place.world.enter(program, "--search-root", ROOT, *argv),
+            env={**os.environ, "HOME": str(tmp_path), "SSH_AUTH_SOCK": ""},
+            input=f"{password}\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    told = fab("another word")
+    assert told.returncode == 1
+    line = f"{SITE} does not let ada in: the username or the password is wrong"
+    assert f"error: 10.9.0.2: {line}\n" in told.stderr
+    told = fab(PASSWORD)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout == f"10.9.0.2: this box is a devel of {SITE}\n"
+    forgotten(place)
+
+
+def test_a_host_key_is_confirmed_once_and_no_other_is_taken(place: Place, host_key: str) -> None:
+    """As a devel box, which stays open."""
+    words = ("--role=devel", f"--site={SITE}", "--username=ada")
+    assert place.secure(*words, f"--host-key={host_key}").returncode == 0
+    again = place.secure(*words)
+    assert (again.returncode, again.stderr) == (0, "")
+    other = "ssh-keygen -q -t ed25519 -N '' -f /run/other && cut -d ' ' -f 1,2 /run/other.pub"
+    key = place.box.run("sh", "-c", other).strip()
+    place.box.run("sh", "-c", f"echo 'gateway {key}' >/persistent/pipeline/ssh/known_hosts")
+    told = place.secure(*words)
+    assert told.returncode == 1
+    assert "another host key than the one that was confirmed" in told.stderr
+    assert place.scan() == "[22, 8080, 14178]"
+    forgotten(place)
+
+
+class Terminal:
+    """The script as its user sees it: what it asks, what he types."""
+
+    def __init__(self, box: Booted) -> None:
+        self._master, slave = os.openpty()
+        argv = ["nsenter", "--target", str(box.pid), "--all", "setsid", "--ctty", "--wait", ASK]
+        self._process = subprocess.Popen(
+            argv, stdin=slave, stdout=slave, stderr=slave, env=chroot.environment()
+        )
+        os.close(slave)
+        self.said = ""
+
+    def asks(self, question: str) -> None:
+        deadline = time.monotonic() + 40
+        while question not in self.said:
+            ready, _, _ = select.select([self._master], [], [], deadline - time.monotonic())
+            assert ready, self.said
+            try:
+                self.said += os.read(self._master, 4096).decode(errors="replace")
+            except OSError:
+                raise AssertionError(f"it ended: {self.said}") from None
+
+    def types(self, line: str) -> None:
+        os.write(self._master, f"{line}\n".encode())
+
+    def ends(self) -> int:
+        self._process.wait(60)
+        os.close(self._master)
+        return self._process.returncode
+
+    def answers(self, role: str, host_key: str) -> None:
+        """All questions but the last."""
+        for question, answer in (
+            ("worker or director? ", role),
+            ("sitename? ", SITE),
+            ("username? ", "ada"),
+            (host_key, ""),
+        ):
+            self.asks(question)
+            if answer:
+                self.types(answer)
+        self.asks("[y/N] ")
+        self.types("yes")
+        self.asks("password? ")
+
+
+def test_who_does_not_know_the_gateway_is_heeded(place: Place) -> None:
+    before = place.box.run("sh", "-c", LOOK)
+    terminal = Terminal(place.box)
+    for question, answer in (("director? ", "worker"), ("site", SITE), ("user", "ada")):
+        terminal.asks(question)
+        terminal.types(answer)
+    terminal.asks("[y/N] ")
+    terminal.types("no")
+    terminal.asks("secure: nothing was changed")
+    assert terminal.ends() == 1
+    assert place.box.run("sh", "-c", LOOK) == before
+
+
+def test_a_gateway_that_goes_half_way_changes_nothing(place: Place, host_key: str) -> None:
+    before = place.box.run("sh", "-c", LOOK)
+    terminal = Terminal(place.box)
+    terminal.answers("director", host_key)
+    place.box.run("systemctl", "stop", "ssh.service")
+    terminal.types(PASSWORD)
+    terminal.asks("cannot be reached: Connection refused")
+    assert terminal.ends() == 1
+    place.box.run("systemctl", "start", "ssh.service")
+    assert place.box.run("sh", "-c", LOOK) == before
+
+
+def test_four_answers_make_a_director_and_shut_it_off(place: Place, host_key: str) -> None:
+    terminal = Terminal(place.box)
+    terminal.answers("director", host_key)
+    listed = place.box.run("sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ; true")
+    terminal.types(PASSWORD)
+    terminal.asks(f"this box is a director of {SITE}")
+    assert terminal.ends() == 0
+    assert PASSWORD not in terminal.said + listed
+    for unit in ("pipeline-director.service", "pipeline-tunnel.service"):
+        assert place.box.property(unit, "ConditionResult") == "yes", unit
+    modes = place.box.run("find", "/persistent/pipeline/ssh", "-printf", "%U %m %f\n")
+    assert sorted(modes.splitlines()) == [
+        "0 600 id_ed25519",
+        "0 600 known_hosts",
+        "0 600 site",
+        "0 700 ssh",
+    ]
+
+
+def closed(place: Place) -> None:
+    """Nothing comes in but to the status page; nobody logs in."""
+    place.box.succeeds("! pgrep '^sshd'")
+    place.box.run("systemctl", "start", "ssh.service")
+    assert place.box.property("ssh.service", "ActiveState") == "inactive"
+    assert place.scan() == "[(14178, 'open')]"
+    rows = [line.split(":")[:2] for line in place.box.run("cat", "/etc/shadow").splitlines()]
+    # but for the gateway's owner, who is on this box as it is that too
+    assert {word for name, word in rows if name != "ada"} == {"*"}
+    assert place.box.run("find", "/root", "/home", "-name", "authorized_keys*") == ""
+
+
+def test_it_is_closed_from_outside(place: Place) -> None:
+    closed(place)
+    menu = place.box.run("cat", "/boot/grub/secured.cfg")
+    assert 'set superusers=""' in menu
+    assert 'set secured="secured panic=10"' in menu
+
+
+def test_the_password_is_nowhere(place: Place) -> None:
+    search = f'grep -rlF "{PASSWORD[:11]}" /persistent /etc /home /root /run /tmp /var /boot; true'
+    assert place.box.run("sh", "-c", search) == ""
+    # the journal's files are packed: as it is read
+    assert PASSWORD[:11] not in place.box.run("journalctl", "--all", "--output=export")
+
+
+def test_after_a_reset_it_is_closed_before_there_is_a_network(
+    layers: Path, power: contextlib.ExitStack
+) -> None:
+    """All that was not kept in /persistent and /boot is as it was."""
+    power.close()
+    shadow = layers / "etc/shadow"
+    shadow.write_text(shadow.read_text().replace("curator:*:", "curator:$6$x$y:"))
+    (layers / "home/curator/.ssh/authorized_keys").write_text("key\n")
+    place = power.enter_context(running(layers))
+    closed(place)
+    early = place.box.property("pipeline-secured.service", "ExecMainExitTimestampMonotonic")
+    network = place.box.property("network-pre.target", "ActiveEnterTimestampMonotonic")
+    assert 0 < int(early) <= int(network)
+    assert place.box.property("ssh.service", "ConditionResult") == "no"
+    said = place.box.run("/persistent/runsecure")
+    assert said.splitlines()[-1] == f"runsecure: this box is a director of {SITE}"
+    assert place.box.property("pipeline-director.service", "ConditionResult") == "yes"
+
+
+TRIAL = ONBOX / "usr/lib/resnap/trial"
+
+
+def unwell(place: Place) -> str:
+    """What the trial of a changed golden root would say of the units of this boot."""
+    functions, _, _ = TRIAL.read_text().partition("\ncase ${1:-} in\n")
+    library = (TRIAL.parent / "lib.sh").read_text()
+    functions = functions.replace('. "${0%/*}/lib.sh"', library)
+    return place.box.run("sh", "-c", f"{functions}\nunwell_units")
+
+
+def stands_in(place: Place, unit: str, command: str) -> None:
+    """Have a unit run another command, once: in this container there is no second sshd."""
+    lines = f"[Service]\\nExecStart=\\nExecStart={command}\\nRestart=no\\n"
+    folder = f"/run/systemd/system/{unit}.d"
+    place.box.run("sh", "-c", f"mkdir -p {folder} && printf '{lines}' >{folder}/test.conf")
+    place.box.run("systemctl", "daemon-reload")
+    place.box.run("systemctl", "restart", unit)
+
+
+def test_a_trial_holds_the_box_to_what_it_was_made(
+    layers: Path, power: contextlib.ExitStack
+) -> None:
+    """What runsecure started belongs to the target, and is asked while the tunnel is up."""
+    director, tunnel = "pipeline-director.service", "pipeline-tunnel.service"
+    power.close()
+    place = power.enter_context(running(layers))
+    place.box.run("/persistent/runsecure")
+    for unit in (tunnel, director):
+        stands_in(place, unit, "/bin/sleep infinity")
+    assert unwell(place) == ""
+    wanted = place.box.property("pipeline-box.target", "Wants").split()
+    assert {"provisiond.service", "beanstalkd.service", director} <= {*wanted}
+    assert tunnel not in wanted
+    stands_in(place, director, "/bin/false")
+    place.box.shows(director, "ActiveState", "failed")
+    assert unwell(place) == f"{director} failed\n"
+    place.box.run("systemctl", "stop", tunnel)
+    assert unwell(place) == ""

@@ -1,0 +1,145 @@
+"""The box's image in the state folder: built when it is not of these settings and this checkout."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from rich.progress import Progress
+
+from deploys.errors import BoxError
+from deploys.facts.state import HostState
+from deploys.settings import Settings
+from deploys.stack.bundle import Project
+from tasks.boxes import image as boxes
+from tasks.boxes.build import Build, Built
+from tasks.desk.flags import load
+from tasks.desk.progress import HostProgress
+from tasks.stack import bundle
+
+PROGRESS = HostProgress("box", Progress(disable=True))
+
+
+@pytest.fixture
+def builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """The settings of all builds; a build writes one file."""
+    seen: list[Settings] = []
+
+    def run(self: Build) -> Built:
+        seen.append(self._settings)
+        partial = self._out.with_name("partial")
+        partial.write_text("image")
+        os.utime(partial, ns=(0, len(seen)))
+        return Built(partial.replace(self._out), 5, HostState())
+
+    monkeypatch.setattr(Build, "run", run)
+    monkeypatch.setattr(boxes, "BOX", tmp_path / "state/box.raw")
+    monkeypatch.setattr(boxes, "_NOTE", tmp_path / "state/box.made-of")
+    monkeypatch.setattr(boxes, "_FINALIZED", tmp_path / "state/box.finalized")
+    monkeypatch.setattr(bundle, "project_version", lambda: Project("one", "1"))
+    return seen
+
+
+def test_it_is_built_once(builds: list[Settings], tmp_path: Path) -> None:
+    image = boxes.box_image(Settings(), PROGRESS)
+    assert image == boxes.box_image(Settings(), PROGRESS) == tmp_path / "state/box.raw"
+    assert len(builds) == 1
+
+
+def test_the_guest_of_it_is_no_part_of_it(builds: list[Settings]) -> None:
+    boxes.box_image(Settings(), PROGRESS)
+    boxes.box_image(load(overrides=["guest.cpus=1"]), PROGRESS)
+    assert len(builds) == 1
+
+
+def test_other_settings_are_another_box(builds: list[Settings]) -> None:
+    boxes.box_image(Settings(), PROGRESS)
+    other = load(overrides=["stack=none"])
+    boxes.box_image(other, PROGRESS)
+    boxes.box_image(other, PROGRESS)
+    assert [each.stack.packages for each in builds] == [Settings().stack.packages, ()]
+
+
+def test_another_checkout_is_another_box(
+    builds: list[Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes.box_image(Settings(), PROGRESS)
+    monkeypatch.setattr(bundle, "project_version", lambda: Project("two", "2"))
+    boxes.box_image(Settings(), PROGRESS)
+    assert len(builds) == 2
+
+
+def test_a_file_that_took_its_place_is_not_it(builds: list[Settings]) -> None:
+    boxes.box_image(Settings(), PROGRESS).write_text("other")
+    boxes.box_image(Settings(), PROGRESS)
+    assert len(builds) == 2
+
+
+def test_a_box_that_was_asked_for_is_built_again(builds: list[Settings]) -> None:
+    boxes.box_image(Settings(), PROGRESS)
+    boxes.build_box(Settings(), PROGRESS)
+    boxes.box_image(Settings(), PROGRESS)
+    assert len(builds) == 2
+
+
+def test_after_a_build_that_failed_it_is_built_again(
+    builds: list[Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Build) -> Built:
+        raise BoxError("no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Build, "run", fail)
+        with pytest.raises(BoxError):
+            boxes.box_image(Settings(), PROGRESS)
+    boxes.box_image(Settings(), PROGRESS)
+    assert len(builds) == 1
+
+
+def finalized(folder: Path, *, named: bool = True) -> Path:
+    """An image that was finalized, or is about to get its name."""
+    image = folder / "state/box.raw.partial"
+    image.parent.mkdir(exist_ok=True)
+    image.write_text("finalized")
+    boxes.note_finalized(image)
+    return image.replace(folder / "state/box.raw") if named else image
+
+
+def test_a_finalized_box_is_taken_whatever_the_settings(
+    builds: list[Settings], tmp_path: Path
+) -> None:
+    image = finalized(tmp_path)
+    assert boxes.box_image(load(overrides=["stack.lammps.source=none"]), PROGRESS) == image
+    assert builds == []
+
+
+def test_a_finalized_box_is_not_replaced_unasked(builds: list[Settings], tmp_path: Path) -> None:
+    image = finalized(tmp_path)
+    assert not boxes.is_replaceable(image)
+    with pytest.raises(BoxError, match=r"was finalized and cannot be built again.*--force"):
+        boxes.build_box(Settings(), PROGRESS)
+    assert image.read_text() == "finalized"
+    boxes.build_box(Settings(), PROGRESS, force=True)
+    assert (image.read_text(), len(builds)) == ("image", 1)
+    assert boxes.is_replaceable(image)
+
+
+def test_what_is_no_image_of_ours_is_not_replaced_unasked(
+    builds: list[Settings], tmp_path: Path
+) -> None:
+    assert builds == []
+    assert boxes.is_replaceable(tmp_path / "new.raw")
+    (tmp_path / "other.raw").touch()
+    assert not boxes.is_replaceable(tmp_path / "other.raw")
+
+
+def test_a_power_cut_before_the_rename_loses_neither(
+    builds: list[Settings], tmp_path: Path
+) -> None:
+    first = finalized(tmp_path)
+    second = finalized(tmp_path, named=False)
+    assert boxes.is_finalized()
+    second.replace(first)
+    assert boxes.is_finalized()
+    assert builds == []

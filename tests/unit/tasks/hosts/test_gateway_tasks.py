@@ -1,0 +1,151 @@
+"""The tasks on a gateway: what is asked of it, where the password goes, what is refused before."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import fabric
+import pytest
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from deploys.errors import BoxError
+from deploys.facts.state import HostState, Verdict
+from deploys.services.gateway import OWNERS
+from tasks import gateway
+from tasks.hosts import fleet
+from tasks.hosts.connection import Host
+from tests.unit.tasks.hosts.descriptors import descriptor_of
+
+KEY = "SHA256:" + "k" * 43
+HOST_KEY = "SHA256:" + "h" * 43
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bytes | None]]]:
+    """What was run on the gateway, with its standard input; the host of the name box is none."""
+    commands: list[tuple[str, bytes | None]] = []
+
+    def run(_host: Host, command: str, stdin: bytes | None = None) -> str:
+        commands.append((command, stdin))
+        answers = {
+            f"{OWNERS} list": f"ada {KEY} 1767225600 3\nbob {KEY} 1767225660 0\n",
+            f"{OWNERS} hostkey": f"{HOST_KEY}\n",
+        }
+        return answers.get(command, "")
+
+    def state(host: Host) -> HostState:
+        role = {"box": "devel", "bare": ""}.get(host.name, "gateway")
+        verdict = "golden" if host.name == "resting" else "fresh"
+        return HostState(release={"ROLE": role}, verdict=Verdict(verdict))
+
+    monkeypatch.setattr(Host, "run", run)
+    monkeypatch.setattr(Host, "state", state)
+    monkeypatch.setattr(Host, "close", lambda _: None)
+    monkeypatch.setenv("COLUMNS", "80")
+    yield commands
+    fleet._enlisted.clear()
+
+
+def call(task: Any, *words: str, host: str = "gw", **flags: Any) -> None:
+    task(fabric.Connection(host), *words, **flags)
+    fleet.finish(Context())
+
+
+@pytest.fixture
+def descriptor() -> Iterator[int]:
+    """Of a pipe that a password can be read from."""
+    with descriptor_of(b"a long word\nand more") as reading:
+        yield reading
+
+
+def test_an_account_is_made_and_shown(
+    asked: list[tuple[str, bytes | None]], descriptor: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(gateway.adduser, "ada", password_fd=descriptor)
+    assert (f"{OWNERS} add ada", b"a long word\n") in asked
+    assert [stdin for command, stdin in asked if " add " not in command] == [None] * 4
+    out = capsys.readouterr().out
+    assert f"gw: host key {HOST_KEY}" in out.splitlines()
+    assert ("ada" in out, "bob" in out) == (True, False)
+    assert "2026-01-01 00:00" in out
+    shown = "".join(line.split("│")[2].strip() for line in out.splitlines() if "│" in line)
+    assert shown == KEY  # none of it is cut off, however narrow the terminal
+
+
+def test_a_new_key_has_to_be_asked_for(
+    asked: list[tuple[str, bytes | None]], descriptor: int
+) -> None:
+    call(gateway.adduser, "ada", force=True, password_fd=descriptor)
+    assert (f"{OWNERS} add ada --force", b"a long word\n") in asked
+
+
+def test_an_account_is_removed_and_the_others_are_shown(
+    asked: list[tuple[str, bytes | None]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(gateway.deluser, "eve")
+    assert (f"{OWNERS} remove eve", None) in asked
+    assert "bob" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("host", "line"),
+    [
+        ("box", "box is no gateway: name one with fab -H, or provision one with --role gateway"),
+        ("bare", "bare is no gateway: name one with fab -H, or provision one with --role gateway"),
+        ("resting", "resting runs on no snapshot of its golden root: fab -H resting status"),
+    ],
+)
+def test_only_a_gateway_at_work_is_asked(
+    host: str,
+    line: str,
+    asked: list[tuple[str, bytes | None]],
+    descriptor: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(Exit):
+        call(gateway.adduser, "ada", host=host, password_fd=descriptor)
+    assert f"error: {line}" in capsys.readouterr().err
+    assert asked == []
+
+
+@pytest.mark.parametrize("name", ["", "Ada", "a b", "$(id)", "a" * 33, "9", "a\n", "--force"])
+def test_no_gateway_is_asked_for_a_name_that_is_none(
+    name: str, asked: list[tuple[str, bytes | None]]
+) -> None:
+    for task in (gateway.adduser, gateway.deluser):
+        with pytest.raises(Exit, match="owner's name"):
+            call(task, name)
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        (b"", "a password has 8 to 256"),
+        (b"short\n", "a password has 8 to 256"),
+        (b"x" * 257, "a password has 8 to 256"),
+        (b"a\tlong word\n", "all of which can be printed"),
+        (b"a long w\xfford\n", "--password-fd"),
+    ],
+)
+def test_what_is_no_password(typed: bytes, line: str) -> None:
+    with descriptor_of(typed) as reading, pytest.raises(BoxError, match=line):
+        gateway.read_password("ada", reading)
+    with pytest.raises(BoxError, match="--password-fd"):
+        gateway.read_password("ada", reading)
+
+
+def test_a_password_is_typed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = iter(["a long word", "a long word", "a long word", "another word"])
+    monkeypatch.setattr(getpass, "getpass", lambda _: next(typed))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
+    with pytest.raises(BoxError, match="there is no terminal"):
+        gateway.read_password("ada", -1)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    assert gateway.read_password("ada", -1) == "a long word"
+    with pytest.raises(BoxError, match="these are two passwords"):
+        gateway.read_password("ada", -1)
