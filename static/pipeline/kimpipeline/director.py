@@ -32,7 +32,7 @@ from kimpipeline.queue.messages import (
 from kimpipeline.queue.queue import Queue, Reserved
 from kimpipeline.queue.report import Report
 from kimpipeline.queue.transfer import mirror
-from kimpipeline.run.matching import installed, make_pair, pairs
+from kimpipeline.run.matching import find_pairs, installed, make_pair
 from kimpipeline.run.pair import Pair
 from kimpipeline.settings import Settings
 
@@ -47,7 +47,7 @@ class Director:
         self._queue = queue
         self._ledger = ledger
         self._items = ItemFolder(settings.folders.items)
-        self._holding = False
+        self._recovering = False
 
     def recover(self) -> None:
         """Queue what an earlier director intended and did not, and nothing a second time.
@@ -60,11 +60,11 @@ class Director:
             names = {entry.job.job for entry, _ in intended}
             newest = self._queue.newest()
             first = min(after for _, after in intended) + 1
-            self._ledger.queued(names & set(self._found(first, newest)))
-            self._holding = True
+            self._ledger.mark_queued(names & set(self._jobs_on_queue(first, newest)))
+            self._recovering = True
             while self.serve(0):
                 pass
-            self._holding = False
+            self._recovering = False
         self._queue_intended()
 
     def serve(self, timeout: float) -> bool:
@@ -78,7 +78,7 @@ class Director:
         if reserved is None:
             return False
         try:
-            self._heard(reserved)
+            self._handle(reserved)
         except (QueueError, TransferError):
             raise
         except LostError as error:  # it comes again
@@ -92,23 +92,23 @@ class Director:
             self._queue.delete(reserved)
         return True
 
-    def _heard(self, reserved: Reserved) -> None:
+    def _handle(self, reserved: Reserved) -> None:
         if reserved.tube == UPDATES:
-            self._updated(parse(Update, reserved.body), reserved)
+            self._handle_update(parse(Update, reserved.body), reserved)
         elif reserved.tube == RESULTS:
             result = parse(Result, reserved.body)
-            if self._ledger.done(result):
+            if self._ledger.mark_done(result):
                 log.info("%s is done, by %s", result.job, result.worker)
-                self._ledger.wake(self._queue.newest())
+                self._ledger.intend_waiting(self._queue.newest())
                 self._queue_intended()
         else:
             failure = parse(Failure, reserved.body)
-            if self._ledger.failed(failure):
+            if self._ledger.mark_failed(failure):
                 log.warning("%s failed: %s", failure.job, failure.reason)
 
-    def _updated(self, update: Update, reserved: Reserved) -> None:
+    def _handle_update(self, update: Update, reserved: Reserved) -> None:
         mirror(self._items, self._settings.remote, lambda: self._queue.touch(reserved))
-        found = pairs(self._items, update.kimid, installed(self._settings.folders.models))
+        found = find_pairs(self._items, update.kimid, installed(self._settings.folders.models))
         if update.status != "approved":
             log.info("%s is %s: %d pairs", update.kimid, update.status, len(found))
             return
@@ -119,7 +119,7 @@ class Director:
             except PipelineError as error:
                 log.warning("%s with %s: %s", pair.test.kimid, pair.model.kimid, error)
         self._ledger.intend(entries.values(), self._queue.newest())
-        self._ledger.wake(self._queue.newest())
+        self._ledger.intend_waiting(self._queue.newest())
         self._queue_intended()
         log.info("%s: %d pairs", update.kimid, len(entries))
 
@@ -142,7 +142,7 @@ class Director:
         return {**entries, pair.id: Entry(job, priority, tuple(needs))}
 
     def _queue_intended(self) -> None:
-        if self._holding:
+        if self._recovering:
             return
         put = []
         try:
@@ -150,13 +150,15 @@ class Director:
                 try:
                     self._queue.put(JOBS, entry.job, entry.priority)
                 except MessageError as error:
-                    self._ledger.failed(Failure(job=entry.job.job, worker="", reason=str(error)))
+                    self._ledger.mark_failed(
+                        Failure(job=entry.job.job, worker="", reason=str(error))
+                    )
                     continue
                 put.append(entry.job.job)
         finally:
-            self._ledger.queued(put)
+            self._ledger.mark_queued(put)
 
-    def _found(self, first: int, newest: int) -> list[str]:
+    def _jobs_on_queue(self, first: int, newest: int) -> list[str]:
         """The jobs on the queue whose ids there are from ``first`` to before ``newest``."""
         found = []
         for identifier in range(first, newest):

@@ -33,10 +33,9 @@ from kimpipeline.queue.queue import Queue, Reserved
 from kimpipeline.queue.report import Report
 from kimpipeline.queue.slot import Slot
 from kimpipeline.queue.transfer import deliver, fetch
-from kimpipeline.run import pair as pairs
 from kimpipeline.run.confined import Sandbox
 from kimpipeline.run.matching import make_pair
-from kimpipeline.run.pair import Outcome
+from kimpipeline.run.pair import Outcome, run_test
 from kimpipeline.settings import Settings
 
 log = logging.getLogger("pipeline-worker")
@@ -70,19 +69,19 @@ class Worker:
         self._stopped = stopped
         self._items = ItemFolder(settings.folders.items)
         self._name = f"{platform.node()}/{slot.name}"
-        self._courier = ThreadPoolExecutor(1)
-        self._sent: Future[None] | None = None
-        self._sent_job = ""
-        self._over = False
+        self._delivery_thread = ThreadPoolExecutor(1)
+        self._delivery: Future[None] | None = None
+        self._delivery_job = ""
+        self._given_up = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._over = kind is not None
+        self._given_up = kind is not None
         # of two faults the first is told
-        with self._courier, suppress(PipelineError) if kind else nullcontext():
-            self.settle(lambda: None)
+        with self._delivery_thread, suppress(PipelineError) if kind else nullcontext():
+            self.finish_delivery(lambda: None)
 
     def serve(self, timeout: float) -> bool:
         """Take one job, if one is there within ``timeout`` seconds; run it, send what comes of it.
@@ -93,29 +92,29 @@ class Worker:
             Stopped: likewise, as the worker is to stop.
         """
         # who waits for a job keeps the connection from the one that is on its way
-        reserved = self._queue.reserve(0 if self._sent else timeout)
+        reserved = self._queue.reserve(0 if self._delivery else timeout)
         if reserved is None:
-            return self.settle(self._look)
-        with self._holding(reserved):
-            self._attend(reserved, self._beat(reserved))
+            return self.finish_delivery(self._check_stop)
+        with self._give_back_on_error(reserved):
+            self._do_job(reserved, self._beat(reserved))
         return True
 
-    def settle(self, beat: Callable[[], None]) -> bool:
+    def finish_delivery(self, beat: Callable[[], None]) -> bool:
         """Wait until the results that are on their way are reported; False if there are none.
 
         Raises:
             QueueError: they are not; so, too, Stopped.
         """
-        if self._sent is None:
+        if self._delivery is None:
             return False
-        while not wait([self._sent], 1.0).done:
+        while not wait([self._delivery], 1.0).done:
             beat()
-        sent, self._sent = self._sent, None
-        sent.result()
+        delivery, self._delivery = self._delivery, None
+        delivery.result()
         return True
 
     @contextmanager
-    def _holding(self, reserved: Reserved) -> Iterator[None]:
+    def _give_back_on_error(self, reserved: Reserved) -> Iterator[None]:
         """Give a job back that could not be seen through."""
         try:
             yield
@@ -131,7 +130,7 @@ class Worker:
             self._queue.release(reserved)
             raise
 
-    def _attend(self, reserved: Reserved, beat: Callable[[], None]) -> None:
+    def _do_job(self, reserved: Reserved, beat: Callable[[], None]) -> None:
         try:
             job = parse(Job, reserved.body)
         except MessageError as error:
@@ -142,7 +141,7 @@ class Worker:
         lives = self._settings.queue.lives
         if reserved.deaths >= lives * (1 + reserved.buries):  # a kick gives it new ones
             reason = f"it ended its worker {reserved.deaths} times"
-            self._fail(reserved, job, reason, self._slot.lost(job.job))
+            self._fail(reserved, job, reason, self._slot.saved_log(job.job))
             return
         try:
             outcome = self._run(job, beat)
@@ -150,13 +149,15 @@ class Worker:
             self._fail(reserved, job, str(error), "")
             return
         log.info("%s: %s after %.1f s", job.job, outcome.fault or "good", outcome.seconds)
-        self.settle(beat)
-        self._sent_job = job.job
-        self._sent = self._courier.submit(self._conclude, reserved, job, outcome)
+        self.finish_delivery(beat)
+        self._delivery_job = job.job
+        self._delivery = self._delivery_thread.submit(
+            self._deliver_and_report, reserved, job, outcome
+        )
 
-    def _conclude(self, reserved: Reserved, job: Job, outcome: Outcome) -> None:
+    def _deliver_and_report(self, reserved: Reserved, job: Job, outcome: Outcome) -> None:
         """Deliver and report; on a thread of its own."""
-        with self._holding(reserved):
+        with self._give_back_on_error(reserved):
             self._deliver(outcome, job, self._beat(reserved))
             if outcome.fault:
                 self._fail(reserved, job, outcome.fault, tail(outcome.folder))
@@ -165,16 +166,16 @@ class Worker:
         remove(outcome.folder.parent)
 
     def _run(self, job: Job, beat: Callable[[], None]) -> Outcome:
-        if self._sent_job == job.job:  # it was lost on its way, and comes again
-            self.settle(beat)
+        if self._delivery_job == job.job:  # it was lost on its way, and comes again
+            self.finish_delivery(beat)
         for kimid in (job.test, job.model, *job.items):
             fetch(kimid, self._items, self._settings.remote, beat)
         pair = make_pair(self._items, job.test, job.model)
         if pair.id != job.job:
             raise ItemError("the items need others than the job says")
-        on_its_way = self._sent_job if self._sent and not self._sent.done() else ""
+        on_its_way = self._delivery_job if self._delivery and not self._delivery.done() else ""
         folder = self._slot.folder(job.job, on_its_way)
-        return pairs.run(pair, folder, self._sandbox, self._settings.limits, beat, job.given)
+        return run_test(pair, folder, self._sandbox, self._settings.limits, beat, job.given)
 
     def _deliver(self, outcome: Outcome, job: Job, beat: Callable[[], None]) -> None:
         """Try until it succeeds, for as long as one transfer may take: a run may have been long."""
@@ -203,8 +204,8 @@ class Worker:
         self._queue.delete(reserved)
         self._report.job(f"{job.job}: good", failed=False)
 
-    def _fail(self, reserved: Reserved, job: Job, reason: str, said: str) -> None:
-        failure = Failure(job=job.job, worker=self._name, reason=reason[:2000], log=said[-LOG:])
+    def _fail(self, reserved: Reserved, job: Job, reason: str, output: str) -> None:
+        failure = Failure(job=job.job, worker=self._name, reason=reason[:2000], log=output[-LOG:])
         self._queue.put(ERRORS, failure)
         self._queue.bury(reserved)
         self._report.job(f"{job.job}: {reason}", failed=True)
@@ -216,15 +217,15 @@ class Worker:
 
         def beat() -> None:
             nonlocal last
-            self._look()
+            self._check_stop()
             if time.monotonic() - last >= every:
                 self._queue.touch(reserved)
                 last = time.monotonic()
 
         return beat
 
-    def _look(self) -> None:
-        if self._stopped() or self._over:
+    def _check_stop(self) -> None:
+        if self._stopped() or self._given_up:
             raise Stopped("told to stop")
 
 

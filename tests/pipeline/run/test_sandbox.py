@@ -154,4 +154,4 @@ def test_a_machine_that_cannot_run_jobs_is_known_before_the_first(tools: Path) -
 def test_a_tool_that_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     with pytest.raises(SandboxError, match="Debian's package is bubblewrap"):
-        confined.find("bwrap", "bubblewrap")
+        confined.find_program("bwrap", "bubblewrap")

@@ -86,7 +86,7 @@ class Ledger:
             )
             for entry in entries
         ]
-        self._many(
+        self._execute_many(
             "insert into jobs (job, state, priority, body, needs, after)"
             " values (?, ?, ?, ?, ?, ?) on conflict do nothing",
             rows,
@@ -102,14 +102,14 @@ class Ledger:
             (Entry(parse(Job, body.encode()), priority), after) for body, priority, after in rows
         ]
 
-    def queued(self, jobs: Iterable[str]) -> None:
+    def mark_queued(self, jobs: Iterable[str]) -> None:
         """These are on the queue; one that is done by now stays so."""
-        self._many(
+        self._execute_many(
             "update jobs set state = 'queued' where job = ? and state = 'intended'",
             [(job,) for job in jobs],
         )
 
-    def done(self, result: Result) -> bool:
+    def mark_done(self, result: Result) -> bool:
         """A job has its result; False if it is unknown, or had one before."""
         changed = self._database.execute(
             "update jobs set state = 'done', result = ?, reason = '', log = ''"
@@ -118,7 +118,7 @@ class Ledger:
         )
         return changed.rowcount == 1
 
-    def failed(self, failure: Failure) -> bool:
+    def mark_failed(self, failure: Failure) -> bool:
         """A job failed; False if it is unknown, or has a result, or failed before."""
         changed = self._database.execute(
             "update jobs set state = 'failed', reason = ?, log = ?"
@@ -127,7 +127,7 @@ class Ledger:
         )
         return changed.rowcount == 1
 
-    def wake(self, after: int) -> None:
+    def intend_waiting(self, after: int) -> None:
         """Intend the waiting jobs that now have the results they need, and give them these."""
         waiting = self._database.execute(
             "select job, body, needs from jobs where state = 'waiting'"
@@ -150,7 +150,7 @@ class Ledger:
         ).fetchone()
         return (parse(Job, found[0].encode()).test, found[1]) if found else None
 
-    def _many(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+    def _execute_many(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
         self._database.execute("begin immediate")
         try:
             self._database.executemany(statement, rows)

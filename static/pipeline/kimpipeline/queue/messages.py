@@ -44,7 +44,7 @@ class Job(Message):
     given: dict[KimId, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _agrees(self) -> Self:
+    def _check_id(self) -> Self:
         if kind(self.test) not in TESTS or kind(self.model) not in MODELS:
             raise ValueError("a job is a Test with a Model")
         if self.job != job_id(self.test, self.model, self.items):

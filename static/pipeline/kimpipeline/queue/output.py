@@ -9,13 +9,15 @@ from kimpipeline.queue.messages import LOG
 
 def tail(folder: Path) -> str:
     """The end of what a job said, printable."""
-    said = []
+    parts = []
     for name in ("pipeline.stdout", "pipeline.stderr", "kim.log"):
         path = folder / name
         if path.is_file() and path.stat().st_size:
             with path.open("rb") as file:
                 file.seek(max(0, path.stat().st_size - LOG // 4))
                 text = file.read().decode(errors="replace")
-            shown = "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
-            said.append(f"== {name}\n{shown}")
-    return "\n".join(said)
+            printable = "".join(
+                each if each.isprintable() or each == "\n" else "?" for each in text
+            )
+            parts.append(f"== {name}\n{printable}")
+    return "\n".join(parts)

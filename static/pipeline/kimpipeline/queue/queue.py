@@ -14,7 +14,7 @@ import greenstalk
 
 from kimpipeline.errors import LostError, MessageError, QueueError
 from kimpipeline.queue.messages import Message
-from kimpipeline.settings import QueueSettings as Settings
+from kimpipeline.settings import QueueSettings
 
 _ANSWER = 30.0  # seconds for an answer, on top of what it is asked to wait
 DEFAULT_PRIORITY = 2**16
@@ -24,7 +24,7 @@ DEFAULT_PRIORITY = 2**16
 class Reserved:
     """A message in this connection's hands, and how often it was in others'."""
 
-    job: greenstalk.Job[bytes]
+    handle: greenstalk.Job[bytes]
     tube: str
     priority: int
     deaths: int
@@ -32,11 +32,11 @@ class Reserved:
 
     @property
     def id(self) -> int:
-        return self.job.id
+        return self.handle.id
 
     @property
     def body(self) -> bytes:
-        return self.job.body
+        return self.handle.body
 
 
 class Queue:
@@ -45,7 +45,7 @@ class Queue:
     Threads may share it; one that waits for a message keeps the others waiting.
     """
 
-    def __init__(self, settings: Settings, *watch: str) -> None:
+    def __init__(self, settings: QueueSettings, *watch: str) -> None:
         self._settings = settings
         self._lock = threading.Lock()
         with _faults():
@@ -110,24 +110,24 @@ class Queue:
     def touch(self, reserved: Reserved) -> None:
         """Have its time to run begin anew; a LostError if it is in this hand no more."""
         with self._lock, _faults(lost=True):
-            self._client.touch(reserved.job)
+            self._client.touch(reserved.handle)
 
     def delete(self, reserved: Reserved) -> None:
         with self._lock, _faults(lost=True):
-            self._client.delete(reserved.job)
+            self._client.delete(reserved.handle)
 
     def release(self, reserved: Reserved, delay: int = 0) -> None:
         """Give it back, for any hand after ``delay`` seconds."""
         with self._lock, _faults(lost=True):
-            self._client.release(reserved.job, priority=reserved.priority, delay=delay)
+            self._client.release(reserved.handle, priority=reserved.priority, delay=delay)
 
     def bury(self, reserved: Reserved) -> None:
         """Set it aside, until an operator kicks it."""
         with self._lock, _faults(lost=True):
-            self._client.bury(reserved.job, priority=reserved.priority)
+            self._client.bury(reserved.handle, priority=reserved.priority)
 
 
-def _connection(settings: Settings) -> socket.socket:
+def _connection(settings: QueueSettings) -> socket.socket:
     """Tried again for a while: at boot the tunnel may be a moment late, and a service that ends
     for that costs more than the moment.
     """

@@ -41,8 +41,8 @@ class Slot:
             raise SandboxError(f"{self._root}: another worker is in it") from error
         except OSError as error:
             raise SandboxError(f"{self._root}: {error.strerror}") from error
-        end_left(self._root)
-        self._keep()
+        kill_left_jobs(self._root)
+        self._save_logs()
         self.clear()
         return self
 
@@ -63,7 +63,7 @@ class Slot:
             if path.name != but:
                 remove(path)
 
-    def lost(self, job: str) -> str:
+    def saved_log(self, job: str) -> str:
         """What the job said on this machine when its workers died; empty if it was never here."""
         path = self._lost / job
         if not path.exists():
@@ -72,14 +72,14 @@ class Slot:
         path.unlink()
         return text
 
-    def _keep(self) -> None:
+    def _save_logs(self) -> None:
         for path in self._root.iterdir():
-            said = tail(path / path.name)
-            if said:
-                (self._lost / path.name).write_text(said[-LOG:])
+            log = tail(path / path.name)
+            if log:
+                (self._lost / path.name).write_text(log[-LOG:])
 
 
-def end_left(root: Path) -> None:
+def kill_left_jobs(root: Path) -> None:
     """End the jobs whose worker died as bubblewrap was starting them, which it may fail to notice.
 
     They are known by the folder below ``root`` that bubblewrap was told to show them. Where systemd

@@ -20,7 +20,7 @@ from kimpipeline.waiting import ends_within
 Beat = Callable[[], None]
 # Of what others wrote, links may lead to an item's own files only; the modes are ours, but for what
 # is a program.
-_TAKEN = ("-rlptE", "--safe-links", "--chmod=D0755,Fu+rw,Fgo+r,Fgo-w,Fug-s")
+_FETCH = ("-rlptE", "--safe-links", "--chmod=D0755,Fu+rw,Fgo+r,Fgo-w,Fug-s")
 _NOT_THERE = 23  # rsync: some files could not be transferred, as when all items are missing
 
 
@@ -41,7 +41,7 @@ def fetch(kimid: str, items: ItemFolder, remote: Remote, beat: Beat) -> None:
         part.chmod(0o755)
         # by a filter: a gateway answers a name that is not there as if it had broken off
         only = [f"--include=/{kimid}/", f"--include=/{kimid}/**", "--exclude=*"]
-        code = _rsync(remote, [*_TAKEN, *only], remote.items, f"{part}/", beat)
+        code = _rsync(remote, [*_FETCH, *only], remote.items, f"{part}/", beat)
         if code == _NOT_THERE or (not code and not (part / kimid).is_dir()):
             raise ItemError(f"{kimid}: there is no such item at {remote.items}")
         if code:
@@ -64,7 +64,7 @@ def mirror(items: ItemFolder, remote: Remote, beat: Beat) -> None:
     if remote.items is None:
         return
     items.root.mkdir(parents=True, exist_ok=True)
-    code = _rsync(remote, _TAKEN, remote.items, f"{items.root}/", beat)
+    code = _rsync(remote, _FETCH, remote.items, f"{items.root}/", beat)
     if code:
         raise TransferError(f"the items could not be fetched: rsync's exit code is {code}")
 

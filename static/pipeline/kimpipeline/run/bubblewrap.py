@@ -16,11 +16,11 @@ from kimpipeline.run.confined import (
     SCRATCH,
     Confined,
     Running,
-    entry_of,
+    chown_tree,
     environment,
-    find,
-    give,
+    find_program,
     hidden_folders,
+    user_entry,
 )
 
 _KILL_DEADLINE = 30  # seconds
@@ -63,10 +63,10 @@ class Bubblewrap:
         folder, limits = str(job.folder), job.limits
         words: list[str] = []
         if self.user is not None:
-            entry = entry_of(self.user)
-            words += [find("setpriv", "util-linux"), f"--reuid={entry.pw_uid}"]
+            entry = user_entry(self.user)
+            words += [find_program("setpriv", "util-linux"), f"--reuid={entry.pw_uid}"]
             words += [f"--regid={entry.pw_gid}", "--clear-groups", "--no-new-privs"]
-        words += [find("bwrap", "bubblewrap"), "--unshare-all", "--unshare-user"]
+        words += [find_program("bwrap", "bubblewrap"), "--unshare-all", "--unshare-user"]
         words += ["--disable-userns", "--die-with-parent", "--new-session"]
         words += ["--info-fd", str(information), "--ro-bind", "/", "/"]
         words += ["--dev", "/dev", "--proc", "/proc"]
@@ -78,14 +78,14 @@ class Bubblewrap:
         for name in ("/dev", *hidden_folders()):
             words += ["--remount-ro", name]  # else memory to fill without a limit
         # within, where no other job's processes count
-        words += ["--chdir", folder, "--", find("prlimit", "util-linux"), "--core=0"]
+        words += ["--chdir", folder, "--", find_program("prlimit", "util-linux"), "--core=0"]
         words += [f"--as={limits.memory}", f"--fsize={limits.disk}", f"--nproc={limits.processes}"]
         return [*words, *job.argv]
 
     def start(
         self, job: Confined, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]
     ) -> Running:
-        give(job.folder, self.user)
+        chown_tree(job.folder, self.user)
         reader, writer = os.pipe()
         with os.fdopen(reader, "rb") as information:
             try:

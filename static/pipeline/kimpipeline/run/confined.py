@@ -53,7 +53,7 @@ class Sandbox(Protocol):
         """Start a job; a SandboxError if this machine cannot."""
 
 
-def find(program: str, package: str) -> str:
+def find_program(program: str, package: str) -> str:
     """A program's path, or a SandboxError that names Debian's package."""
     found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if found is None:
@@ -61,11 +61,11 @@ def find(program: str, package: str) -> str:
     return found
 
 
-def give(folder: Path, user: str | None) -> None:
+def chown_tree(folder: Path, user: str | None) -> None:
     """Have a job's user own all in a folder; ``None``: it is this process's own."""
     if user is None:
         return
-    entry = entry_of(user)
+    entry = user_entry(user)
     for path, folders, files in os.walk(folder):
         for name in (".", *folders, *files):
             os.chown(Path(path, name), entry.pw_uid, entry.pw_gid, follow_symlinks=False)
@@ -81,7 +81,7 @@ def hidden_folders() -> list[str]:
     return [name for name in _HIDDEN if Path(name).is_dir() and not Path(name).is_symlink()]
 
 
-def entry_of(name: str) -> pwd.struct_passwd:
+def user_entry(name: str) -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(name)
     except KeyError as error:

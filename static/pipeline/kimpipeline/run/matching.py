@@ -57,7 +57,7 @@ def make_pair(items: ItemFolder, test: str, model: str) -> Pair:
     return Pair(first, second, items.closure(first, second))
 
 
-def pairs(items: ItemFolder, kimid: str, models: frozenset[str]) -> list[Pair]:
+def find_pairs(items: ItemFolder, kimid: str, models: frozenset[str]) -> list[Pair]:
     """The pairs that an item takes part in, with the latest versions of all others.
 
     Args:

@@ -69,7 +69,7 @@ def stdin(pair: Pair, given: Mapping[str, str] = MappingProxyType({})) -> str:
     return render(template, pair.model.kimid, {**paths, **given})
 
 
-def run(
+def run_test(
     pair: Pair,
     scratch: Path,
     sandbox: Sandbox,
@@ -97,9 +97,9 @@ def run(
     ended = Ended("", 0.0, 0.0)
     began = time.time()
     try:
-        _copy(pair.test, folder)
-        _empty(folder / "output")
-        before = _give(given, folder / "dependencies") if given else {}
+        _copy_test(pair.test, folder)
+        _make_empty(folder / "output")
+        before = _write_dependencies(given, folder / "dependencies") if given else {}
         (target / "pipeline.stdin").write_text(stdin(pair, before))
         job = Confined(("./runner",), folder, pair.test.path.parent, limits)
         with (
@@ -119,12 +119,12 @@ def run(
         fault = ""
     except (RunError, ItemError) as error:
         fault = str(error).replace("\n", " ")
-        _disown(target)
-    _describe(pair, target, fault, ended, sandbox, began)
+        _set_results_aside(target)
+    _write_metadata(pair, target, fault, ended, sandbox, began)
     return Outcome(target, fault, ended.seconds)
 
 
-def _copy(test: Item, folder: Path) -> None:
+def _copy_test(test: Item, folder: Path) -> None:
     try:
         # the item's own links stay links: the sandbox decides what they lead to
         shutil.copytree(test.path, folder, symlinks=True)
@@ -132,7 +132,7 @@ def _copy(test: Item, folder: Path) -> None:
         raise ItemError(f"{test.kimid} cannot be copied: {type(error).__name__}") from error
 
 
-def _empty(folder: Path) -> None:
+def _make_empty(folder: Path) -> None:
     """An empty folder in the place of what a Test's author put there, even a link."""
     if folder.is_dir() and not folder.is_symlink():
         shutil.rmtree(folder)
@@ -141,9 +141,9 @@ def _empty(folder: Path) -> None:
     folder.mkdir()
 
 
-def _give(given: Mapping[str, str], folder: Path) -> dict[str, str]:
+def _write_dependencies(given: Mapping[str, str], folder: Path) -> dict[str, str]:
     """Write the results that came before as files, and say where each is."""
-    _empty(folder)
+    _make_empty(folder)
     for kimid, text in given.items():
         if not text:
             raise ItemError(f"the results of {kimid} are too long to be given to another Test")
@@ -154,26 +154,26 @@ def _give(given: Mapping[str, str], folder: Path) -> dict[str, str]:
 def _collect(folder: Path, target: Path, largest: int) -> None:
     output = folder / "output"
     if output.is_dir() and not output.is_symlink():
-        harvest.take(output, target, largest)
+        harvest.copy_tree(output, target, largest)
     log = folder / "kim.log"  # the KIM API writes it where the program runs
     if log.is_file() and not log.is_symlink() and log.stat().st_size <= largest:
         (target / "kim.log").unlink()
-        harvest.copy(log, target / "kim.log")
+        harvest.copy_file(log, target / "kim.log")
 
 
-def keep(outcome: Outcome, target: Path) -> None:
+def move_results(outcome: Outcome, target: Path) -> None:
     """Move a results directory to where it is to stay; an OSError if that cannot be."""
     shutil.move(outcome.folder, target)
 
 
-def _disown(target: Path) -> None:
+def _set_results_aside(target: Path) -> None:
     """A failure has no results: what was written stays to be looked at, under another name."""
     path = target / "results.edn"
     if path.exists():
         path.rename(target / "results.edn.invalid")
 
 
-def _describe(
+def _write_metadata(
     pair: Pair, target: Path, fault: str, ended: Ended, sandbox: Sandbox, began: float
 ) -> None:
     """The two files that say what this directory is, and how it came about."""

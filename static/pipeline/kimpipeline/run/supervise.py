@@ -56,7 +56,7 @@ def supervise(
         SandboxError: the job could not be started, or not be ended.
     """
     began = time.monotonic()
-    running = sandbox.start(_timed(job), *files)
+    running = sandbox.start(_with_times(job), *files)
     try:
         fault = _watch(running, job, printed, beat, began + job.limits.seconds)
     except BaseException:
@@ -104,11 +104,11 @@ def _watch(
         if ends_within(running.process, min(left, _LOOK)):
             return ""
         beat()
-        if used(job.folder) + used(printed) > job.limits.disk:
+        if disk_usage(job.folder) + disk_usage(printed) > job.limits.disk:
             return f"wrote more than {job.limits.disk} bytes"
 
 
-def _timed(job: Confined) -> Confined:
+def _with_times(job: Confined) -> Confined:
     """The job with a shell around it, that counts the time of the processors."""
     return replace(job, argv=("/bin/sh", "-c", _SHELL, "sh", str(job.folder / _TIMES), *job.argv))
 
@@ -132,7 +132,7 @@ def _exit_fault(code: int) -> str:
     return f"ended by signal {signal}" if signal > 0 else f"failed with exit code {code}"
 
 
-def used(folder: Path) -> int:
+def disk_usage(folder: Path) -> int:
     """Bytes that a folder's files take on the disk; what vanishes meanwhile counts as nothing.
 
     One who hides files, where paths grow too long or reading is forbidden, used up all there is.

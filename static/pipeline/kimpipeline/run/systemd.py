@@ -12,9 +12,9 @@ from kimpipeline.run.confined import (
     SCRATCH,
     Confined,
     Running,
+    chown_tree,
     environment,
-    find,
-    give,
+    find_program,
     hidden_folders,
 )
 
@@ -31,7 +31,7 @@ class _Unit:
         self._unit = unit
 
     def kill(self) -> None:
-        stop = [find("systemctl", "systemd"), "kill", "--signal=KILL", self._unit]
+        stop = [find_program("systemctl", "systemd"), "kill", "--signal=KILL", self._unit]
         subprocess.run(stop, capture_output=True, timeout=_KILL_DEADLINE, check=False)  # noqa: S603
         try:
             self.process.wait(_KILL_DEADLINE)
@@ -81,7 +81,7 @@ class Systemd:
         if worker:
             # the worker stops first, and says that its job was not to blame
             properties += [f"BindsTo={worker}", f"Before={worker}"]
-        words = [find("systemd-run", "systemd"), "--quiet", "--collect", "--pipe", "--wait"]
+        words = [find_program("systemd-run", "systemd"), "--quiet", "--collect", "--pipe", "--wait"]
         words += [f"--unit={unit}", "--service-type=exec"]
         words += [f"--property={each}" for each in properties]
         words += [f"--setenv={name}={value}" for name, value in environment(job.folder).items()]
@@ -90,7 +90,7 @@ class Systemd:
     def start(
         self, job: Confined, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]
     ) -> Running:
-        give(job.folder, self.user)
+        chown_tree(job.folder, self.user)
         unit = f"pipeline-job-{uuid.uuid4().hex}.service"
         process = subprocess.Popen(  # noqa: S603 - an argv list
             self.argv(job, unit), stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
