@@ -24,7 +24,6 @@ from kimpipeline.errors import (
     SandboxError,
     TransferError,
 )
-from kimpipeline.files import remove
 from kimpipeline.kim import results
 from kimpipeline.kim.items import ItemFolder
 from kimpipeline.queue.messages import ERRORS, JOBS, LOG, RESULTS, Failure, Job, Result, parse
@@ -163,7 +162,7 @@ class Worker:
                 self._fail(reserved, job, outcome.fault, tail(outcome.folder))
             else:
                 self._succeed(reserved, job, outcome)
-        remove(outcome.folder.parent)
+        self._slot.remove(job.job)
 
     def _run(self, job: Job, beat: Callable[[], None]) -> Outcome:
         if self._delivery_job == job.job:  # it was lost on its way, and comes again

@@ -14,6 +14,7 @@ from kimpipeline.errors import SandboxError
 from kimpipeline.files import remove
 from kimpipeline.queue.messages import LOG
 from kimpipeline.queue.output import tail
+from kimpipeline.run.pair import results_folder
 
 _DEADLINE = 10  # seconds for a process to be gone
 
@@ -57,6 +58,10 @@ class Slot:
         folder.mkdir()
         return folder
 
+    def remove(self, job: str) -> None:
+        """Remove the folder of a job's run."""
+        remove(self._root / job)
+
     def clear(self, but: str = "") -> None:
         """Remove what the last jobs left, but for one."""
         for path in self._root.iterdir():
@@ -74,7 +79,7 @@ class Slot:
 
     def _save_logs(self) -> None:
         for path in self._root.iterdir():
-            log = tail(path / path.name)
+            log = tail(results_folder(path, path.name))
             if log:
                 (self._lost / path.name).write_text(log[-LOG:])
 

@@ -52,6 +52,11 @@ class Outcome:
     seconds: float
 
 
+def results_folder(scratch: Path, job: str) -> Path:
+    """The results directory of a job that runs in ``scratch``."""
+    return scratch / job
+
+
 def stdin(pair: Pair, given: Mapping[str, str] = MappingProxyType({})) -> str:
     """``pipeline.stdin`` of a pair.
 
@@ -90,7 +95,7 @@ def run_test(
     Raises:
         SandboxError: this machine could not run it.
     """
-    folder, target = scratch / "test", scratch / pair.id
+    folder, target = scratch / "test", results_folder(scratch, pair.id)
     target.mkdir()
     for name in _STREAMS:
         (target / name).touch()
