@@ -48,7 +48,7 @@ def test_a_job_that_ends_its_worker_three_times_is_buried_with_its_log(station: 
     until(lambda: station.count(JOBS, "buried") == 1)
     (body,) = station.bodies(ERRORS)
     failure = parse(Failure, body)
-    assert failure.reason == "it ended its worker 3 times"
+    assert failure.reason == "its worker died 3 times"
     assert failure.log == "== pipeline.stdout\nit began\n"
     # a kick gives it as many lives again
     world.program(station.root / "worker/items" / world.TEST / "runner", world.GOOD)

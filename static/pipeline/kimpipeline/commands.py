@@ -1,4 +1,4 @@
-"""What is typed: the commands of a devel box, and the two services."""
+"""The commands that people type on a box, and the two services."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kimpipeline.run.supervise import probe
 from kimpipeline.run.verify import faults
 from kimpipeline.settings import Settings, load
 
-FAULT, FAILED = 1, 2  # exit codes: it could not be done; it was done, and a Test failed
+FAULT, FAILED = 1, 2  # exit codes: the command could not do its work; a Test or an item is bad
 
 
 def run_pair(argv: Sequence[str] | None = None) -> int:
@@ -47,14 +47,14 @@ def run_matches(argv: Sequence[str] | None = None) -> int:
     """``pipeline-run-matches``: all pairs that an item takes part in."""
     parser = _parser("pipeline-run-matches", "Run all pairs that an item takes part in.")
     parser.add_argument("item", metavar="ITEM", help="the KIM id of a Test, a Model or a driver")
-    parser.add_argument("--list", action="store_true", help="only say which pairs they are")
+    parser.add_argument("--list", action="store_true", help="only print the pairs")
     _add_out(parser)
 
     def do(args: argparse.Namespace, settings: Settings) -> int:
         here = ItemFolder(settings.folders.items)
         found = find_pairs(here, args.item, installed(settings.folders.models))
         if not found:
-            raise PipelineError(f"{args.item}: no Test and installed Model match by it")
+            raise PipelineError(f"{args.item}: it takes part in no pair with an installed Model")
         if args.list:
             for pair in found:
                 print(pair.test.kimid, pair.model.kimid)
@@ -65,8 +65,8 @@ def run_matches(argv: Sequence[str] | None = None) -> int:
 
 
 def verify(argv: Sequence[str] | None = None) -> int:
-    """``pipeline-verify``: whether an item is in KIM's format, and whole."""
-    parser = _parser("pipeline-verify", "Check that an item is in KIM's format, and whole.")
+    """``pipeline-verify``: check that an item is complete and in KIM's format."""
+    parser = _parser("pipeline-verify", "Check that an item is complete and in KIM's format.")
     parser.add_argument("item", metavar="ITEM", help="its KIM id")
 
     def do(args: argparse.Namespace, settings: Settings) -> int:
@@ -81,9 +81,11 @@ def verify(argv: Sequence[str] | None = None) -> int:
 
 
 def items(argv: Sequence[str] | None = None) -> int:
-    """``pipeline-items``: the items here; what completes their names on a command line."""
-    parser = _parser("pipeline-items", "Say which items are here.")
-    parser.add_argument("kinds", metavar="KIND", nargs="*", help="as TE, MO; none: all")
+    """``pipeline-items``: list the items on this machine; bash completes names with it."""
+    parser = _parser("pipeline-items", "List the items on this machine.")
+    parser.add_argument(
+        "kinds", metavar="KIND", nargs="*", help="kinds to list, as TE or MO; default: all"
+    )
 
     def do(args: argparse.Namespace, settings: Settings) -> int:
         for name in ItemFolder(settings.folders.items).names(*args.kinds):
@@ -95,7 +97,7 @@ def items(argv: Sequence[str] | None = None) -> int:
 
 def director(argv: Sequence[str] | None = None) -> int:
     """``pipeline-director``: the service that makes jobs of updates."""
-    parser = _parser("pipeline-director", "Make jobs of updates, until told to stop.")
+    parser = _parser("pipeline-director", "Make jobs of updates until told to stop.")
 
     def do(_args: argparse.Namespace, settings: Settings) -> int:
         directing.work(settings, _stop_on_sigterm())
@@ -106,8 +108,10 @@ def director(argv: Sequence[str] | None = None) -> int:
 
 def worker(argv: Sequence[str] | None = None) -> int:
     """``pipeline-worker``: the service that runs jobs, one for each CPU."""
-    parser = _parser("pipeline-worker", "Run jobs from the queue, until told to stop.")
-    parser.add_argument("--slot", default="0", help="a name that no other worker here has")
+    parser = _parser("pipeline-worker", "Run jobs from the queue until told to stop.")
+    parser.add_argument(
+        "--slot", default="0", help="a name that no other worker on this machine has"
+    )
 
     def do(args: argparse.Namespace, settings: Settings) -> int:
         if not args.slot.isalnum():
@@ -132,7 +136,7 @@ def _add_out(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path(),
         metavar="DIR",
-        help="where the results directories go; not given: here",
+        help="folder for the results directories; default: the current one",
     )
 
 
@@ -153,8 +157,9 @@ def _exit_code(
 
 
 def _stop_on_sigterm() -> Callable[[], bool]:
-    """Whether systemd has asked the service to stop. Any fault ends it too, and systemd starts it
-    anew: that is how it gets a new connection.
+    """A function that says whether systemd has told the service to stop.
+
+    Any fault ends the service too. systemd then starts it again, with a new connection.
     """
     told = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told.set())
@@ -162,15 +167,15 @@ def _stop_on_sigterm() -> Callable[[], bool]:
 
 
 def _run(found: Sequence[Pair], out: Path, settings: Settings) -> int:
-    """Run pairs one after another, a line for each; their results directories go to ``out``."""
+    """Run pairs one after another, print a line for each, and move their results to ``out``."""
     sandbox = choose(settings)
     probe(sandbox)
-    print(f"{len(found)} to run, by {sandbox.name}", file=sys.stderr)
+    print(f"{len(found)} to run in {sandbox.name}", file=sys.stderr)
     code = 0
     for pair in found:
         target = out / pair.id
         if target.exists():
-            raise PipelineError(f"{target} exists; remove it, or say --out DIR")
+            raise PipelineError(f"{target} exists; remove it, or use --out DIR")
         with scratch() as folder:
             outcome = run_test(pair, folder, sandbox, settings.limits)
             try:

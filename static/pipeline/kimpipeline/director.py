@@ -1,4 +1,4 @@
-"""The director: makes jobs of updates, each once, and hears what became of them."""
+"""The director makes jobs of updates, each once, and records how they ended."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ log = logging.getLogger("pipeline-director")
 
 
 class Director:
-    """Works on one connection; after a QueueError it is to be made anew."""
+    """A director with one connection to the queue; after a QueueError it needs a new one."""
 
     def __init__(self, settings: Settings, queue: Queue, ledger: Ledger) -> None:
         self._settings = settings
@@ -50,10 +50,10 @@ class Director:
         self._recovering = False
 
     def recover(self) -> None:
-        """Queue what an earlier director intended and did not, and nothing a second time.
+        """Queue the jobs that an earlier director intended and did not queue; none is queued twice.
 
-        What is on the queue is looked up there first. What is not, was never put, or is done with:
-        then what was said of it is on the queue, and is heard before anything is put.
+        First it looks which of them are on the queue. A job that is not there was never put, or has
+        ended. If it has ended, its result is on the queue, and is read before any job is put.
         """
         intended = self._ledger.intended()
         if intended:
@@ -68,11 +68,11 @@ class Director:
         self._queue_intended()
 
     def serve(self, timeout: float) -> bool:
-        """Take one message, if there is one within ``timeout`` seconds.
+        """Take one message; False if none comes within ``timeout`` seconds.
 
         Raises:
-            QueueError: the connection is of no use any more.
-            TransferError: nor is that to the items; what was asked for stays on the queue.
+            QueueError: the connection is lost; the director cannot go on.
+            TransferError: the items could not be fetched; the update stays on the queue.
         """
         reserved = self._queue.reserve(timeout)
         if reserved is None:
@@ -81,11 +81,11 @@ class Director:
             self._handle(reserved)
         except (QueueError, TransferError):
             raise
-        except LostError as error:  # it comes again
+        except LostError as error:  # the queue gives it out again
             log.warning("%s %d: %s", reserved.tube, reserved.id, error)
             return True
         except PipelineError as error:
-            # it stays where an operator finds it, and may be kicked when it is mended
+            # an operator finds it there, and can kick it once the cause is mended
             log.warning("%s %d: %s", reserved.tube, reserved.id, error)
             self._queue.bury(reserved)
         else:
@@ -124,7 +124,10 @@ class Director:
         log.info("%s: %d pairs", update.kimid, len(entries))
 
     def _entries(self, pair: Pair, priority: int, above: tuple[str, ...]) -> dict[str, Entry]:
-        """A pair's job, and those of the Tests whose results it needs, with its Model."""
+        """A pair's job, and the jobs of the Tests whose results it needs, with the same Model.
+
+        ``above`` has the Tests that need this one.
+        """
         if pair.test.kimid in above:
             raise ItemError(f"{pair.test.kimid} needs its own results")
         entries: dict[str, Entry] = {}
@@ -159,7 +162,7 @@ class Director:
             self._ledger.mark_queued(put)
 
     def _jobs_on_queue(self, first: int, newest: int) -> list[str]:
-        """The jobs on the queue whose ids there are from ``first`` to before ``newest``."""
+        """The jobs among the queue's messages with ids from ``first`` to before ``newest``."""
         found = []
         for identifier in range(first, newest):
             body = self._queue.peek(identifier)
@@ -171,7 +174,7 @@ class Director:
 
 
 def work(settings: Settings, stopped: Callable[[], bool]) -> None:
-    """Direct until ``stopped``, on one connection.
+    """Run the director on one connection until ``stopped``.
 
     Raises:
         QueueError: the connection is lost.

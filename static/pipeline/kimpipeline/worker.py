@@ -1,8 +1,8 @@
-"""A worker: takes a job, runs it, delivers what came of it, says so; runs one at a time.
+"""A worker takes a job, runs it, delivers its results and reports them; it runs one at a time.
 
-A delivery takes as long as the way to the gateway, and keeps no processor busy: the next job runs
-meanwhile. A job stays on the queue until it is reported, so one whose worker is gone is another's.
-Then it runs again, and its results, named by the job, take the place of what the first delivered.
+A delivery takes time but no CPU, so the next job runs meanwhile. A job stays on the queue until it
+is reported: if its worker dies, another worker runs it again. The second results then replace what
+the first worker delivered, as both have the job's name.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from kimpipeline.run.pair import Outcome, run_test
 from kimpipeline.settings import Settings
 
 log = logging.getLogger("pipeline-worker")
-_AGAIN = 30  # seconds until a job that this machine could not serve may be taken again
+_RETRY_DELAY = 30  # seconds before a job that could not be finished may be taken again
 
 
-class Stopped(PipelineError):  # noqa: N818 - what was asked for; not a fault
+class Stopped(PipelineError):  # noqa: N818 - a request, not a fault
     """The worker was told to stop."""
 
 
 class Worker:
-    """Works on one connection, in one slot of this machine.
+    """A worker with one connection to the queue and one slot on this machine.
 
-    At the end of a ``with`` what is on its way has arrived; or, after a fault, is given up.
+    The end of a ``with`` waits for the delivery in progress; after a fault it gives that up.
     """
 
     def __init__(
@@ -78,19 +78,22 @@ class Worker:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._given_up = kind is not None
-        # of two faults the first is told
+        # of two faults the first is the one to report
         with self._delivery_thread, suppress(PipelineError) if kind else nullcontext():
             self.finish_delivery(lambda: None)
 
     def serve(self, timeout: float) -> bool:
-        """Take one job, if one is there within ``timeout`` seconds; run it, send what comes of it.
+        """Run one job, if one comes within ``timeout`` seconds, and begin to deliver its results.
+
+        Returns:
+            False if there was neither a job nor a delivery in progress.
 
         Raises:
-            QueueError: the connection is of no use any more.
+            QueueError: the connection is lost; the worker cannot go on.
             SandboxError: this machine cannot run jobs; the job was given back.
-            Stopped: likewise, as the worker is to stop.
+            Stopped: the worker is to stop; the job was given back.
         """
-        # who waits for a job keeps the connection from the one that is on its way
+        # reserve() blocks the connection: do not wait while a delivery still needs it
         reserved = self._queue.reserve(0 if self._delivery else timeout)
         if reserved is None:
             return self.finish_delivery(self._check_stop)
@@ -99,10 +102,11 @@ class Worker:
         return True
 
     def finish_delivery(self, beat: Callable[[], None]) -> bool:
-        """Wait until the results that are on their way are reported; False if there are none.
+        """Wait until the delivery in progress is reported; False if there is none.
 
         Raises:
-            QueueError: they are not; so, too, Stopped.
+            QueueError: the connection is lost.
+            Stopped: the worker is to stop; the job was given back.
         """
         if self._delivery is None:
             return False
@@ -114,16 +118,16 @@ class Worker:
 
     @contextmanager
     def _give_back_on_error(self, reserved: Reserved) -> Iterator[None]:
-        """Give a job back that could not be seen through."""
+        """Give a job back to the queue if it could not be finished."""
         try:
             yield
         except LostError as error:
             log.warning("%d: %s", reserved.id, error)
         except TransferError as error:
             log.warning("%d: %s", reserved.id, error)
-            self._queue.release(reserved, _AGAIN)
+            self._queue.release(reserved, _RETRY_DELAY)
         except SandboxError:
-            self._queue.release(reserved, _AGAIN)
+            self._queue.release(reserved, _RETRY_DELAY)
             raise
         except Stopped:
             self._queue.release(reserved)
@@ -133,13 +137,13 @@ class Worker:
         try:
             job = parse(Job, reserved.body)
         except MessageError as error:
-            # there is no job to name, so no word of it but this: it stays, buried
+            # without a job's id nothing can be reported: log it and bury it
             log.warning("%s %d: %s", reserved.tube, reserved.id, error)
             self._queue.bury(reserved)
             return
         lives = self._settings.queue.lives
-        if reserved.deaths >= lives * (1 + reserved.buries):  # a kick gives it new ones
-            reason = f"it ended its worker {reserved.deaths} times"
+        if reserved.deaths >= lives * (1 + reserved.buries):  # each kick adds as many lives
+            reason = f"its worker died {reserved.deaths} times"
             self._fail(reserved, job, reason, self._slot.saved_log(job.job))
             return
         try:
@@ -155,7 +159,7 @@ class Worker:
         )
 
     def _deliver_and_report(self, reserved: Reserved, job: Job, outcome: Outcome) -> None:
-        """Deliver and report; on a thread of its own."""
+        """Deliver a job's results and report how it ended; runs on the delivery thread."""
         with self._give_back_on_error(reserved):
             self._deliver(outcome, job, self._beat(reserved))
             if outcome.fault:
@@ -165,19 +169,19 @@ class Worker:
         self._slot.remove(job.job)
 
     def _run(self, job: Job, beat: Callable[[], None]) -> Outcome:
-        if self._delivery_job == job.job:  # it was lost on its way, and comes again
+        if self._delivery_job == job.job:  # it was lost during its delivery, and is here again
             self.finish_delivery(beat)
         for kimid in (job.test, job.model, *job.items):
             fetch(kimid, self._items, self._settings.remote, beat)
         pair = make_pair(self._items, job.test, job.model)
         if pair.id != job.job:
-            raise ItemError("the items need others than the job says")
-        on_its_way = self._delivery_job if self._delivery and not self._delivery.done() else ""
-        folder = self._slot.folder(job.job, on_its_way)
+            raise ItemError("the items need other items than the job names")
+        delivering = self._delivery_job if self._delivery and not self._delivery.done() else ""
+        folder = self._slot.folder(job.job, delivering)
         return run_test(pair, folder, self._sandbox, self._settings.limits, beat, job.given)
 
     def _deliver(self, outcome: Outcome, job: Job, beat: Callable[[], None]) -> None:
-        """Try until it succeeds, for as long as one transfer may take: a run may have been long."""
+        """Deliver, and try again for the time of one transfer: the run may have been a long one."""
         remote = self._settings.remote
         deadline = time.monotonic() + remote.timeout
         while True:
@@ -187,7 +191,7 @@ class Worker:
             except TransferError as error:
                 if time.monotonic() > deadline:
                     raise
-                log.warning("%s; again in a moment", error)
+                log.warning("%s; will try again", error)
             pause = time.monotonic() + min(5.0, remote.timeout / 10)
             while time.monotonic() < pause:
                 beat()
@@ -198,7 +202,7 @@ class Worker:
         result = Result(job=job.job, worker=self._name, seconds=outcome.seconds, results=text)
         try:
             self._queue.put(RESULTS, result)
-        except MessageError:  # they are too long to be told; they are delivered
+        except MessageError:  # too long for a message, but delivered
             self._queue.put(RESULTS, result.model_copy(update={"results": ""}))
         self._queue.delete(reserved)
         self._report.job(f"{job.job}: good", failed=False)
@@ -210,7 +214,11 @@ class Worker:
         self._report.job(f"{job.job}: {reason}", failed=True)
 
     def _beat(self, reserved: Reserved) -> Callable[[], None]:
-        """What is to be called now and then: a sign of life every third of the time to run."""
+        """A function that a run or a transfer calls about once a second.
+
+        It shows the queue every third of the job's time to run that the worker is alive. It raises,
+        and so ends the call, when the worker is to stop or has lost the job.
+        """
         every = self._settings.queue.ttr / 3
         last = time.monotonic()
 
@@ -229,8 +237,7 @@ class Worker:
 
 
 def work(settings: Settings, sandbox: Sandbox, slot: str, stopped: Callable[[], bool]) -> None:
-    """Work until ``stopped``, on one connection; or until the job is done after which none is taken
-    as the box is to be reset.
+    """Run jobs on one connection until ``stopped``, or until workers are to take no new job.
 
     Raises:
         QueueError: the connection is lost.
@@ -242,7 +249,7 @@ def work(settings: Settings, sandbox: Sandbox, slot: str, stopped: Callable[[], 
         Queue(settings.queue, JOBS) as queue,
         suppress(Stopped),
     ):
-        results.properties()  # takes longer than a short job
+        results.properties()  # read now: it takes longer than a short job
         report.link("up")
         with Worker(settings, queue, sandbox, own, stopped, report) as worker:
             while not stopped() and not settings.folders.drain.exists():

@@ -210,7 +210,7 @@ def test_one_that_digs_deeper_than_paths_reach_is_ended_and_removed(run: Run, pl
 def test_what_is_too_deep_is_not_taken_over(run: Run) -> None:
     deep = DIG.replace("while True", "for _ in range(1500)")
     done = run(f"python3 -c '{deep}'; {world.GOOD}")
-    assert done.fault.startswith("output cannot be taken over: ")
+    assert done.fault.startswith("output cannot be copied: ")
 
 
 def test_what_is_hidden_counts_as_too_much(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_a_machine_that_cannot_shut_in_says_so(
     (place / "bin").mkdir()
     world.program(place / "bin/bwrap", "echo no namespaces >&2; exit 1")
     monkeypatch.setenv("PATH", f"{place}/bin", prepend=":")
-    with pytest.raises(SandboxError, match="could not shut a job in: no namespaces"):
+    with pytest.raises(SandboxError, match="could not start a job: no namespaces"):
         run_test(world.pair(items), place / "scratch", Bubblewrap(None), world.LIMITS)
 
 

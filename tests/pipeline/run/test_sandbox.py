@@ -147,7 +147,7 @@ def test_a_machine_that_cannot_run_jobs_is_known_before_the_first(tools: Path) -
     probe(Systemd("root"))
     program = tools / "systemd-run"
     program.write_text("#!/bin/sh\necho first >&2\necho no bus >&2\nexit 1\n")
-    with pytest.raises(SandboxError, match=r"^systemd cannot shut a job in: no bus$"):
+    with pytest.raises(SandboxError, match=r"^systemd cannot run jobs: no bus$"):
         probe(Systemd("root"))
 
 

@@ -1,4 +1,4 @@
-"""What a job said, for a message: its end, and printable."""
+"""The log of a job, short enough for a message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kimpipeline.queue.messages import LOG
 
 
 def tail(folder: Path) -> str:
-    """The end of what a job said, printable."""
+    """The end of each log in a results directory; what cannot be printed becomes ``?``."""
     parts = []
     for name in ("pipeline.stdout", "pipeline.stderr", "kim.log"):
         path = folder / name

@@ -1,4 +1,4 @@
-"""What a job left in its folder, taken over without following anything it made."""
+"""Copy what a job left in its folder, and follow no link that it made."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from kimpipeline.errors import RunError
 from kimpipeline.files import open_regular
 
-# Names that are the pipeline's own in a results directory.
+# Names in a results directory that only the pipeline writes.
 RESERVED = frozenset(
     {
         "kim.log",
@@ -25,23 +25,23 @@ _MOST_FILES = 10_000
 
 
 def copy_tree(source: Path, target: Path, largest: int) -> None:
-    """Copy the regular files below ``source`` to ``target``; links, pipes and the like stay.
+    """Copy the regular files below ``source`` to ``target``, but no links, pipes or devices.
 
-    The job has ended, all its processes with it, so nothing changes meanwhile.
+    The job and all its processes have ended, so nothing changes meanwhile.
 
     Raises:
-        RunError: they are more than ``largest`` bytes or too many files, or a name is taken, or
+        RunError: there are more than ``largest`` bytes or too many files, or a name is reserved,
             too long or too deep.
     """
     try:
         _copy_tree(source, target, largest)
     except (OSError, RecursionError) as error:
-        raise RunError(f"output cannot be taken over: {type(error).__name__}") from error
+        raise RunError(f"output cannot be copied: {type(error).__name__}") from error
 
 
 def _copy_tree(source: Path, target: Path, largest: int) -> None:
     left, files = largest, 0
-    for path, folders, names in os.walk(source):  # does not go into links to folders
+    for path, folders, names in os.walk(source):  # does not follow links to folders
         here = target / Path(path).relative_to(source)
         if here != target:
             here.mkdir()
@@ -62,6 +62,6 @@ def _copy_tree(source: Path, target: Path, largest: int) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a regular file's content, and nothing else of it; never through a link."""
+    """Copy the content of a regular file, not its mode or owner; never through a link."""
     with open_regular(source) as reader, target.open("xb") as writer:
         shutil.copyfileobj(reader, writer)

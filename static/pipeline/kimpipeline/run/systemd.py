@@ -1,4 +1,4 @@
-"""A job as a transient unit of the system's systemd, with root's right to start it."""
+"""A sandbox made by systemd, which needs root: each job is a transient unit."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from kimpipeline.run.confined import (
     hidden_folders,
 )
 
-# Set by a worker's unit: its jobs go when it does.
+# A worker's unit sets this variable to its own name; its jobs end with it.
 WORKER_UNIT = "KIMPIPELINE_UNIT"
 _KILL_DEADLINE = 30  # seconds
 
 
 class _Unit:
-    """A job's unit and the systemd-run that waits for it."""
+    """A job's unit, and the systemd-run that waits for it."""
 
     def __init__(self, process: subprocess.Popen[bytes], unit: str) -> None:
         self.process = process
@@ -40,7 +40,7 @@ class _Unit:
 
 
 class Systemd:
-    """systemd-run, whose unit is gone when it returns."""
+    """Runs jobs by systemd-run; a job's unit is gone when it ends."""
 
     name = "systemd"
 
@@ -48,7 +48,7 @@ class Systemd:
         self.user = user
 
     def argv(self, job: Confined, unit: str) -> list[str]:
-        """The command that a job is started by, as the unit of this name."""
+        """The command that starts a job as the unit of this name."""
         limits = job.limits
         properties = [
             f"User={self.user}",
@@ -74,12 +74,12 @@ class Systemd:
             f"TasksMax={limits.processes}",
             f"LimitFSIZE={limits.disk}",
             "LimitCORE=0",
-            # the worker's own deadline comes first, and says so; this one is for a dead worker
+            # the worker's own deadline is earlier, and is reported; this one is for a dead worker
             f"RuntimeMaxSec={limits.seconds + 60:g}",
         ]
         worker = os.environ.get(WORKER_UNIT)
         if worker:
-            # the worker stops first, and says that its job was not to blame
+            # the worker stops first, so that it can give its job back
             properties += [f"BindsTo={worker}", f"Before={worker}"]
         words = [find_program("systemd-run", "systemd"), "--quiet", "--collect", "--pipe", "--wait"]
         words += [f"--unit={unit}", "--service-type=exec"]
