@@ -53,6 +53,7 @@ console 1 3
 END
 ln -s /proc/self/fd "$root/dev/fd"
 ln -s pts/ptmx "$root/dev/ptmx"
+mount --bind "$root/boot" "$root/boot" # a partition, mounted before lock looks for it
 mkdir -p "$root/run/resnap"
 echo fresh | tee "$root/run/resnap/fresh" >"$root/run/resnap/in-snapshot"
 cd "$root"

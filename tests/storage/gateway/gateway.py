@@ -40,7 +40,7 @@ PASSWORDS = {"ada": "Ada's pass: word $(id)", "bob": "bob's own; word"}
 # What the box's other deploys and boots leave there.
 _BOX = {
     RELEASE: "ROLE=gateway\n",
-    "/etc/default/resnap": "VOLGROUP=vagrant-pipeline\n",
+    "/etc/default/resnap": "VOLGROUP=vagrant-pipeline\nLVROOT=root\n",
 }
 _DAEMONS = {
     "sshd": "mkdir -p /run/sshd && exec /usr/sbin/sshd -E /var/log/sshd.log",

@@ -111,7 +111,6 @@ def running(root: Path) -> Iterator[Place]:
         world.run("ip", "link", "set", "out0", "up")
         box.run("ip", "address", "add", "10.9.0.2/24", "dev", "in0")
         box.run("ip", "link", "set", "in0", "up")
-        box.run("mount", "--bind", "/boot", "/boot")
         for port in ("14178", "8080"):
             box.run("systemd-run", "--quiet", "python3", "-m", "http.server", port)
             box.succeeds(f"exec 3<>/dev/tcp/127.0.0.1/{port}")
@@ -187,12 +186,15 @@ def test_a_queue_that_is_away_is_seen_before_anything_is_kept(place: Place, host
     assert place.box.run("sh", "-c", LOOK) == before
 
 
-def forgotten(place: Place) -> None:
-    """As if the box had never been given a part."""
+@pytest.fixture
+def forgotten(place: Place) -> Iterator[None]:
+    """After the test, however it ends, the box is as if it had never been given a part."""
+    yield
     place.box.run("systemctl", "stop", "pipeline-tunnel.service")
-    place.box.run("rm", "-r", "/persistent/pipeline/ssh", "/persistent/settings/runsecure")
+    place.box.run("rm", "-rf", "/persistent/pipeline/ssh", "/persistent/settings/runsecure")
 
 
+@pytest.mark.usefixtures("forgotten")
 def test_an_operator_does_it_from_afar(place: Place, host_key: str, tmp_path: Path) -> None:
     """With fab, over the box's own sshd."""
     ssh, allowed = tmp_path / ".ssh", place.root / "root/.ssh/authorized_keys"
@@ -224,9 +226,9 @@ def test_an_operator_does_it_from_afar(place: Place, host_key: str, tmp_path: Pa
     told = fab(PASSWORD)
     assert told.returncode == 0, told.stderr
     assert told.stdout == f"10.9.0.2: this box is a devel of {SITE}\n"
-    forgotten(place)
 
 
+@pytest.mark.usefixtures("forgotten")
 def test_a_host_key_is_confirmed_once_and_no_other_is_taken(place: Place, host_key: str) -> None:
     """As a devel box, which stays open."""
     words = ("--role=devel", f"--site={SITE}", "--username=ada")
@@ -240,7 +242,6 @@ def test_a_host_key_is_confirmed_once_and_no_other_is_taken(place: Place, host_k
     assert told.returncode == 1
     assert "another host key than the one that was confirmed" in told.stderr
     assert place.scan() == "[22, 8080, 14178]"
-    forgotten(place)
 
 
 class Terminal:
@@ -368,6 +369,7 @@ def test_after_a_reset_it_is_closed_before_there_is_a_network(
     shadow.write_text(shadow.read_text().replace("curator:*:", "curator:$6$x$y:"))
     (layers / "home/curator/.ssh/authorized_keys").write_text("key\n")
     place = power.enter_context(running(layers))
+    assert place.box.property("pipeline-secured.service", "ActiveState") == "active"
     closed(place)
     early = place.box.property("pipeline-secured.service", "ExecMainExitTimestampMonotonic")
     network = place.box.property("network-pre.target", "ActiveEnterTimestampMonotonic")

@@ -25,8 +25,9 @@ pytestmark = pytest.mark.commands
 
 class Box(FakeRoot):
     def fake(self, name: str, lines: str = ":") -> None:
-        """A program that notes how it was called."""
-        self.tool(name, f'echo "{name} $*" >>"{self.root}/calls"\n{lines}')
+        """A program that notes how it was called, and whether systemd is to be left out."""
+        call = f"${{SYSTEMD_OFFLINE:+offline }}{name} $*"
+        self.tool(name, f'echo "{call}" >>"{self.root}/calls"\n{lines}')
 
     def runsecure(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self.run(ONBOX / "persistent/runsecure", *words)
@@ -86,9 +87,9 @@ def test_a_role_is_brought_back_on_a_box_that_is_shut_off_first(
 
 
 def started(*units: str) -> list[str]:
-    """What systemd is told: they belong to the box from now on, and start."""
+    """They get their links, of which systemd is not told (it would warn of each), and start."""
     words = " ".join(("pipeline-tunnel.service", *units))
-    enable = f"systemctl enable --runtime --quiet --no-reload {words}"
+    enable = f"offline systemctl enable --runtime --quiet {words}"
     return [enable, f"systemctl start --no-block {words}"]
 
 
