@@ -8,7 +8,7 @@ from deploys.errors import PreflightError
 from deploys.facts.mapper import mapper_path
 from deploys.operations.disks import Partition
 from deploys.operations.root import BOOT_OPTIONS
-from deploys.plan.of_host import spare_layout
+from deploys.plan.of_spare import spare_layout
 from deploys.plan.result import Kind, Volume, VolumePlan
 from deploys.plan.sizes import (
     EXTENT,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from deploys.facts.lvm import VolumeGroup
 from deploys.facts.mapper import mapper_path
 from deploys.operations.disks import Partition, partition_path
 from deploys.plan.of_firmware import EfiPlan
-from deploys.plan.sizes import human
-from deploys.settings import own_volumes
+from deploys.plan.sizes import EXTENT, human, round_up
+from deploys.settings import Volumes, own_volumes
+from deploys.settings.own_volumes import OwnVolume
 
 
 class Kind(Enum):
@@ -29,6 +31,16 @@ class Volume:
     size: int
     fstype: str = ""
     exists: bool = False
+
+
+def planned_volume(group: VolumeGroup | None, name: str, size: int, fstype: str) -> Volume:
+    existing = group.lv(name) if group else None
+    return Volume(name, existing.size if existing else size, fstype, existing is not None)
+
+
+def own_volume(group: VolumeGroup | None, row: OwnVolume, volumes: Volumes) -> Volume:
+    extent = group.extent_size if group else EXTENT
+    return planned_volume(group, row.name, round_up(row.size(volumes), extent), row.fstype)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from deploys.facts.disks import (
     Signatures,
 )
 from deploys.facts.firmware import Esp, EspContent, Firmware, FirmwareState
-from deploys.facts.lvm import LogicalVolume, Lvm, LvmReport
+from deploys.facts.lvm import LogicalVolume, Lvm, LvmReport, VolumeGroup
 from deploys.operations.disks import EFI_SYSTEM
 
 T = TypeVar("T")
@@ -104,6 +104,11 @@ class Survey:
     def disk(self) -> BlockDevice | None:
         """The block device that the user named."""
         return self.blocks.find(self.device.path) if self.device else None
+
+    def has_part_of(self, group: VolumeGroup) -> bool:
+        """Whether the disk that the user named has a PV of this VG."""
+        on_disk = {device.path for device in self.disk.walk()} if self.disk else set()
+        return any(pv.device in on_disk for pv in group.pvs)
 
 
 def read_survey(fact: ReadFact, device: str | None = None) -> Survey:

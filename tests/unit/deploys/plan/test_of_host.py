@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from deploys.facts.lvm import LogicalVolume, LvmReport, PhysicalVolume, VolumeGroup
-from deploys.plan.of_host import plan_volumes, spare_layout
+from deploys.plan.of_host import plan_volumes
+from deploys.plan.of_spare import spare_layout
 from deploys.plan.result import Kind
 from deploys.plan.sizes import (
     EXTENT,
