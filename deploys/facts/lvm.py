@@ -140,5 +140,5 @@ def _lv(row: Mapping[str, str]) -> LogicalVolume:
     )
 
 
-KEPT = "golden"
+VERSION_TAG = "golden"
 """The LVM tag of a version: a safety snapshot that stays (static/onbox/usr/lib/resnap/versions)."""

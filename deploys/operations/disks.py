@@ -21,7 +21,7 @@ LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4"
 LINUX_LVM = "e6d6d379-f507-44c2-a23c-238f2a3df928"
 # Mount options: when it is not there, or late, the boot goes on; whoever logs in finds it mounted
 # if it can be. See systemd.mount(5).
-DISPENSABLE = "nofail,x-systemd.before=local-fs.target"
+NOFAIL = "nofail,x-systemd.before=local-fs.target"
 # While a tool holds the disk's lock, udev does not open it, so nothing finds it busy.
 _LOCK = "--lock=yes"
 _MAKE = {
@@ -140,7 +140,7 @@ def nofail(target: str) -> Commands:
         return
     column, space = "[^[:space:]]+", "[[:space:]]+"
     options = f"^({column}{space}{target}{space}{column}{space}{column})"
-    script = shlex.quote(f"s|{options}|\\1,{DISPENSABLE}|")
+    script = shlex.quote(f"s|{options}|\\1,{NOFAIL}|")
     yield _changed_fstab(f"sed -E {script}")
 
 

@@ -12,11 +12,11 @@ from pyinfra.context import host
 from deploys.facts.disks import Fstab
 from deploys.facts.lvm import Lvm
 from deploys.facts.mapper import mapper_path
-from deploys.operations.disks import DISPENSABLE
+from deploys.operations.disks import NOFAIL
 from deploys.settings import own_volumes
 
 # No snapshot needs /boot.
-BOOT_OPTIONS = f"defaults,{DISPENSABLE}"
+BOOT_OPTIONS = f"defaults,{NOFAIL}"
 COPIED = "resnap.copied"  # the LVM tag of a golden root whose copy is complete
 
 # In a mount namespace of its own: however this ends, its mounts end with it. /boot of the copy
@@ -62,11 +62,11 @@ lvchange --addtag "$tag" "$vg/$lv"
 
 def copied_fstab(lines: Sequence[str], vg: str) -> str:
     """The copy's fstab but for / and /boot: the host's own entries, then the box's own volumes."""
-    kept = [line for line in lines if _is_kept(line)]
-    return "\n".join((*kept, *own_volumes.fstab(vg)))
+    copied = [line for line in lines if _is_copied(line)]
+    return "\n".join((*copied, *own_volumes.fstab(vg)))
 
 
-def _is_kept(line: str) -> bool:
+def _is_copied(line: str) -> bool:
     fields = line.split()
     if len(fields) < 3 or fields[0].startswith("#"):
         return False  # comments speak of the lines that went

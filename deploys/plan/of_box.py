@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deploys.errors import PreflightError
-from deploys.facts.lvm import KEPT, LogicalVolume, VolumeGroup
+from deploys.facts.lvm import VERSION_TAG, LogicalVolume, VolumeGroup
 from deploys.operations.root import COPIED
 from deploys.plan.refusals import check_own_volumes
 from deploys.plan.result import Kind, Volume, VolumePlan, own_volume
@@ -30,7 +30,7 @@ def plan_box(
 ) -> VolumePlan:
     if survey.device and not survey.has_part_of(group):
         raise PreflightError(
-            f"the host is a box already, and {survey.device.asked} is not part of it"
+            f"the host is a box already, and {survey.device.name} is not part of it"
         )
     golden = group.lv(root.origin or root.name)
     assert golden is not None
@@ -75,7 +75,7 @@ def _check_room(
         )
     new = {volume.name: volume.size for volume in own if not volume.exists}
     # What goes for a reset, the versions, does not go for a volume that stays.
-    room -= sum(lv.size for lv in snapshots if KEPT in lv.tags)
+    room -= sum(lv.size for lv in snapshots if VERSION_TAG in lv.tags)
     lacking = wanted + sum(new.values()) - room
     if new and lacking > 0:
         keys = " ".join(f"volumes.{row.size_key}" for row in own_volumes.TABLE if row.name in new)

@@ -119,11 +119,11 @@ def _spare_root(survey: Survey, volumes: Volumes, group: VolumeGroup | None, esp
     if not volumes.lvsize.endswith("%ORIGIN") and root < room < root + snapshot:
         raise PreflightError(
             f"volumes.lvsize {volumes.lvsize} is larger than the {human(room - root)} that "
-            f"{named.asked} has free beside the root"
+            f"{named.name} has free beside the root"
         )
     if root + snapshot > room:
         raise PreflightError(
-            f"{named.asked} is too small: it has {human(disk.size)}, the volumes need "
+            f"{named.name} is too small: it has {human(disk.size)}, the volumes need "
             f"{human(needed_disk(root, volumes) + esp_size)}"
         )
     return root if volumes.root_size else largest_root(room, volumes)

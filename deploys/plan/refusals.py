@@ -109,28 +109,28 @@ def check_device(survey: Survey, layout: Sequence[Partition], group: str, force:
     named = survey.device
     assert named is not None
     if not named.path:
-        raise PreflightError(f"{named.asked} does not exist on the host")
+        raise PreflightError(f"{named.name} does not exist on the host")
     disk = survey.disk
     if disk is None:
-        raise PreflightError(f"{named.asked} is not a disk")
+        raise PreflightError(f"{named.name} is not a disk")
     if disk.type != "disk":
         kind = "partition" if disk.type == "part" else disk.type
-        raise PreflightError(f"{named.asked} is a {kind}; name a whole disk")
+        raise PreflightError(f"{named.name} is a {kind}; name a whole disk")
     if disk.ro:
-        raise PreflightError(f"{named.asked} is read-only")
+        raise PreflightError(f"{named.name} is read-only")
     if disk in survey.blocks.disks_under(survey.root.source):
-        raise PreflightError(f"{named.asked} is the disk that the host runs from")
+        raise PreflightError(f"{named.name} is the disk that the host runs from")
     ours = has_layout(disk, layout)
     _check_unused(survey, disk, group if ours else None)
     content = contents(survey)
     if content and not ours and not force:
-        raise PreflightError(f"{named.asked} carries {'; '.join(content)}: --force wipes it")
+        raise PreflightError(f"{named.name} carries {'; '.join(content)}: --force wipes it")
     return ours
 
 
 def _check_unused(survey: Survey, disk: BlockDevice, own_group: str | None) -> None:
     assert survey.device is not None
-    name = survey.device.asked
+    name = survey.device.name
     for device in disk.walk():
         if device.mountpoints:
             raise PreflightError(f"{name} is in use: {device.path} on {device.mountpoints[0]}")

@@ -38,7 +38,7 @@ class ReadFact(Protocol):
 class Device:
     """The disk a user named: as typed, where that leads (empty: nowhere), what it carries."""
 
-    asked: str
+    name: str
     path: str
     signatures: tuple[str, ...] = ()
 

@@ -16,7 +16,7 @@ FILES = (
     "persistent/runsetup",
     "persistent/runsecure",
 )
-REMEMBERED = "/persistent/settings/runsetup"
+RUNSETUP_ARGUMENTS = "/persistent/settings/runsetup"
 """The arguments runsetup remembers: hostname and branch, a line each."""
 PINNED = "/etc/pipeline/runsetup"
 """What runsetup takes there: the project's name below the hostname; its commit, or nothing."""
@@ -56,7 +56,7 @@ def source(settings: Settings) -> None:
         lines = f"{settings.setup.hostname}\n{settings.setup.branch}\n"
         onbox.files(
             name="Remember runsetup's arguments",
-            sources={REMEMBERED: onbox.OnboxFile(lines.encode())},
+            sources={RUNSETUP_ARGUMENTS: onbox.OnboxFile(lines.encode())},
         )
 
 
