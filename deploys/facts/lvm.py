@@ -20,6 +20,7 @@ _FIELDS = {
     "pvseg": "pv_name",
     "seg": "lv_name",
 }
+_EXCEPTION = 16  # bytes of dm-snapshot's table for one chunk
 
 
 @dataclass(frozen=True)
@@ -142,3 +143,13 @@ def _lv(row: Mapping[str, str]) -> LogicalVolume:
 
 VERSION_TAG = "golden"
 """The LVM tag of a version: a safety snapshot that stays (static/onbox/usr/lib/resnap/versions)."""
+
+
+def cow_size(origin: int, chunk: int, extent: int) -> int:
+    """Bytes of a snapshot that cannot fill: the origin's, its exception tables, whole extents.
+
+    dm-snapshot's layout: a header chunk, then areas of one table chunk and the chunks it lists.
+    """
+    data = -(-origin // chunk)
+    tables = data // (chunk // _EXCEPTION) + 1  # the last one closes the list, so is never full
+    return -(-(1 + tables + data) * chunk // extent) * extent

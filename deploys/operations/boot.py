@@ -149,6 +149,12 @@ def next_boot(entry: str, root: str = "") -> Commands:
     yield StringCommand(f"{chroot_prefix(root)}/usr/lib/resnap/next-boot {shlex.quote(entry)}")
 
 
+@operation()
+def trial(word: str) -> Commands:
+    """Run the script ``trial`` with one of its words: ``save``, ``begin``, ``keep`` or ``drop``."""
+    yield StringCommand("/usr/lib/resnap/trial", word)
+
+
 def chroot_prefix(root: str) -> str:
     """What a command begins with that is to run in the root mounted at ``root``; empty: here."""
     return f"chroot {shlex.quote(root)} " if root else ""

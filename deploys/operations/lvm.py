@@ -11,9 +11,14 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from deploys.facts.disks import BlockDevices
-from deploys.facts.lvm import Lvm
+from deploys.facts.lvm import Lvm, VolumeGroup, cow_size
+from deploys.settings import KIB, MIB
 
 Commands = Generator[StringCommand, None, None]
+
+_SAFETY_CHUNK = 64 * KIB
+# Bytes that a group must have left for the snapshot of a trial, which runs for minutes.
+_TRIAL_ROOM = 256 * MIB
 
 
 @operation()
@@ -100,6 +105,36 @@ def logical_volume(group: str, volume: str, size: int | str, activate: bool = Tr
     host.noop(f"logical volume {group}/{volume} already exists")
 
 
+@operation()
+def safety_snapshot(group: str, lvroot: str, lvsnap: str, leave: int = 0) -> Commands:
+    """Take a snapshot of the golden root, under the name by which the reset knows it.
+
+    The snapshot that the box runs on at other times goes: the next boot takes it anew.
+
+    Args:
+        group: the VG.
+        lvroot: the golden root.
+        lvsnap: the snapshot that goes.
+        leave: bytes to leave free for the volumes that the change makes.
+    """
+    report = host.get_fact(Lvm).group(group)
+    name = f"{lvroot}_safety"
+    left = report.lv(name) if report else None
+    if left and left.origin:
+        return  # it is from a change that broke off, and holds the good root before that
+    if left:
+        # The power went before it became a snapshot.
+        yield StringCommand("lvremove", "--yes", f"{group}/{name}")
+    if report and report.lv(lvsnap):
+        # The safety snapshot gets its room.
+        yield StringCommand("lvremove", "--yes", f"{group}/{lvsnap}")
+    extents = _safety_extents(report, lvroot, lvsnap, leave)
+    yield StringCommand(
+        f"lvcreate --yes --snapshot --chunksize {_SAFETY_CHUNK // KIB}K --extents {extents}",
+        f"--name {name} {group}/{lvroot}",
+    )
+
+
 # By UUID and not by name: disks change their names, and this erases one. A partition that is
 # mounted is refused by wipefs itself. One that is not there was erased before.
 _SCRIPT = """
@@ -112,6 +147,19 @@ vgextend --yes "$group" "$partition"
 
 
 @operation()
-def reclaim_partition(uuid: str, group: str) -> Generator[StringCommand, None, None]:
+def reclaim_partition(uuid: str, group: str) -> Commands:
     """Erase the partition with the filesystem ``uuid`` and extend the VG ``group`` with it."""
     yield StringCommand(shlex.join(("sh", "-c", _SCRIPT, "reclaim", uuid, group)))
+
+
+def _safety_extents(report: VolumeGroup | None, lvroot: str, lvsnap: str, leave: int) -> str:
+    """Enough extents that the snapshot cannot fill, or as many as leave room for a trial's."""
+    root = report.lv(lvroot) if report else None
+    if report is None or root is None:
+        return "100%ORIGIN"
+    snapshot = report.lv(lvsnap)
+    room = report.free + (snapshot.size if snapshot else 0) - _TRIAL_ROOM - leave
+    most = cow_size(root.size, _SAFETY_CHUNK, report.extent_size)
+    if room < min(most, _TRIAL_ROOM):
+        return "100%ORIGIN"  # which LVM then refuses
+    return str(min(most, room) // report.extent_size)

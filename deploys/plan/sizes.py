@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from deploys.facts.lvm import cow_size
 from deploys.settings import MIB, Volumes, own_volumes, parse_size
 
 EXTENT = 4 * MIB  # LVM's default, and what vgcreate gives our own groups
-EXCEPTION = 16  # bytes of dm-snapshot's table for one chunk
 # A group filled to the brim can neither grow an LV nor keep a second snapshot for a moment.
 RESERVE_PERCENT = 5
 _EDGES = 4 * MIB  # before the first partition, the BIOS boot one, behind the last, LVM's header
@@ -23,16 +23,6 @@ def human(size: int) -> str:
             return f"{value:.4g} {unit}"
         value /= 1024
     return f"{value:.1f} GiB"
-
-
-def cow_size(origin: int, chunk: int, extent: int = EXTENT) -> int:
-    """Bytes of a snapshot that cannot fill: the origin's, its exception tables, whole extents.
-
-    dm-snapshot's layout: a header chunk, then areas of one table chunk and the chunks it lists.
-    """
-    data = -(-origin // chunk)
-    tables = data // (chunk // EXCEPTION) + 1  # the last one closes the list, so is never full
-    return round_up((1 + tables + data) * chunk, extent)
 
 
 def snapshot_size(origin: int, volumes: Volumes, extent: int = EXTENT) -> int:

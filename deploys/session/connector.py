@@ -54,7 +54,9 @@ class RootShellConnector(BaseConnector):
         **arguments: Any,
     ) -> bool:
         with get_file_io(cast(IO[bytes] | str, filename_or_io)) as source:
-            succeeded, output = self._command_output(self._shell.write(source, remote_filename), [0])
+            succeeded, output = self._command_output(
+                self._shell.write(source, remote_filename), [0]
+            )
         if not succeeded:
             logging.getLogger("pyinfra").error(output.stderr)
         return succeeded
