@@ -1,4 +1,7 @@
-"""Make physical volumes, volume groups and logical volumes; none is ever shrunk or removed."""
+"""Make physical volumes, volume groups, logical volumes and the safety snapshot.
+
+Only snapshots of the golden root are removed, and nothing is shrunk.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def physical_volume(device: str) -> Commands:
     """Make a block device a PV.
 
     Raises:
-        OperationError: it carries something else.
+        OperationError: the device carries something else.
     """
     found = host.get_fact(BlockDevices).find(device)
     if host.get_fact(Lvm).pv(device):
@@ -34,16 +37,16 @@ def physical_volume(device: str) -> Commands:
         return
     if found and (found.fstype or found.pttype):
         raise OperationError(f"{device} carries {found.fstype or found.pttype}")
-    # no --yes: what pvcreate would ask about is not ours to wipe
+    # No --yes, by which pvcreate would wipe what it finds.
     yield StringCommand("pvcreate", QuoteString(device))
 
 
 @operation()
 def volume_group(group: str, devices: Sequence[str]) -> Commands:
-    """Make a VG of PVs.
+    """Make a VG from PVs.
 
     Raises:
-        OperationError: the name is taken by a group that has none of these devices.
+        OperationError: there is a group of this name, and it lacks one of the devices.
     """
     existing = host.get_fact(Lvm).group(group)
     if existing is None:
@@ -59,7 +62,7 @@ def extend_volume_group(group: str, devices: Sequence[str]) -> Commands:
     """Add PVs to a VG.
 
     Raises:
-        OperationError: another group has one of them.
+        OperationError: one of them is in another group.
     """
     report = host.get_fact(Lvm)
     owners = {device: pv.vg for device in devices if (pv := report.pv(device))}
@@ -78,13 +81,14 @@ def logical_volume(group: str, volume: str, size: int | str, activate: bool = Tr
     """Make an LV.
 
     Args:
-        group: the VG it lies in.
+        group: its VG.
         volume: its name.
-        size: bytes, rounded up to extents; or a share as lvcreate(8) writes it, ``100%FREE``.
-        activate: make its device node; without device-mapper (an image being built) it cannot.
+        size: bytes, rounded up to extents; or a share as in lvcreate(8): ``100%FREE``.
+        activate: make its device node. Without device-mapper, as in the build of an image, there
+            can be none.
 
     Raises:
-        OperationError: it exists and is smaller than asked.
+        OperationError: it exists and is smaller than ``size``.
     """
     existing_group = host.get_fact(Lvm).group(group)
     existing = existing_group.lv(volume) if existing_group else None
@@ -126,7 +130,7 @@ def safety_snapshot(group: str, lvroot: str, lvsnap: str, leave: int = 0) -> Com
         # The power went before it became a snapshot.
         yield StringCommand("lvremove", "--yes", f"{group}/{name}")
     if report and report.lv(lvsnap):
-        # The safety snapshot gets its room.
+        # Its room is for the safety snapshot.
         yield StringCommand("lvremove", "--yes", f"{group}/{lvsnap}")
     extents = _safety_extents(report, lvroot, lvsnap, leave)
     yield StringCommand(
@@ -135,8 +139,8 @@ def safety_snapshot(group: str, lvroot: str, lvsnap: str, leave: int = 0) -> Com
     )
 
 
-# By UUID and not by name: disks change their names, and this erases one. A partition that is
-# mounted is refused by wipefs itself. One that is not there was erased before.
+# The partition is found by UUID, as this erases it, and disks change their names. wipefs refuses a
+# partition that is mounted. If there is none, an earlier run erased it.
 _SCRIPT = """
 set -eu
 uuid=$1 group=$2
@@ -161,5 +165,5 @@ def _safety_extents(report: VolumeGroup | None, lvroot: str, lvsnap: str, leave:
     room = report.free + (snapshot.size if snapshot else 0) - _TRIAL_ROOM - leave
     most = cow_size(root.size, _SAFETY_CHUNK, report.extent_size)
     if room < min(most, _TRIAL_ROOM):
-        return "100%ORIGIN"  # which LVM then refuses
+        return "100%ORIGIN"  # LVM refuses this, as there is no room
     return str(min(most, room) // report.extent_size)
