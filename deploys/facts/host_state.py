@@ -90,7 +90,7 @@ class Verdict:
             kernel's clock.
         disk: when the volume group was there.
         finished: when the reset was done.
-        reason: why the reset failed, if it did.
+        reason: why the root is no fresh snapshot; empty if none was wanted.
         initrd: the digest of the sources that the initrd was made from.
     """
 
