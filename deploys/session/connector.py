@@ -1,4 +1,4 @@
-"""pyinfra's way to a host: a root shell over an SSH connection that is there already."""
+"""pyinfra's connector to a host: a root shell over an SSH connection that is open already."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from deploys.session.root_shell import Answer, RootShell
 
 
 class RootShellConnector(BaseConnector):
-    """pyinfra's commands and uploads, in a root shell that runs already.
+    """Runs pyinfra's commands and uploads in a root shell that runs already.
 
-    Login, host keys and sudo were settled when it was started, by Fabric and by the shell:
-    pyinfra's own connector would do all of that once more, and sudo anew for each command.
+    Fabric and the shell have already checked host keys, logged in and started sudo. pyinfra's own
+    connector would do all of this again, and start sudo for each command.
     """
 
     @override
