@@ -16,18 +16,24 @@ from deploys.settings.own_volumes import OwnVolume
 
 
 def is_box(root: LogicalVolume, group: VolumeGroup, volumes: Volumes) -> bool:
+    """Whether a host with this root, in this VG, is a box already."""
     if group.lv("persistent") is None:
         return False
     snapshot = group.lv(volumes.lvsnap)
     if snapshot and root.name in (snapshot.name, snapshot.origin):
         return bool(snapshot.origin)
-    # golden, with the snapshot gone: it runs in maintenance
+    # In maintenance the snapshot may be gone; a golden root that was copied has a tag.
     return COPIED in root.tags
 
 
 def plan_box(
     survey: Survey, volumes: Volumes, root: LogicalVolume, group: VolumeGroup
 ) -> VolumePlan:
+    """Plan the volumes of a box.
+
+    Raises:
+        PreflightError: the box has no room for them, or the named disk is not its own.
+    """
     if survey.device and not survey.has_part_of(group):
         raise PreflightError(
             f"the host is a box already, and {survey.device.name} is not part of it"
@@ -55,7 +61,7 @@ def plan_box(
 
 
 def _is_named(survey: Survey, row: OwnVolume) -> bool:
-    """Whether fstab has the volume's mount point: that line is written when all else is done."""
+    """Whether fstab has the volume's mount point. The line is written when all else is done."""
     return any(
         line.split()[1:2] == [row.mount] for line in survey.fstab if line.lstrip()[:1] != "#"
     )
@@ -64,7 +70,7 @@ def _is_named(survey: Survey, row: OwnVolume) -> bool:
 def _check_room(
     group: VolumeGroup, golden: LogicalVolume, own: Sequence[Volume], volumes: Volumes
 ) -> None:
-    # The next reset takes the snapshot's room anew.
+    # The next reset removes these snapshots, so their room is free for it.
     snapshots = [lv for lv in group.lvs if lv.origin == golden.name]
     room = group.free + sum(lv.size for lv in snapshots)
     wanted = round_up(snapshot_size(golden.size, volumes), group.extent_size)
@@ -74,7 +80,7 @@ def _check_room(
             f"group {group.name} has for the snapshot"
         )
     new = {volume.name: volume.size for volume in own if not volume.exists}
-    # What goes for a reset, the versions, does not go for a volume that stays.
+    # A reset may remove a version to make room. A new volume may not.
     room -= sum(lv.size for lv in snapshots if VERSION_TAG in lv.tags)
     lacking = wanted + sum(new.values()) - room
     if new and lacking > 0:

@@ -12,15 +12,15 @@ from deploys.settings import Volumes
 
 
 def plan_volumes(survey: Survey, volumes: Volumes, *, force: bool = False) -> VolumePlan:
-    """Decide what kind of host this is and what makes it a box.
+    """Tell the kind of a host, and plan its volumes.
 
     Args:
-        survey: what the host is, with the disk that the user named, if any.
+        survey: the state of the host and of the disk that the user named, if any.
         volumes: the settings.
-        force: what that disk carries may be wiped.
+        force: that disk may be wiped.
 
     Raises:
-        PreflightError: the host or the disk is not fit; one line, nothing was changed.
+        PreflightError: the host or the disk is not fit; the line says why.
     """
     root_lv = survey.root_lv
     if root_lv is None:

@@ -18,6 +18,11 @@ _EXTENSION = (Partition("resnap-lvm", LINUX_LVM),)
 def plan_lvm(
     survey: Survey, volumes: Volumes, root: LogicalVolume, group: VolumeGroup, force: bool
 ) -> VolumePlan:
+    """Plan the volumes beside a root that is on LVM.
+
+    Raises:
+        PreflightError: the VG has no room for them, or the named disk is not fit.
+    """
     if root.origin:
         raise PreflightError(f"the root is already a snapshot, of {group.name}/{root.origin}")
     boot = check_boot(survey)

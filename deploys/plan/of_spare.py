@@ -31,11 +31,11 @@ from deploys.settings import GIB, MIB, Volumes, own_volumes
 
 
 def spare_layout(volumes: Volumes, esp_size: int = 0) -> tuple[Partition, ...]:
-    """The partitions of a spare disk that a plain root moves to.
+    """The partitions of a spare disk to which a plain root is copied.
 
     Args:
         volumes: the settings.
-        esp_size: bytes of the EFI system partition; 0: it has none.
+        esp_size: bytes of the EFI system partition; with 0 there is none.
     """
     return (
         Partition("resnap-bios", BIOS_BOOT, MIB),
@@ -46,6 +46,11 @@ def spare_layout(volumes: Volumes, esp_size: int = 0) -> tuple[Partition, ...]:
 
 
 def plan_spare(survey: Survey, volumes: Volumes, force: bool) -> VolumePlan:
+    """Plan the volumes of a host with a plain root on the disk that the user named.
+
+    Raises:
+        PreflightError: there is no such disk, it is not fit, or it has no room for them.
+    """
     group = survey.lvm.group(volumes.volgroup)
     golden = group.lv(volumes.lvroot) if group else None
     copied = bool(golden and COPIED in golden.tags)
