@@ -1,11 +1,11 @@
-"""The safety net of a change to the golden root: a snapshot of it, merged back on failure.
+"""Secure a change of the golden root by a safety snapshot, which is merged back on failure.
 
-While ``LVROOT_safety`` exists a change is under way. Whatever boots a snapshot of the root next
-takes that for a change that failed, and merges it back before (static/onbox/usr/lib/resnap):
-so after a power cut at any instant the golden root is as before the change, or as after it.
+While a change is made, the LV ``LVROOT_safety`` exists. A reset that finds it, and is no trial,
+takes the change for failed and first merges the snapshot back (static/onbox/usr/lib/resnap). So
+after a power cut at any time the golden root is as before the change, or as after it.
 
-A change that is made is tried: GRUB counts the boots into it, and the box keeps it by itself when
-one of them comes up healthy (static/onbox/usr/lib/resnap/trial). /boot goes back with the root.
+Then the change is tried: GRUB counts the boots, and after a healthy one the box keeps the change
+(static/onbox/usr/lib/resnap/trial). If the change is rolled back, so is /boot.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from deploys.plan.result import VolumePlan
 
 @deploy("Safety")
 def take_safety(plan: VolumePlan) -> None:
-    """In maintenance, before anything is changed: take the safety snapshot, keep /boot's files."""
+    """In maintenance, before a change: take the safety snapshot, and save the files of /boot."""
     lvm.safety_snapshot(
         name="Take the safety snapshot",
         group=plan.volgroup,
@@ -26,22 +26,22 @@ def take_safety(plan: VolumePlan) -> None:
         lvsnap=plan.lvsnap,
         leave=sum(volume.size for volume in plan.volumes if not volume.exists),
     )
-    boot.trial(name="Keep what /boot has", word="save")
+    boot.trial(name="Save the files of /boot", word="save")
 
 
 @deploy("Safety")
 def begin_trial() -> None:
-    """The change is made: from the next boot on it is tried."""
-    boot.trial(name="Have the change tried", word="begin")
+    """After a change: have the next boots try it."""
+    boot.trial(name="Begin the trial", word="begin")
 
 
 @deploy("Safety")
 def keep_safety() -> None:
-    """The golden root stays as it is now, untried; what it was is kept as a version."""
-    boot.trial(name="Keep the version before", word="keep")
+    """Keep the change without a trial, and the golden root of before as a version."""
+    boot.trial(name="Keep the old golden root as a version", word="keep")
 
 
 @deploy("Safety")
 def drop_safety() -> None:
-    """The golden root stays as it is now, untried, and there is no way back to what it was."""
+    """Keep the change without a trial, and no way back to the golden root of before."""
     boot.trial(name="Remove the safety snapshot", word="drop")
