@@ -63,7 +63,7 @@ def unhealthy(state: HostState) -> list[str]:
     if state.read_at is not None and abs(state.clock - state.read_at) > _CLOCK:
         hours = (state.clock - state.read_at) / 3600
         how = "ahead of" if hours > 0 else "behind"
-        found.append(f"the clock is {abs(hours):.1f} h {how} that of the machine that asks")
+        found.append(f"the clock is {abs(hours):.1f} h {how} the desk's")
     return found
 
 
@@ -78,7 +78,7 @@ def filling(state: HostState) -> list[str]:
             what_follows = f": at {limits[1]} % the box resets"
         found.append(f"the snapshot is {percent} % full{what_follows}")
     if percent is None and state.in_snapshot:
-        found.append("the snapshot says no fill: it has overflowed or is not what is mounted")
+        found.append("the snapshot does not say how full it is: it overflowed, or is not the root")
     if times := sum(0 <= state.clock - when < _DAY for when in state.overfull):
         found.append(f"the snapshot filled up and was reset, within a day: {times}")
     return found
