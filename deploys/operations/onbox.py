@@ -255,7 +255,7 @@ done
 
 @operation()
 def items(names: Collection[str], source: str, target: str) -> Generator[StringCommand, None, None]:
-    """Copy the items ``names`` on the box from ``source`` to ``target``, if one is missing there."""
+    """Copy the items ``names`` from one folder on the box to another, if one is missing there."""
     had: set[str] = host.get_fact(Entries, folder=target)
     if set(names) - had:
         yield StringCommand(shlex.join(("sh", "-c", _COPY, "items", source, target)))
