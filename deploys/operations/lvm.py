@@ -23,6 +23,16 @@ _SAFETY_CHUNK = 64 * KIB
 # Bytes that a group must have left for the snapshot of a trial, which runs for minutes.
 _TRIAL_ROOM = 256 * MIB
 
+# The partition is found by UUID, as this erases it, and disks change their names. wipefs refuses a
+# partition that is mounted. If there is none, an earlier run erased it.
+_RECLAIM = """
+set -eu
+uuid=$1 group=$2
+partition=$(blkid -U "$uuid") || exit 0
+wipefs --all "$partition"
+vgextend --yes "$group" "$partition"
+"""
+
 
 @operation()
 def physical_volume(device: str) -> Commands:
@@ -139,21 +149,10 @@ def safety_snapshot(group: str, lvroot: str, lvsnap: str, leave: int = 0) -> Com
     )
 
 
-# The partition is found by UUID, as this erases it, and disks change their names. wipefs refuses a
-# partition that is mounted. If there is none, an earlier run erased it.
-_SCRIPT = """
-set -eu
-uuid=$1 group=$2
-partition=$(blkid -U "$uuid") || exit 0
-wipefs --all "$partition"
-vgextend --yes "$group" "$partition"
-"""
-
-
 @operation()
 def reclaim_partition(uuid: str, group: str) -> Commands:
     """Erase the partition with the filesystem ``uuid`` and extend the VG ``group`` with it."""
-    yield StringCommand(shlex.join(("sh", "-c", _SCRIPT, "reclaim", uuid, group)))
+    yield StringCommand(shlex.join(("sh", "-c", _RECLAIM, "reclaim", uuid, group)))
 
 
 def _safety_extents(report: VolumeGroup | None, lvroot: str, lvsnap: str, leave: int) -> str:

@@ -26,7 +26,7 @@ apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef \
 """
 
 _UPDATE = "apt-get -q -o DPkg::Lock::Timeout=300 update"
-_UPLOADS = "/var/cache"  # written by root alone
+_UPLOADS = "/var/cache"  # only root can write there
 
 # update-initramfs reads its settings as shell, so the last line counts. dracut's hook reads INITRD.
 _KEEP_INITRDS = """

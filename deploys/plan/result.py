@@ -34,11 +34,13 @@ class Volume:
 
 
 def planned_volume(group: VolumeGroup | None, name: str, size: int, fstype: str) -> Volume:
+    """A volume as it is in the VG already, or else with this size."""
     existing = group.lv(name) if group else None
     return Volume(name, existing.size if existing else size, fstype, existing is not None)
 
 
 def own_volume(group: VolumeGroup | None, row: OwnVolume, volumes: Volumes) -> Volume:
+    """One of the box's own volumes, as it is in the VG already, or else as the settings want it."""
     extent = group.extent_size if group else EXTENT
     return planned_volume(group, row.name, round_up(row.size(volumes), extent), row.fstype)
 

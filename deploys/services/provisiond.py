@@ -55,7 +55,7 @@ def source(settings: Settings) -> None:
     if settings.setup.hostname:
         lines = f"{settings.setup.hostname}\n{settings.setup.branch}\n"
         onbox.files(
-            name="Remember runsetup's arguments",
+            name="Arguments of runsetup",
             sources={RUNSETUP_ARGUMENTS: onbox.OnboxFile(lines.encode())},
         )
 
