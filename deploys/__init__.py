@@ -1,1 +1,1 @@
-"""What happens on a host: pyinfra deploys, and the facts and operations they are made of."""
+"""Change hosts: pyinfra deploys, and the facts and operations that they use."""

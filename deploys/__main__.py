@@ -1,7 +1,7 @@
-"""What a box applies to itself: ``python3 -m deploys``, called by runsetup.
+"""Apply the deploys of a box to itself: runsetup calls ``python3 -m deploys``.
 
-Only what may change in a running snapshot: nothing below /boot, no volumes. Exit code 0 when the
-box is as it should be, 1 when not, with one line on standard error.
+They change only what may change in a running snapshot: no volumes, and nothing below /boot. The
+exit code is 0 if the box is as it should be. Else it is 1, with one line on standard error.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from deploys.stack.manifest import SETTINGS, parse_settings
 
 
 def read_settings(file: Path) -> Settings:
-    """The settings that a provision left on the box.
+    """Read the settings that ``provision`` left on the box.
 
     Raises:
-        SettingsError: they cannot be read, or are of another version of this project.
+        SettingsError: the file cannot be read, or is of another version of this project.
     """
     try:
         return parse_settings(file.read_bytes(), str(file))
@@ -32,7 +32,7 @@ def read_settings(file: Path) -> Settings:
 
 
 def apply(settings: Settings) -> tuple[str, ...]:
-    """Make this machine what ``settings`` and this copy of the project say; what changed.
+    """Apply ``settings`` to this machine, and return the names of the operations that changed it.
 
     Raises:
         DeployError: an operation failed.

@@ -1,11 +1,10 @@
-"""The one family of errors a user is meant to see."""
+"""The errors that a user sees."""
 
 
 class BoxError(Exception):
-    """What is wrong and what to do, in one line.
+    """An error that a user can cause or mend: one line says what is wrong and what to do.
 
-    Every fault that a user can cause or mend is one of these. The tasks print it
-    without a traceback and exit with a code that is not 0.
+    The tasks print the line without a traceback, and exit with a code that is not 0.
     """
 
 
@@ -14,7 +13,7 @@ class SettingsError(BoxError):
 
 
 class PreflightError(BoxError):
-    """A host is not fit to be provisioned as asked; nothing on it was changed."""
+    """A host cannot be provisioned in this way. Nothing on it was changed."""
 
 
 class DeployError(BoxError):
@@ -22,8 +21,8 @@ class DeployError(BoxError):
 
 
 class UnreachableError(BoxError):
-    """A host cannot be reached, does not know us, or did not come back in time."""
+    """A host cannot be reached, refuses the login, or did not come back in time."""
 
 
-class Interrupted(BoxError):  # noqa: N818 - what Ctrl-C is called; not a fault
-    """The user ended the work on a host; it is left as it is."""
+class Interrupted(BoxError):  # noqa: N818 - Ctrl-C is no error
+    """The user stopped the work on a host. The host stays as it is."""

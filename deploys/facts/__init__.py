@@ -1,1 +1,1 @@
-"""What pyinfra lacks to know about a host: facts that read and change nothing."""
+"""Facts about a host that pyinfra does not have. They read, and change nothing."""

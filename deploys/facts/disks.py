@@ -1,4 +1,4 @@
-"""Block devices, what they carry and where they are mounted."""
+"""Facts about block devices: what they carry and where they are mounted."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.facts import FactBase
 
 _LSBLK_COLUMNS = "NAME,PATH,TYPE,SIZE,FSTYPE,PTTYPE,MOUNTPOINTS,UUID,PARTLABEL,PARTTYPE,RO"
-# RAM disks, floppies and CD drives hold nothing of ours, and probing an empty drive can hang.
+# A box has nothing on RAM disks, floppies and CD drives, and probing an empty drive can hang.
 _LSBLK = "lsblk --exclude 1,2,11"
 
 
 @dataclass(frozen=True)
 class BlockDevice:
-    """One block device and what lies on it (partitions, LVs); ``size`` in bytes.
+    """One block device and what lies on it (partitions, LVs).
 
-    ``type`` is lsblk's: disk, part, lvm, loop, crypt, raid1 ... Empty strings where there is
-    nothing. ``mountpoints`` has ``[SWAP]`` for swap in use.
+    ``size`` is in bytes. ``type`` is lsblk's: disk, part, lvm, loop, crypt, raid1 ... A string is
+    empty if the device has no such value. ``mountpoints`` has ``[SWAP]`` for swap in use.
     """
 
     path: str
@@ -36,7 +36,7 @@ class BlockDevice:
     children: tuple[BlockDevice, ...] = ()
 
     def walk(self) -> Iterator[BlockDevice]:
-        """This device, then all that lies on it, parents first."""
+        """Yield this device, then every device that lies on it, parents first."""
         yield self
         for child in self.children:
             yield from child.walk()
@@ -74,18 +74,18 @@ class Mount:
 
 
 class BlockDevices(FactBase[BlockTree]):
-    """The host's block devices as a ``BlockTree``: lsblk's tree, blkid's reading of each.
+    """The host's block devices as a ``BlockTree``.
 
-    lsblk repeats what udev last noted; blkid --probe reads the disk, so it also holds right
-    after a change and where no udev runs.
+    The tree is lsblk's, which repeats what udev last noted. ``blkid --probe`` reads each device
+    itself: so the fact is also right just after a change, and where no udev runs.
     """
 
     def requires_command(self) -> str:
         return "lsblk"
 
     def command(self) -> str:
-        # blkid fails for a device that carries nothing, and stops at one that carries two things
-        # that exclude each other: so each is asked for alone
+        # blkid fails for an empty device, and stops at a device with two signatures that exclude
+        # each other. So it is started for each device alone.
         return (
             f"{_LSBLK} --json --bytes --tree --output {_LSBLK_COLUMNS} | tr -d '\\n'; echo; "
             f"{_LSBLK} --noheadings --raw --output PATH | sort -u"
@@ -103,7 +103,7 @@ class BlockDevices(FactBase[BlockTree]):
 
 
 class Filesystems(FactBase[tuple[Mount, ...]]):
-    """What is mounted from block devices, with its usage."""
+    """The filesystems that are mounted from block devices, with their usage."""
 
     def command(self) -> str:
         columns = "TARGET,SOURCE,FSTYPE,SIZE,USED,AVAIL"
@@ -119,7 +119,7 @@ class Filesystems(FactBase[tuple[Mount, ...]]):
                 target=row["target"],
                 source=row["source"],
                 fstype=row["fstype"],
-                # null for a filesystem that cannot be asked
+                # null if the filesystem does not say
                 size=int(row["size"] or 0),
                 used=int(row["used"] or 0),
                 avail=int(row["avail"] or 0),
@@ -129,7 +129,7 @@ class Filesystems(FactBase[tuple[Mount, ...]]):
 
 
 class RealPath(FactBase[str]):
-    """Where a path such as ``/dev/disk/by-id/...`` leads; empty if nothing is there."""
+    """Where a path such as ``/dev/disk/by-id/...`` leads; empty if it does not exist."""
 
     def command(self, path: str) -> StringCommand:
         return StringCommand("readlink", "-e", "--", QuoteString(path), "|| true")
@@ -140,9 +140,9 @@ class RealPath(FactBase[str]):
 
 
 class Signatures(FactBase[tuple[str, ...]]):
-    """Every signature on a device (``gpt``, ``ext4``, ``LVM2_member`` ...), as wipefs sees them.
+    """Every signature on a device (``gpt``, ``ext4``, ``LVM2_member`` ...).
 
-    blkid names none when it finds two that exclude each other; wipefs names both.
+    wipefs reads them: of two signatures that exclude each other it names both, and blkid none.
     """
 
     def command(self, device: str) -> StringCommand:
@@ -155,13 +155,13 @@ class Signatures(FactBase[tuple[str, ...]]):
         return ()
 
     def process(self, output: list[str]) -> tuple[str, ...]:
-        # GPT is found twice (primary and backup), and its protective MBR beside it
+        # wipefs finds GPT twice (primary and backup), and the protective MBR beside it.
         found = tuple(dict.fromkeys(line.strip() for line in output if line.strip()))
         return tuple(name for name in found if not (name == "PMBR" and "gpt" in found))
 
 
 class KernelSize(FactBase[int]):
-    """Bytes of the largest kernel and the largest initrd in ``/boot``, together; 0 if none."""
+    """Bytes of the largest kernel plus the largest initrd in ``/boot``; 0 if there is none."""
 
     def command(self) -> str:
         return (
@@ -197,7 +197,7 @@ class Fstab(FactBase[tuple[str, ...]]):
 
 
 def _probed(lines: list[str]) -> dict[str, dict[str, str]]:
-    """blkid's export format: KEY=value lines, each device opening with DEVNAME."""
+    """Parse blkid's export format: KEY=value lines; DEVNAME is the first line of each device."""
     devices: dict[str, dict[str, str]] = {}
     current: dict[str, str] = {}
     for line in lines:
@@ -220,7 +220,7 @@ def _device(node: Mapping[str, Any], probed: Mapping[str, Mapping[str, str]]) ->
         type=node["type"],
         size=int(node["size"]),
         fstype=read("fstype", "TYPE"),
-        # lsblk gives a partition the PTTYPE of its disk: only what lies on itself counts
+        # lsblk gives a partition the PTTYPE of its disk; only a partition's own table counts.
         pttype="" if node["type"] == "part" else read("pttype", "PTTYPE"),
         mountpoints=tuple(point for point in node["mountpoints"] if point),
         uuid=read("uuid", "UUID"),

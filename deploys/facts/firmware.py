@@ -1,4 +1,4 @@
-"""What started the machine, and what UEFI firmware finds on its partition of a disk."""
+"""Facts about firmware: how the machine was started, and what an EFI system partition has."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ _FIRMWARE = f"""
     [ ! -d /boot/grub/x86_64-efi ] || echo grub=yes
 }}
 """
-# Where it is mounted, or read-only in a mount namespace that ends with the command.
+# Reads the partition where it is mounted. Else it mounts it read-only, in a mount namespace that
+# ends with the command.
 _ESP = r"""
 at=$(findmnt --noheadings --first-only --output TARGET --source "$1") || {
     at=/mnt
@@ -41,11 +42,15 @@ find . -mindepth 3 -maxdepth 3 -ipath './EFI/*/grub.cfg' \
 
 @dataclass(frozen=True)
 class FirmwareState:
-    """How the machine was started, and what the running root has for that.
+    """How the machine was started, and which boot loaders the running root has.
 
-    ``bits`` are those of UEFI firmware; ``secure_boot`` says that it starts only what is signed;
-    ``writable`` that boot entries can be made; ``signed`` that shim and a GRUB that it starts are
-    installed; ``grub`` that ``/boot`` has the modules of a GRUB for UEFI.
+    Attributes:
+        kind: the firmware that started the machine.
+        bits: the word size of UEFI firmware.
+        secure_boot: the firmware starts only signed programs.
+        writable: boot entries can be made.
+        signed: shim and a signed GRUB are installed.
+        grub: ``/boot`` has the modules of a GRUB for UEFI.
     """
 
     kind: Literal["bios", "uefi"] = "bios"
@@ -58,11 +63,13 @@ class FirmwareState:
 
 @dataclass(frozen=True)
 class EspContent:
-    """What is on an EFI system partition.
+    """The files of an EFI system partition.
 
-    ``files`` has the bytes of each file by its path below ``EFI``, in lower case, as FAT does not
-    tell cases apart: ``debian/shimx64.efi``. ``free`` is in bytes. ``reads`` are the UUIDs of the
-    filesystems on which its GRUBs look for their settings.
+    Attributes:
+        files: the bytes of each file, by its path below ``EFI``: ``debian/shimx64.efi``. Paths are
+            in lower case, as FAT does not tell cases apart.
+        free: bytes that are free.
+        reads: the UUIDs of the filesystems on which its GRUBs look for their settings.
     """
 
     files: Mapping[str, int] = field(default_factory=dict)
@@ -71,7 +78,7 @@ class EspContent:
 
     @property
     def has_removable(self) -> bool:
-        """Whether firmware finds a loader here without a boot entry (UEFI 2.10, 3.5.1.1)."""
+        """Whether firmware finds a loader here if it has no boot entry (UEFI 2.10, 3.5.1.1)."""
         return "boot/bootx64.efi" in self.files
 
 
@@ -86,21 +93,21 @@ class Firmware(FactBase[FirmwareState]):
         return FirmwareState()
 
     def process(self, output: list[str]) -> FirmwareState:
-        said = dict(line.partition("=")[::2] for line in output)
-        if said.get("kind") != "uefi":
+        values = dict(line.partition("=")[::2] for line in output)
+        if values.get("kind") != "uefi":
             return FirmwareState()
         return FirmwareState(
             kind="uefi",
-            bits=int(said.get("bits") or 64),
-            secure_boot="secure" in said,
-            writable="writable" in said,
-            signed="signed" in said,
-            grub="grub" in said,
+            bits=int(values.get("bits") or 64),
+            secure_boot="secure" in values,
+            writable="writable" in values,
+            signed="signed" in values,
+            grub="grub" in values,
         )
 
 
 class Esp(FactBase[EspContent]):
-    """The :class:`EspContent` of the partition at ``device``, mounted or not; nothing changes."""
+    """The :class:`EspContent` of the partition ``device``, be it mounted or not."""
 
     def command(self, device: str) -> str:
         return shlex.join(("unshare", "--mount", "sh", "-c", _ESP, "esp", device))

@@ -1,6 +1,6 @@
-"""What a host says of itself: its system, and if it is a box, of its last reset.
+"""The state of a host: its system and, if it is a box, its last reset.
 
-Needs nothing but Python: a box reads its own state with this file
+This file needs nothing but Python, as a box reads its own state with it
 (deploys/services/status_page.py).
 """
 
@@ -16,13 +16,13 @@ from typing import NamedTuple
 from deploys.facts.mapper import mapper_name
 
 EFI_VARIABLES = "/sys/firmware/efi/efivars"
-# The specification's GUID of what the firmware itself defines (UEFI 2.10, 3.3). A variable's
-# file begins with four bytes of attributes.
+# The GUID is that of the specification's own variables (UEFI 2.10, 3.3). A variable's file begins
+# with four bytes of attributes.
 SECURE_BOOT = f"{EFI_VARIABLES}/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
 
 class Meaning(NamedTuple):
-    """What a verdict says: what the host runs on, and whether that is good, a warning, an alarm."""
+    """What a verdict means: what the host runs on, and whether that is good, warning or alarm."""
 
     mode: str
     kind: str
@@ -34,13 +34,13 @@ VERDICTS = {
     "golden": Meaning("maintenance", "warning"),
     "failed": Meaning("failed", "alarm"),
 }
-"""The verdicts of the reset, which static/onbox/usr/lib/resnap/resnap leaves in /run/resnap."""
+"""The verdicts that the reset (static/onbox/usr/lib/resnap/resnap) leaves in /run/resnap."""
 
-# Of a box that was made before its defaults said it.
+# For boxes whose /etc/default/resnap is older than WATCHED.
 _WATCHED = "/persistent"
 
-# One command: a round trip is what costs, on an emulated guest a tenth of a second and more.
-# $root stands for /: empty, but in tests.
+# All are read by one command, as a round trip to an emulated guest takes a tenth of a second.
+# $root is the folder that stands for /. It is empty, except in tests.
 _PARTS = {
     "os": 'cat "$root/etc/os-release"',
     "boot_id": 'cat "$root/proc/sys/kernel/random/boot_id"',
@@ -59,7 +59,7 @@ _PARTS = {
     "rolled_back": 'cat "$root/persistent/log/rolled-back"',
     "overfull": 'cut -d" " -f1 "$root/persistent/log/overfull"',
     "snapshot": "dmsetup status --target snapshot",
-    # makeinitrd asks the same: dracut's core may be there beside initramfs-tools
+    # makeinitrd looks in the same order: dracut's core may be installed beside initramfs-tools.
     "initrds": 'if [ -x "$root/usr/sbin/update-initramfs" ]; then echo initramfs-tools; '
     'elif [ -x "$root/usr/bin/dracut" ]; then echo dracut; fi',
     "sources": '"$root/usr/sbin/makeinitrd" --digest',
@@ -69,12 +69,12 @@ _PARTS = {
     '{ echo "state=$s"; cat "$root/run/provisiond/$s"; }; done',
     "filesystems": "df --block-size=1 --output=target,used,avail / "
     f'$(. "$root/etc/default/resnap"; echo "${{WATCHED:-{_WATCHED}}}")',
-    # A /boot that is not mounted says in its superblock what is free.
+    # If /boot is not mounted, its superblock says how much is free.
     "boot": 'if mountpoint -q "$root/boot"; then df --block-size=1 --output=target,used,avail '
     '"$root/boot"; else dumpe2fs -h "$(findmnt --fstab --evaluate --noheadings --output SOURCE '
     '"$root/boot")"; fi',
     "mounts": 'cat "$root/proc/self/mountinfo"',
-    # Debian's or ours, whichever is there: the two are never installed together.
+    # Debian's packages or ours: never both are installed.
     "versions": "dpkg-query -W -f '${db:Status-Status} ${Package}=${Version}\\n' lammps "
     "libkim-api2 openkim-models 'pipeline-*' | sed -n 's/^installed //p'",
 }
@@ -82,10 +82,16 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the initramfs said of the root it mounted; times in seconds of the kernel's clock.
+    """What the initramfs says of the root that it mounted.
 
-    ``name`` is one of ``VERDICTS``. ``started`` is when the reset began to wait for
-    the volume group, ``disk`` when it was there, ``finished`` when the reset was done.
+    Attributes:
+        name: one of ``VERDICTS``.
+        started: when the reset began to wait for the volume group. Times are in seconds of the
+            kernel's clock.
+        disk: when the volume group was there.
+        finished: when the reset was done.
+        reason: why the root is no fresh snapshot; empty if none was wanted.
+        initrd: the digest of the sources that the initrd was made from.
     """
 
     name: str
@@ -97,7 +103,7 @@ class Verdict:
 
     @property
     def reset_seconds(self) -> float | None:
-        """What the reset itself took, without the wait for the disk."""
+        """Seconds that the reset took, without the wait for the disk."""
         if self.disk is None or self.finished is None:
             return None
         return round(self.finished - self.disk, 2)
@@ -105,17 +111,29 @@ class Verdict:
 
 @dataclass(frozen=True)
 class HostState:
-    """A host as it stands; a host that is no box has no ``verdict`` and no ``release``.
+    """The state of a host. A host that is no box has no ``verdict`` and no ``release``.
 
-    ``uptime`` in seconds; ``clock`` is the host's own, in seconds since 1970, and ``read_at`` that
-    of the machine that read it, if that is another. ``free`` and ``used`` are bytes by mount point;
-    /boot is there even if it is not mounted. ``initrds`` is what makes the initrds: initramfs-tools
-    or dracut. A box in quarantine has given up on a reset that failed each time
-    (/usr/lib/resnap/quarantine). ``in_trial`` says that a changed golden root is being tried, or
-    that it has gone back and /boot has not (/usr/lib/resnap/trial); ``rolled_back`` is when the
-    last change went back, by the box's own clock, and why. ``overfull`` is when it reset itself, by
-    its own clock, as its snapshot had filled up (/usr/lib/resnap/pressure). ``secured`` is what
-    ``secure`` made of it, which /persistent keeps: the golden root's ``release`` does not know.
+    Attributes:
+        uptime: seconds.
+        clock: the host's own clock, in seconds since 1970.
+        read_at: the clock of the machine that read the state, if that is another machine.
+        has_modules: the running kernel's modules are installed.
+        defaults: the variables of /etc/default/resnap.
+        in_quarantine: the reset failed each time (/usr/lib/resnap/quarantine).
+        in_trial: a changed golden root is tried, or it was rolled back and /boot not yet
+            (/usr/lib/resnap/trial).
+        rolled_back: when the last change was rolled back, by the box's own clock, and why.
+        overfull: when the box reset itself because its snapshot had filled up, by its own clock
+            (/usr/lib/resnap/pressure).
+        initrds: the program that makes the initrds: initramfs-tools or dracut.
+        sources: the digest of what the next initrd would be made from.
+        release: the variables of /etc/pipeline-release.
+        secured: the role that ``secure`` gave the box. It is kept in /persistent, as the golden
+            root's ``release`` does not know it.
+        free: free bytes by mount point. /boot is among them even if it is not mounted.
+        used: the same for used bytes.
+        mounts: the mount options of the root and of the box's own volumes, by mount point.
+        versions: the version of each package of the stack.
     """
 
     os_id: str = ""
@@ -151,26 +169,26 @@ class HostState:
 
     @property
     def role(self) -> str:
-        """What the box is: a gateway, what ``secure`` made of it, or devel; empty if no box.
+        """The box's role: gateway, the role that ``secure`` gave it, or devel; empty if no box.
 
-        A release file may say more, of older versions: a label, that made a box nothing.
+        The release file of an older version may have another word, which had no effect.
         """
         made = self.release.get("ROLE", "")
         return made if made in ("", "gateway") else self.secured or "devel"
 
     @property
     def watched(self) -> tuple[str, ...]:
-        """The mount points of the box's own volumes that are looked after."""
+        """The mount points of the box's own volumes that ``status`` checks."""
         return _watched(self.defaults)
 
     @property
     def in_snapshot(self) -> bool:
-        """As /run/resnap/in-snapshot says it to what runs on the host itself."""
+        """Whether the root is a snapshot. On the host itself /run/resnap/in-snapshot says so."""
         return self.verdict is not None and VERDICTS[self.verdict.name].mode == "snapshot"
 
     @property
     def reset_at(self) -> datetime | None:
-        """When the last reset was done, by the host's own clock as it is now."""
+        """When the last reset was done, by the host's own clock."""
         if self.verdict is None or self.verdict.finished is None:
             return None
         seconds = self.clock - self.uptime + self.verdict.finished
@@ -178,7 +196,7 @@ class HostState:
 
     @property
     def initrd_matches(self) -> bool:
-        """The running kernel has its modules, and its initrd is of the reset's present sources."""
+        """Whether the kernel has its modules, and the initrd was made from the present sources."""
         return (
             self.has_modules
             and self.verdict is not None
@@ -188,13 +206,13 @@ class HostState:
 
 
 def command(root: str = "") -> str:
-    """The shell command that reads a state; ``root`` stands for ``/``."""
+    """The shell command that prints a state. ``root`` is a folder that stands for ``/``."""
     parts = (f"echo @{name}; {{ {words}; }} 2>/dev/null || true" for name, words in _PARTS.items())
     return "; ".join((f"root={shlex.quote(root)}", *parts))
 
 
 def parsed(output: Sequence[str]) -> HostState:
-    """The state, from the lines that the command printed."""
+    """Parse the lines that the command printed."""
     parts: dict[str, list[str]] = {name: [] for name in _PARTS}
     current: list[str] = []
     for line in output:
@@ -260,7 +278,7 @@ def _rolled_back(line: str) -> tuple[int, str] | None:
 
 
 def _percent(lines: list[str], defaults: Mapping[str, str]) -> float | None:
-    """How full the box's snapshot is, from dmsetup's ``NAME: 0 LENGTH snapshot USED/TOTAL META``.
+    """How full the snapshot is, from dmsetup's line ``NAME: 0 LENGTH snapshot USED/TOTAL META``.
 
     The kernel's Documentation/admin-guide/device-mapper/snapshot.rst describes the line.
     """
@@ -274,7 +292,7 @@ def _percent(lines: list[str], defaults: Mapping[str, str]) -> float | None:
 
 
 def _spaces(lines: list[str]) -> list[tuple[str, int, int]]:
-    """Mount point, bytes used, bytes free, from df's lines."""
+    """Mount points with their used and free bytes, from df's lines."""
     rows = (line.split() for line in lines[1:])
     return [
         (row[0], int(row[1]), int(row[2])) for row in rows if len(row) == 3 and row[0][0] == "/"
@@ -282,7 +300,7 @@ def _spaces(lines: list[str]) -> list[tuple[str, int, int]]:
 
 
 def _superblock(lines: list[str]) -> list[tuple[str, int, int]]:
-    """The same of /boot, from dumpe2fs's lines; nothing if they are not dumpe2fs's."""
+    """The same for /boot, from dumpe2fs's lines; empty if dumpe2fs did not print them."""
     pairs = (line.split(":", 1) for line in lines if ":" in line)
     values = {name: value.strip() for name, value in pairs}
     names = ("Block count", "Free blocks", "Reserved block count", "Block size")
@@ -297,9 +315,10 @@ def _watched(defaults: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _mounts(lines: list[str], watched: Sequence[str]) -> dict[str, frozenset[str]]:
-    """The options of the filesystems of the root and of volumes, not of a service's own view.
+    """The mount options of the root and of the watched volumes.
 
-    See proc_pid_mountinfo(5). Of several mounts over each other the last counts.
+    They are the filesystem's own: in a service's mount namespace the options of a mount differ.
+    See proc_pid_mountinfo(5). If several filesystems are mounted at one place, the last counts.
     """
     rows = (line.split(" ") for line in lines)
     return {

@@ -1,4 +1,4 @@
-"""Volume groups, their logical and physical volumes, read by one start of ``lvm``."""
+"""The fact about LVM: volume groups with their physical and logical volumes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pyinfra.api.facts import FactBase
 
 from deploys.facts.mapper import mapper_path
 
-# Each section with the fields read from it; the segment sections cannot be left out of a full
-# report, so they are cut to a name.
+# The fields that are read from each section. A full report always has the segment sections; one
+# field keeps them short.
 _FIELDS = {
     "vg": "vg_name,vg_size,vg_free,vg_extent_size",
     "pv": "pv_name,vg_name,pv_size,pv_free",
@@ -20,11 +20,12 @@ _FIELDS = {
     "pvseg": "pv_name",
     "seg": "lv_name",
 }
+_EXCEPTION = 16  # bytes of dm-snapshot's table for one chunk
 
 
 @dataclass(frozen=True)
 class PhysicalVolume:
-    """One PV; ``vg`` is empty when no group has it. Sizes in bytes."""
+    """One PV. ``vg`` is empty if it is in no group. Sizes are in bytes."""
 
     device: str
     vg: str
@@ -34,9 +35,9 @@ class PhysicalVolume:
 
 @dataclass(frozen=True)
 class LogicalVolume:
-    """One LV. ``origin`` is empty unless it is a snapshot. Sizes in bytes.
+    """One LV. ``size`` is in bytes. ``origin`` is empty unless the LV is a snapshot.
 
-    ``layout`` is lvs(8)'s lv_layout, as ``linear`` or ``thin,sparse``.
+    ``layout`` is the lv_layout of lvs(8), as ``linear`` or ``thin,sparse``.
     """
 
     name: str
@@ -53,7 +54,7 @@ class LogicalVolume:
 
 @dataclass(frozen=True)
 class VolumeGroup:
-    """One VG with its volumes. Sizes in bytes."""
+    """One VG with its volumes. Sizes are in bytes."""
 
     name: str
     size: int
@@ -68,7 +69,7 @@ class VolumeGroup:
 
 @dataclass(frozen=True)
 class LvmReport:
-    """All of a host's LVM; empty where LVM is not installed."""
+    """All VGs of a host, and the PVs that are in none. Empty if LVM is not installed."""
 
     groups: tuple[VolumeGroup, ...] = ()
     orphans: tuple[PhysicalVolume, ...] = ()
@@ -81,16 +82,16 @@ class LvmReport:
         return next((pv for pv in (*grouped, *self.orphans) if pv.device == device), None)
 
     def lv_at(self, path: str) -> LogicalVolume | None:
-        """The LV whose ``/dev/mapper`` path this is."""
+        """The LV with this ``/dev/mapper`` path."""
         lvs = (lv for group in self.groups for lv in group.lvs)
         return next((lv for lv in lvs if lv.path == path), None)
 
 
 class Lvm(FactBase[LvmReport]):
-    """The host's LVM as one ``LvmReport``.
+    """The :class:`LvmReport` of a host.
 
-    One ``lvm fullreport``, not pvs, vgs and lvs: each start of lvm costs half a second in an
-    emulated guest.
+    One ``lvm fullreport`` reads it, not pvs, vgs and lvs, as each start of lvm takes half a second
+    in an emulated guest.
     """
 
     def requires_command(self) -> str:
@@ -140,5 +141,19 @@ def _lv(row: Mapping[str, str]) -> LogicalVolume:
     )
 
 
-KEPT = "golden"
-"""The LVM tag of a version: a safety snapshot that stays (static/onbox/usr/lib/resnap/versions)."""
+VERSION_TAG = "golden"
+"""The LVM tag of a safety snapshot that is kept as a version.
+
+static/onbox/usr/lib/resnap/versions sets it.
+"""
+
+
+def cow_size(origin: int, chunk: int, extent: int) -> int:
+    """Bytes of a snapshot that cannot fill, in whole extents: room for all of the origin.
+
+    dm-snapshot writes a header chunk, then areas. An area is one chunk with an exception table,
+    and the chunks that this table lists.
+    """
+    data = -(-origin // chunk)
+    tables = data // (chunk // _EXCEPTION) + 1  # the last table ends the list, so it is never full
+    return -(-(1 + tables + data) * chunk // extent) * extent

@@ -1,4 +1,4 @@
-"""What a box is made of, as it stands: system, packages, libraries."""
+"""The fact that a manifest is made from: system, packages and libraries of a box."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deploys.facts.packages import ORIGIN
 _PARTS = {
     "os": "cat /etc/os-release",
     "release": "cat /etc/debian_version",
-    # What was changed by hand, as promote knows of it, and no package says.
+    # The manifest says when promote kept changes that were made by hand. No package says so.
     "promoted": "cat /etc/pipeline/manifest.json",
     "packages": "dpkg-query -W "
     f"-f='${{binary:Package}} ${{Version}} ${{db:Status-Status}} ${{{ORIGIN}}}\\n'",
@@ -22,11 +22,15 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class System:
-    """The distribution, every installed package with its version, and the Python libraries.
+    """The distribution of a box, its packages and its Python libraries.
 
-    ``built`` are the packages of our making among them, each with its ``version``, its ``source``
-    and the ``commit`` or the ``sha256`` of that. ``promoted`` is when a snapshot, with what was
-    changed in it, became the root, in seconds since 1970.
+    Attributes:
+        os: id, version and codename of the distribution.
+        packages: the version of each installed package.
+        python: where the link of the Python libraries points.
+        built: the packages that this project built. Each has its ``version``, its ``source`` and
+            the source's ``commit`` or ``sha256``.
+        promoted: when a snapshot was promoted to be the golden root, in seconds since 1970.
     """
 
     os: dict[str, str] = field(default_factory=dict)
@@ -46,7 +50,7 @@ class System:
 
 
 class SystemState(FactBase[System]):
-    """The :class:`System` of a host; ``python`` is where the Python libraries' link lies on it."""
+    """The :class:`System` of a host. ``python`` is the path of the Python libraries' link."""
 
     def command(self, python: str) -> str:
         commands = {**_PARTS, "python": f"readlink -- {shlex.quote(python)}"}
@@ -96,7 +100,7 @@ def _origin(text: str) -> dict[str, str]:
 
 
 def _promoted(manifest: str) -> tuple[int, ...]:
-    """What the manifest that the system has says of it; nothing if it is missing or broken."""
+    """The times in the system's present manifest; empty if that is missing or broken."""
     try:
         return tuple(int(when) for when in json.loads(manifest).get("promoted", ()))
     except ValueError:

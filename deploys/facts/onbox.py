@@ -1,4 +1,4 @@
-"""The state of files on a box: content, mode and owner of many in one round trip."""
+"""Facts about files on a box. One round trip reads content, mode and owner of many files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyinfra.api.facts import FactBase
 
 @dataclass(frozen=True)
 class FileState:
-    """A regular file as it lies on the box."""
+    """Content, mode and owner of a regular file."""
 
     sha256: str
     mode: int
@@ -20,15 +20,14 @@ class FileState:
 
 
 class FileStates(FactBase[dict[str, FileState]]):
-    """The regular files among ``paths``; what is missing or of another kind is left out.
+    """The regular files among ``paths``. Other paths are left out; a symbolic link is one of them.
 
-    A symbolic link is of another kind: what is wanted is a file at that very name. Paths hold
-    neither newlines nor backslashes (``sha256sum`` would escape them).
+    No path may have a newline or a backslash, which ``sha256sum`` would escape.
     """
 
     def command(self, paths: Sequence[str]) -> str:
         quoted = " ".join(shlex.quote(path) for path in paths)
-        # Both tools fail when one path is missing: that is an answer here, not a fault.
+        # Both tools fail if a path is missing. Here this is an answer, not an error.
         return (
             f"{{ LC_ALL=C stat -c 'stat %a %U:%G %F:%n' -- {quoted}; "
             f"sha256sum -- {quoted}; }} 2>/dev/null || true"
@@ -54,7 +53,7 @@ class FileStates(FactBase[dict[str, FileState]]):
 
 
 class LinkTarget(FactBase[str | None]):
-    """Where the symbolic link ``path`` points, if that exists; else None."""
+    """The target of the symbolic link ``path``. None if there is no link, or no file at its end."""
 
     def command(self, path: str) -> str:
         quoted = shlex.quote(path)
@@ -65,7 +64,7 @@ class LinkTarget(FactBase[str | None]):
 
 
 class Entries(FactBase[set[str]]):
-    """The names in ``folder``; none if there is no such folder. No name holds a newline."""
+    """The names in ``folder``; empty if there is no such folder. No name may have a newline."""
 
     def command(self, folder: str) -> str:
         return f"ls -1 -- {shlex.quote(folder)} 2>/dev/null || true"

@@ -1,17 +1,17 @@
-"""The packages of our making that a host has."""
+"""The fact about packages that this project built and a host has."""
 
 from __future__ import annotations
 
 from pyinfra.api.facts import FactBase
 
 SOURCE_DIGEST = "Pipeline-Source-Digest"
-"""The field of a package's control file that says what it was built from, and how."""
+"""The control field with a digest of the package's sources and of how they were built."""
 ORIGIN = "Pipeline-Origin"
-"""The field that says where the sources are from: ``git:COMMIT``, ``pip:SHA256``, ``file:...``."""
+"""The control field with the sources' origin: ``git:COMMIT``, ``pip:SHA256``, ``file:...``."""
 
 
 class SourceDigests(FactBase[dict[str, str]]):
-    """The installed packages that were built by this project, each with its source digest."""
+    """The installed packages that this project built, each with its source digest."""
 
     def command(self) -> str:
         fields = f"${{Package}} ${{db:Status-Status}} ${{{SOURCE_DIGEST}}}\\n"

@@ -1,6 +1,6 @@
-"""A host's state as plain values: what a program reads, and the page that a box shows of itself.
+"""A host's status as plain values, for programs and for the status page, with its faults.
 
-Needs nothing but Python, as deploys/facts/host_state.py.
+This file needs nothing but Python, like deploys/facts/host_state.py.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from datetime import datetime, timezone
 
 from deploys.facts.host_state import VERDICTS, HostState
 
-_FULL = 50
-_CLOCK = 600  # seconds; a fleet is asked for minutes
+_FULL = 50  # a filesystem is full if less than this part of it is free
+_CLOCK = 600  # seconds; to read many hosts takes minutes
 _DAY = 86400
 
 
@@ -26,21 +26,21 @@ def mode(state: HostState) -> str:
 
 
 def faults(state: HostState) -> list[str]:
-    """What is wrong with a box's roots, filesystems and clock, a line each; the box runs on."""
+    """What is wrong with a box's roots, filesystems and clock, in a line each."""
     if not state.is_box:
         return []
     return [*unfinished(state), *filling(state), *rolled_back(state), *unhealthy(state)]
 
 
 def unfinished(state: HostState) -> list[str]:
-    """That the first provision of a box broke off, and nobody came back to it; a line or none."""
+    """A line if the first provision of a box broke off and was not run again; else none."""
     if state.release or not state.in_snapshot:
         return []
     return ["the golden root is unfinished, its provision broke off: provision it again"]
 
 
 def rolled_back(state: HostState) -> list[str]:
-    """That the last change of the golden root went back, and why; a line or none."""
+    """A line if the last change of the golden root was rolled back, with the reason; else none."""
     if state.rolled_back is None:
         return []
     when, why = state.rolled_back
@@ -49,10 +49,7 @@ def rolled_back(state: HostState) -> list[str]:
 
 
 def unhealthy(state: HostState) -> list[str]:
-    """What is wrong with its filesystems and its clock, a line each.
-
-    A filesystem is full when less than a fiftieth of it is free.
-    """
+    """What is wrong with a box's filesystems and its clock, in a line each."""
     found = []
     if state.mounts:
         missing = (target for target in state.watched if target not in state.mounts)
@@ -66,12 +63,12 @@ def unhealthy(state: HostState) -> list[str]:
     if state.read_at is not None and abs(state.clock - state.read_at) > _CLOCK:
         hours = (state.clock - state.read_at) / 3600
         how = "ahead of" if hours > 0 else "behind"
-        found.append(f"the clock is {abs(hours):.1f} h {how} that of the machine that asks")
+        found.append(f"the clock is {abs(hours):.1f} h {how} the desk's")
     return found
 
 
 def filling(state: HostState) -> list[str]:
-    """That a box's snapshot fills up, or that it did within a day, a line each."""
+    """A line if the snapshot fills up, and one if it filled up within the last day."""
     found = []
     percent = state.snapshot_percent
     limits = [int(state.defaults.get(name, 0)) for name in ("WARN_PERCENT", "RESET_PERCENT")]
@@ -81,14 +78,14 @@ def filling(state: HostState) -> list[str]:
             what_follows = f": at {limits[1]} % the box resets"
         found.append(f"the snapshot is {percent} % full{what_follows}")
     if percent is None and state.in_snapshot:
-        found.append("the snapshot says no fill: it has overflowed or is not what is mounted")
+        found.append("the snapshot does not say how full it is: it overflowed, or is not the root")
     if times := sum(0 <= state.clock - when < _DAY for when in state.overfull):
         found.append(f"the snapshot filled up and was reset, within a day: {times}")
     return found
 
 
 def status(state: HostState) -> dict[str, object]:
-    """The status as plain values; sizes in bytes, times in seconds."""
+    """Return the status as plain values. Sizes are in bytes, times in seconds."""
     return {
         "mode": mode(state),
         "role": state.role or None,

@@ -1,1 +1,1 @@
-"""What pyinfra lacks to change on a host: operations that yield commands."""
+"""Operations that pyinfra does not have: each yields the commands that change a host."""

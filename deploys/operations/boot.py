@@ -1,4 +1,4 @@
-"""Have a root boot as a box: its initrds and GRUB's entries, in place or in a mounted copy."""
+"""Make a root boot as a box, with its initrds and GRUB's entries; also a mounted copy of a root."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ COPY = "/run/pipeline-golden"
 """Where the copied root is mounted while it is made bootable."""
 
 IN_SNAPSHOT = "/run/resnap/in-snapshot"
-"""There while the root is a snapshot: static/onbox/usr/lib/resnap/resnap leaves it."""
+"""A file that exists while the root is a snapshot (static/onbox/usr/lib/resnap/resnap)."""
 
-# Debian's and Ubuntu's makers of entries that boot the root update-grub happens to run on.
+# Scripts of Debian and Ubuntu. Their entries boot the root that update-grub runs on.
 _OTHER_ENTRIES = ("10_linux", "10_linux_zfs", "20_linux_xen", "20_memtest86+", "30_os-prober")
 
 _MOUNT = """
@@ -41,7 +41,7 @@ done
 
 
 class InitrdsAreCurrent(FactBase[bool]):
-    """Whether makeinitrd has run since what it builds from last changed."""
+    """Whether makeinitrd has run since its sources last changed."""
 
     def command(self, root: str) -> str:
         return (
@@ -57,9 +57,9 @@ class InitrdsAreCurrent(FactBase[bool]):
 
 
 class UnmarkedSnapshot(FactBase[str]):
-    """The verdict on the snapshot that is the root, where /run/resnap/in-snapshot lacks it.
+    """The verdict, if the root is a snapshot and /run/resnap/in-snapshot is missing; else empty.
 
-    An initrd that an earlier version of this project made leaves no such file.
+    An initrd of an earlier version of this project leaves no such file.
     """
 
     def command(self) -> str:
@@ -79,16 +79,18 @@ class UnmarkedSnapshot(FactBase[str]):
 
 @operation()
 def marked_snapshot() -> Commands:
-    """Have /run/resnap/in-snapshot, which units ask for, whatever version made the initrd."""
+    """Make /run/resnap/in-snapshot, which units need, if the initrd of an older version did not."""
     if verdict := host.get_fact(UnmarkedSnapshot):
         yield StringCommand(f"echo {verdict} >{IN_SNAPSHOT}")
 
 
 @operation()
 def initrds(root: str = "", stale: bool = False) -> Commands:
-    """Have initrds and GRUB's entries made from the reset's present files.
+    """Make the initrds and GRUB's entries, if the reset's files changed since they were made.
 
-    ``stale`` says that those files are about to change, by an operation before this one.
+    Args:
+        root: where the root is mounted; empty: the running root.
+        stale: an operation before this one changes these files.
     """
     if stale or not host.get_fact(InitrdsAreCurrent, root=root):
         yield StringCommand(f"{chroot_prefix(root)}/usr/sbin/makeinitrd")
@@ -96,15 +98,15 @@ def initrds(root: str = "", stale: bool = False) -> Commands:
 
 @operation()
 def stale_initrds() -> Commands:
-    """Have the next :func:`initrds` make them, whatever its sources say: others may differ."""
+    """Have the next :func:`initrds` make them, even if its sources are unchanged."""
     yield StringCommand("rm", "-f", "/var/lib/resnap/made")
 
 
 @operation()
 def no_other_entries(root: str = "") -> Commands:
-    """Have GRUB's menu hold no entry that would boot a root without the reset.
+    """Take from GRUB's menu the entries that boot a root without the reset.
 
-    An executable script of /etc/grub.d makes entries; dpkg keeps the mode of these conffiles.
+    A script in /etc/grub.d makes entries if it is executable. dpkg keeps the mode of a conffile.
     """
     paths = [f"{root}/etc/grub.d/{name}" for name in _OTHER_ENTRIES]
     states = host.get_fact(FileStates, paths=paths)
@@ -117,7 +119,11 @@ def no_other_entries(root: str = "") -> Commands:
 def mounted_copy(group: str, volume: str, boot: str, esp: str = "") -> Commands:
     """Mount the copied root at :data:`COPY`, with its /boot and the kernel's filesystems.
 
-    ``esp`` is the partition of /boot/efi, where there is one.
+    Args:
+        group: the VG of the copied root.
+        volume: its LV.
+        boot: the partition of /boot.
+        esp: the partition of /boot/efi; empty if there is none.
     """
     words = ("sh", "-c", _MOUNT, "mount-copy", mapper_path(group, volume), boot, COPY, esp)
     yield StringCommand(shlex.join(words))
@@ -131,11 +137,11 @@ def unmounted_copy() -> Commands:
 
 @operation()
 def grub_for_bios(disks: Sequence[str], root: str) -> Commands:
-    """Install GRUB for BIOS on whole disks, those that the machine boots from now last.
+    """Install GRUB for BIOS on whole disks, in this order.
 
     Args:
-        disks: paths of whole disks.
-        root: where the root with the ``/boot`` it is to read is mounted.
+        disks: paths of whole disks. The disk that the machine boots from now should be the last.
+        root: where the root is mounted whose ``/boot`` GRUB is to read.
     """
     for disk in disks:
         yield StringCommand(
@@ -145,10 +151,16 @@ def grub_for_bios(disks: Sequence[str], root: str) -> Commands:
 
 @operation()
 def next_boot(entry: str, root: str = "") -> Commands:
-    """Have the next boot, and that one alone, take one of GRUB's entries by its id."""
+    """Have only the next boot take one of GRUB's entries. ``entry`` is its id."""
     yield StringCommand(f"{chroot_prefix(root)}/usr/lib/resnap/next-boot {shlex.quote(entry)}")
 
 
+@operation()
+def trial(word: str) -> Commands:
+    """Run the script ``trial`` with one of its words: ``save``, ``begin``, ``keep`` or ``drop``."""
+    yield StringCommand("/usr/lib/resnap/trial", word)
+
+
 def chroot_prefix(root: str) -> str:
-    """What a command begins with that is to run in the root mounted at ``root``; empty: here."""
+    """The words before a command that make it run in the root mounted at ``root``."""
     return f"chroot {shlex.quote(root)} " if root else ""

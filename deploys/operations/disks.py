@@ -1,4 +1,4 @@
-"""Partition disks, make filesystems on them, mount what fstab names."""
+"""Partition disks, make filesystems, and change and mount entries of fstab."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649"
 EFI_SYSTEM = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
 LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4"
 LINUX_LVM = "e6d6d379-f507-44c2-a23c-238f2a3df928"
-# Mount options: when it is not there, or late, the boot goes on; whoever logs in finds it mounted
-# if it can be. See systemd.mount(5).
-DISPENSABLE = "nofail,x-systemd.before=local-fs.target"
-# While a tool holds the disk's lock, udev does not open it, so nothing finds it busy.
+# Mount options: the boot goes on if the device is missing or late. If it is there, it is mounted
+# before anybody can log in. See systemd.mount(5).
+NOFAIL = "nofail,x-systemd.before=local-fs.target"
+# udev does not open a disk while a tool holds its lock, so the tool never finds it busy.
 _LOCK = "--lock=yes"
 _MAKE = {
     "ext4": ("mkfs.ext4", "-q"),
@@ -33,25 +33,25 @@ _MAKE = {
 
 @dataclass(frozen=True)
 class Partition:
-    """One GPT partition: its label, its type (a GUID) and its bytes; None is all that is left."""
+    """One GPT partition. ``type`` is a GUID. ``size`` is in bytes; None is the rest of the disk."""
 
     label: str
     type: str
     size: int | None = None
 
     def line(self) -> str:
-        """How sfdisk(8) reads it."""
+        """The partition as a line for sfdisk(8)."""
         size = "" if self.size is None else f"size={self.size // 1024}KiB, "
         return f'{size}type={self.type}, name="{self.label}"'
 
 
 def partition_path(disk: str, number: int) -> str:
-    """``/dev/vdb3`` or ``/dev/nvme0n1p3``: the kernel sets a p after a digit."""
+    """``/dev/vdb3`` or ``/dev/nvme0n1p3``: after a digit the kernel writes a p."""
     return f"{disk}{'p' if disk[-1].isdigit() else ''}{number}"
 
 
 def has_layout(disk: BlockDevice, layout: Sequence[Partition]) -> bool:
-    """Whether the disk's partitions are these, by label and size."""
+    """Whether the disk has exactly these partitions, by label and size."""
     parts = [child for child in disk.children if child.type == "part"]
     return len(parts) == len(layout) and all(
         part.partlabel == wanted.label and wanted.size in (None, part.size)
@@ -61,15 +61,15 @@ def has_layout(disk: BlockDevice, layout: Sequence[Partition]) -> bool:
 
 @operation()
 def partition(device: str, layout: Sequence[Partition], wipe: bool = False) -> Commands:
-    """Give a whole disk these partitions, and wait for their device nodes.
+    """Partition a whole disk, and wait for the device nodes.
 
     Args:
         device: the disk.
         layout: its partitions, in order.
-        wipe: erase whatever it carries first; wipefs prints each signature it erased.
+        wipe: first erase what the disk carries. wipefs prints each signature that it erases.
 
     Raises:
-        OperationError: no such disk, something on it is in use, or it is not empty.
+        OperationError: there is no such disk, it is in use, or it is not empty.
     """
     disk = host.get_fact(BlockDevices).find(device)
     if disk is None:
@@ -83,7 +83,7 @@ def partition(device: str, layout: Sequence[Partition], wipe: bool = False) -> C
     if disk.fstype or disk.pttype or disk.children:
         if not wipe:
             raise OperationError(f"{device} is not empty")
-        # the disk last: its partitions are gone with its table
+        # The disk is the last, as its partitions go with its table.
         for part in reversed(list(disk.walk())):
             yield StringCommand("wipefs --all", _LOCK, QuoteString(part.path))
         yield StringCommand("udevadm settle")
@@ -102,10 +102,10 @@ def filesystem(device: str, fstype: str, label: str = "", anew: bool = False) ->
     """Make a filesystem, or swap, on an empty block device.
 
     Args:
-        device: where; it may be made by an earlier operation.
+        device: its path. An earlier operation may make the device.
         fstype: ``ext4``, ``swap`` or ``vfat``.
-        label: its label, at most 16 bytes; FAT gets none.
-        anew: make it where there is one of this type too; nothing is on that yet.
+        label: at most 16 bytes; FAT gets none.
+        anew: replace a filesystem of this type, which must be empty.
 
     Raises:
         OperationError: the device carries something else.
@@ -123,7 +123,7 @@ def filesystem(device: str, fstype: str, label: str = "", anew: bool = False) ->
 
 @operation()
 def mounted(target: str) -> Commands:
-    """Mount what fstab names for this directory."""
+    """Mount fstab's entry for this directory."""
     if any(mount.target == target for mount in host.get_fact(Filesystems)):
         host.noop(f"{target} is already mounted")
         return
@@ -132,7 +132,7 @@ def mounted(target: str) -> Commands:
 
 @operation()
 def nofail(target: str) -> Commands:
-    """Have boots go on without the filesystem that fstab names for this directory."""
+    """Add ``nofail`` to fstab's entry for this directory, so that a boot goes on without it."""
     fields = (line.split() for line in host.get_fact(Fstab) if not line.lstrip().startswith("#"))
     found = next((each for each in fields if len(each) > 3 and each[1] == target), None)
     if found is None or "nofail" in found[3].split(","):
@@ -140,13 +140,13 @@ def nofail(target: str) -> Commands:
         return
     column, space = "[^[:space:]]+", "[[:space:]]+"
     options = f"^({column}{space}{target}{space}{column}{space}{column})"
-    script = shlex.quote(f"s|{options}|\\1,{DISPENSABLE}|")
+    script = shlex.quote(f"s|{options}|\\1,{NOFAIL}|")
     yield _changed_fstab(f"sed -E {script}")
 
 
 @operation()
 def fstab_entry(line: str) -> Commands:
-    """Have fstab name this, and nothing else, for the directory in the line's second column."""
+    """Have this line in fstab, and no other line for the directory in its second column."""
     if line in host.get_fact(Fstab):
         host.noop("fstab has it already")
         return
@@ -155,7 +155,7 @@ def fstab_entry(line: str) -> Commands:
 
 
 def _changed_fstab(program: str) -> StringCommand:
-    """fstab through a filter. Of a rename without a flush XFS may leave an empty file."""
+    """Put fstab through a filter. Without sync XFS may leave an empty file after the rename."""
     new = "/etc/.fstab.onbox-new"
     steps = (
         f"cp -a /etc/fstab {new}",

@@ -1,4 +1,4 @@
-"""Have UEFI firmware start a box: GRUB on its partition, the removable path, a boot entry."""
+"""Have UEFI firmware start a box: install GRUB, the removable path and a boot entry."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from deploys.operations.boot import chroot_prefix
 
 Commands = Generator[StringCommand, None, None]
 
-# Where a partition is mounted; else, in a mount namespace that ends with the script, at /mnt.
+# Uses the partition where it is mounted. Else it mounts it at /mnt, in a mount namespace that ends
+# with the script.
 _AT = """
 set -eu
 at=$(findmnt --noheadings --first-only --output TARGET --source "$1") || {
@@ -22,8 +23,8 @@ at=$(findmnt --noheadings --first-only --output TARGET --source "$1") || {
     mount "$1" "$at"
 }
 """
-# What firmware starts comes last, after all that it reads, each file whole or not at all. Where
-# GRUB is signed, firmware starts shim, and that the GRUB beside it, which has its settings there.
+# Each file is replaced whole or not at all, and the program that firmware starts is the last. If
+# GRUB is signed, that program is shim. It starts the GRUB beside it, whose settings lie there too.
 _REMOVABLE = f"""{_AT}
 cd "$at/EFI"
 sync
@@ -48,7 +49,7 @@ find "$at" -mindepth 3 -maxdepth 3 -ipath "$at/EFI/BOOT/BOOTX64.EFI" \
     -execdir mv {{}} BOOTX64.OLD ';'
 sync --file-system "$at"
 """
-# Of an earlier run that broke off there may be an entry already.
+# An earlier run that broke off may have left an entry.
 _ENTRY = f"""{_AT}
 disk=$2 number=$3 label=$4
 loader=grubx64.efi
@@ -60,7 +61,7 @@ done
 efibootmgr --quiet --create --disk "$disk" --part "$number" --label "$label" \
     --loader "\\\\EFI\\\\$label\\\\$loader"
 """
-# A GRUB that an upgrade renews must be renewed at both places: it takes its modules from /boot.
+# An upgrade must renew GRUB at both places, as both load their modules from /boot.
 _KEEP = """
 dpkg-query --show --showformat='${db:Status-Abbrev}' grub-efi-amd64 2>/dev/null | grep -q ^ii ||
     exit 0
@@ -70,7 +71,7 @@ echo 'grub-efi-amd64 grub2/force_efi_extra_removable boolean true' | debconf-set
 
 @operation()
 def grub_for_uefi(folder: str, root: str) -> Commands:
-    """Install GRUB for UEFI at ``/boot/efi``, in ``folder`` below ``EFI``; no firmware is told."""
+    """Install GRUB for UEFI at ``/boot/efi``, in ``folder`` below ``EFI``, without a boot entry."""
     words = ("--target=x86_64-efi", "--efi-directory=/boot/efi", "--no-nvram")
     yield StringCommand(
         f"{chroot_prefix(root)}grub-install", *words, shlex.quote(f"--bootloader-id={folder}")
@@ -79,12 +80,12 @@ def grub_for_uefi(folder: str, root: str) -> Commands:
 
 @operation()
 def removable_path(partition: str, loader: str, new: bool = False) -> Commands:
-    """Have firmware find the loader that is in a folder below ``EFI`` without a boot entry too.
+    """Copy a loader to the removable path, so that firmware finds it without a boot entry.
 
     Args:
         partition: the EFI system partition, mounted or not.
-        loader: the folder.
-        new: it is only made by an operation before this one.
+        loader: the folder below ``EFI`` that has the loader.
+        new: an operation before this one makes the partition.
     """
     if not new and host.get_fact(Esp, device=partition).has_removable:
         host.noop(f"{partition} has a loader at its removable path")
@@ -94,24 +95,24 @@ def removable_path(partition: str, loader: str, new: bool = False) -> Commands:
 
 @operation()
 def removable_path_upgrades(root: str = "") -> Commands:
-    """Have upgrades of GRUB renew the loader at the removable path too."""
+    """Have upgrades of GRUB also renew the loader at the removable path."""
     yield StringCommand(f"{chroot_prefix(root)}{shlex.join(('sh', '-c', _KEEP))}")
 
 
 @operation()
 def no_removable_path(partition: str) -> Commands:
-    """Have firmware find nothing at the removable path; what is there gets another name."""
+    """Rename the loader at the removable path, so that firmware does not find it."""
     yield _script(_NO_REMOVABLE, "no-removable-path", partition)
 
 
 @operation()
 def boot_entry(partition: str, disk: str, number: int, label: str) -> Commands:
-    """Give the firmware's list an entry that comes first; the others stay.
+    """Add a boot entry before all others of the firmware.
 
     Args:
         partition: the EFI system partition.
-        disk: the disk it is on.
-        number: which of its partitions it is.
+        disk: its disk.
+        number: its number on the disk.
         label: the entry's name, and the folder below ``EFI`` that has the loader.
     """
     yield _script(_ENTRY, "boot-entry", partition, disk, str(number), label)

@@ -1,4 +1,7 @@
-"""Make physical volumes, volume groups and logical volumes; none is ever shrunk or removed."""
+"""Make physical volumes, volume groups, logical volumes and the safety snapshot.
+
+Only snapshots of the golden root are removed, and nothing is shrunk.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,24 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from deploys.facts.disks import BlockDevices
-from deploys.facts.lvm import Lvm
+from deploys.facts.lvm import Lvm, VolumeGroup, cow_size
+from deploys.settings import KIB, MIB
 
 Commands = Generator[StringCommand, None, None]
+
+_SAFETY_CHUNK = 64 * KIB
+# Bytes that a group must have left for the snapshot of a trial, which runs for minutes.
+_TRIAL_ROOM = 256 * MIB
+
+# The partition is found by UUID, as this erases it, and disks change their names. wipefs refuses a
+# partition that is mounted. If there is none, an earlier run erased it.
+_RECLAIM = """
+set -eu
+uuid=$1 group=$2
+partition=$(blkid -U "$uuid") || exit 0
+wipefs --all "$partition"
+vgextend --yes "$group" "$partition"
+"""
 
 
 @operation()
@@ -21,7 +39,7 @@ def physical_volume(device: str) -> Commands:
     """Make a block device a PV.
 
     Raises:
-        OperationError: it carries something else.
+        OperationError: the device carries something else.
     """
     found = host.get_fact(BlockDevices).find(device)
     if host.get_fact(Lvm).pv(device):
@@ -29,16 +47,16 @@ def physical_volume(device: str) -> Commands:
         return
     if found and (found.fstype or found.pttype):
         raise OperationError(f"{device} carries {found.fstype or found.pttype}")
-    # no --yes: what pvcreate would ask about is not ours to wipe
+    # No --yes, by which pvcreate would wipe what it finds.
     yield StringCommand("pvcreate", QuoteString(device))
 
 
 @operation()
 def volume_group(group: str, devices: Sequence[str]) -> Commands:
-    """Make a VG of PVs.
+    """Make a VG from PVs.
 
     Raises:
-        OperationError: the name is taken by a group that has none of these devices.
+        OperationError: there is a group of this name, and it lacks one of the devices.
     """
     existing = host.get_fact(Lvm).group(group)
     if existing is None:
@@ -54,7 +72,7 @@ def extend_volume_group(group: str, devices: Sequence[str]) -> Commands:
     """Add PVs to a VG.
 
     Raises:
-        OperationError: another group has one of them.
+        OperationError: one of them is in another group.
     """
     report = host.get_fact(Lvm)
     owners = {device: pv.vg for device in devices if (pv := report.pv(device))}
@@ -73,13 +91,14 @@ def logical_volume(group: str, volume: str, size: int | str, activate: bool = Tr
     """Make an LV.
 
     Args:
-        group: the VG it lies in.
+        group: its VG.
         volume: its name.
-        size: bytes, rounded up to extents; or a share as lvcreate(8) writes it, ``100%FREE``.
-        activate: make its device node; without device-mapper (an image being built) it cannot.
+        size: bytes, rounded up to extents; or a share as in lvcreate(8): ``100%FREE``.
+        activate: make its device node. Without device-mapper, as in the build of an image, there
+            can be none.
 
     Raises:
-        OperationError: it exists and is smaller than asked.
+        OperationError: it exists and is smaller than ``size``.
     """
     existing_group = host.get_fact(Lvm).group(group)
     existing = existing_group.lv(volume) if existing_group else None
@@ -100,18 +119,50 @@ def logical_volume(group: str, volume: str, size: int | str, activate: bool = Tr
     host.noop(f"logical volume {group}/{volume} already exists")
 
 
-# By UUID and not by name: disks change their names, and this erases one. A partition that is
-# mounted is refused by wipefs itself. One that is not there was erased before.
-_SCRIPT = """
-set -eu
-uuid=$1 group=$2
-partition=$(blkid -U "$uuid") || exit 0
-wipefs --all "$partition"
-vgextend --yes "$group" "$partition"
-"""
+@operation()
+def safety_snapshot(group: str, lvroot: str, lvsnap: str, leave: int = 0) -> Commands:
+    """Take a snapshot of the golden root, under the name by which the reset knows it.
+
+    The snapshot that the box runs on at other times goes: the next boot takes it anew.
+
+    Args:
+        group: the VG.
+        lvroot: the golden root.
+        lvsnap: the snapshot that goes.
+        leave: bytes to leave free for the volumes that the change makes.
+    """
+    report = host.get_fact(Lvm).group(group)
+    name = f"{lvroot}_safety"
+    left = report.lv(name) if report else None
+    if left and left.origin:
+        return  # it is from a change that broke off, and holds the good root before that
+    if left:
+        # The power went before it became a snapshot.
+        yield StringCommand("lvremove", "--yes", f"{group}/{name}")
+    if report and report.lv(lvsnap):
+        # Its room is for the safety snapshot.
+        yield StringCommand("lvremove", "--yes", f"{group}/{lvsnap}")
+    extents = _safety_extents(report, lvroot, lvsnap, leave)
+    yield StringCommand(
+        f"lvcreate --yes --snapshot --chunksize {_SAFETY_CHUNK // KIB}K --extents {extents}",
+        f"--name {name} {group}/{lvroot}",
+    )
 
 
 @operation()
-def reclaim_partition(uuid: str, group: str) -> Generator[StringCommand, None, None]:
+def reclaim_partition(uuid: str, group: str) -> Commands:
     """Erase the partition with the filesystem ``uuid`` and extend the VG ``group`` with it."""
-    yield StringCommand(shlex.join(("sh", "-c", _SCRIPT, "reclaim", uuid, group)))
+    yield StringCommand(shlex.join(("sh", "-c", _RECLAIM, "reclaim", uuid, group)))
+
+
+def _safety_extents(report: VolumeGroup | None, lvroot: str, lvsnap: str, leave: int) -> str:
+    """Enough extents that the snapshot cannot fill, or as many as leave room for a trial's."""
+    root = report.lv(lvroot) if report else None
+    if report is None or root is None:
+        return "100%ORIGIN"
+    snapshot = report.lv(lvsnap)
+    room = report.free + (snapshot.size if snapshot else 0) - _TRIAL_ROOM - leave
+    most = cow_size(root.size, _SAFETY_CHUNK, report.extent_size)
+    if room < min(most, _TRIAL_ROOM):
+        return "100%ORIGIN"  # LVM refuses this, as there is no room
+    return str(min(most, room) // report.extent_size)

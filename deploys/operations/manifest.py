@@ -1,4 +1,4 @@
-"""Write on a box what it is."""
+"""Write the manifest of a box, its settings and its release file."""
 
 from __future__ import annotations
 
@@ -28,17 +28,16 @@ def manifest(
     python: str,
     promoted: int | None = None,
 ) -> Generator[StringCommand | FileUploadCommand, None, None]:
-    """Have manifest, settings and release file on the box say what it is now.
+    """Bring manifest, settings and release file of the box up to date.
 
-    The packages are read when this runs: those that an operation before it installed are in.
+    The packages are read when this runs, after earlier operations have installed theirs.
 
     Args:
-        commit: of this project.
-        digest: of this project's files.
-        settings: of the box, as JSON.
-        python: where the Python libraries' link lies on the box.
-        promoted: when the root is made golden with whatever was changed in it, in seconds since
-            1970; no later manifest of it forgets that.
+        commit: the commit of this project.
+        digest: the digest of this project's files.
+        settings: the settings of the box, as JSON.
+        python: the path of the Python libraries' link on the box.
+        promoted: when this root is promoted, in seconds since 1970. Later manifests keep the time.
     """
     system = host.get_fact(SystemState, python=python)
     if promoted is not None:
@@ -62,8 +61,8 @@ def manifest(
 
 
 def canonical(commit: str, digest: str, settings: str, system: System) -> bytes:
-    """The manifest's one form: the same box gives the same bytes, so ``sha256sum`` is its hash."""
-    told = json.loads(settings)
+    """The manifest as bytes: the same for the same box, so that its ``sha256sum`` names the box."""
+    values = json.loads(settings)
     body = {
         "built": system.built,
         "kernels": system.kernels,
@@ -71,8 +70,8 @@ def canonical(commit: str, digest: str, settings: str, system: System) -> bytes:
         "packages": system.packages,
         "project": {"commit": commit, "digest": digest},
         "python": system.python,
-        "settings": told,
+        "settings": values,
         **({"promoted": system.promoted} if system.promoted else {}),
-        "stack": provenance(told.get("stack", {}), commit, system.packages, system.built),
+        "stack": provenance(values.get("stack", {}), commit, system.packages, system.built),
     }
     return (json.dumps(body, sort_keys=True, indent=1) + "\n").encode()

@@ -1,8 +1,8 @@
-"""Put files and unpacked archives on a box, each replaced whole or not at all.
+"""Put files and unpacked archives on a box. Each is replaced whole or not at all.
 
-A power cut leaves the old file or the new one: content is written beside its place, flushed to
-the disk, then renamed. However many files differ, they travel as one archive: a round trip
-costs a tenth of a second and more on an emulated guest.
+A power cut leaves the old file or the new one: the new content is written beside the old,
+flushed to the disk, then renamed. All files that differ are sent as one archive, as a round trip
+to an emulated guest takes a tenth of a second.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from deploys.errors import DeployError
 from deploys.facts.onbox import Entries, FileStates, LinkTarget
 
 OWNER = "root:root"
-# Written by root alone, on every Debian: unlike /tmp nobody can lay a link in the way.
+# Only root can write there, so no other user can put a link in place of the file, as in /tmp.
 _UPLOAD = "/var/cache/onbox-upload"
 _DIGEST_LENGTH = 16
 
@@ -34,7 +34,7 @@ Commands = Generator[StringCommand | FileUploadCommand, None, None]
 
 @dataclass(frozen=True)
 class OnboxFile:
-    """What a file on a box is to hold, and its permission bits; root owns it."""
+    """The content and the permission bits of a file on a box. Root owns it."""
 
     content: bytes = field(repr=False)
     mode: int = 0o644
@@ -46,13 +46,13 @@ class OnboxFile:
 
 @operation()
 def files(sources: Mapping[str, OnboxFile]) -> Commands:
-    """Have each path of ``sources`` on the box with its content and mode, owned by root.
+    """Put the files ``sources``, by their paths, on the box.
 
-    Parent directories are made. Only what differs is sent; a wrong mode or owner alone is
-    mended in place.
+    Parent directories are made. Only files with other content are sent. If only mode or owner
+    differ, they are changed in place.
 
     Raises:
-        OperationValueError: a path is not absolute, or holds a newline or a backslash.
+        OperationValueError: a path is not absolute, or has a newline or a backslash.
     """
     for path in sources:
         _check_path(path)
@@ -64,7 +64,7 @@ def files(sources: Mapping[str, OnboxFile]) -> Commands:
         if state is None or state.sha256 != source.sha256:
             missing[path] = source
         elif (state.mode, state.owner) != (source.mode, OWNER):
-            # chown first: it drops setuid bits that chmod then sets
+            # chown is first, as it drops setuid bits, which chmod then sets.
             mend.append(f"chown {OWNER} -- {_quote(path)}")
             mend.append(f"chmod {source.mode:o} -- {_quote(path)}")
     if missing:
@@ -84,16 +84,16 @@ def files(sources: Mapping[str, OnboxFile]) -> Commands:
 
 @operation()
 def unpacked(archive: Path, digest: str, path: str, compiled: bool = False) -> Commands:
-    """Have the tar file ``archive`` unpacked at ``path``, a link to the newest of its versions.
+    """Unpack the tar file ``archive`` on the box, and make ``path`` a symbolic link to it.
 
-    ``path`` becomes a symbolic link to ``path-DIGEST`` beside it, switched at the end; older
-    versions are removed. The link's target says what is there, so nothing is sent twice.
+    The link points to ``path-DIGEST`` beside it. It is changed at the end; then older versions are
+    removed. If it points there already, nothing is sent.
 
     Args:
         archive: a tar file on this machine, compressed or not.
-        digest: hexadecimal, names the archive's content.
-        path: absolute path on the box.
-        compiled: have the box's Python compile the modules in it, once, where it has one.
+        digest: a hexadecimal digest of the archive's content.
+        path: an absolute path on the box.
+        compiled: have the box's Python, if there is one, compile the modules.
 
     Raises:
         OperationValueError: ``path`` or ``digest`` is malformed.
@@ -107,7 +107,7 @@ def unpacked(archive: Path, digest: str, path: str, compiled: bool = False) -> C
     yield FileUploadCommand(str(archive), _UPLOAD)
     target, name = _quote(version), _quote(PurePosixPath(version).name)
     part, link = _quote(f"{version}.part"), _quote(_new(path))
-    # Else each start on a root that resets compiles them all again.
+    # Else they are compiled again after each reset.
     compile_all = _compilation(f"-s {part} -p {target} {part}")
     yield _script(
         "umask 022",
@@ -118,7 +118,7 @@ def unpacked(archive: Path, digest: str, path: str, compiled: bool = False) -> C
         f"sync -f -- {part}",
         f"mv -T -- {part} {target}",
         f"ln -s -- {name} {link}",
-        # A directory of that name cannot be replaced by a rename.
+        # A rename cannot replace a directory of that name.
         f"if [ ! -L {_quote(path)} ]; then rm -rf -- {_quote(path)}; fi",
         f"mv -fT -- {link} {_quote(path)}",
         f'for old in {_quote(path)}-*; do [ "$old" = {target} ] || rm -rf -- "$old"; done',
@@ -128,7 +128,7 @@ def unpacked(archive: Path, digest: str, path: str, compiled: bool = False) -> C
 
 @operation()
 def removed(path: str) -> Commands:
-    """Have nothing of what ``unpacked`` put at ``path``.
+    """Remove what :func:`unpacked` put at ``path``.
 
     Raises:
         OperationValueError: ``path`` is malformed.
@@ -136,15 +136,15 @@ def removed(path: str) -> Commands:
     _check_path(path)
     if host.get_fact(LinkTarget, path=path) is None:
         return
-    # The link last: by it the next run knows that there is something left.
+    # The link is removed last: by it a later run sees that this one broke off.
     yield _script(f"rm -rf -- {_quote(path)}-*", f"rm -f -- {_quote(path)}")
 
 
 @operation()
 def byte_compiled(path: str) -> Commands:
-    """Have the box's Python compile the modules below ``path``, where it has one.
+    """Have the box's Python, if there is one, compile the modules below ``path``.
 
-    They are known by their hash: ``files`` gives all of them one and the same time.
+    Python checks the result by the module's hash, as :func:`files` gives all files the same time.
     """
     _check_path(path)
     yield _script(_compilation(f"--invalidation-mode checked-hash {_quote(path)}"))
@@ -152,9 +152,9 @@ def byte_compiled(path: str) -> Commands:
 
 @operation()
 def linked(path: str, target: str) -> Commands:
-    """Have ``path`` on the box a symbolic link to ``target``.
+    """Make ``path`` on the box a symbolic link to ``target``.
 
-    A directory that was there before must be empty: what is in one is not ours to move.
+    A directory at ``path`` is replaced if it is empty. Else this fails, as its files may be needed.
 
     Raises:
         OperationValueError: ``path`` is malformed.
@@ -170,7 +170,7 @@ def linked(path: str, target: str) -> Commands:
 
 
 def unpacked_name(path: str, digest: str) -> str:
-    """Where the link at ``path`` points when what ``digest`` names is unpacked there."""
+    """The target of the link ``path`` when the archive with ``digest`` is unpacked there."""
     return f"{PurePosixPath(path).name}-{digest[:_DIGEST_LENGTH]}"
 
 
@@ -185,7 +185,7 @@ def _pack(sources: Mapping[str, OnboxFile]) -> bytes:
 
 
 def _new(path: str) -> str:
-    # Hidden: what runs every file of a directory must not run one that a power cut left.
+    # The name is hidden, so that run-parts(8) does not run a file that a power cut left.
     place = PurePosixPath(path)
     return str(place.with_name(f".{place.name}.onbox-new"))
 
@@ -211,17 +211,18 @@ ONBOX = Path(__file__).resolve().parents[2] / "static" / "onbox"
 
 
 def tree(*relative_paths: str, root: Path = ONBOX) -> dict[str, OnboxFile]:
-    """Path on the box to file, for each of ``relative_paths`` and all that lies below it.
+    """Read files of this checkout, by the paths that they get on a box.
+
+    A file's mode on the box is 0755 if its owner may execute it here, else 0644. Python's
+    ``__pycache__`` is left out.
 
     Args:
-        relative_paths: files or directories below ``static/onbox``, as ``usr/sbin/provisiond``.
-        root: the directory that mirrors the box's own paths.
-
-    A file is 0755 on the box when its owner may execute it here, else 0644. What Python compiled of
-    them here is left out.
+        relative_paths: files below ``root``, as ``usr/sbin/provisiond``, or directories, with all
+            files below them.
+        root: the directory that has the same tree as a box.
 
     Raises:
-        DeployError: a path is not there.
+        DeployError: a path does not exist.
     """
     found: dict[str, OnboxFile] = {}
     for relative in relative_paths:
@@ -236,7 +237,8 @@ def tree(*relative_paths: str, root: Path = ONBOX) -> dict[str, OnboxFile]:
     return found
 
 
-# An item of a name is one version of it for ever: what is there stays. Hidden until it is whole.
+# The name of an item has its version, so an item that exists is never replaced. A copy is hidden
+# until it is whole.
 _COPY = """
 set -eu
 umask 022
@@ -253,7 +255,7 @@ done
 
 @operation()
 def items(names: Collection[str], source: str, target: str) -> Generator[StringCommand, None, None]:
-    """Have the items ``names``, which lie in the folder ``source`` by then, in ``target`` too."""
+    """Copy the items ``names`` from one folder on the box to another, if one is missing there."""
     had: set[str] = host.get_fact(Entries, folder=target)
     if set(names) - had:
         yield StringCommand(shlex.join(("sh", "-c", _COPY, "items", source, target)))

@@ -1,4 +1,4 @@
-"""Have packages installed: Debian's, asking the archive for what is missing, and our own."""
+"""Install and remove packages: those of the archives, and those that this project built."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pyinfra.facts.deb import DebPackages
 
 from deploys.facts.packages import SourceDigests
 
-# Waits for another apt, as the daily update that a fresh host runs at its first boot.
-# --fix-broken: an installation that a power cut ended must not stop this one.
+# It waits for another apt, such as the daily update that a new host runs at its first boot.
+# --fix-broken completes an installation that a power cut ended.
 _SCRIPT = """
 set -eu
 export DEBIAN_FRONTEND=noninteractive
@@ -26,9 +26,9 @@ apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef \
 """
 
 _UPDATE = "apt-get -q -o DPkg::Lock::Timeout=300 update"
-_UPLOADS = "/var/cache"  # written by root alone
+_UPLOADS = "/var/cache"  # only root can write there
 
-# update-initramfs reads its settings as shell: the last word wins. dracut's hook heeds INITRD.
+# update-initramfs reads its settings as shell, so the last line counts. dracut's hook reads INITRD.
 _KEEP_INITRDS = """
 export INITRD=No
 conf=/etc/initramfs-tools/update-initramfs.conf
@@ -42,10 +42,12 @@ fi
 
 @dataclass(frozen=True)
 class LocalPackage:
-    """A package of our making: its name, what it is built from and how, and its file here.
+    """A package that this project built.
 
-    ``digest`` is the package's field ``Pipeline-Source-Digest``: the file of a package that the
-    host has need not exist.
+    Attributes:
+        name: its name.
+        digest: its control field ``Pipeline-Source-Digest``.
+        file: its file on this machine. It need not exist if the host has the package.
     """
 
     name: str
@@ -62,20 +64,18 @@ def present(
     absent: Collection[str] = (),
     stay: Collection[str] = (),
 ) -> Generator[StringCommand | FileUploadCommand, None, None]:
-    """Have ``packages`` installed, without what they merely recommend.
+    """Install packages, without those that they only recommend, and remove others.
 
-    Of those in ``versions`` that version, be it older than what is there; of others any.
-
-    With nothing missing no network is needed, and none is asked. With ``keep_initrds`` the
-    host's initrds stay as they are, whatever a package would have in them.
+    If nothing is missing, apt is not started and no network is needed.
 
     Args:
-        packages: of the archives that the host's apt knows.
-        keep_initrds: see above.
-        versions: see above.
-        local: packages of our making, to be installed too; all that they need is in ``packages``.
-        absent: packages that are to be removed.
-        stay: packages that are not to be removed with these, if they are there.
+        packages: names of packages in the archives that the host's apt knows.
+        keep_initrds: leave the host's initrds as they are.
+        versions: the version that a package must have. It may be older than the installed one.
+            Packages that are not in this mapping may have any version.
+        local: packages that this project built. ``packages`` must have all that they need.
+        absent: packages to remove.
+        stay: installed packages that must not be removed with those in ``absent``.
     """
     pins, installed = versions or {}, host.get_fact(DebPackages)
     missing = [
@@ -92,7 +92,7 @@ def present(
     for each, file in zip(new, files, strict=True):
         yield FileUploadCommand(str(each.file), file)
     named = {name.partition("=")[0] for name in missing}
-    # apt does not remove what it is told to have.
+    # apt does not remove a package that it is told to install.
     kept = sorted({*packages, *stay} & {*installed} - named) if new or gone else []
     words = [*missing, *(f"{name}={min(installed[name])}" for name in kept), *gone, *files]
     options = ["--allow-downgrades"] if pins or new else []

@@ -1,4 +1,4 @@
-"""Take away what boxes had of the stack before it was packages: prefixes in /opt/pipeline."""
+"""Remove the stack that older versions put into prefixes in /opt/pipeline, not into packages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deploys.facts.onbox import Entries
 
 _FOLDER = "/opt/pipeline"
 NAMES = ("ase", "kimpy", "lammps", "openkim-api", "openkim-kimcalculator-ase")
-# The prefixes last: by them the next run knows that there is something left.
+# The prefixes are removed last: by them a later run sees that this one broke off.
 _SCRIPT = """
 set -eu
 for name; do rm -f /usr/local/lib/python3.*/dist-packages/"$name".pth; done
@@ -31,7 +31,7 @@ for name; do rm -rf /opt/pipeline/"$name"-* /opt/pipeline/"$name"; done
 
 @operation()
 def no_prefixes() -> Generator[StringCommand, None, None]:
-    """Have no part of the stack beside dpkg: no prefix, and nothing that leads to one."""
+    """Remove every prefix, and the links and settings that point to one."""
     there = host.get_fact(Entries, folder=_FOLDER)
     found = [each for each in NAMES if any(f"{name}-".startswith(f"{each}-") for name in there)]
     if found:

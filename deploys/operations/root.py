@@ -12,16 +12,17 @@ from pyinfra.context import host
 from deploys.facts.disks import Fstab
 from deploys.facts.lvm import Lvm
 from deploys.facts.mapper import mapper_path
-from deploys.operations.disks import DISPENSABLE
+from deploys.operations.disks import NOFAIL
 from deploys.settings import own_volumes
 
-# No snapshot needs /boot.
-BOOT_OPTIONS = f"defaults,{DISPENSABLE}"
+# A snapshot runs without /boot.
+BOOT_OPTIONS = f"defaults,{NOFAIL}"
 COPIED = "resnap.copied"  # the LVM tag of a golden root whose copy is complete
 
-# In a mount namespace of its own: however this ends, its mounts end with it. /boot of the copy
-# is mounted first, so that one cp -x, which stays on the running root, fills both. A file that
-# goes away under cp makes it fail: it is tried again, over what it left.
+# It runs in a mount namespace of its own, so its mounts end with it. The copy's /boot is mounted
+# first: if /boot is part of the running root, cp -x, which stays on that root, fills it too. If
+# /boot is a filesystem of its own, it is copied after the root. cp fails if a file vanishes while
+# it runs: it is started again, over what it has copied.
 _SCRIPT = """
 set -eu
 golden=$1 bootdev=$2 options=$3 fstab=$4 vg=$5 lv=$6 tag=$7 esp=$8
@@ -61,15 +62,15 @@ lvchange --addtag "$tag" "$vg/$lv"
 
 
 def copied_fstab(lines: Sequence[str], vg: str) -> str:
-    """The copy's fstab but for / and /boot: the host's own entries, then the box's own volumes."""
-    kept = [line for line in lines if _is_kept(line)]
-    return "\n".join((*kept, *own_volumes.fstab(vg)))
+    """The copy's fstab after / and /boot: the host's other entries, then the box's own volumes."""
+    copied = [line for line in lines if _is_copied(line)]
+    return "\n".join((*copied, *own_volumes.fstab(vg)))
 
 
-def _is_kept(line: str) -> bool:
+def _is_copied(line: str) -> bool:
     fields = line.split()
     if len(fields) < 3 or fields[0].startswith("#"):
-        return False  # comments speak of the lines that went
+        return False  # a comment may be about a line that is left out
     replaced = ("/", "/boot", "/boot/efi", *(row.mount for row in own_volumes.mounted()))
     return fields[1] not in replaced and fields[2] != "swap"
 
@@ -78,16 +79,16 @@ def _is_kept(line: str) -> bool:
 def copy_root(
     group: str, volume: str, boot: str, esp: str = ""
 ) -> Generator[StringCommand, None, None]:
-    """Copy the running root and ``/boot`` to an LV and a partition, with an fstab of their own.
+    """Copy the running root to an LV and ``/boot`` to a partition, and write the copy's fstab.
 
-    Nothing on the running root changes. The LV is tagged when all of it is on the disk; without
-    the tag a copy counts as broken off, and is made again from an empty filesystem.
+    The running root stays as it is. The LV gets a tag when the whole copy is on the disk. An LV
+    without the tag has a copy that broke off: it is made again, on a new filesystem.
 
     Args:
         group: the VG.
-        volume: the LV, which may be made by an earlier operation.
-        boot: the partition, with a filesystem, that becomes ``/boot``.
-        esp: the one that becomes ``/boot/efi``, empty so far, where there is to be one.
+        volume: the LV. An earlier operation may make it.
+        boot: the partition that becomes ``/boot``; it must have a filesystem.
+        esp: the partition that becomes ``/boot/efi``; empty if there is none.
     """
     existing = host.get_fact(Lvm).group(group)
     golden = existing.lv(volume) if existing else None

@@ -1,4 +1,4 @@
-"""Take from a root what belongs to one machine, to its making, or to whoever worked on it."""
+"""Remove from a root what belongs to one machine or one user, and what its making left."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ for home in /root /home/*; do
 done
 find /var/log -type f ! -name README -delete
 """
-# An empty machine-id is filled in at boot; a missing one would make each boot a first boot,
+# systemd fills in an empty machine-id at boot. Without the file each boot would be a first boot,
 # which enables and disables units by their presets.
 _IDENTITY = """
 rm -f /etc/ssh/ssh_host_* /etc/dpkg/dpkg.cfg.d/99mmdebstrap
@@ -28,7 +28,7 @@ rm -f /etc/ssh/ssh_host_* /etc/dpkg/dpkg.cfg.d/99mmdebstrap
 [ ! -e /boot/grub/grubenv ] || grub-editenv /boot/grub/grubenv unset machine_id
 rm -f /var/lib/dbus/machine-id /var/lib/systemd/random-seed /var/lib/systemd/credential.secret
 rm -rf /var/log/journal/* /var/lib/dhcp/* /var/lib/systemd/timers/*
-# Younger than /usr: no caches to renew at the first boot.
+# Newer than /usr, so that the first boot renews no caches (systemd-update-done.service(8)).
 touch /etc/.updated /var/.updated
 """
 _LOGINS = "rm -rf /root/.ssh /home/*/.ssh"
@@ -36,19 +36,19 @@ _LOGINS = "rm -rf /root/.ssh /home/*/.ssh"
 
 @operation()
 def sealed() -> Commands:
-    """Remove keys, histories, caches, logs and the machine's ID; made anew where needed."""
+    """Remove host keys, histories, caches, logs and the machine ID; a boot makes new ones."""
     yield _script(_TIDY + _IDENTITY)
 
 
 @operation()
 def cleaned() -> Commands:
-    """Remove histories, caches, logs and temporary files; the machine stays who it is."""
+    """Remove histories, caches, logs and temporary files; host keys and machine ID stay."""
     yield _script(_TIDY)
 
 
 @operation()
 def no_ssh_keys() -> Commands:
-    """Remove the SSH keys of all users: those that let them in, and their own."""
+    """Remove the SSH folders of all users, with authorized keys and private keys."""
     yield _script(_LOGINS)
 
 

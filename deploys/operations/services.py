@@ -1,4 +1,4 @@
-"""Have a unit start at boot, on a host that may not be running systemd now."""
+"""Enable, reload and mask units; systemd need not be running."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from deploys.facts.onbox import LinkTarget
 
 @operation()
 def enabled(unit: str, target: str = "multi-user.target") -> Generator[StringCommand, None, None]:
-    """Have ``unit``, which ``target`` wants, start at boot; nothing is started now.
+    """Have ``unit``, which ``target`` wants, start at boot. It is not started now.
 
-    Works in a chroot as well: only links are read and made.
+    This also works in a chroot, as it only reads and makes links.
     """
     if not host.get_fact(LinkTarget, path=f"/etc/systemd/system/{target}.wants/{unit}"):
         yield StringCommand("systemctl", "enable", "--quiet", shlex.quote(unit))
@@ -24,7 +24,7 @@ def enabled(unit: str, target: str = "multi-user.target") -> Generator[StringCom
 
 @operation()
 def reloaded(units: Sequence[str]) -> Generator[StringCommand, None, None]:
-    """Have a systemd that runs now read its files again, and those of ``units`` that run."""
+    """Have systemd, if it runs, read its files again, and reload or restart running ``units``."""
     reload = shlex.join(("systemctl", "try-reload-or-restart", *units)) if units else ":"
     yield StringCommand(
         f"if [ -d /run/systemd/system ]; then systemctl daemon-reload && {reload}; fi"
@@ -33,7 +33,7 @@ def reloaded(units: Sequence[str]) -> Generator[StringCommand, None, None]:
 
 @operation()
 def masked(units: Sequence[str]) -> Generator[StringCommand, None, None]:
-    """Have none of ``units`` ever start; one that runs now goes on."""
+    """Have ``units`` never start. A unit that runs now goes on."""
     targets = {
         unit: host.get_fact(LinkTarget, path=f"/etc/systemd/system/{unit}") for unit in units
     }

@@ -1,1 +1,1 @@
-"""What is to be done to the disks of a host: read, refused or planned, and nothing changed."""
+"""Read the disks of a host, then plan what to do to them, or refuse. Nothing is changed."""

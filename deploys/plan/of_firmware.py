@@ -1,4 +1,4 @@
-"""What UEFI firmware is to find, on the disk of a box or of the host that becomes one; pure."""
+"""Plan the boot loaders that UEFI firmware is to find on the disk of a host; pure."""
 
 from __future__ import annotations
 
@@ -11,23 +11,27 @@ from deploys.plan.sizes import human
 from deploys.plan.survey import Survey
 from deploys.settings import MIB
 
-# FAT32, which the specification wants on a disk that stays, begins here with sectors of 4 KiB.
+# The specification wants FAT32 on a fixed disk. With sectors of 4 KiB this is the least for it.
 ESP_SIZE = 260 * MIB
 LOADER = "pipeline"
-"""The folder of a box's own loader below ``EFI``, and the name of its boot entry."""
+"""The name of a box's boot entry, and of its loader's folder below ``EFI``."""
 _SHIM, _GRUB = "shimx64.efi", "grubx64.efi"
 _BESIDE_SHIM = (_GRUB, "mmx64.efi", "grub.cfg")
-_MARGIN = MIB  # FAT rounds each file up, and a folder takes some
+_MARGIN = MIB  # FAT rounds each file up, and a folder takes room
 
 
 @dataclass(frozen=True)
 class EfiPlan:
-    """The partition that the firmware starts the box from, and what it is to get.
+    """The EFI system partition that the firmware starts the box from, and what it gets.
 
-    ``loader`` is the folder below ``EFI`` that has GRUB. ``removable`` says that the removable
-    path is to become a copy of it. ``disk`` is set where the partition is new and on a disk of its
-    own: GRUB is installed there, and ``entry`` says that the firmware's variables can take a boot
-    entry. ``old`` is then the partition that started the host so far, if it has a removable path.
+    Attributes:
+        partition: its path.
+        loader: the folder below ``EFI`` that has GRUB.
+        removable: the loader is copied to the removable path.
+        disk: the spare disk, if the partition is a new one there. GRUB is then installed on it.
+        number: the partition's number on ``disk``.
+        entry: a boot entry is made, as the firmware's variables are writable.
+        old: the partition that started the host so far, if it has a loader at its removable path.
     """
 
     partition: str
@@ -40,11 +44,11 @@ class EfiPlan:
 
     @property
     def lacks_removable(self) -> bool:
-        """Whether the host's own partition is to get the removable path."""
+        """Whether the host's own partition gets a loader at its removable path."""
         return self.removable and not self.disk
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """Operation, object and detail of each thing that is to be done, in order."""
+        """Operation, object and detail of each step, in order."""
         if self.lacks_removable:
             return [("boot loader", self.partition, f"EFI/BOOT, a copy of EFI/{self.loader}")]
         if not self.disk:
@@ -52,18 +56,19 @@ class EfiPlan:
         rows = [("boot loader", self.partition, f"EFI/{self.loader} and EFI/BOOT")]
         if self.old:
             rows.append(("rename", self.old, "EFI/BOOT/BOOTX64.EFI to BOOTX64.OLD"))
-        said = f"to {self.partition}, the first" if self.entry else "none: NVRAM is not writable"
-        return [*rows, ("boot entry", self.loader, said)]
+        detail = f"to {self.partition}, the first" if self.entry else "none: NVRAM is not writable"
+        return [*rows, ("boot entry", self.loader, detail)]
 
 
 def check_firmware(survey: Survey) -> None:
-    """What must hold of firmware, whatever the kind of host.
+    """Check that a box can start with this firmware.
 
-    The signed chain of Debian and Ubuntu takes a box through Secure Boot as it takes any host:
-    GRUB and the kernel are verified; settings and initrds, which are all that is ours, are not.
+    With Secure Boot a box starts by the signed loaders of Debian and Ubuntu, like any host. They
+    verify GRUB and the kernel, which we do not change. Nothing verifies GRUB's settings and
+    initrds, which we do.
 
     Raises:
-        PreflightError: it does not.
+        PreflightError: it cannot.
     """
     firmware = survey.firmware
     if firmware.bits != 64:
@@ -76,10 +81,16 @@ def check_firmware(survey: Survey) -> None:
 
 
 def plan_spare(survey: Survey, disk: str, partition: str, number: int) -> EfiPlan | None:
-    """For a root that moves to ``disk``, whose ``partition`` has this ``number``; None for BIOS.
+    """Plan for a root that is copied to ``disk``. None if BIOS started the host.
+
+    Args:
+        survey: the state of the host.
+        disk: the spare disk.
+        partition: its EFI system partition.
+        number: the number of that.
 
     Raises:
-        PreflightError: the host's own EFI system partition cannot be told.
+        PreflightError: the host has several EFI system partitions, and none is mounted.
     """
     if survey.firmware.kind != "uefi":
         return None
@@ -94,11 +105,15 @@ def plan_spare(survey: Survey, disk: str, partition: str, number: int) -> EfiPla
 
 
 def plan_here(survey: Survey, boot: str) -> EfiPlan | None:
-    """For a host that keeps its disks; ``boot`` is the partition of /boot. None for BIOS.
+    """Plan for a host that keeps its disks. None if BIOS started it.
+
+    Args:
+        survey: the state of the host.
+        boot: the partition of /boot.
 
     Raises:
-        PreflightError: what the firmware starts is no GRUB that reads this ``/boot``, or its
-            partition has no room for the removable path.
+        PreflightError: the firmware does not start a GRUB that reads this ``/boot``, or the
+            partition has no room for a loader at its removable path.
     """
     if survey.firmware.kind != "uefi":
         return None
@@ -137,11 +152,11 @@ def _own_esp(survey: Survey) -> BlockDevice | None:
 
 
 def _loader(partition: str, content: EspContent) -> str:
-    """The one folder below ``EFI`` that has GRUB."""
+    """The folder below ``EFI`` that has GRUB; there must be one."""
     folders = [path.partition("/")[0] for path in content.files if path.endswith(f"/{_GRUB}")]
     if len(folders) != 1:
-        said = f"several GRUBs ({', '.join(sorted(folders))})" if folders else "no GRUB"
-        raise PreflightError(f"{partition} has {said}: run grub-install --force-extra-removable")
+        found = f"several GRUBs ({', '.join(sorted(folders))})" if folders else "no GRUB"
+        raise PreflightError(f"{partition} has {found}: run grub-install --force-extra-removable")
     return folders[0]
 
 

@@ -1,4 +1,4 @@
-"""From the settings to the disk of a box that is made from nothing; pure."""
+"""Plan the disk of a new box from the settings; pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from deploys.errors import PreflightError
 from deploys.facts.mapper import mapper_path
 from deploys.operations.disks import Partition
 from deploys.operations.root import BOOT_OPTIONS
-from deploys.plan.of_host import spare_layout
+from deploys.plan.of_spare import spare_layout
 from deploys.plan.result import Kind, Volume, VolumePlan
 from deploys.plan.sizes import (
     EXTENT,
@@ -22,14 +22,14 @@ from deploys.plan.sizes import (
 )
 from deploys.settings import GIB, MIB, Settings, own_volumes
 
-# One loader of some 2 MiB; FAT16 begins at about 4.
+# It has one loader of about 2 MiB. FAT16 needs at least about 4 MiB.
 ESP_SIZE = 16 * MIB
 _LEAST_ROOT = 2 * GIB
 
 
 @dataclass(frozen=True)
 class DiskPlan:
-    """A disk's bytes, its partitions and the LVs in the last of them, in order."""
+    """The bytes of a disk, its partitions in order, and the LVs in the last of them."""
 
     size: int
     bios: Partition
@@ -49,10 +49,10 @@ class DiskPlan:
 
 
 def plan_disk(settings: Settings) -> DiskPlan:
-    """Decide the sizes of a box's disk; the snapshot's room is left free, its first boot takes it.
+    """Plan the sizes on a box's disk. Room for the snapshot stays free until the first boot.
 
     Raises:
-        PreflightError: the disk is too small for what it is to hold.
+        PreflightError: the disk is too small for the volumes.
     """
     volumes, size = settings.volumes, settings.image.disk_size
     bios, esp, boot, lvm = spare_layout(volumes, ESP_SIZE)
@@ -76,7 +76,7 @@ def plan_disk(settings: Settings) -> DiskPlan:
 
 
 def box_plan(settings: Settings) -> VolumePlan:
-    """The volumes as the deploys are to see them: those of a box, with nothing left to do."""
+    """The plan that the deploys get: the volumes of a box, with nothing left to do."""
     volumes = settings.volumes
     return VolumePlan(
         Kind.BOX, volumes.volgroup, volumes.lvroot, volumes.lvsnap, lvsize=volumes.lvsize

@@ -1,4 +1,4 @@
-"""Is a host fit to be provisioned, and what is to be done to it? Nothing is changed."""
+"""Check that a host can be provisioned, and plan what to do to it. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deploys.plan.survey import read_survey
 from deploys.session import Session
 from deploys.settings import Settings
 
-# The systems whose way to boot is known, and the Python that each has as python3.
+# The systems that can be a box, each with the version of its python3.
 SYSTEMS = {
     ("debian", "12"): "3.11",
     ("debian", "13"): "3.13",
@@ -23,7 +23,7 @@ SYSTEMS = {
 
 @dataclass(frozen=True)
 class Preflight:
-    """A host that is fit: its state, the plan of its volumes, and its Python's version."""
+    """A host that can be provisioned: its state, the plan of its volumes, its Python's version."""
 
     state: HostState
     plan: VolumePlan
@@ -33,10 +33,10 @@ class Preflight:
 def check(
     session: Session, settings: Settings, device: str | None = None, *, force: bool = False
 ) -> Preflight:
-    """Read a host and decide what makes it a box.
+    """Read a host and plan what to do to it.
 
     Raises:
-        PreflightError: it is not fit; one line says why and what to do.
+        PreflightError: the host is not fit; the line says why and what to do.
     """
     state = session.fact(State)
     python = SYSTEMS.get((state.os_id, state.os_version))
@@ -48,6 +48,6 @@ def check(
         raise PreflightError("the host has neither initramfs-tools nor dracut to make initrds with")
     plan = plan_volumes(read_survey(session.fact, device), settings.volumes, force=force)
     if plan.kind is Kind.BOX:
-        # What only the first provision could see.
+        # Only the first provision saw the old root.
         plan = replace(plan, old_root_uuid=state.defaults.get("OLD_ROOT_UUID", ""))
     return Preflight(state, plan, python)

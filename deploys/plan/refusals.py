@@ -1,4 +1,4 @@
-"""Whether a host, and the disk a user named, may be changed; each refusal is one line."""
+"""Refuse, in one line each, hosts and disks that must not be changed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from deploys.settings import MIB, own_volumes
 
 _ROOT_TYPES = ("ext4", "xfs")
 _PLAIN_LAYOUTS = ("linear", "striped")
-# What must be on the root, or a reset would leave it as it was.
+# These must be on the root, as a reset would leave a filesystem of its own as it is.
 _PART_OF_ROOT = ("/usr", "/etc", "/var", "/opt")
 
 
 def check_host(survey: Survey) -> None:
-    """What must hold for any kind of host.
+    """Check what every kind of host needs: its firmware and its root.
 
     Raises:
-        PreflightError: it does not.
+        PreflightError: it cannot become a box.
     """
     root = survey.root
     check_firmware(survey)
@@ -43,7 +43,7 @@ def check_host(survey: Survey) -> None:
 
 
 def check_own_volumes(survey: Survey, group: str) -> None:
-    """What must hold for the box's own volumes to lie in this VG, and to be mounted.
+    """Check that the box's own volumes can be made in this VG and mounted.
 
     Raises:
         PreflightError: one is in use elsewhere, or something else is mounted at its mount point.
@@ -62,12 +62,12 @@ def check_own_volumes(survey: Survey, group: str) -> None:
 
 
 def boot_needed(survey: Survey) -> int:
-    """Bytes a second kernel and initrd need in ``/boot``, written beside the first."""
+    """Bytes that a second kernel and its initrd need in ``/boot``, beside the first."""
     return 2 * survey.kernel or 120 * MIB
 
 
 def check_boot(survey: Survey) -> str:
-    """The partition of ``/boot`` on a host that keeps its own.
+    """Check ``/boot`` on a host that keeps it, and return its partition.
 
     Raises:
         PreflightError: ``/boot`` is no partition of its own, is FAT, or has no room for a second
@@ -83,8 +83,8 @@ def check_boot(survey: Survey) -> str:
         raise PreflightError(f"/boot ({boot.source}) must be a plain partition, for GRUB to write")
     if boot.fstype == "vfat":
         raise PreflightError(
-            f"/boot ({boot.source}) is the EFI system partition: it must be one of its own, for "
-            "packages to be unpacked there"
+            f"/boot ({boot.source}) is the EFI system partition: make /boot a partition of "
+            "its own, as packages cannot be unpacked on FAT"
         )
     if boot.avail < boot_needed(survey):
         raise PreflightError(
@@ -95,42 +95,43 @@ def check_boot(survey: Survey) -> str:
 
 
 def check_device(survey: Survey, layout: Sequence[Partition], group: str, force: bool) -> bool:
-    """Whether the named disk already has our layout (of a run that broke off, or was complete).
+    """Check the disk that the user named. True if an earlier run has partitioned it already.
 
     Args:
-        survey: what the host is.
-        layout: how we would partition the disk.
-        group: the VG that may already be on it.
-        force: what it carries may be wiped.
+        survey: the state of the host.
+        layout: the partitions that the disk is to get.
+        group: the VG that may be on it already.
+        force: the disk may be wiped.
 
     Raises:
-        PreflightError: it is no whole disk, is in use, or carries something and force is not set.
+        PreflightError: it is no whole disk, or it is in use, or it is not empty and ``force`` is
+            not set.
     """
     named = survey.device
     assert named is not None
     if not named.path:
-        raise PreflightError(f"{named.asked} does not exist on the host")
+        raise PreflightError(f"{named.name} does not exist on the host")
     disk = survey.disk
     if disk is None:
-        raise PreflightError(f"{named.asked} is not a disk")
+        raise PreflightError(f"{named.name} is not a disk")
     if disk.type != "disk":
         kind = "partition" if disk.type == "part" else disk.type
-        raise PreflightError(f"{named.asked} is a {kind}; name a whole disk")
+        raise PreflightError(f"{named.name} is a {kind}; name a whole disk")
     if disk.ro:
-        raise PreflightError(f"{named.asked} is read-only")
+        raise PreflightError(f"{named.name} is read-only")
     if disk in survey.blocks.disks_under(survey.root.source):
-        raise PreflightError(f"{named.asked} is the disk that the host runs from")
+        raise PreflightError(f"{named.name} is the disk that the host runs from")
     ours = has_layout(disk, layout)
     _check_unused(survey, disk, group if ours else None)
     content = contents(survey)
     if content and not ours and not force:
-        raise PreflightError(f"{named.asked} carries {'; '.join(content)}: --force wipes it")
+        raise PreflightError(f"{named.name} carries {'; '.join(content)}: --force wipes it")
     return ours
 
 
 def _check_unused(survey: Survey, disk: BlockDevice, own_group: str | None) -> None:
     assert survey.device is not None
-    name = survey.device.asked
+    name = survey.device.name
     for device in disk.walk():
         if device.mountpoints:
             raise PreflightError(f"{name} is in use: {device.path} on {device.mountpoints[0]}")
@@ -144,7 +145,7 @@ def _check_unused(survey: Survey, disk: BlockDevice, own_group: str | None) -> N
 
 
 def contents(survey: Survey) -> tuple[str, ...]:
-    """What the named disk and its partitions carry, for a person to read."""
+    """Lines that tell a person what is on the named disk and its partitions."""
     disk = survey.disk
     if disk is None or survey.device is None:
         return ()

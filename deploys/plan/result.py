@@ -1,15 +1,17 @@
-"""What is to be done to a host's volumes: decided before, shown to a person, then carried out."""
+"""The plan of a host's volumes, as it is shown to a person and then carried out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
 
+from deploys.facts.lvm import VolumeGroup
 from deploys.facts.mapper import mapper_path
 from deploys.operations.disks import Partition, partition_path
 from deploys.plan.of_firmware import EfiPlan
-from deploys.plan.sizes import human
-from deploys.settings import own_volumes
+from deploys.plan.sizes import EXTENT, human, round_up
+from deploys.settings import Volumes, own_volumes
+from deploys.settings.own_volumes import OwnVolume
 
 
 class Kind(Enum):
@@ -23,7 +25,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Volume:
-    """An LV there is to be: its bytes, what goes on it (empty: the copied root), if it exists."""
+    """An LV of the plan. ``size`` is in bytes; ``fstype`` is empty for the copied root."""
 
     name: str
     size: int
@@ -31,16 +33,40 @@ class Volume:
     exists: bool = False
 
 
+def planned_volume(group: VolumeGroup | None, name: str, size: int, fstype: str) -> Volume:
+    """A volume as it is in the VG already, or else with this size."""
+    existing = group.lv(name) if group else None
+    return Volume(name, existing.size if existing else size, fstype, existing is not None)
+
+
+def own_volume(group: VolumeGroup | None, row: OwnVolume, volumes: Volumes) -> Volume:
+    """One of the box's own volumes, as it is in the VG already, or else as the settings want it."""
+    extent = group.extent_size if group else EXTENT
+    return planned_volume(group, row.name, round_up(row.size(volumes), extent), row.fstype)
+
+
 @dataclass(frozen=True)
 class VolumePlan:
-    """The volumes of a host to be, and what makes them.
+    """The volumes that a host is to have, and the steps to make them.
 
-    ``volgroup``, ``lvroot``, ``lvsnap`` and ``lvsize`` are the kernel's arguments: the names
-    the host really has, whatever the settings say. ``boot_partition`` is empty when a box runs
-    on its snapshot, where ``/boot`` is not mounted. ``grub_disks`` are the whole disks that
-    must have GRUB. ``old_root`` and its UUID stay a way back; empty for a root already on LVM.
-    ``device`` is the disk to partition with ``layout``; ``wipe`` names what it loses. ``efi`` is
-    what UEFI firmware is to find; None where BIOS starts the host, and of a box.
+    Attributes:
+        kind: the kind of host.
+        volgroup: the VG. This name and the next three become arguments of the kernel: the names
+            are the host's, even if the settings have others.
+        lvroot: the golden root.
+        lvsnap: the snapshot.
+        lvsize: the size of the snapshot, as ``volumes.lvsize``.
+        boot_partition: the partition of /boot; empty if a box runs on its snapshot, where /boot is
+            not mounted.
+        grub_disks: the whole disks that get GRUB.
+        volumes: the golden root, if it is new, and the box's own volumes.
+        device: the disk to partition; empty if there is none.
+        layout: its partitions; empty if it has them already.
+        wipe: what the disk loses.
+        old_root: the plain root, which stays as a way back; empty if the root is on LVM.
+        old_root_uuid: the UUID of its filesystem.
+        copied: the copy of the root is complete.
+        efi: the plan for UEFI firmware; None for a box, and if BIOS started the host.
     """
 
     kind: Kind
@@ -61,7 +87,7 @@ class VolumePlan:
 
     @property
     def physical_volume(self) -> str:
-        """The partition that becomes a PV: the last of the disk."""
+        """The partition that becomes a PV: the last one of the disk."""
         return partition_path(self.device, len(self.layout)) if self.layout else ""
 
     @property
@@ -69,7 +95,7 @@ class VolumePlan:
         return bool(self.rows())
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """Operation, object and detail of each thing that is still to be done, in order."""
+        """Operation, object and detail of each step that is left, in order."""
         rows = [("wipe", self.device, "; ".join(self.wipe))] if self.wipe else []
         if self.layout:
             rows += self._disk_rows()

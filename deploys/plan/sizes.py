@@ -1,14 +1,15 @@
-"""How much room volumes take: extents, copy-on-write areas, what a disk offers."""
+"""Sizes of volumes, snapshots and disks, in bytes and whole extents."""
 
 from __future__ import annotations
 
+from deploys.facts.lvm import cow_size
 from deploys.settings import MIB, Volumes, own_volumes, parse_size
 
-EXTENT = 4 * MIB  # LVM's default, and what vgcreate gives our own groups
-EXCEPTION = 16  # bytes of dm-snapshot's table for one chunk
-# A group filled to the brim can neither grow an LV nor keep a second snapshot for a moment.
+EXTENT = 4 * MIB  # LVM's default, also for the VGs that we make
+# A VG without free extents could not grow an LV, or have a second snapshot for a short time.
 RESERVE_PERCENT = 5
-_EDGES = 4 * MIB  # before the first partition, the BIOS boot one, behind the last, LVM's header
+# Room before the first partition and after the last, for the BIOS boot partition and LVM's header.
+_EDGES = 4 * MIB
 
 
 def round_up(size: int, step: int) -> int:
@@ -16,7 +17,7 @@ def round_up(size: int, step: int) -> int:
 
 
 def human(size: int) -> str:
-    """A size for a person to read, as ``5.2 GiB``."""
+    """Write a size for a person to read, as ``5.2 GiB``."""
     value = float(size)
     for unit in ("bytes", "KiB", "MiB"):
         if value < 1024:
@@ -25,18 +26,8 @@ def human(size: int) -> str:
     return f"{value:.1f} GiB"
 
 
-def cow_size(origin: int, chunk: int, extent: int = EXTENT) -> int:
-    """Bytes of a snapshot that cannot fill: the origin's, its exception tables, whole extents.
-
-    dm-snapshot's layout: a header chunk, then areas of one table chunk and the chunks it lists.
-    """
-    data = -(-origin // chunk)
-    tables = data // (chunk // EXCEPTION) + 1  # the last one closes the list, so is never full
-    return round_up((1 + tables + data) * chunk, extent)
-
-
 def snapshot_size(origin: int, volumes: Volumes, extent: int = EXTENT) -> int:
-    """Bytes that ``lvsize`` asks for when the golden root has ``origin`` bytes."""
+    """Bytes of the snapshot, by ``volumes.lvsize``, of a golden root of ``origin`` bytes."""
     if not volumes.lvsize.endswith("%ORIGIN"):
         return round_up(parse_size(volumes.lvsize), extent)
     percent = int(volumes.lvsize.removesuffix("%ORIGIN"))
@@ -45,7 +36,7 @@ def snapshot_size(origin: int, volumes: Volumes, extent: int = EXTENT) -> int:
 
 
 def group_size(disk: int, boot: int = 0) -> int:
-    """Bytes of whole extents that a disk of ``disk`` bytes gives a VG beside ``/boot``."""
+    """Bytes of the VG on a disk of ``disk`` bytes, of which ``boot`` are for other partitions."""
     return max(0, disk - boot - _EDGES) // EXTENT * EXTENT
 
 
@@ -55,12 +46,12 @@ def _others(volumes: Volumes) -> int:
 
 
 def root_and_snapshot(group: int, volumes: Volumes) -> int:
-    """Bytes of a VG of ``group`` bytes that are left for the root and its snapshot."""
+    """Bytes that a VG of ``group`` bytes has for the golden root and its snapshot."""
     return group - _others(volumes) - round_up(group * RESERVE_PERCENT // 100, EXTENT)
 
 
 def largest_root(room: int, volumes: Volumes) -> int:
-    """Bytes of the largest root that shares ``room`` with its snapshot; 0 if none does."""
+    """Bytes of the largest golden root that fits into ``room`` with its snapshot; 0 if none."""
     low, high = 0, max(0, room) // EXTENT
     while low < high:
         middle = (low + high + 1) // 2
@@ -73,7 +64,7 @@ def largest_root(room: int, volumes: Volumes) -> int:
 
 
 def needed_disk(root: int, volumes: Volumes) -> int:
-    """Bytes of the smallest disk that holds ``/boot``, a root of ``root`` bytes and the rest."""
+    """Bytes of the smallest disk for a golden root of ``root`` bytes and all other volumes."""
     group = root + snapshot_size(root, volumes) + _others(volumes)
     with_reserve = round_up(group * 100 // (100 - RESERVE_PERCENT), EXTENT) + 2 * EXTENT
     return with_reserve + volumes.boot_size + _EDGES

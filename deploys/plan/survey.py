@@ -1,4 +1,4 @@
-"""What a host's disks and volumes are before anything is changed."""
+"""Read a host's disks, volumes and firmware, from which its volumes are planned."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from deploys.facts.disks import (
     Signatures,
 )
 from deploys.facts.firmware import Esp, EspContent, Firmware, FirmwareState
-from deploys.facts.lvm import LogicalVolume, Lvm, LvmReport
+from deploys.facts.lvm import LogicalVolume, Lvm, LvmReport, VolumeGroup
 from deploys.operations.disks import EFI_SYSTEM
 
 T = TypeVar("T")
@@ -29,26 +29,33 @@ _MBR_EFI_SYSTEM = "0xef"
 
 
 class ReadFact(Protocol):
-    """How a fact is read from a host: ``Session.fact``."""
+    """A function that reads a fact from a host, as ``Session.fact``."""
 
     def __call__(self, fact: type[FactBase[T]], **arguments: Any) -> T: ...
 
 
 @dataclass(frozen=True)
 class Device:
-    """The disk a user named: as typed, where that leads (empty: nowhere), what it carries."""
+    """The disk that the user named.
 
-    asked: str
+    ``name`` is as the user typed it. ``path`` is where it leads; empty if it does not exist.
+    ``signatures`` are those on the disk.
+    """
+
+    name: str
     path: str
     signatures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Survey:
-    """All that the plan of the volumes is made from.
+    """The state of a host's disks, volumes and firmware.
 
-    ``kernel`` is bytes of kernel and initrd; ``esps`` are the ``efi_partitions`` by their paths.
-    ``fstab`` are the lines of /etc/fstab.
+    Attributes:
+        kernel: bytes of a kernel and its initrd.
+        device: the disk that the user named, if any.
+        esps: the content of the ``efi_partitions``, by their paths.
+        fstab: the lines of /etc/fstab.
     """
 
     blocks: BlockTree
@@ -68,7 +75,7 @@ class Survey:
         """The mount of ``/``.
 
         Raises:
-            PreflightError: it is no filesystem on a block device.
+            PreflightError: no block device is mounted there.
         """
         root = self.mount("/")
         if root is None or self.blocks.find(root.source) is None:
@@ -83,9 +90,9 @@ class Survey:
 
     @property
     def efi_partitions(self) -> tuple[BlockDevice, ...]:
-        """The EFI system partition at /boot/efi, or else all on the disks that the host runs from.
+        """The EFI system partition at /boot/efi. Else all that are on the disks of / and /boot.
 
-        None of a host that was started by BIOS.
+        Empty if BIOS started the host.
         """
         if self.firmware.kind != "uefi":
             return ()
@@ -105,13 +112,18 @@ class Survey:
         """The block device that the user named."""
         return self.blocks.find(self.device.path) if self.device else None
 
+    def has_part_of(self, group: VolumeGroup) -> bool:
+        """Whether the disk that the user named has a PV of this VG."""
+        on_disk = {device.path for device in self.disk.walk()} if self.disk else set()
+        return any(pv.device in on_disk for pv in group.pvs)
+
 
 def read_survey(fact: ReadFact, device: str | None = None) -> Survey:
-    """Read a connected host; nothing is changed. ``device`` is the disk a user named."""
+    """Read a connected host. ``device`` is the disk that the user named, as typed."""
     named = None
     if device is not None:
         path = fact(RealPath, path=device)
-        # not everything at a path can be read for signatures
+        # wipefs reads block devices only
         named = Device(device, path, fact(Signatures, device=path) if _is_node(path) else ())
     survey = Survey(
         blocks=fact(BlockDevices),

@@ -1,1 +1,1 @@
-"""What makes a root that is thrown away at boot: its volumes, its boot, its way back."""
+"""Deploys that make a root reset at boot: volumes, boot files and the safety snapshot."""

@@ -1,4 +1,4 @@
-"""The files that make a root reset itself at boot, and what is made from them."""
+"""Put the files of the reset on a root, and make initrds and GRUB's entries from them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from deploys.settings import Settings, format_size, own_volumes
 DEFAULTS = "/etc/default/resnap"
 SERVICES = ("resnap-quarantine.service", "resnap-trial.service")
 
-# grub-install's default folder and entry, also when an upgrade of GRUB runs it: else it would
-# take away the old root's entry, which has the distribution's name.
+# The folder and the entry that grub-install makes, also when an upgrade of GRUB runs it. By default
+# both have the distribution's name, and it would remove the old root's entry.
 _LOADER = f"GRUB_DISTRIBUTOR={LOADER}\n"
 _FILES = (
     "etc/default/grub.d/resnap.cfg",
@@ -34,9 +34,9 @@ _FILES = (
 
 
 def defaults(plan: VolumePlan, settings: Settings) -> OnboxFile:
-    """The shell variables of the scripts in /usr/lib/resnap, the GRUB script and makeinitrd.
+    """The file of shell variables for the scripts in /usr/lib/resnap, GRUB and makeinitrd.
 
-    WATCHED is read by ``status``: a box that an older version made has no more than it says.
+    ``status`` reads WATCHED, as a box of an older version may not have all volumes of this one.
     """
     values = {
         "VOLGROUP": plan.volgroup,
@@ -57,7 +57,7 @@ def defaults(plan: VolumePlan, settings: Settings) -> OnboxFile:
 
 
 def sources(plan: VolumePlan, settings: Settings) -> dict[str, OnboxFile]:
-    """The boot files by their paths on the box."""
+    """The boot files, by their paths on the box."""
     makeinitrd = ONBOX.parent / "makeinitrd" / "makeinitrd"
     return {
         **tree(*_FILES),
@@ -68,7 +68,7 @@ def sources(plan: VolumePlan, settings: Settings) -> dict[str, OnboxFile]:
 
 @deploy("Boot")
 def boot(plan: VolumePlan, settings: Settings, root: str = "") -> None:
-    """Boot files, initrds and GRUB's entries, on the running root or on the one at ``root``."""
+    """Put boot files, initrds and GRUB's entries on the running root, or on that at ``root``."""
     wanted = sources(plan, settings).items()
     files = onbox.files(name="Boot files", sources={f"{root}{path}": file for path, file in wanted})
     operations.no_other_entries(name="Leave GRUB's entries to the box", root=root)
@@ -80,10 +80,10 @@ def boot(plan: VolumePlan, settings: Settings, root: str = "") -> None:
 
 @deploy("Boot of the copied root")
 def boot_copy(plan: VolumePlan, settings: Settings) -> None:
-    """Make the copied root boot, once, into maintenance; the old root stays as it is.
+    """Have the next boot start the copied root, in maintenance. The old root stays as it is.
 
-    GRUB comes last of all on the disk that the machine boots from, and so does what UEFI firmware
-    is told: until then, and whenever this breaks off, the machine comes up as it always did.
+    The last step is GRUB on the disk that the machine boots from, or the firmware's boot entry. If
+    this breaks off before it, the machine boots its old root.
     """
     operations.mounted_copy(
         name="Mount the copied root",
@@ -105,7 +105,7 @@ def boot_copy(plan: VolumePlan, settings: Settings) -> None:
 
 @deploy("Removable path")
 def removable_path(plan: VolumePlan) -> None:
-    """Have a host's own UEFI loader, if it has one, start without a boot entry too."""
+    """Have a host's own UEFI loader, if it has one, also start without a boot entry."""
     if plan.efi is None or not plan.efi.lacks_removable:
         return
     efi.removable_path_upgrades(name="Upgrades renew the removable path")
@@ -117,11 +117,12 @@ def removable_path(plan: VolumePlan) -> None:
 
 
 def _uefi_loader(plan: EfiPlan) -> None:
-    """GRUB on a partition of its own. The old one keeps its folder and its entry: a way back.
+    """Install GRUB on the spare disk's EFI system partition.
 
-    Without entries firmware takes the first disk that has something at the removable path, so the
-    old one must have nothing there. What makes the host start as a box comes last: after that a
-    provision finds a box, and makes good nothing of this any more.
+    The old partition keeps its loader's folder and its boot entry, as a way back. Firmware without
+    boot entries takes the first disk that has a loader at the removable path, so the old partition
+    must have none there. The step that makes the host start as a box is the last: after it
+    ``provision`` finds a box, and does not repeat the steps before.
     """
     root = operations.COPY
     loader = {f"{root}/etc/default/grub.d/loader.cfg": OnboxFile(_LOADER.encode())}

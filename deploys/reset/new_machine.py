@@ -1,4 +1,4 @@
-"""What a machine made from nothing lacks: network, name, ID, boot menu, host keys, the user."""
+"""Set up a new machine: network, host name, machine ID, boot menu, host keys and user."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _FILES = (
     "usr/lib/machine-id",
 )
 _ENABLED = ("keep-machine-id.service", "ssh.service", "systemd-networkd.service")
-# Timers that take apt's lock at a moment of their own, and work that only costs time.
+# Timers that would hold apt's lock at any time, and units that a box does not need.
 _MASKED = (
     "apt-daily-upgrade.timer",
     "apt-daily.timer",
     "e2scrub_all.timer",
     "e2scrub_reap.service",
     "grub-common.service",
-    "modprobe@drm.service",  # logind waits for it; nobody looks at this machine's screen
+    "modprobe@drm.service",  # logind waits for it; a box needs no screen
 )
-# It asks for vsock, which loads five modules, to serve SSH to the host: that has the network.
+# For SSH over vsock it loads five modules. SSH over the network is enough.
 _GENERATOR = "/etc/systemd/system-generators/systemd-ssh-generator"
 _KEYS = ONBOX.parent / "vagrant" / "insecure.pub"
-# crypt(3) of "vagrant". The salt is fixed: one at random would make each box another.
+# crypt(3) of "vagrant". The salt is fixed, as with a random one no two builds would be the same.
 _CRYPTED = (
     "$6$vagrantbox$yyZcFoP2stHwrL9eMiJznn2afpxaEqzGT4jms13DBXvJhR0V5G3gtc1hqbCnjCzz2N7"
     "/6FpE6q8kiScE0LTGh0"
@@ -44,11 +44,11 @@ _CRYPTED = (
 
 @deploy("Machine")
 def machine(image: Image, fstab: str = "") -> None:
-    """A machine that Vagrant can use, on a system of which only the packages are there.
+    """Make a system, of which only the packages are installed, a machine that Vagrant can use.
 
     Args:
-        image: the settings; its user gets Vagrant's password, its insecure keys, and sudo.
-        fstab: the content of ``/etc/fstab``; empty: as it is.
+        image: the settings. Its user gets Vagrant's password and insecure keys, and sudo.
+        fstab: the new content of ``/etc/fstab``; empty: it stays as it is.
     """
     sources = tree(*_FILES)
     if fstab:
@@ -66,9 +66,11 @@ def machine(image: Image, fstab: str = "") -> None:
     )
     for name, target in {"shrink": "/usr/lib/pipeline/shrink", "secure": ASK}.items():
         files.link(
-            name=f"{name}, at hand for its user", path=f"/home/{image.user}/{name}", target=target
+            name=f"Link {name} in the home of its user",
+            path=f"/home/{image.user}/{name}",
+            target=target,
         )
     for unit in _ENABLED:
         services.enabled(name=f"Enable {unit}", unit=unit)
-    services.masked(name="Mask what only costs time", units=_MASKED)
+    services.masked(name="Mask units that a box does not need", units=_MASKED)
     files.link(name="No SSH over vsock", path=_GENERATOR, target="/dev/null")

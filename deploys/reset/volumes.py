@@ -12,27 +12,27 @@ from deploys.plan.result import Kind, VolumePlan
 from deploys.settings import own_volumes
 from deploys.settings.own_volumes import OwnVolume
 
-# LVM reads any section from lvmlocal.conf, after lvm.conf: no edit of the package's long file.
-# The initramfs copies both, and it is there that a reset gives the space back.
+# LVM reads lvmlocal.conf after lvm.conf, so the package's file stays as it is. Both are copied to
+# the initramfs, where a reset gives the space back.
 _LVMLOCAL = "devices {\n\tissue_discards = 1\n}"
 
-# without zstd an initrd takes gzip, several times as long to make and to unpack
+# Without zstd initrds are made with gzip, which takes several times as long to make and to unpack.
 PACKAGES = ("fdisk", "lvm2", "zstd")
-# what makes a disk that UEFI firmware starts from
+# They make a disk that UEFI firmware starts from.
 _UEFI_PACKAGES = ("dosfstools", "efibootmgr", "grub-efi-amd64-bin", "grub2-common")
 
 
 @deploy("Volumes")
 def volumes(plan: VolumePlan) -> None:
-    """Make the volume group, its logical volumes and, on a plain host, the copy of the root.
+    """Make the volume group, its logical volumes and, for a plain root, the copy of the root.
 
-    Every step is left out where it is done already, so a run that broke off is made again. The
-    plan has refused, before this, all that must not be overwritten.
+    A step that is done already is left out, so a run that broke off can be started again. The plan
+    has already refused disks and volumes that must not be overwritten.
     """
     packages.present(
         name="LVM and initramfs tools",
         packages=(*PACKAGES, *(_UEFI_PACKAGES if plan.efi and plan.efi.disk else ())),
-        # the old root stays as it was; the copy's initrds are made when its boot files are there
+        # The old root keeps its initrds. Those of the copy are made after its boot files.
         keep_initrds=plan.kind is Kind.SPARE,
     )
     files.block(
@@ -83,8 +83,7 @@ def _disk(plan: VolumePlan) -> None:
         wipe=bool(plan.wipe),
     )
     if plan.efi and plan.efi.disk:
-        # What a FAT is told by is on the disk as soon as the rest of it: after a power cut in the
-        # middle of mkfs.fat there may be one that is not whole.
+        # After a power cut during mkfs.fat the disk may have FAT's signature, but not all of FAT.
         disks.filesystem(
             name="Filesystem of /boot/efi", device=plan.efi.partition, fstype="vfat", anew=True
         )

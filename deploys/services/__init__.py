@@ -1,1 +1,1 @@
-"""What runs on a box."""
+"""Deploys of the services of a box."""

@@ -1,7 +1,8 @@
-"""The gateway of a pipeline: its queue, its accounts, its items and results.
+"""Set up the gateway of a pipeline: queue, accounts, items and results.
 
-All that must outlive a reset lies in ``/persistent/gateway``. The names that boxes know are links
-to it: without ``/persistent`` they lead nowhere, and nothing lands on a root that is thrown away.
+``/persistent/gateway`` has all files that must outlive a reset. The paths that boxes use are links
+to it. If ``/persistent`` is not mounted, the links lead nowhere, so nothing is written to a root
+that a reset empties.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _FILES = (
     "usr/lib/gateway",
 )
 _LINKS = {"/srv/pipeline": f"{STATE}/srv", "/var/lib/beanstalkd": f"{STATE}/queue"}
-# Mode and owner; sshd demands of all above an owner's files that root alone may write there.
+# Mode and owner. sshd wants that only root can write to the folders above an owner's files.
 _FOLDERS = {
     STATE: ("755", "root"),
     f"{STATE}/owners": ("755", "root"),
@@ -38,7 +39,7 @@ _FOLDERS = {
 
 @deploy("Gateway")
 def gateway() -> None:
-    """Queue, accounts and stores of a gateway; ``/persistent`` must be mounted."""
+    """Put queue, accounts and stores on a gateway. ``/persistent`` must be mounted."""
     packages.present(name="Install what a gateway needs", packages=PACKAGES)
     server.group(name="Group of box owners", group="pipeline-owners", system=True)
     server.user(  # noqa: S604 - the name of a program, no shell is started
@@ -48,7 +49,7 @@ def gateway() -> None:
         ensure_home=False,
         shell="/bin/sh",
         system=True,
-        password="*",  # noqa: S106 - crypt(3)'s word for none
+        password="*",  # noqa: S106 - no password fits (crypt(5))
     )
     for path, (mode, owner) in _FOLDERS.items():
         files.directory(name=f"Folder {path}", path=path, mode=mode, user=owner, group=owner)
@@ -57,4 +58,4 @@ def gateway() -> None:
     sources = onbox.files(name="Files of a gateway", sources=tree(*_FILES))
     services.masked(name="Mask the queue's other port", units=("beanstalkd.socket",))
     if sources.will_change:
-        services.reloaded(name="Take up what changed", units=("beanstalkd.service", "ssh.service"))
+        services.reloaded(name="Reload what changed", units=("beanstalkd.service", "ssh.service"))

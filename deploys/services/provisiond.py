@@ -1,4 +1,4 @@
-"""provisiond: what sets a box up anew after each reset."""
+"""Install provisiond, the service that sets a box up after each reset."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ FILES = (
     "persistent/runsetup",
     "persistent/runsecure",
 )
-REMEMBERED = "/persistent/settings/runsetup"
-"""The arguments runsetup remembers: hostname and branch, a line each."""
+RUNSETUP_ARGUMENTS = "/persistent/settings/runsetup"
+"""The file with runsetup's arguments: hostname and branch, in a line each."""
 PINNED = "/etc/pipeline/runsetup"
-"""What runsetup takes there: the project's name below the hostname; its commit, or nothing."""
+"""The file with the setup project's path below the hostname, and its commit, which may be empty."""
 ROLES = "/persistent/roles"
-"""What runsecure knows of roles, a line each: the name, and the units that it starts.
+"""The file of roles for runsecure. A line has a role's name and the units that runsecure starts.
 
-Beside it, so that the two are always of one version.
+It lies beside runsecure, so that both are always of one version.
 """
 
 
 @deploy("provisiond")
 def provisiond(roles: Mapping[str, Iterable[str]]) -> None:
-    """The service and its scripts; ``/persistent`` must be mounted.
+    """Install the service and its scripts. ``/persistent`` must be mounted.
 
-    ``roles`` are the units of each role that ``secure`` gives.
+    ``roles`` has the units of each role that ``secure`` can give.
     """
     onbox.files(name="Install provisiond", sources=sources(roles))
 
 
 def sources(roles: Mapping[str, Iterable[str]]) -> dict[str, onbox.OnboxFile]:
-    """The files, by their paths on the box."""
+    """The files of provisiond, by their paths on the box."""
     lines = "".join(f"{' '.join((role, *units))}\n" for role, units in roles.items())
     return {**onbox.tree(*FILES), ROLES: onbox.OnboxFile(lines.encode())}
 
 
 @deploy("Setup source")
 def source(settings: Settings) -> None:
-    """Where runsetup is to take the project from, when the settings say so, and which commit of it.
+    """Write where runsetup fetches the project, if the settings say so, and which commit.
 
-    Not applied by the box to itself: what its operator told runsetup would be undone.
+    A box does not apply this to itself, as it would undo what its operator told runsetup.
     """
     onbox.files(
         name="What runsetup takes",
@@ -55,8 +55,8 @@ def source(settings: Settings) -> None:
     if settings.setup.hostname:
         lines = f"{settings.setup.hostname}\n{settings.setup.branch}\n"
         onbox.files(
-            name="Remember runsetup's arguments",
-            sources={REMEMBERED: onbox.OnboxFile(lines.encode())},
+            name="Arguments of runsetup",
+            sources={RUNSETUP_ARGUMENTS: onbox.OnboxFile(lines.encode())},
         )
 
 

@@ -1,7 +1,7 @@
-"""The pipeline's runner: its commands, and the units of director and worker, which start neither.
+"""Install the runner: the pipeline's commands, and the units of director and worker.
 
-They are on every box, so that one that was made for nothing in particular can be given a role and
-its credentials in one go (``secure``); what a box is for is then started by its ``runsecure``.
+Every box has them, so that ``secure`` can give any box a role together with its credentials. Here
+no unit is enabled: ``runsecure`` starts those of the box's role.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DIRECTOR = "pipeline-director.service"
 WORKER = "pipeline-worker@.service"
 UNITS = (DIRECTOR, WORKER)
 _PACKAGE = Path(__file__).resolve().parents[2] / "static" / "pipeline"
-# Each a function of kimpipeline.commands.
+# The commands, each with its function in kimpipeline.commands.
 COMMANDS = {
     "pipeline-director": "director",
     "pipeline-items": "items",
@@ -46,15 +46,15 @@ sys.exit({{0}}())
 
 @deploy("Runner")
 def runner(settings: Settings) -> None:
-    """The commands, their settings and the units; ``/persistent`` must be mounted."""
+    """Install the commands, their settings and the units. ``/persistent`` must be mounted."""
     packages.present(name="Install what the runner needs", packages=PACKAGES)
     for path in ("/persistent/pipeline", "/persistent/pipeline/items"):
         files.directory(name=f"Folder {path}", path=path, mode="755", user="root", group="root")
     found = onbox.files(name="Files of the runner", sources=sources(settings))
     if found.will_change:
-        # a worker may not write there, and its start is what a reset waits for
+        # A worker may not write there, and would start more slowly after each reset.
         onbox.byte_compiled(name="Compile the runner", path=HOME)
-        services.reloaded(name="Take up the runner", units=(DIRECTOR, "pipeline-worker@*.service"))
+        services.reloaded(name="Reload the runner", units=(DIRECTOR, "pipeline-worker@*.service"))
 
 
 def sources(settings: Settings) -> dict[str, OnboxFile]:
@@ -80,7 +80,7 @@ def sources(settings: Settings) -> dict[str, OnboxFile]:
 
 
 def config(settings: Settings) -> str:
-    """The one file that the commands and services read; nothing in it is secret."""
+    """The content of the settings file of the commands and services. It has no secrets."""
     limits = settings.jobs
     lines = [
         "# Written by provision; each value has a default, in",

@@ -1,6 +1,6 @@
-"""What gives a box its part in a pipeline and shuts it off; here it is only laid ready.
+"""Install the programs that give a box its role in a pipeline and shut it off.
 
-Until somebody says ``secure`` on the box, or ``fab -H HOST secure``, none of it does anything.
+They do nothing until somebody says ``secure`` on the box, or ``fab -H HOST secure``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ PACKAGES = ("nftables", "procps", "python3")
 UNIT = "pipeline-secured.service"
 HOME = "usr/lib/secure"
 SECURE = f"/{HOME}/secure"
-"""The program that does it."""
+"""The program that secures the box."""
 ASK = f"/{HOME}/ask"
 """The script that a box's user starts."""
 FILES = (
@@ -28,14 +28,14 @@ FILES = (
 
 @deploy("Secure")
 def secure() -> None:
-    """The programs, and the unit that shuts a secured box off early in each boot."""
+    """Install the programs, and the unit that shuts a secured box off early in each boot."""
     packages.present(name="Install what shuts a box off", packages=PACKAGES)
     sources = onbox.files(name="Files of secure", sources=files())
     if sources.will_change:
-        services.reloaded(name="Take up the drop-ins of sshd", units=())
+        services.reloaded(name="Reload the drop-ins of sshd", units=())
 
 
 def files() -> dict[str, OnboxFile]:
-    """The files, by their paths on the box."""
+    """The files of ``secure``, by their paths on the box."""
     ask = (ONBOX.parent / "foruser" / "secure").read_bytes()
     return {**onbox.tree(*FILES), ASK: OnboxFile(ask, 0o755)}

@@ -1,4 +1,4 @@
-"""The status page: what a box shows of itself on its port, to anybody."""
+"""Install the status page, which shows the state of a box to anybody."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ FILES = (
     "etc/systemd/system/status-page-gather.service",
     "etc/systemd/system/status-page-gather.timer",
 )
-# By which the box reads its own state in the very words of `status`. They need no libraries, and
-# come with the scripts, so that the two are always of one commit.
+# With these modules the box reads its own state, and says it in the words of `status`. They need no
+# libraries. They are installed with the scripts, so that both are always of one commit.
 _MODULES = (
     "__init__.py",
     "facts/__init__.py",
@@ -30,7 +30,7 @@ _MODULES = (
 
 @deploy("Status page")
 def status_page() -> None:
-    """The socket, its server, and the timer that writes what is served."""
+    """Install the socket, its server, and the timer that writes the page's content."""
     onbox.files(name="Install the status page", sources=sources())
 
 

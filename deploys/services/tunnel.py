@@ -1,4 +1,4 @@
-"""A box's way to its gateway: a tunnel to the queue, and what rsync takes to get there."""
+"""Install the tunnel from a box to its gateway's queue, and the SSH settings for rsync."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ FILES = ("etc/pipeline/ssh_config", f"etc/systemd/system/{UNIT}")
 
 @deploy("Tunnel")
 def tunnel() -> None:
-    """The tunnel's unit and its configuration; it rests until the box has a key."""
+    """Install the tunnel's unit and its settings. The tunnel starts when the box has a key."""
     sources = onbox.files(name="Files of the tunnel", sources=tree(*FILES))
     services.enabled(name=f"Enable {UNIT}", unit=UNIT)
     if sources.will_change:
-        services.reloaded(name="Take up the tunnel", units=(UNIT,))
+        services.reloaded(name="Reload the tunnel", units=(UNIT,))

@@ -1,7 +1,7 @@
-"""Runs deploys on one host: the only place that makes a pyinfra State.
+"""Run deploys on one host. No other module makes a pyinfra State.
 
-Hosts are worked on side by side by giving each its own Session in a thread of its own:
-pyinfra's context is local to the greenlet, and so to the thread.
+To work on several hosts at once, give each a Session in a thread of its own: pyinfra's context is
+local to the greenlet, and so to the thread.
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ Deploy = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Target:
-    """Where deploys are applied.
+    """The machine on which deploys run: a host, a chroot, or without both this machine.
 
-    ``shell`` is a root shell on a host; ``chroot`` is the root of an image that is being made,
-    ready for commands in it; neither: this machine itself. ``environment`` is given to every
-    command.
+    Attributes:
+        name: its name in error lines.
+        shell: a root shell on a host.
+        chroot: the root of an image that is being made. Commands can be run in it.
+        environment: variables for every command.
     """
 
     name: str
@@ -48,7 +50,7 @@ class Target:
 
     @property
     def inventory_name(self) -> str:
-        """What pyinfra is to call it: the name chooses the connector."""
+        """The name for pyinfra, which chooses the connector by it."""
         if self.chroot is not None:
             return f"@chroot/{self.chroot}"
         return self.name if self.shell else "@local"
@@ -56,22 +58,22 @@ class Target:
 
 @dataclass(frozen=True)
 class PlannedOperation:
-    """An operation as it was prepared: what it is called and whether it would change the host."""
+    """A prepared operation: its name, and whether it would change the host."""
 
     name: str
     changes: bool
 
 
 class Observer(Protocol):
-    """Is told of each operation as it starts, and of how many there are in this pass."""
+    """Gets each operation as it starts, with its number and how many the pass has."""
 
     def operation(self, name: str, number: int, total: int) -> None: ...
 
 
 class Session:
-    """One pass over one host: facts, then operations prepared, then run.
+    """One pass over one host: read facts, prepare operations, run them. Use it in a ``with``.
 
-    Use it in a ``with``. A host whose last pass failed is left as that operation left it.
+    If an operation fails, the host stays as the operation left it.
     """
 
     def __init__(self, target: Target, observer: Observer | None = None) -> None:
@@ -81,7 +83,7 @@ class Session:
         self._words = _LastWords()
 
     def __enter__(self) -> Session:
-        # Otherwise it prints a traceback of Ctrl-C before it passes it on.
+        # Otherwise gevent prints a traceback at Ctrl-C before it passes it on.
         hub = gevent.get_hub()
         hub.NOT_ERROR = tuple({*hub.NOT_ERROR, KeyboardInterrupt})
         with contextlib.ExitStack() as stack:
@@ -123,10 +125,10 @@ class Session:
         return value
 
     def prepare(self, deploys: Sequence[Deploy]) -> tuple[PlannedOperation, ...]:
-        """The operations of ``deploys`` in order, each with whether it would change the host.
+        """Prepare the operations of ``deploys``, and return them in order. Nothing is changed.
 
-        Changes nothing. An operation that builds on another of the same pass sees the host as
-        it is now, not as the other will leave it.
+        An operation that needs another of the same pass sees the host as it is now, not as the
+        other will leave it.
 
         Raises:
             DeployError: a fact could not be read.
@@ -140,10 +142,10 @@ class Session:
         )
 
     def run(self) -> tuple[str, ...]:
-        """Run what was prepared; the names of the operations that changed the host.
+        """Run the prepared operations, and return the names of those that changed the host.
 
         Raises:
-            DeployError: an operation failed; those after it were not run.
+            DeployError: an operation failed; the operations after it were not run.
         """
         order = self._state.get_op_order()
         self._state.add_callback_handler(_Watch(self._observer, order, self._name))
@@ -171,7 +173,7 @@ class Session:
 
     def _failed(self, op_hash: str) -> bool:
         if op_hash not in self._state.ops[self._host]:
-            return True  # it refused while it was being prepared
+            return True  # it raised an error while it was prepared
         meta = self._meta(op_hash)
         return bool(meta.is_complete() and meta.did_error())
 
@@ -182,7 +184,7 @@ class Session:
 
 
 class _Watch(BaseStateCallback):
-    """Turns pyinfra's callbacks into the observer's numbers."""
+    """Passes pyinfra's callbacks on to the observer."""
 
     def __init__(
         self, observer: Observer | None, order: Sequence[str], name: Callable[[str], str]
@@ -192,14 +194,14 @@ class _Watch(BaseStateCallback):
         self._name = name
 
     def operation_host_start(self, _state: State, _host: Host, op_hash: str) -> None:  # type: ignore[override]
-        # Operations nested in another are not in the order; the outer one was announced.
+        # A nested operation is not in the order; the observer got the outer one.
         if self._observer and op_hash in self._order:
             number = self._order.index(op_hash) + 1
             self._observer.operation(self._name(op_hash), number, len(self._order))
 
 
 class _LastWords(logging.Handler):
-    """Keeps what pyinfra logs as errors in this thread: a failed command's own output."""
+    """Keeps what pyinfra logs as errors in this thread: the output of a failed command."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -211,7 +213,7 @@ class _LastWords(logging.Handler):
             self._lines.append(record.getMessage().strip())
 
     def last(self) -> str | None:
-        """The last line that a command printed, without pyinfra's own closing remark."""
+        """The last line that a command printed; pyinfra's own lines do not count."""
         for line in reversed(self._lines):
             text = line.partition("] ")[2] if line.startswith("[") else line
             if text and not text.startswith(("Error: executed", "Error executing")):

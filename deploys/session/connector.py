@@ -1,4 +1,4 @@
-"""pyinfra's way to a host: a root shell over an SSH connection that is there already."""
+"""pyinfra's connector to a host: a root shell over an SSH connection that is open already."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from deploys.session.root_shell import Answer, RootShell
 
 
 class RootShellConnector(BaseConnector):
-    """pyinfra's commands and uploads, in a root shell that runs already.
+    """Runs pyinfra's commands and uploads in a root shell that runs already.
 
-    Login, host keys and sudo were settled when it was started, by Fabric and by the shell:
-    pyinfra's own connector would do all of that once more, and sudo anew for each command.
+    Fabric and the shell have already checked host keys, logged in and started sudo. pyinfra's own
+    connector would do all of this again, and start sudo for each command.
     """
 
     @override
@@ -41,7 +41,7 @@ class RootShellConnector(BaseConnector):
         for unused in ("_get_pty", "_stdin"):
             assert not arguments.pop(unused, None), f"{unused} needs a channel of its own"
         line = make_unix_command_for_host(self.state, self.host, command, **arguments)
-        return self._told(self._shell.run(line.get_raw_value(), timeout), codes)
+        return self._command_output(self._shell.run(line.get_raw_value(), timeout), codes)
 
     @override
     def put_file(
@@ -54,7 +54,9 @@ class RootShellConnector(BaseConnector):
         **arguments: Any,
     ) -> bool:
         with get_file_io(cast(IO[bytes] | str, filename_or_io)) as source:
-            succeeded, output = self._told(self._shell.write(source, remote_filename), [0])
+            succeeded, output = self._command_output(
+                self._shell.write(source, remote_filename), [0]
+            )
         if not succeeded:
             logging.getLogger("pyinfra").error(output.stderr)
         return succeeded
@@ -69,7 +71,7 @@ class RootShellConnector(BaseConnector):
         return shell
 
     @staticmethod
-    def _told(answer: Answer, success: Sequence[int]) -> tuple[bool, CommandOutput]:
+    def _command_output(answer: Answer, success: Sequence[int]) -> tuple[bool, CommandOutput]:
         lines = [
             OutputLine(stream, line)
             for stream, text in (("stdout", answer.stdout), ("stderr", answer.stderr))

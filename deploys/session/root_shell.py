@@ -1,9 +1,9 @@
-"""A shell of root at the other end of an SSH connection, in which commands are run.
+"""Run commands in one root shell at the other end of an SSH connection.
 
-To start a channel, sudo and a shell for each command is most of what reading a fact costs: here
-that is paid once. sudo's password goes where sudo asks for it, on its standard input, and so is
-never in an argument, an environment or a file; what is uploaded goes the same way, and so never
-lies where another user of the host could change it.
+To start a channel, sudo and a shell takes most of the time of a short command. Here they are
+started once. sudo reads its password from standard input, so that it is in no argument, environment
+or file. Uploads go through standard input too, so no other user of the host can change them on the
+way.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from paramiko import SSHClient, SSHException
 
 from deploys.errors import PreflightError
 
-# Of sudo's own deliberations; an emulated host under load needs some seconds.
+# How long sudo may take; an emulated host under load needs some seconds.
 _START_SECONDS = 60
 _BLOCK = 2**15
-# sshd's own exit code where PAM has not opened the session: a host that goes down opens none.
+# sshd's exit code if PAM opened no session, as on a host that is shutting down.
 _NO_SESSION = 254
 
-# Its arguments: what root's shell is to run, and the prompt by which sudo asks for a password.
+# Its arguments are the command for root's shell, and sudo's prompt for a password.
 _START = """
 if [ "$(id -u)" = 0 ]; then exec sh -c "$1"; fi
 exec sudo -H -S -p "$2" sh -c "$1"
@@ -37,7 +37,7 @@ exec sudo -H -S -p "$2" sh -c "$1"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command printed, and its exit code."""
+    """The exit code of a command, and what it printed."""
 
     code: int
     stdout: str
@@ -45,20 +45,20 @@ class Answer:
 
 
 class RootShell:
-    """A running shell; ``close`` ends it, and so does the end of the connection."""
+    """A running root shell. It ends by ``close``, or when the connection ends."""
 
     def __init__(self, client: SSHClient, password: str | None = None) -> None:
-        """Start it, through sudo where the user who is logged in is not root.
+        """Start the shell; through sudo, if the user who is logged in is not root.
 
         Args:
             client: a connected client.
-            password: sudo's, if it asks for one.
+            password: the password for sudo, if sudo asks for one.
 
         Raises:
             PreflightError: the user may not become root; the line says why.
             SSHException: the connection broke, or sshd opened no session.
         """
-        # No command prints it by chance.
+        # It is random, so that no command prints it by chance.
         self._mark = secrets.token_hex(16)
         transport = client.get_transport()
         if transport is None:
@@ -81,31 +81,31 @@ class RootShell:
 
     @property
     def alive(self) -> bool:
-        """Whether commands can be run in it still."""
+        """Whether the shell can still run commands."""
         return not self._channel.closed
 
     def close(self) -> None:
-        """End it; what runs in it is not waited for."""
+        """End the shell. A command that runs in it is not waited for."""
         self._channel.close()
 
     def run(self, command: str, timeout: float | None = None, stdin: bytes | None = None) -> Answer:
-        """Run a shell command line, of one line or several.
+        """Run a shell command of one line or several.
 
         Args:
-            command: what ``sh -c`` is given.
-            timeout: seconds that it may be silent; None is for ever.
-            stdin: what it reads on its standard input, so that it is in no list of processes;
-                not given: nothing.
+            command: the argument of ``sh -c``.
+            timeout: seconds that the command may print nothing; None is for ever.
+            stdin: the command's standard input, for what no list of processes may show; None: it is
+                empty.
 
         Raises:
-            TimeoutError: it was silent for longer; the shell is closed.
+            TimeoutError: the command printed nothing for longer; the shell is closed.
             SSHException: the connection broke.
         """
         started = f"sh -c {shlex.quote(command)}"
         if stdin is None:
             self._send(f"{started} </dev/null\n{self._end}\n".encode())
             return self._answer(timeout)
-        # What the command leaves unread is read for it: the shell would take it for commands.
+        # cat reads what the command leaves unread, as the shell would take it for commands.
         fed = f"head -c {len(stdin)} | {{ {started}; code=$?; cat >/dev/null; exit $code; }}"
         self._send(f"true; {self._end}; {fed}; {self._end}\n".encode())
         self._answer(None)
@@ -118,21 +118,21 @@ class RootShell:
         Raises:
             SSHException: the connection broke.
         """
-        # The shell may read ahead of what it runs, so nothing is sent before head reads. Where
-        # head ends early the shell does too: it would take the rest for commands.
+        # The shell may read ahead, so nothing is sent before head runs. If head ends early, the
+        # shell ends too, as it would take the rest for commands.
         size = source.seek(0, os.SEEK_END)
         source.seek(0)
         head = f"head -c {size} >{shlex.quote(path)} || {{ {self._end}; exit; }}"
         self._send(f"true; {self._end}; {head}; {self._end}\n".encode())
         self._answer(None)
-        with contextlib.suppress(OSError):  # the answer says why
+        with contextlib.suppress(OSError):  # the answer has the reason
             while block := source.read(_BLOCK):
                 self._channel.sendall(block)
         return self._answer(None)
 
     @property
     def _end(self) -> str:
-        """Shell commands that say on both streams that a command has ended, and how."""
+        """Shell commands that mark the end of a command on both streams, with its exit code."""
         return f"printf '\\n%s %d\\n' {self._mark} $?; printf '\\n%s\\n' {self._mark} >&2"
 
     def _become_root(self, password: str | None) -> None:
@@ -144,10 +144,10 @@ class RootShell:
                 self._receive(_START_SECONDS)
             except SSHException as error:
                 code = self._channel.recv_exit_status()
-                if code == -1:  # paramiko's word for none
+                if code == -1:  # paramiko got no exit code
                     raise
                 if code == _NO_SESSION:
-                    raise SSHException("no session was opened: it goes down or comes up") from error
+                    raise SSHException("sshd opened no session: it stops or starts") from error
                 words = self._err.decode(errors="replace").replace(self._mark, "").split("\n")
                 why = next((word.strip() for word in reversed(words) if word.strip()), "")
                 raise PreflightError(
@@ -171,7 +171,7 @@ class RootShell:
             raise _broken() from error
 
     def _answer(self, timeout: float | None) -> Answer:
-        """What a command printed, up to where ``_end`` says that it ended."""
+        """Read what a command prints, up to the marks of ``_end``."""
         while (out := self._take(self._out, f"\n{self._mark} ".encode())) is None:
             self._receive(timeout)
         while (code := self._take(self._out, b"\n")) is None:
@@ -182,7 +182,7 @@ class RootShell:
 
     @staticmethod
     def _take(buffer: bytearray, end: bytes) -> bytes | None:
-        """Take what is in ``buffer`` before ``end``, and that; None where it has not come yet."""
+        """Cut off what is before ``end``, and ``end``; None if ``end`` has not come yet."""
         at = buffer.find(end)
         if at < 0:
             return None
@@ -196,14 +196,14 @@ class RootShell:
         self._blocks.put((buffer, b""))
 
     def _receive(self, timeout: float | None) -> None:
-        """Take in what has come, after waiting until something did."""
+        """Wait for the next block of output, and put it into its buffer."""
         try:
             buffer, block = self._blocks.get(timeout=timeout if self._streams else 0)
         except queue.Empty:
             self._channel.close()
             if not self._streams:
                 raise _broken() from None
-            raise TimeoutError(f"it said nothing for {timeout:g} s") from None
+            raise TimeoutError(f"no output for {timeout:g} s") from None
         buffer += block
         if not block:
             self._streams -= 1

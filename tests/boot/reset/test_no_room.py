@@ -59,7 +59,7 @@ def test_full_everywhere_and_a_clock_of_another_decade(box: Box) -> None:
     for target in ("/", "/boot", "/persistent"):
         assert f"{target} is full" in found
     assert "/persistent is read-only" in found
-    assert "ahead of that of the machine that asks" in found
+    assert "ahead of the desk's" in found
 
 
 def test_a_name_server_that_does_not_answer(box: Box) -> None:

@@ -16,7 +16,7 @@ from deploys.facts.lvm import Lvm, LvmReport
 from deploys.operations import disks, lvm
 from deploys.operations.disks import has_layout
 from deploys.plan.of_firmware import EfiPlan
-from deploys.plan.of_host import spare_layout
+from deploys.plan.of_spare import spare_layout
 from deploys.plan.result import Kind, Volume, VolumePlan
 from deploys.plan.survey import read_survey
 from deploys.reset.boot import boot_copy

@@ -218,8 +218,8 @@ def test_filesystems_as_the_kernel_and_their_superblocks_have_them() -> None:
         (SUPERBLOCK.format(free=900), ["/boot is full: 0 MB are free"]),
         ("@boot\nMounted on Used Avail\n/boot 97000000 3000000\n", []),
         ("@clock\n1400\n", []),
-        ("@clock\n4600\n", ["the clock is 1.0 h ahead of that of the machine that asks"]),
-        ("@clock\n-6200\n", ["the clock is 2.0 h behind that of the machine that asks"]),
+        ("@clock\n4600\n", ["the clock is 1.0 h ahead of the desk's"]),
+        ("@clock\n-6200\n", ["the clock is 2.0 h behind the desk's"]),
     ],
 )
 def test_what_is_wrong_with_a_box_that_runs(lines: str, expected: list[str]) -> None:

@@ -64,7 +64,7 @@ def test_fstab_is_changed_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert _run(text).returncode == 0
     assert (
         file.read_text()
-        == f"{FSTAB.replace('defaults 0 2', f'defaults,{disks.DISPENSABLE} 0 2')}\n{line}\n"
+        == f"{FSTAB.replace('defaults 0 2', f'defaults,{disks.NOFAIL} 0 2')}\n{line}\n"
     )
     assert file.stat().st_mode & 0o777 == 0o640
     assert list(tmp_path.iterdir()) == [file]

@@ -23,8 +23,6 @@ from deploys.operations.disks import Partition
 
 CASES = Path(__file__).parent / "cases"
 ROWS = json.loads((CASES / "rows.json").read_text())
-# Operations that only one deploy has are kept beside it.
-ELSEWHERE = {"safety": "deploys.reset.safety"}
 
 
 class FakeHost:
@@ -94,9 +92,7 @@ def _cases() -> Iterator[Any]:
 
 def _run(where: str, case: dict[str, Any], host: FakeHost) -> list[str]:
     module, _, operation = where.partition(".")
-    function = getattr(
-        importlib.import_module(ELSEWHERE.get(module, f"deploys.operations.{module}")), operation
-    )
+    function = getattr(importlib.import_module(f"deploys.operations.{module}"), operation)
     args = dict(case["args"])
     if "layout" in args:
         args["layout"] = [Partition(**partition) for partition in args["layout"]]

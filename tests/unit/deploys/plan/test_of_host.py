@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from deploys.facts.lvm import LogicalVolume, LvmReport, PhysicalVolume, VolumeGroup
-from deploys.plan.of_host import plan_volumes, spare_layout
+from deploys.facts.lvm import LogicalVolume, LvmReport, PhysicalVolume, VolumeGroup, cow_size
+from deploys.plan.of_host import plan_volumes
+from deploys.plan.of_spare import spare_layout
 from deploys.plan.result import Kind
 from deploys.plan.sizes import (
     EXTENT,
     RESERVE_PERCENT,
-    cow_size,
     group_size,
     needed_disk,
     root_and_snapshot,
@@ -67,7 +67,9 @@ def test_a_plain_root_moves_to_the_spare_disk() -> None:
 def test_the_snapshot_that_cannot_fill_fits_beside_the_root_and_a_reserve_stays_free() -> None:
     plan = plan_volumes(plain_host(SPARE), SETTINGS)
     group = group_size(SPARE.size, SETTINGS.boot_size)
-    taken = sum(v.size for v in plan.volumes) + cow_size(plan.volumes[0].size, SETTINGS.chunksize)
+    taken = sum(v.size for v in plan.volumes) + cow_size(
+        plan.volumes[0].size, SETTINGS.chunksize, EXTENT
+    )
     left = (group - taken) * 100 / group
     assert RESERVE_PERCENT <= left < RESERVE_PERCENT + 0.2  # the root is as large as it can be
 
@@ -140,8 +142,8 @@ def test_a_box_has_nothing_to_plan(mounted: str) -> None:
 def test_a_full_snapshot_has_room_for_its_tables(origin: int, chunk: int) -> None:
     chunks = origin // chunk
     tables = -(-chunks // (chunk // 16))
-    assert cow_size(origin, chunk) >= (1 + tables + chunks) * chunk
-    assert cow_size(origin, chunk) % EXTENT == 0
+    assert cow_size(origin, chunk, EXTENT) >= (1 + tables + chunks) * chunk
+    assert cow_size(origin, chunk, EXTENT) % EXTENT == 0
 
 
 def test_room_is_what_persistent_swap_and_reserve_leave() -> None:

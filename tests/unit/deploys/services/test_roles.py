@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+import kimpipeline
 from deploys import box
 from deploys.box import Where
 from deploys.operations.onbox import ONBOX
@@ -58,7 +60,18 @@ def test_each_command_is_one_of_the_runners() -> None:
         assert file.mode == 0o755
         assert f"sys.exit({function}())" in file.content.decode()
         assert callable(getattr(commands, function))
-    assert f"{runner.HOME}/kimpipeline/commands.py" in files
+
+
+def test_a_box_gets_every_module_of_the_runner() -> None:
+    """Those of its packages too: all that Python can import from it here."""
+    found = pkgutil.walk_packages(kimpipeline.__path__, "kimpipeline.")
+    files = runner.sources(Settings())
+    names = {each.name: each.ispkg for each in found}
+    assert names["kimpipeline.commands"] is False
+    assert any(names.values())
+    for name, is_package in names.items():
+        path = f"{runner.HOME}/{name.replace('.', '/')}{'/__init__' if is_package else ''}.py"
+        assert path in files
 
 
 @pytest.mark.commands
