@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from redaction import printable
-from reports import Line, Report, collected
+from reports import Line, Report, read_all
 
 from deploys.facts import host_state
 from deploys.facts.host_state import HostState
@@ -53,7 +53,7 @@ def main() -> None:
     state = host_state.parsed(done.stdout.decode(errors="replace").splitlines())
     folder = Path(f"{root}/run/pipeline")
     now = int(time.time())
-    page = content(state, *collected(folder / "status.d", now), now)
+    page = content(state, *read_all(folder / "status.d", now), now)
     part = folder / ".status.json.new"
     part.write_text(f"{json.dumps(page, allow_nan=False)}\n")
     part.chmod(0o644)

@@ -65,7 +65,7 @@ class Report:
     log: tuple[Line, ...] = ()
 
 
-def collected(folder: Path, now: float) -> tuple[list[Report], list[str]]:
+def read_all(folder: Path, now: float) -> tuple[list[Report], list[str]]:
     """The reports below ``folder`` that hold at ``now``, and a sentence on each that is refused."""
     reports: list[Report] = []
     faults: list[str] = []
@@ -82,7 +82,7 @@ def collected(folder: Path, now: float) -> tuple[list[Report], list[str]]:
 def _files(folder: Path, faults: list[str]) -> Iterator[tuple[str, int]]:
     """The name and an open descriptor of each report, which the caller closes."""
     with contextlib.ExitStack() as stack:
-        top = _opened(str(folder), _FOLDER, None)
+        top = _open(str(folder), _FOLDER, None)
         if top is None:
             return
         stack.callback(os.close, top)
@@ -100,17 +100,17 @@ def _files(folder: Path, faults: list[str]) -> Iterator[tuple[str, int]]:
                 if not _NAME.fullmatch(stem):
                     continue
                 if not dot and not prefix:
-                    inner = _opened(entry, _FOLDER, place)
+                    inner = _open(entry, _FOLDER, place)
                     if inner is not None:
                         stack.callback(os.close, inner)
                         places.append((f"{stem}/", inner))
                 elif ending == "json":
-                    file = _opened(entry, _FILE, place)
+                    file = _open(entry, _FILE, place)
                     if file is not None:
                         yield f"{prefix}{stem}", file
 
 
-def _opened(path: str, flags: int, place: int | None) -> int | None:
+def _open(path: str, flags: int, place: int | None) -> int | None:
     """None for what is not there, or no longer, or of another kind."""
     try:
         return os.open(path, flags, dir_fd=place)
