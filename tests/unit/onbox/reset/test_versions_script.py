@@ -238,8 +238,8 @@ def test_without_room_for_a_way_back_nothing_is_promoted(box: Box) -> None:
     box.write("used/snap", f"{200 * 2048}/8437760 16")
     box.write("free", "  264.00\n")
     assert box.refuses("promote") == (
-        "versions: what was changed takes 201 MiB; the way back needs as much, and 64, "
-        "but a has 264 MiB left\n"
+        "versions: the changes take 201 MiB: to be able to go back, "
+        "a needs 265 MiB free, and has 264 MiB\n"
     )
 
 
