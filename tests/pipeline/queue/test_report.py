@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from reports import collected
+from reports import read_all
 
 from kimpipeline.queue.report import Report
 
@@ -19,7 +19,7 @@ def test_the_page_reads_what_a_worker_reports(
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(folder))
 
     def seen() -> tuple[object, ...]:
-        (found,), faults = collected(tmp_path / "status.d", time.time())
+        (found,), faults = read_all(tmp_path / "status.d", time.time())
         assert faults == []
         levels = [line.level for line in found.log]
         return found.link, found.done, found.failed, levels

@@ -52,7 +52,7 @@ class Box(FakeRoot):
         self.write("proc/cmdline", "quiet\n")
         self.came_out("golden")
         self.write("etc/pipeline-release", "MANIFEST=feed\n")
-        self.program("usr/lib/resnap/versions", f'echo "golden $*" >>{root}/calls')
+        self.program("usr/lib/resnap/versions", f'echo "versions $*" >>{root}/calls')
         self.tool("mountpoint", "exit 0")
         self.tool("grub-editenv", EDITENV)
         self.tool("grub-script-check", "exit 0")
@@ -199,13 +199,13 @@ def test_a_healthy_boot_keeps_the_change(box: Box) -> None:
     assert box.does("check") == "the changed golden root is kept\n"
     assert box.environment_block == "saved=1\n"
     assert not box.kept
-    assert [call for call in box.calls if call.startswith(("lv", "golden"))] == [
-        "golden make-room boot",
+    assert [call for call in box.calls if call.startswith(("lv", "versions"))] == [
+        "versions make-room boot",
         "lvs a-b/root_safety",
-        "golden keep",
+        "versions keep",
         "lvs a-b/root_safety",
         "lvremove --yes --quiet a-b/root_safety",
-        "golden make-room all",
+        "versions make-room all",
         "lvextend --quiet --size 4G a-b/snap",
     ]
     assert (box.root / "run/resnap/tried").exists()
@@ -432,15 +432,15 @@ def test_what_no_provision_finished_can_be_gone_back_to_and_is_no_version(box: B
     box.does("save")
     assert (box.root / "boot/grub/safety/release").read_text() == ""
     box.does("keep")
-    assert "golden keep" not in box.calls
+    assert "versions keep" not in box.calls
     assert "lvremove --yes --quiet a-b/root_safety" in box.calls
 
 
 def test_a_base_box_has_no_versions(box: Box) -> None:
     box.does("save")
     box.does("drop")
-    assert box.calls[-1] == "golden forget-all"
-    assert "golden keep" not in box.calls
+    assert box.calls[-1] == "versions forget-all"
+    assert "versions keep" not in box.calls
     assert "lvremove --yes --quiet a-b/root_safety" in box.calls
     assert (box.environment_block, box.kept) == ("saved=1\n", False)
 

@@ -133,7 +133,7 @@ def test_of_two_versions_of_one_manifest_the_newer_is_kept(box: Box) -> None:
 
 def test_a_safety_snapshot_that_overflowed_is_no_version(box: Box) -> None:
     box.write("used/root_safety", "Invalid")
-    assert box.refuses("keep") == "golden: the safety snapshot is not whole\n"
+    assert box.refuses("keep") == "versions: the safety snapshot is not whole\n"
 
 
 def test_three_versions_are_kept(box: Box) -> None:
@@ -210,7 +210,7 @@ def test_a_version_is_gone_back_to_when_its_volume_is_the_safety_snapshot(box: B
 
 
 def test_a_version_that_is_not_there_is_refused(box: Box) -> None:
-    assert box.refuses("back", "root_cafe") == "golden: there is no version root_cafe\n"
+    assert box.refuses("back", "root_cafe") == "versions: there is no version root_cafe\n"
 
 
 def test_while_a_change_is_tried_nothing_else_goes_back(box: Box) -> None:
@@ -238,8 +238,8 @@ def test_without_room_for_a_way_back_nothing_is_promoted(box: Box) -> None:
     box.write("used/snap", f"{200 * 2048}/8437760 16")
     box.write("free", "  264.00\n")
     assert box.refuses("promote") == (
-        "golden: what was changed takes 201 MiB; the way back needs as much, and 64, "
-        "but a has 264 MiB left\n"
+        "versions: the changes take 201 MiB: to be able to go back, "
+        "a needs 265 MiB free, and has 264 MiB\n"
     )
 
 
@@ -256,4 +256,4 @@ def test_a_base_box_forgets_them_all(box: Box) -> None:
 def test_other_words_are_refused(box: Box, words: list[str]) -> None:
     done = box.golden(*words)
     assert (done.returncode, box.calls) == (2, [])
-    assert done.stderr.startswith("usage: golden ")
+    assert done.stderr.startswith("usage: versions ")

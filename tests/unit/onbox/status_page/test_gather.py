@@ -163,7 +163,7 @@ def test_what_is_refused_without_end_is_told_with_an_end() -> None:
     verdict = Verdict("golden")
     page = gather.content(HostState(verdict=verdict), [], ["x is not JSON"] * 500, 0)
     texts = [alarm["text"] for alarm in page["alarms"] if not alarm["field"]]  # type: ignore[attr-defined]
-    assert texts == [*["x is not JSON"] * 10, "so are 490 reports more"]
+    assert texts == [*["x is not JSON"] * 10, "490 more reports have faults"]
 
 
 def test_what_was_done_is_known_where_failures_are_not() -> None:

@@ -168,7 +168,7 @@ def test_all_that_is_red_at_once(shown: Shown, width: int, scheme: str) -> None:
     }
     shown.open(width, scheme, age=400)
     assert (shown.text("#summary"), shown.kind("#state")) == ("Alarm", ["state", "alarm"])
-    old = "what is shown is 7 min old: the box no longer measures itself"
+    old = "this data is 7 min old: the box no longer measures itself"
     assert shown.alarms == [old, *texts, "no link"]
     for tile, kind in (("reset", "alarm"), ("snapshot", "alarm"), ("queue", "warning")):
         assert shown.kind(f"#{tile}") == ["tile", kind]
@@ -236,7 +236,7 @@ def test_the_page_itself_sees_that_the_box_has_stopped(shown: Shown) -> None:
     assert shown.text("#summary") == "All is well"
     shown.browser.wait("document.querySelector('#summary').textContent === 'Alarm'")
     (alarm,) = shown.alarms
-    assert alarm.startswith("what is shown is 2 min old")
+    assert alarm.startswith("this data is 2 min old")
     sign = "getComputedStyle(document.querySelector('#reset .value'), '::before').content"
     assert shown.browser.value(sign) == "none"  # of what is old, nothing is said to be good
     shown.write()

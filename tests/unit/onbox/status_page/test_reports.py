@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 from redaction import printable
-from reports import COUNT_LIMIT, SIZE_LIMIT, Report, collected
+from reports import COUNT_LIMIT, SIZE_LIMIT, Report, read_all
 
 NOW = time.time()
 
 
 def one(folder: Path, content: bytes) -> tuple[list[Report], list[str]]:
     (folder / "x.json").write_bytes(content)
-    return collected(folder, NOW)
+    return read_all(folder, NOW)
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_a_report_out_of_date_is_no_report(tmp_path: Path) -> None:
     file = tmp_path / "x.json"
     file.write_text('{"jobs": {"done": 1}, "valid_seconds": 120}')
     os.utime(file, (NOW - 100, NOW - 100))
-    assert collected(tmp_path, NOW) == ([Report(done=1)], [])
+    assert read_all(tmp_path, NOW) == ([Report(done=1)], [])
     os.utime(file, (NOW - 130, NOW - 130))
-    assert collected(tmp_path, NOW) == ([], ["the report x is out of date"])
+    assert read_all(tmp_path, NOW) == ([], ["the report x is out of date"])
 
 
 def test_no_link_is_followed_and_nothing_is_waited_for(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_no_link_is_followed_and_nothing_is_waited_for(tmp_path: Path) -> None:
     (folder / "linked").symlink_to(tmp_path)
     (inner / "deeper").mkdir()
     (inner / "deeper/x.json").write_text('{"jobs": {"done": 1}}')
-    reports, faults = collected(folder, NOW)
+    reports, faults = read_all(folder, NOW)
     assert reports == []
     kinds = {f"{prefix}{name}" for prefix in ("", "worker/") for name in ("pipe", "folder")}
     assert {fault.split()[2] for fault in faults} == kinds
@@ -111,7 +111,7 @@ def test_other_names_are_nobodys(tmp_path: Path) -> None:
         (tmp_path / name).write_text('{"jobs": {"done": 1}}')
     (tmp_path / f"{'x' * 33}.json").write_text("{}")
     (tmp_path / "a\n<b>.json").write_text("{}")
-    assert collected(tmp_path, NOW) == ([], [])
+    assert read_all(tmp_path, NOW) == ([], [])
 
 
 def test_of_too_many_not_all_are_read(tmp_path: Path) -> None:
@@ -120,17 +120,17 @@ def test_of_too_many_not_all_are_read(tmp_path: Path) -> None:
     for number in range(COUNT_LIMIT + 5):
         (folder / f"{number}.json").write_text("{}")
     (tmp_path / "tunnel.json").write_text('{"queue": {"link": "up"}}')
-    reports, faults = collected(tmp_path, NOW)
+    reports, faults = read_all(tmp_path, NOW)
     assert len(reports) == COUNT_LIMIT + 1
     assert faults == [f"worker holds more than {COUNT_LIMIT} reports: not all are read"]
 
 
 def test_without_a_folder_there_are_no_reports(tmp_path: Path) -> None:
-    assert collected(tmp_path / "none", NOW) == ([], [])
+    assert read_all(tmp_path / "none", NOW) == ([], [])
     (tmp_path / "file").write_text("")
-    assert collected(tmp_path / "file", NOW) == ([], [])
+    assert read_all(tmp_path / "file", NOW) == ([], [])
     (tmp_path / "link").symlink_to(tmp_path)
-    assert collected(tmp_path / "link", NOW) == ([], [])
+    assert read_all(tmp_path / "link", NOW) == ([], [])
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     for name in ("x", "worker/y"):
         (tmp_path / f"{name}.json").write_text("[")
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - of which Path would open one more
-    collected(tmp_path, NOW)
+    read_all(tmp_path, NOW)
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
@@ -178,5 +178,5 @@ def test_a_text_is_cut_and_read_in_time() -> None:
 def test_all_that_is_reported_can_be_written(tmp_path: Path) -> None:
     line = {"time": 1, "level": "info", "text": "\ud800\U0001f600 \u0000"}
     (tmp_path / "x.json").write_text(json.dumps({"log": [line]}))
-    ((report,), faults) = collected(tmp_path, NOW)
+    ((report,), faults) = read_all(tmp_path, NOW)
     assert (report.log[0].text, faults) == ("\U0001f600", [])

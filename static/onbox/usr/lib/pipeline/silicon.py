@@ -1,4 +1,4 @@
-"""What silicon.lmp has LAMMPS calculate, by ASE through kimpy: the same model, the same line."""
+"""Calculates with ASE and kimpy what silicon.lmp calculates: the same Model, the same line."""
 
 from ase.build import bulk
 from ase.calculators.kim import KIM
@@ -15,7 +15,7 @@ def crystal(a):
 
 
 def tension(a):
-    """The mean normal stress (eV/Angstrom^3): zero where the energy is least."""
+    """The mean normal stress (eV/Angstrom^3), which is zero at the least energy."""
     return crystal(a).get_stress()[:3].mean()
 
 

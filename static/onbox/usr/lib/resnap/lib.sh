@@ -1,10 +1,10 @@
 # shellcheck shell=sh
-# Words that the scripts of a box share. They read this file; the initramfs carries it too, so it uses
-# the shell's builtins alone.
+# Functions that the scripts of a box share. The initramfs contains this file too, so it uses only the
+# shell's builtins.
 #
 # PIPELINE_ROOT: a directory that stands for / (for tests; not set on a box).
 
-# mapper_name VOLGROUP VOLUME: the volume's name in /dev/mapper. LVM doubles the hyphens of both.
+# mapper_name VOLGROUP VOLUME: print the volume's name in /dev/mapper. LVM doubles each hyphen of both.
 mapper_name() {
 	echo "$(double_hyphens "$1")-$(double_hyphens "$2")"
 }
@@ -18,13 +18,12 @@ double_hyphens() {
 	echo "$doubled$rest"
 }
 
-# Whether the root is a snapshot that this boot's reset took anew or kept: then the verdict
-# (/usr/lib/resnap/resnap) left this file.
+# Whether the root is a snapshot, fresh or kept. /usr/lib/resnap/resnap leaves this file then.
 in_snapshot() {
 	[ -e "${PIPELINE_ROOT:-}/run/resnap/in-snapshot" ]
 }
 
-# Whether the reset failed. The root may be the old snapshot then, or the golden root.
+# Whether the reset failed. Then the root is the old snapshot or the golden root.
 reset_failed() {
 	[ -e "${PIPELINE_ROOT:-}/run/resnap/failed" ]
 }

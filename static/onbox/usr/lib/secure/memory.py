@@ -1,4 +1,4 @@
-"""What a box keeps of its part in a pipeline, in /persistent: the way to the gateway, and its role.
+"""Keeps a box's place in a pipeline in /persistent: how it reaches its gateway, and its role.
 
 PIPELINE_ROOT: a directory that stands for / (for tests; not set on a box).
 """
@@ -22,15 +22,15 @@ _IN_SNAPSHOT = _ROOT / "run/resnap/in-snapshot"
 
 
 def in_snapshot() -> bool:
-    """Whether the root that is mounted is one that is thrown away."""
+    """Whether the root is a snapshot, fresh or kept."""
     return _IN_SNAPSHOT.exists()
 
 
 def roles() -> tuple[str, ...]:
-    """What this box can be made.
+    """The roles that ``secure`` can give this box.
 
     Raises:
-        RefusedError: it does not say.
+        RefusedError: the file that lists them cannot be read.
     """
     try:
         return tuple(line.split()[0] for line in _ROLES.read_text().splitlines())
@@ -39,7 +39,7 @@ def roles() -> tuple[str, ...]:
 
 
 def known_key(site: Site) -> str:
-    """The host key that was confirmed of a site, as it is in known_hosts; empty if none was."""
+    """The confirmed host key of a site, in the form of known_hosts; empty if there is none."""
     try:
         same = (_KEYS / "site").read_text() == _site(site)
         words = (_KEYS / "known_hosts").read_text().split()
@@ -49,7 +49,7 @@ def known_key(site: Site) -> str:
 
 
 def keep_key(site: Site, host_key: paramiko.PKey, key: bytes) -> None:
-    """Keep a key and where it is for, all of it or nothing, whenever the power goes."""
+    """Keep a key and its site: both or nothing, whenever the power fails."""
     known = f"gateway {host_key.get_name()} {host_key.get_base64()}\n"
     new, old = _KEYS.with_name("ssh.new"), _KEYS.with_name("ssh.old")
     if old.exists() and not _KEYS.exists():  # a power cut
@@ -66,7 +66,7 @@ def keep_key(site: Site, host_key: paramiko.PKey, key: bytes) -> None:
 
 
 def keep_role(role: str, site: Site, username: str) -> None:
-    """Keep what runsecure is to bring back after each reset."""
+    """Keep the role that runsecure gives the box again after each reset."""
     _ROLE.parent.mkdir(parents=True, exist_ok=True)
     part = _ROLE.with_name("runsecure.new")
     part.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""Gives this box its part in a pipeline: asks four questions, fetches a key, and shuts the box off.
+"""Gives this box its role in a pipeline: asks four questions, fetches a key, shuts the box off.
 
-Nothing is changed before the gateway has taken the username and the password. Run by root.
+Run it as root. It changes nothing before the gateway has accepted the username and the password.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import paramiko
 import site_keys
 from site_keys import RefusedError, Site
 
-_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")  # as the gateway's accounts are called
+_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")  # the form of the gateway's account names
 _LONGEST = 256  # characters of a password
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0, or 1 with one line on standard error; then nothing was changed."""
+    """Run the command line. Returns exit code 0, or 1 with one line on standard error."""
     given = _parser().parse_args(argv)
     try:
         if given.show_host_key:
@@ -42,16 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def secure(given: argparse.Namespace) -> None:
-    """Ask what was not given, and do it.
+    """Ask for what was not given, then give the box its role.
 
     Raises:
-        RefusedError: an answer cannot be, or is not taken; nothing was changed. Or the box could
-            not be shut off.
+        RefusedError: an answer is invalid or the gateway refuses it, and nothing was changed; or
+            the key or the role could not be kept, or the role did not start.
     """
     if os.geteuid() != 0:
-        raise RefusedError("be root: sudo")
+        raise RefusedError("run this as root, with sudo")
     if not memory.in_snapshot():
-        raise RefusedError("this box runs no snapshot of its root now: nothing lasts here")
+        raise RefusedError("the root is not a snapshot: reboot this box first")
     roles = memory.roles()
     question = " or ".join(role for role in roles if role != "devel")
     role = given.role or input(f"{question}? ").strip()
@@ -60,24 +60,24 @@ def secure(given: argparse.Namespace) -> None:
     site = Site.parse(given.site or input("sitename? "))
     username = given.username or input("username? ").strip()
     if not _NAME.fullmatch(username):
-        raise RefusedError(f"{username!r} is no username: it has a-z, 0-9, _ and - alone")
+        raise RefusedError(f"{username!r} is no username: only a-z, 0-9, _ and - are allowed")
     host_key = site_keys.host_key(site)
     _confirm(site, host_key, given.host_key)
     key = site_keys.fetch(site, host_key, username, _password(given.password_fd))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from here on it is all or nothing
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # do not stop between the steps below
     try:
         memory.keep_key(site, host_key, key)
         memory.keep_role(role, site, username)
     except OSError as error:
         raise RefusedError(
-            f"{error.filename}: {error.strerror}: mend that, and try again"
+            f"{error.filename}: {error.strerror}: repair that, and try again"
         ) from error
     if subprocess.run([memory.RUNSECURE], check=False, stdin=subprocess.DEVNULL).returncode:  # noqa: S603
-        raise RefusedError(f"what {role} needs is kept, but did not start: see above; try again")
+        raise RefusedError(f"the role {role} is kept, but did not start: see above; try again")
 
 
 def _confirm(site: Site, offered: paramiko.PKey, expected: str) -> None:
-    """Require that somebody knows a gateway's host key: earlier, by what is given, or now."""
+    """Require a confirmed host key: confirmed earlier, given as an option, or asked about now."""
     known, shown = memory.known_key(site), site_keys.fingerprint(offered)
     if known and known != offered.get_base64():
         raise RefusedError(
@@ -109,19 +109,23 @@ def _password(descriptor: int) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("secure", description=__doc__)
-    parser.add_argument("--role", help="devel: is given a key, and is not shut off")
+    parser.add_argument("--role", help="the role; devel gets a key, but is not shut off")
     parser.add_argument("--site", metavar="HOST[:PORT]", help="the gateway")
-    parser.add_argument("--username", metavar="NAME", help="whom its operator made an account for")
+    parser.add_argument("--username", metavar="NAME", help="your account at the gateway")
     parser.add_argument(
-        "--password-fd", type=int, default=-1, metavar="N", help="read the password from there"
+        "--password-fd",
+        type=int,
+        default=-1,
+        metavar="N",
+        help="read the password from file descriptor N",
     )
     parser.add_argument(
         "--host-key",
         default="",
         metavar="SHA256:...",
-        help="the gateway's, which is not asked about then",
+        help="the gateway's host key, which is then not asked about",
     )
     parser.add_argument(
-        "--show-host-key", metavar="HOST[:PORT]", help="only say which one a gateway has"
+        "--show-host-key", metavar="HOST[:PORT]", help="only print a gateway's host key"
     )
     return parser

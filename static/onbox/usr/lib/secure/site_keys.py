@@ -1,6 +1,6 @@
-"""A pipeline's gateway, as one who has a name and a password there meets it: its host key, his key.
+"""Fetches an owner's key from a gateway, by username and password, and the gateway's host key.
 
-The password is in this process's memory and in what is encrypted to the gateway, nowhere else.
+The password is only in this process's memory and in the encrypted connection to the gateway.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from paramiko import AuthenticationException, SSHException
 
 QUEUE = ("127.0.0.1", 14177)  # on the gateway
 _SECONDS = 20.0
-_LARGEST = 16384  # bytes of a key's file
+_LARGEST = 16384  # bytes of a key file
 _HOST = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}|\[?[0-9A-Fa-f:]{2,45}\]?")
 
-# It logs, with a traceback, what it also raises.
+# paramiko logs, with a traceback, the errors that it also raises.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 logging.getLogger("paramiko").propagate = False
 
 
 class RefusedError(Exception):
-    """Why it cannot be, and what to do, in one line."""
+    """Why secure refuses, and what to do, in one line."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where a gateway is."""
+    """The host name and port of a gateway."""
 
     host: str
     port: int = 22
 
     @classmethod
     def parse(cls, text: str) -> Site:
-        """A site by its name, as ``gateway.example.org`` or ``gateway.example.org:2222``.
+        """Read ``gateway.example.org`` or ``gateway.example.org:2222``.
 
         Raises:
-            RefusedError: it is none.
+            RefusedError: the text has another form.
         """
         host, colon, port = text.strip().rpartition(":")
-        if not colon or (":" in host and not host.endswith("]")):  # none, or an address of IPv6
+        if not colon or (":" in host and not host.endswith("]")):  # no port, or an address of IPv6
             host, port = text.strip(), "22"
         if not _HOST.fullmatch(host) or not port.isascii() or not port.isdigit():
             raise RefusedError(f"{text!r} is no site: write HOST or HOST:PORT")
@@ -60,32 +60,33 @@ class Site:
 
 
 def host_key(site: Site) -> paramiko.PKey:
-    """The key by which a gateway says who it is.
+    """The host key that a gateway shows.
 
     Raises:
-        RefusedError: it does not answer.
+        RefusedError: the gateway does not answer.
     """
     with _connected(site) as transport:
         return transport.get_remote_server_key()
 
 
 def fingerprint(key: paramiko.PKey) -> str:
-    """A key as people compare it, in OpenSSH's form."""
+    """A key's fingerprint in OpenSSH's form, for people to compare."""
     digest = base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode()
     return f"SHA256:{digest.rstrip('=')}"
 
 
 def fetch(site: Site, known: paramiko.PKey, username: str, password: str) -> bytes:
-    """The key that an owner of boxes has on a gateway, which was tried there.
+    """Fetch the private key of an owner of boxes, and try it at the gateway.
 
     Args:
-        site: where the gateway is.
-        known: its host key; the password goes to no other.
-        username: of the owner.
-        password: his.
+        site: the gateway.
+        known: its host key; no other host gets the password.
+        username: the owner's name.
+        password: the owner's password.
 
     Raises:
-        RefusedError: it is not the gateway, does not let him in, or the key is of no use.
+        RefusedError: the host key is another one, the gateway refuses the login, or the key
+            does not work.
     """
     with _connected(site, known) as transport:
         try:
@@ -108,7 +109,7 @@ def _try(site: Site, known: paramiko.PKey, content: bytes) -> None:
     try:
         key = paramiko.Ed25519Key.from_private_key(io.StringIO(content.decode()))
     except (SSHException, ValueError) as error:
-        raise RefusedError(f"what {site} has for a key is none") from error
+        raise RefusedError(f"{site} gave a file that is not a key") from error
     with _connected(site, known) as transport:
         try:
             transport.auth_publickey("pipeline", key)
@@ -122,7 +123,7 @@ def _try(site: Site, known: paramiko.PKey, content: bytes) -> None:
 
 @contextlib.contextmanager
 def _connected(site: Site, known: paramiko.PKey | None = None) -> Iterator[paramiko.Transport]:
-    """A connection on which nobody is logged in yet; whatever breaks in it is one line."""
+    """A connection before any login. Each fault in it becomes a RefusedError of one line."""
     try:
         with (
             socket.create_connection((site.host, site.port), timeout=_SECONDS) as sock,

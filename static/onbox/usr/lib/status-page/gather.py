@@ -1,10 +1,10 @@
-"""Writes what the status page shows, /run/pipeline/status.json.
+"""Writes the data of the status page, /run/pipeline/status.json.
 
-That is the box's own state, in the words of ``status``, and what its parts report of themselves
+The data is the box's own state, in the words of ``status``, and the reports of its services
 (reports.py).
 
-Started once in INTERVAL seconds, as root, by status-page-gather.timer; who serves the file needs
-no rights at all. ``deploys`` lies beside this file on a box, from the same checkout.
+status-page-gather.timer starts this as root each INTERVAL seconds, so that the server of the file
+needs no rights. On a box ``deploys`` is beside this file, from the same checkout.
 
 PIPELINE_ROOT: a directory that stands for / (for tests; not set on a box).
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from redaction import printable
-from reports import Line, Report, collected
+from reports import Line, Report, read_all
 
 from deploys.facts import host_state
 from deploys.facts.host_state import HostState
@@ -28,9 +28,9 @@ from deploys.facts.status import filling, rolled_back, status, unhealthy
 
 INTERVAL = 60
 _LOG_LINES = 20
-_FAULTS = 10  # of reports, that are told one by one
-_DEADLINE = 45  # seconds; all that is read is small and local
-# Of what `status` says, what the world may know: no reasons of provisiond's, which name hosts.
+_FAULTS = 10  # faults of reports that are shown one by one
+_DEADLINE = 45  # seconds; all files are small and local
+# The fields of `status` that everybody may see: no reasons of provisiond's, which name hosts.
 _FIELDS: tuple[str, ...] = (
     *("role", "mode", "reset_seconds", "reset_at", "snapshot_percent", "kernel", "initrd_matches"),
     *("manifest", "commit", "versions", "free", "system", "uptime"),
@@ -39,21 +39,20 @@ _STEPS = ("finished", "runsetup", "runsecure")
 
 
 def main() -> None:
-    """Gather and write.
+    """Gather the data and write it.
 
     Raises:
-        OSError, subprocess.SubprocessError: what was written before stays, and the page says how
-            old it is.
+        OSError, subprocess.SubprocessError: the old file stays, and the page says how old it is.
     """
     root = os.environ.get("PIPELINE_ROOT", "")
     words = ["sh", "-c", host_state.command(root)]
-    done = subprocess.run(  # noqa: S603 - our own words
+    done = subprocess.run(  # noqa: S603 - our own command
         words, stdout=subprocess.PIPE, timeout=_DEADLINE, check=True
     )
     state = host_state.parsed(done.stdout.decode(errors="replace").splitlines())
     folder = Path(f"{root}/run/pipeline")
     now = int(time.time())
-    page = content(state, *collected(folder / "status.d", now), now)
+    page = content(state, *read_all(folder / "status.d", now), now)
     part = folder / ".status.json.new"
     part.write_text(f"{json.dumps(page, allow_nan=False)}\n")
     part.chmod(0o644)
@@ -63,7 +62,7 @@ def main() -> None:
 def content(
     state: HostState, reports: list[Report], faults: list[str], now: int
 ) -> dict[str, object]:
-    """What the page shows; a field that nobody reports is None."""
+    """The page's data; a field that nobody reports is None."""
     said = status(state)
     links = {report.link for report in reports if report.link}
     verdict = state.verdict
@@ -83,7 +82,7 @@ def content(
     lines = sorted((*own, *(line for report in reports for line in report.log)), key=_time)
     page["log"] = [vars(line) for line in lines[-_LOG_LINES:]]
     if len(faults) > _FAULTS:
-        faults = [*faults[:_FAULTS], f"so are {len(faults) - _FAULTS} reports more"]
+        faults = [*faults[:_FAULTS], f"{len(faults) - _FAULTS} more reports have faults"]
     page["alarms"] = [
         {"level": level, "field": field, "text": text}
         for level, field, text in (
@@ -127,7 +126,7 @@ def _steps(state: HostState) -> Iterable[tuple[str, str]]:
 
 
 def _queue(reports: list[Report]) -> dict[str, object]:
-    """Down if any says so; since the latest change."""
+    """Down if any report says so, since the latest change."""
     down = any(report.link == "down" for report in reports)
     link = "down" if down else "up"
     since = [report.since for report in reports if report.link == link and report.since]
@@ -144,7 +143,7 @@ def _jobs(reports: list[Report]) -> dict[str, object] | None:
 
 
 def _own_lines(state: HostState, page: dict[str, Any]) -> Iterable[Line]:
-    """The two events that each boot has."""
+    """The two events of each boot: the reset and the end of provisiond."""
     if state.verdict and state.reset_at:
         name, seconds = state.verdict.name, state.verdict.reset_seconds
         text = f"reset: {name}" + (f" in {seconds:.1f} s" if seconds else "")

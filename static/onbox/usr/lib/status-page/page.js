@@ -1,5 +1,5 @@
-// Fills the page with /status.json, again and again. Whatever is in there is put in as text, never
-// as markup; what is not there is "not known".
+// Fills the page with /status.json, again and again. Its content goes in as text, never as markup; a
+// missing field is shown as "not known".
 "use strict";
 
 const POLL = 15000; // milliseconds
@@ -7,10 +7,10 @@ const DEADLINE = 10000;
 const UNKNOWN = "not known";
 const KINDS = { fresh: "good", kept: "warning", golden: "warning", failed: "alarm" };
 
-let data = null; // what came last
-let age = 0; // its age when it came, in seconds, by the box's own clock
-let came = 0; // when it came, by this browser's
-let trouble = null; // why nothing came: [level, words]
+let data = null; // the latest answer
+let age = 0; // its age on arrival, in seconds, by the box's clock
+let came = 0; // its arrival, by this browser's clock
+let trouble = null; // why there was no answer: [level, words]
 
 const at = (id) => document.getElementById(id);
 const now = () => performance.now() / 1000;
@@ -147,13 +147,13 @@ function isOld() {
   return !(age + now() - came <= 2 * interval);
 }
 
-// What is wrong, the page's own findings first: [level, words].
+// All that is wrong, as [level, words], the page's own findings first.
 function findings() {
   const found = trouble ? [trouble] : [];
   if (!data) return found;
   if (isOld()) {
     const old = span(age + now() - came);
-    found.push(["alarm", `what is shown is ${old} old: the box no longer measures itself`]);
+    found.push(["alarm", `this data is ${old} old: the box no longer measures itself`]);
   }
   for (const alarm of list(data.alarms).map(object)) {
     found.push([alarm.level === "warning" ? "warning" : "alarm", isText(alarm.text) ? alarm.text : UNKNOWN]);
@@ -171,7 +171,7 @@ function state() {
   const box = `pipeline ${data && isText(data.role) ? data.role : "box"}`;
   document.title = data || found.length ? `${words[level]}: ${box}` : "Pipeline box";
   const said = found.map(([, text]) => text.replace(/\d+ (s|min|h|days) old/, "old")).join("\n");
-  // Read out anew only when it is news, not for each second that the data grows older.
+  // Changed only when the words change, so that a screen reader does not read them out each second.
   if (at("alarms").dataset.said !== said) {
     at("alarms").dataset.said = said;
     at("alarms").replaceChildren(...found.map(([kind, text]) => {

@@ -1,4 +1,4 @@
-"""Text that others wrote, made fit for the one page of a box that all the world may read."""
+"""Removes private data from text that others wrote, for the page that everybody may read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 _LEFT_OUT = "(left out)"
-# What has no place on that page, wherever it comes from: addresses, accounts, homes, keys.
+# Never shown, whatever the source: addresses, accounts, home folders, keys.
 _PRIVATE = re.compile(
     r"""
     -----BEGIN.*                                # a key, to the end
@@ -23,7 +23,7 @@ _PRIVATE = re.compile(
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """One line of at most ``limit`` characters, which changes no direction and hides nothing."""
+    """One line of at most ``limit`` visible characters, without private data."""
     # Categories C and Z: control and format characters, surrogates, separators of all kinds.
     plain = "".join(" " if unicodedata.category(one)[0] in "CZ" else one for one in text)
     line = " ".join(_PRIVATE.sub(_LEFT_OUT, " ".join(plain.split())).split())

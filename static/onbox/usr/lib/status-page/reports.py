@@ -1,17 +1,17 @@
-"""What the parts of a box report of themselves, for its status page: files that nobody vouches for.
+"""Reads the reports that the services of a box write for its status page. It does not trust them.
 
-A report is ``/run/pipeline/status.d/NAME.json``, or ``NAME/ANY.json`` in a folder that a service
-which is not root has there as its ``RuntimeDirectory``: it goes when the service does. It is a JSON
-object; each of its fields may be missing:
+A report is ``/run/pipeline/status.d/NAME.json``, or ``NAME/ANY.json`` if the service has the folder
+NAME there as its ``RuntimeDirectory``; such a report goes away with its service. A report is a JSON
+object; each field may be missing:
 
     queue          {"link": "up" or "down", "since": TIME}
-    jobs           {"done": COUNT, "failed": COUNT}, of this boot; of several reports the sum
+    jobs           {"done": COUNT, "failed": COUNT}, of this boot; reports are added up
     log            [{"time": TIME, "level": "info", "warning" or "error", "text": TEXT}, ...]
-    valid_seconds  how long after it was written the report holds; else until it is gone
+    valid_seconds  how long the report is valid after it was written; default: until it is removed
 
-A TIME is in whole seconds since 1970. A report is to be written beside its name and then renamed.
-The reader is root and the writers need not be: no link is followed, nothing but a regular file is
-read, and what is not exactly of this form is left out whole, of which the page then tells.
+A TIME is in whole seconds since 1970. Write a report under another name, then rename it. The reader
+is root and the writers need not be: it follows no link and reads only regular files. A report that
+does not have exactly this form is left out whole, and the page says so.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from redaction import printable
 
 LEVELS = ("info", "warning", "error")
 SIZE_LIMIT = 16384  # bytes of a report
-COUNT_LIMIT = 512  # files that are looked at in a folder; a worker for each CPU has one
-LINES_LIMIT = 50  # of the log of one report
-_NUMBER_LIMIT = 2**53 - 1  # what JavaScript counts to
+COUNT_LIMIT = 512  # files read in a folder; each CPU's worker has one
+LINES_LIMIT = 50  # in the log of one report
+_NUMBER_LIMIT = 2**53 - 1  # JavaScript's largest exact integer
 _DAYS = 86400 * 7
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Not to wait for the other end of a pipe that lies there.
+# O_NONBLOCK: do not wait for the other end of a pipe.
 _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class RefusedError(ValueError):
-    """Why a report is not taken, in words that hold nothing of what is in it."""
+    """Why a report is left out, in words that repeat nothing of its content."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the log that is shown."""
+    """A line of the log that the page shows."""
 
     time: int
     level: str
@@ -56,7 +56,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Report:
-    """What one file says; a field that it has not is None."""
+    """The content of one file; a missing field is None."""
 
     link: str | None = None
     since: int | None = None
@@ -65,8 +65,8 @@ class Report:
     log: tuple[Line, ...] = ()
 
 
-def collected(folder: Path, now: float) -> tuple[list[Report], list[str]]:
-    """The reports below ``folder`` that hold at ``now``, and a sentence on each that is refused."""
+def read_all(folder: Path, now: float) -> tuple[list[Report], list[str]]:
+    """The reports below ``folder`` that are valid at ``now``, and a line on each refused one."""
     reports: list[Report] = []
     faults: list[str] = []
     for name, file in _files(folder, faults):
@@ -82,12 +82,12 @@ def collected(folder: Path, now: float) -> tuple[list[Report], list[str]]:
 def _files(folder: Path, faults: list[str]) -> Iterator[tuple[str, int]]:
     """The name and an open descriptor of each report, which the caller closes."""
     with contextlib.ExitStack() as stack:
-        top = _opened(str(folder), _FOLDER, None)
+        top = _open(str(folder), _FOLDER, None)
         if top is None:
             return
         stack.callback(os.close, top)
         places = [("", top)]
-        for prefix, place in places:  # grows by the folders of the first
+        for prefix, place in places:  # the loop appends the folders of the first
             with os.scandir(place) as entries:
                 names = [entry.name for entry in itertools.islice(entries, COUNT_LIMIT + 1)]
             if len(names) > COUNT_LIMIT:
@@ -100,18 +100,18 @@ def _files(folder: Path, faults: list[str]) -> Iterator[tuple[str, int]]:
                 if not _NAME.fullmatch(stem):
                     continue
                 if not dot and not prefix:
-                    inner = _opened(entry, _FOLDER, place)
+                    inner = _open(entry, _FOLDER, place)
                     if inner is not None:
                         stack.callback(os.close, inner)
                         places.append((f"{stem}/", inner))
                 elif ending == "json":
-                    file = _opened(entry, _FILE, place)
+                    file = _open(entry, _FILE, place)
                     if file is not None:
                         yield f"{prefix}{stem}", file
 
 
-def _opened(path: str, flags: int, place: int | None) -> int | None:
-    """None for what is not there, or no longer, or of another kind."""
+def _open(path: str, flags: int, place: int | None) -> int | None:
+    """Open a file or folder; None if it is missing or of another kind."""
     try:
         return os.open(path, flags, dir_fd=place)
     except OSError:
@@ -170,7 +170,7 @@ def _object(value: object, what: str, *names: str) -> dict[str, Any]:
 
 def _number(fields: dict[str, Any], name: str, limit: int = _NUMBER_LIMIT) -> int | None:
     value = fields.get(name)
-    # type: to Python, true is a number
+    # type(), as isinstance(True, int) is true
     if value is not None and (type(value) is not int or not 0 <= value <= limit):
         raise RefusedError(f"is malformed: {name} is no number from 0 to {limit}")
     return value

@@ -1,11 +1,12 @@
-"""Answers on the status page's port, on the socket that systemd listens on (status-page.socket).
+"""Serves the status page, on the socket that systemd listens on (status-page.socket).
 
-Any stranger may ask, so: four names are known, and no name in a request becomes one of a file; GET
-and HEAD alone; the size of a request's head, its time and how many there are at once are bounded,
-its body is not read; nothing tells what answers, and nothing of a request is repeated or logged.
-With nobody asking for a while the process ends, and systemd starts it for the next one.
+Strangers send requests. So it knows four paths, and no path of a request becomes a file name. It
+answers only GET and HEAD. It limits the size of a request's head, its time and the number of
+requests at once, and does not read a body. It does not say what software answers, and neither
+repeats nor logs anything of a request. After a while without requests the process ends, and systemd
+starts it again for the next one.
 
-The standard library's server does the rest; what its documentation warns of is its lack of limits.
+The standard library's server does the rest; its documentation warns that it has no such limits.
 
 PIPELINE_ROOT: a directory that stands for / (for tests; not set on a box).
 """
@@ -25,7 +26,7 @@ from typing import Any
 
 HEAD_LIMIT = 8192  # bytes of a request
 JSON_LIMIT = 2**18  # bytes
-DEADLINE = 5.0  # seconds for a request to come, and for its answer to be taken
+DEADLINE = 5.0  # seconds to receive a request, and to send its answer
 AT_ONCE = 8
 IDLE = 120.0  # seconds until the process ends
 _FIRST_SOCKET = 3  # sd_listen_fds(3)
@@ -51,7 +52,7 @@ _PARTS = {
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """One request, and its end."""
+    """Answers one request and closes the connection."""
 
     server: Server
     protocol_version = "HTTP/1.1"
@@ -68,7 +69,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.handle_one_request()
 
     def _head(self) -> bytes:
-        """What came within the limits of time and size, until the head's empty line."""
+        """The request up to the empty line after its head, within the limits of time and size."""
         until = time.monotonic() + DEADLINE
         head = b""
         while not _ended(head) and len(head) < HEAD_LIMIT:
@@ -103,12 +104,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not 0 < len(content) <= JSON_LIMIT:
             self.send_error(HTTPStatus.SERVICE_UNAVAILABLE)
             return
-        # With the date of the answer it says how old the content is, by one and the same clock.
+        # With the answer's Date it gives the age of the content, by one clock.
         modified = {"Last-Modified": self.date_time_string(int(written))}
         self._answer(HTTPStatus.OK, content, "application/json", modified)
 
     def send_error(self, code: int, *_words: str | None, **_more: str | None) -> None:
-        """Without the library's words, which repeat the request."""
+        """Answer with the code's phrase only: the library's text repeats the request."""
         extra = {}
         if code == HTTPStatus.NOT_IMPLEMENTED:
             code, extra = HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "GET, HEAD"}
@@ -116,7 +117,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self._answer(code, f"{phrase}\n".encode(), _PLAIN, extra)
 
     def handle_expect_100(self) -> bool:
-        """A body is not wanted."""
+        """Send no "100 Continue", as no body is read."""
         return True
 
     def _answer(
@@ -134,19 +135,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, format: str, *_args: object) -> None:  # noqa: A002 - the library's name
-        """No stranger writes into the journal."""
+        """Log nothing, so that no stranger writes into the journal."""
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    """A thread for each connection, of which there are so many at most; the others wait."""
+    """One thread for each connection, at most AT_ONCE; other connections wait."""
 
     daemon_threads = True
     timeout = IDLE
 
     def __init__(self, listener: socket.socket, pages: Path, status: Path) -> None:
-        # TCPServer's own would make a socket first, which this process is not allowed to.
+        # TCPServer.__init__ would make a socket, which this process may not.
         socketserver.BaseServer.__init__(self, listener.getsockname(), Handler)
-        listener.settimeout(self.timeout)  # who hangs up before he is accepted holds nobody up
+        listener.settimeout(self.timeout)  # a client that hangs up before accept() blocks nobody
         self.socket = listener
         self.status = status
         self.parts = {
@@ -170,11 +171,11 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self._places.release()
 
     def handle_timeout(self) -> None:
-        """Nobody came for a while: whoever was served last is done long since."""
+        """No request for IDLE seconds, so all answers are long sent: end the process."""
         self.idle = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Whoever hangs up, or sends nonsense, is no news."""
+        """Log nothing of a client that hangs up or sends nonsense."""
 
 
 def _ended(head: bytes) -> bool:

@@ -1,3 +1,3 @@
 #!/bin/sh
-# Before anything may hang: a boot that is tried has an end.
+# Starts the deadline of a trial's boot before anything can hang.
 /usr/lib/resnap/trial-deadline &

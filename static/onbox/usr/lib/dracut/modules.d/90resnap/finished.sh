@@ -1,3 +1,3 @@
 #!/bin/sh
-# No root is good to be mounted before the reset is over, not even one that is there.
+# No root may be mounted before the reset is over, even if its device exists.
 ! getarg volgroup= >/dev/null || [ -e /run/resnap/outcome ]

@@ -1,6 +1,6 @@
 #!/bin/bash
-# dracut's module: the reset, its settings and device-mapper's snapshots, as initramfs-tools' hook
-# (/etc/initramfs-tools/hooks/resnap) puts them into its initramfs.
+# dracut's module: adds the reset, its settings and device-mapper's snapshot module to the initramfs, as
+# /etc/initramfs-tools/hooks/resnap does for initramfs-tools.
 
 check() {
 	[[ -e /etc/default/resnap ]]

@@ -1,3 +1,3 @@
 #!/bin/sh
-# Before that reboot.
+# Waits panic=SECONDS before dracut reboots.
 sleep "$(getarg panic=)"

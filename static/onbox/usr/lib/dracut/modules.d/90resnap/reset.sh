@@ -1,6 +1,6 @@
 #!/bin/sh
-# udev has settled, and the root is awaited: reset it before anything may mount it. Called again and
-# again until finished.sh agrees, as local-block is in the initramfs of initramfs-tools.
+# udev has settled and dracut waits for the root: reset it before anything can mount it. dracut calls
+# this repeatedly until finished.sh succeeds, as initramfs-tools calls its local-block scripts.
 if [ -d /run/resnap ]; then
 	/usr/lib/resnap/resnap block
 else
