@@ -6,29 +6,27 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from invoke.context import Context
-from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from deploys.errors import BoxError, PreflightError
+from deploys.errors import BoxError
 from deploys.plan.sizes import human
 from deploys.settings import Settings
 from tasks.boxes.build import Build
 from tasks.boxes.finalize import Finalizing
 from tasks.boxes.image import build_box, is_replaceable
-from tasks.boxes.ship import Packaged, Packaging
-from tasks.boxes.ship.formats import FORMATS
+from tasks.boxes.ship import Packaging
+from tasks.boxes.ship.formats import FORMATS, select
 from tasks.boxes.start import SPARE, start
+from tasks.desk.flags import SETTINGS_HELP, load_settings
 from tasks.desk.places import BOX, GUEST, PACKAGES
-from tasks.desk.progress import HostProgress, bars
+from tasks.desk.progress import HostProgress, bars, exit_on_error, exit_on_interrupt, working
 from tasks.desk.questions import confirm
 from tasks.guests import Guest
 from tasks.guests.providers import help_line, load
-from tasks.host import SETTINGS_HELP, load_settings
-from tasks.hosts.fleet import connected, exit_on_error, working
+from tasks.hosts.fleet import connected
 from tasks.hosts.provision import REFERENCE, Provision, Provisioned, Request
 
 
@@ -205,33 +203,14 @@ def package(
     version = [f"package.version={box_version}"] if box_version else []
     chosen = load_settings(settings, [*(set or ()), *version])
     began = time.monotonic()
-    with exit_on_error():
-        formats = select(format or ())
-        packaged = _package(Path(image or BOX), Path(out or PACKAGES), chosen, formats, force)
+    source, folder = Path(image or BOX), Path(out or PACKAGES)
+    with (
+        exit_on_error(),
+        exit_on_interrupt("no package was made or changed"),
+        bars() as frame,
+    ):
+        progress = {name: HostProgress(name, frame) for name in select(format or ())}
+        packaged = Packaging(source, folder, chosen, progress, force=force).run()
     for name, file in packaged.files.items():
         print(f"{name:<12}{file}, {human(file.stat().st_size)}")
     print(f"took        {time.monotonic() - began:.0f} s")
-
-
-def select(names: Sequence[str]) -> list[str]:
-    """The formats that names mean, in the order of the table; all without a name.
-
-    Raises:
-        PreflightError: there is none of that name.
-    """
-    for name in names:
-        if name not in FORMATS:
-            [nearest] = get_close_matches(name, FORMATS, n=1, cutoff=0)
-            raise PreflightError(f"there is no format {name!r}; did you mean {nearest!r}?")
-    return [name for name in FORMATS if name in names or not names]
-
-
-def _package(
-    image: Path, out: Path, settings: Settings, formats: Sequence[str], force: bool
-) -> Packaged:
-    with bars() as frame:
-        progress = {name: HostProgress(name, frame) for name in formats}
-        try:
-            return Packaging(image, out, settings, progress, force=force).run()
-        except KeyboardInterrupt as interrupt:
-            raise Exit("interrupted: no package was made or changed", code=130) from interrupt

@@ -13,7 +13,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from tasks.desk import shell
-from tasks.hosts.fleet import exit_on_error
+from tasks.desk.progress import exit_on_error
 
 ROOT = Path(__file__).resolve().parents[1]
 # Files of tests at a time, for two cores: a test that boots nothing waits for half of its time, for

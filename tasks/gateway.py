@@ -14,11 +14,11 @@ from invoke.tasks import task
 from deploys.errors import BoxError
 from deploys.services.gateway import OWNERS
 from tasks.desk import questions
-from tasks.desk.progress import HostProgress
+from tasks.desk.progress import HostProgress, exit_on_error
 from tasks.hosts import show
 from tasks.hosts.connection import Host
 from tasks.hosts.expectations import expect_gateway, expect_snapshot
-from tasks.hosts.fleet import enlist, exit_on_error, finish
+from tasks.hosts.fleet import enlist, finish
 
 # What /usr/lib/gateway/owners takes: useradd's rule of Debian, without its exceptions.
 _NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")

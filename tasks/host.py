@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import get_args
 
 import fabric
@@ -14,8 +13,8 @@ from invoke.tasks import task
 
 from deploys.facts.state import HostState
 from deploys.operations.seal import cleaned
-from deploys.settings import Role, Settings
-from tasks.desk.flags import load as read_settings
+from deploys.settings import Role
+from tasks.desk.flags import SETTINGS_HELP, load_settings
 from tasks.desk.places import GUEST
 from tasks.desk.progress import HostProgress
 from tasks.desk.questions import confirm
@@ -24,19 +23,8 @@ from tasks.hosts import show, versions
 from tasks.hosts import shrink as shrinking
 from tasks.hosts.connection import Host
 from tasks.hosts.expectations import expect, reboot_deadline, settings_of, state_of_box
-from tasks.hosts.fleet import enlist, exit_on_error, finish
+from tasks.hosts.fleet import enlist, finish
 from tasks.hosts.provision import Provision, Provisioned, Request
-
-SETTINGS_HELP = {
-    "set": "A setting, as volumes.lvsize=4G; may be given more than once.",
-    "settings": "A TOML file with settings.",
-}
-
-
-def load_settings(file: str, overrides: Sequence[str] | None) -> Settings:
-    """The settings of a task's flags; Exit with one line where they are wrong."""
-    with exit_on_error():
-        return read_settings(Path(file) if file else None, overrides or ())
 
 
 @task(

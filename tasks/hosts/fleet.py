@@ -7,9 +7,8 @@ last, does the work and says how each went.
 
 from __future__ import annotations
 
-import contextlib
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from rich.markup import escape
 
 from deploys.errors import BoxError
 from tasks.desk.places import GUEST, LOGS
-from tasks.desk.progress import HostProgress, InterruptibleProgress, bars, console
+from tasks.desk.progress import HostProgress, bars, console, exit_on_error, exit_on_interrupt
 from tasks.guests import Guest
 from tasks.guests.providers import find
 from tasks.hosts.connection import Host
@@ -100,40 +99,18 @@ def connected(guest: Guest) -> Host:
     return Host(connection, login.known_hosts)
 
 
-class exit_on_error:  # noqa: N801 - a context manager, used like one of contextlib's
-    """Turns a BoxError into Invoke's Exit: its line on standard error, exit code 1."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, BoxError):
-            raise Exit(f"error: {error}", code=1) from error
-
-
-@contextlib.contextmanager
-def working(name: str, interrupted: str) -> Iterator[InterruptibleProgress]:
-    """The progress of work on this machine, while it is done; a BoxError becomes one line.
-
-    Raises:
-        Exit: the work failed, or Ctrl-C ended it: then the line says what ``interrupted`` says.
-    """
-    with exit_on_error(), bars() as frame:
-        progress = InterruptibleProgress(name, frame)
-        try:
-            with progress.listening():
-                yield progress
-        except KeyboardInterrupt as interrupt:
-            raise Exit(f"interrupted: {interrupted}", code=130) from interrupt
-
-
 @task
 def finish(_c: Context) -> None:
     """Do what the task before enlisted."""
     enlisted = _enlisted.pop()
     results: dict[str, Any] = {}
     errors: dict[str, Exception] = {}
-    with bars() as frame, ThreadPoolExecutor(_AT_ONCE) as pool:
+    interrupted = "the hosts boot as they are; run the task again to go on"
+    with (
+        exit_on_interrupt(interrupted),
+        bars() as frame,
+        ThreadPoolExecutor(_AT_ONCE) as pool,
+    ):
         futures: dict[Future[Any], tuple[Host, HostProgress]] = {}
         for host in enlisted.hosts:
             progress = HostProgress(host.name, frame)
@@ -147,13 +124,11 @@ def finish(_c: Context) -> None:
                 except Exception as failure:  # whatever it is, the other hosts go on
                     errors[host.name] = failure
                     progress.done("failed")
-        except KeyboardInterrupt as interrupt:
-            # Their threads end with the connections; what a host was doing it finishes.
+        except KeyboardInterrupt:
+            # The threads end with their connections; each host finishes what it was doing.
             for host in enlisted.hosts:
                 host.abandon()
-            raise Exit(
-                "interrupted: the hosts boot as they are; run the task again to go on", code=130
-            ) from interrupt
+            raise
         finally:
             for host in enlisted.hosts:
                 host.close()

@@ -18,11 +18,11 @@ from rich.live import Live
 from deploys.errors import BoxError, DeployError, UnreachableError
 from deploys.settings import QUEUE_PORT
 from kimpipeline.queue.messages import ERRORS, JOBS, RESULTS, UPDATES, Update
-from tasks.desk.progress import console
+from tasks.desk.progress import console, exit_on_error
 from tasks.hosts import show
 from tasks.hosts.connection import Host
 from tasks.hosts.expectations import expect_gateway
-from tasks.hosts.fleet import exit_on_error, host_of
+from tasks.hosts.fleet import host_of
 from tasks.hosts.show import Ended, Tube
 
 _TUBES = (UPDATES, JOBS, RESULTS, ERRORS)

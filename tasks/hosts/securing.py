@@ -13,11 +13,11 @@ from deploys.box import ROLES
 from deploys.errors import BoxError, DeployError, PreflightError
 from deploys.services.secure import SECURE
 from tasks.desk import questions
-from tasks.desk.progress import HostProgress
+from tasks.desk.progress import HostProgress, exit_on_error
 from tasks.hosts import show
 from tasks.hosts.connection import Host
 from tasks.hosts.expectations import expect_snapshot, is_gateway, state_of_box
-from tasks.hosts.fleet import enlist, exit_on_error, finish, host_of
+from tasks.hosts.fleet import enlist, finish, host_of
 
 _FAILED = "it failed"
 _LINE = 4096  # bytes of a password at most

@@ -13,7 +13,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from deploys.errors import DeployError, PreflightError, UnreachableError
-from tasks.desk.progress import HostProgress
+from tasks.desk.progress import HostProgress, exit_on_error
 from tasks.hosts import fleet
 from tasks.hosts.connection import Host
 from tasks.hosts.fleet import enlist, finish
@@ -201,7 +201,7 @@ def test_a_guest_that_was_never_finished_is_none(
 
 
 def test_another_fault_is_not_hidden() -> None:
-    with pytest.raises(ZeroDivisionError), fleet.exit_on_error():
+    with pytest.raises(ZeroDivisionError), exit_on_error():
         raise ZeroDivisionError
-    with pytest.raises(Exit, match=r"^error: no$"), fleet.exit_on_error():
+    with pytest.raises(Exit, match=r"^error: no$"), exit_on_error():
         raise PreflightError("no")
