@@ -25,8 +25,6 @@ def __getattr__(name: str) -> Collection:
 
 def _collection() -> Collection:
     from tasks import box, dev, gateway, host
-    from tasks.desk.setting_tables import settings
-    from tasks.hosts import queue, securing
 
     ns = Collection()
     for task in (
@@ -42,12 +40,12 @@ def _collection() -> Collection:
         gateway.adduser,
         gateway.deluser,
         gateway.users,
-        securing.secure,
+        host.secure,
         box.up,
         box.ssh,
         box.halt,
         box.destroy,
-        settings,
+        dev.settings,
         dev.run_tests,
         dev.lint,
         dev.lock,
@@ -56,7 +54,7 @@ def _collection() -> Collection:
         ns.add_task(task)  # type: ignore[arg-type]
     inner = {
         "box": (box.build, box.finalize, box.package),
-        "pipeline": (queue.submit, queue.queue, queue.results),
+        "pipeline": (gateway.submit, gateway.queue, gateway.results),
     }
     for name, tasks in inner.items():
         collection = Collection(name)

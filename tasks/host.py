@@ -11,20 +11,22 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from deploys.box import ROLES
 from deploys.facts.state import HostState
 from deploys.operations.seal import cleaned
 from deploys.settings import Role
 from tasks.desk.flags import SETTINGS_HELP, load_settings
 from tasks.desk.places import GUEST
-from tasks.desk.progress import HostProgress
+from tasks.desk.progress import HostProgress, exit_on_error
 from tasks.desk.questions import confirm
 from tasks.guests.providers import load
-from tasks.hosts import show, versions
-from tasks.hosts import shrink as shrinking
+from tasks.hosts import securing, show, status_tables, versions
 from tasks.hosts.connection import Host
 from tasks.hosts.expectations import expect, reboot_deadline, settings_of, state_of_box
-from tasks.hosts.fleet import enlist, finish
+from tasks.hosts.fleet import enlist, finish, host_of
 from tasks.hosts.provision import Provision, Provisioned, Request
+from tasks.hosts.securing import Part, confirm_host_key, read_password, require_part
+from tasks.hosts.shrink import Shrunk, shrink_box
 
 
 @task(
@@ -76,7 +78,7 @@ def status(c: Context, json: bool = False, wide: bool = False) -> None:
         progress.step("asking")
         return host.state()
 
-    enlist(c, work, show.states_json if json else partial(show.states, wide=wide))
+    enlist(c, work, status_tables.as_json if json else partial(status_tables.tables, wide=wide))
 
 
 @task(post=[finish])
@@ -148,13 +150,44 @@ def finalize(c: Context, force: bool = False) -> None:
     enlist(c, work, show.reboots)
 
 
+@task(
+    post=[finish],
+    help={
+        "role": f"{' or '.join(ROLES)}; devel only fetches a key, and shuts nothing off.",
+        "site": "The gateway, as HOST or HOST:PORT.",
+        "username": "Your account on the gateway.",
+        "host-key": "Host key of the gateway, as SHA256:...; without it, you are asked.",
+        "password-fd": "Read the password from this open file instead of asking for it.",
+    },
+)
+def secure(
+    c: Context,
+    role: str = "",
+    site: str = "",
+    username: str = "",
+    host_key: str = "",
+    password_fd: int = -1,
+) -> None:
+    """Make a devel box the pipeline's worker or director, and shut it off from the outside."""
+    part = Part(role, site, username)
+    with exit_on_error():
+        require_part(part)
+        host_key = host_key or confirm_host_key(host_of(c), site)
+        password = read_password(part, password_fd)
+
+    def work(host: Host, progress: HostProgress) -> str:
+        return securing.secure(host, progress, part, host_key, password)
+
+    enlist(c, work, show.lines)
+
+
 @task(post=[finish])
 def shrink(c: Context) -> None:
     """Give the space of deleted files back to the disk, and of the local guest to this machine."""
 
-    def work(host: Host, progress: HostProgress) -> shrinking.Shrunk:
+    def work(host: Host, progress: HostProgress) -> Shrunk:
         guest = None if isinstance(c, fabric.Connection) else load(GUEST)
-        return shrinking.shrink(host, guest, progress)
+        return shrink_box(host, guest, progress)
 
     enlist(c, work, show.shrunk)
 

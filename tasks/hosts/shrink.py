@@ -23,7 +23,7 @@ class Shrunk:
     disk: tuple[int, int] | None = None
 
 
-def shrink(host: Host, guest: Guest | None, progress: HostProgress) -> Shrunk:
+def shrink_box(host: Host, guest: Guest | None, progress: HostProgress) -> Shrunk:
     """Trim a box; ``guest`` is the same box as a machine of this host, whose disk is compacted.
 
     Raises:

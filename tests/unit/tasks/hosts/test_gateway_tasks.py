@@ -16,7 +16,7 @@ from deploys.errors import BoxError
 from deploys.facts.state import HostState, Verdict
 from deploys.services.gateway import OWNERS
 from tasks import gateway
-from tasks.hosts import fleet
+from tasks.hosts import fleet, owners
 from tasks.hosts.connection import Host
 from tests.unit.tasks.hosts.descriptors import descriptor_of
 
@@ -134,9 +134,9 @@ def test_no_gateway_is_asked_for_a_name_that_is_none(
 )
 def test_what_is_no_password(typed: bytes, line: str) -> None:
     with descriptor_of(typed) as reading, pytest.raises(BoxError, match=line):
-        gateway.read_password("ada", reading)
+        owners.read_password("ada", reading)
     with pytest.raises(BoxError, match="--password-fd"):
-        gateway.read_password("ada", reading)
+        owners.read_password("ada", reading)
 
 
 def test_a_password_is_typed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,8 +144,8 @@ def test_a_password_is_typed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(getpass, "getpass", lambda _: next(typed))
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
     with pytest.raises(BoxError, match="there is no terminal"):
-        gateway.read_password("ada", -1)
+        owners.read_password("ada", -1)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    assert gateway.read_password("ada", -1) == "a long word"
+    assert owners.read_password("ada", -1) == "a long word"
     with pytest.raises(BoxError, match="these are two passwords"):
-        gateway.read_password("ada", -1)
+        owners.read_password("ada", -1)

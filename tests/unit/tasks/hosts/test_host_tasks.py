@@ -314,7 +314,7 @@ def test_the_local_guest_is_finalized_by_another_task() -> None:
 
 def test_every_task_on_a_host_ends_with_the_fleet() -> None:
     of_hosts = (
-        *(host.provision, host.status, host.resnap, host.keep),
+        *(host.provision, host.status, host.resnap, host.keep, host.secure),
         *(host.maintain, host.rollback, host.promote, host.finalize, host.shrink),
     )
     for task in of_hosts:

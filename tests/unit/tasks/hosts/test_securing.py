@@ -15,9 +15,9 @@ from invoke.exceptions import Exit
 from deploys.box import ROLES
 from deploys.facts.state import HostState, Verdict
 from deploys.services.secure import SECURE
+from tasks.host import secure
 from tasks.hosts import fleet
 from tasks.hosts.connection import Host
-from tasks.hosts.securing import secure
 from tests.unit.tasks.hosts.descriptors import descriptor_of
 
 KEY = "SHA256:" + "h" * 43
