@@ -85,7 +85,7 @@ class Host:
             "banner_timeout": _CONNECT_SECONDS,
             **self._connection.connect_kwargs,
         }
-        with self._one_line():
+        with self._named_errors():
             self._connection.open()
             transport = self._connection.transport
             # A host that reboots does not always say goodbye: else nobody would notice.
@@ -106,7 +106,7 @@ class Host:
             Interrupted: it was abandoned.
         """
         shell = self._root_shell()
-        with self._one_line():
+        with self._named_errors():
             answer = shell.run(command, stdin=stdin)
         if answer.code != 0:
             words = (answer.stderr.strip() or "it said nothing").splitlines()[-1]
@@ -125,14 +125,14 @@ class Host:
             UnreachableError, PreflightError: as ``connect``, or nobody listens there.
         """
         self.connect()
-        with self._one_line():
+        with self._named_errors():
             channel = self._connection.transport.open_channel(
                 "direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=_CONNECT_SECONDS
             )
         near, far = socket.socketpair()
         near.settimeout(_SILENCE_SECONDS)
         threads = [
-            threading.Thread(target=_pour, args=ends, daemon=True)
+            threading.Thread(target=_copy_stream, args=ends, daemon=True)
             for ends in ((far, channel), (channel, far))
         ]
         for thread in threads:
@@ -232,7 +232,7 @@ class Host:
         awaited(condition, deadline, 1, lambda: line)
 
     @contextlib.contextmanager
-    def _one_line(self) -> Iterator[None]:
+    def _named_errors(self) -> Iterator[None]:
         name = self.name
         try:
             yield
@@ -258,7 +258,7 @@ class Host:
             raise UnreachableError(f"{name}: {why}") from error
 
 
-def _pour(source: socket.socket | Channel, target: socket.socket | Channel) -> None:
+def _copy_stream(source: socket.socket | Channel, target: socket.socket | Channel) -> None:
     """All that comes from one end to the other, until either is closed."""
     with contextlib.suppress(OSError, EOFError, SSHException):
         while data := source.recv(65536):

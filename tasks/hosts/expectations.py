@@ -90,7 +90,7 @@ def is_settled(state: HostState) -> bool:
     return not state.in_trial or state.in_quarantine
 
 
-def rolled_back(state: HostState, before: HostState) -> str:
+def rollback_reason(state: HostState, before: HostState) -> str:
     """Why a change went back since the state ``before``; empty if none did."""
     if state.rolled_back in (None, before.rolled_back):
         return ""

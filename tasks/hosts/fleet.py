@@ -137,13 +137,13 @@ def finish(_c: Context) -> None:
     failed = [name for name in names if name in errors]
     enlisted.report({name: results[name] for name in names if name in results}, failed)
     for name in failed:
-        line = escape(_line(name, errors[name]))
+        line = escape(_error_line(name, errors[name]))
         console.print(f"[red]error:[/] {line}", highlight=False, soft_wrap=True)
     if errors:
         raise Exit(code=1)
 
 
-def _line(name: str, error: Exception) -> str:
+def _error_line(name: str, error: Exception) -> str:
     """What went wrong with a host; of an error that nobody foresaw also where its trace is."""
     if isinstance(error, BoxError):
         line = str(error)

@@ -27,7 +27,7 @@ from deploys.stack import Parts
 from tasks.desk.places import BUNDLES
 from tasks.desk.progress import HostProgress
 from tasks.hosts.connection import Host
-from tasks.hosts.expectations import TRIAL_BOOTS, expect, is_settled, rolled_back
+from tasks.hosts.expectations import TRIAL_BOOTS, expect, is_settled, rollback_reason
 from tasks.stack import Prepared, bundle, prepared
 
 REFERENCE = "/usr/lib/pipeline/reference"
@@ -86,7 +86,7 @@ class Provision:
             rows += [*found.plan.rows(), ("make", "initrds", f"with {found.state.initrds}")]
         if self._request.reclaim:
             rows.append(("reclaim", found.state.defaults["OLD_ROOT_UUID"], "erased"))
-        rows += [("change", name, "") for name in self._pending(found)]
+        rows += [("change", name, "") for name in self._would_change(found)]
         without = self._prepared.without_kimpy
         rows += [("leave out", "kimpy", without)] if without else []
         return rows
@@ -111,7 +111,7 @@ class Provision:
             with self._host.session() as session:
                 found = preflight.check(session, self._settings)
         self._change(found)
-        return self._fresh()
+        return self._boot_fresh()
 
     def finalize(self, *last: Deploy, maintain: str, history: bool) -> None:
         """In maintenance: make all anew that follows from the golden root, as it is by now.
@@ -131,7 +131,7 @@ class Provision:
         if verdict is None or verdict.name != "golden":
             raise PreflightError(f"{self._host.name} is not in maintenance: {maintain} first")
         anew = partial(stale_initrds, name="Have the initrds made anew")
-        with self._going_back():
+        with self._undo_on_error():
             self._change_safely(self._preflight(), [anew])
             self._apply("keeping the change", [*last, keep_safety if history else drop_safety])
 
@@ -146,7 +146,7 @@ class Provision:
                 session, self._settings, self._request.device, force=self._request.force
             )
             installed = session.fact(SourceDigests)
-        self._settings = of_role(self._settings, found.state.release.get("ROLE", ""))
+        self._settings = keep_role(self._settings, found.state.release.get("ROLE", ""))
         if self._request.reclaim and not (found.plan.old_root_uuid and found.state.is_box):
             raise PreflightError("there is no old root to reclaim on this host")
         if self._request.reclaim:
@@ -158,7 +158,7 @@ class Provision:
         )
         return found
 
-    def _pending(self, found: Preflight) -> list[str]:
+    def _would_change(self, found: Preflight) -> list[str]:
         """The operations on the golden root that would change the host as it is now."""
         self._progress.step("comparing")
         with self._host.session() as session:
@@ -170,14 +170,14 @@ class Provision:
         assert verdict is not None
         if verdict.name != "golden":
             wanted = self._request.reclaim or verdict.name == "failed"
-            if not wanted and not self._pending(found):
+            if not wanted and not self._would_change(found):
                 return Provisioned(False, found.state, self._prepared.without_kimpy)
             self._progress.step("booting into maintenance")
             expect(self._host, self._host.reboot("maintenance", self._deadline), "golden")
-        with self._going_back():
+        with self._undo_on_error():
             self._change_safely(found)
             self._apply("keeping a way back", [begin_trial])
-        return self._tried()
+        return self._after_trial()
 
     def _change_safely(self, found: Preflight, first: Sequence[Deploy] = ()) -> None:
         """In maintenance: change the golden root, with a safety snapshot of what it was."""
@@ -188,7 +188,7 @@ class Provision:
         self._change(found)
 
     @contextlib.contextmanager
-    def _going_back(self) -> Iterator[None]:
+    def _undo_on_error(self) -> Iterator[None]:
         """What fails within has the golden root go back.
 
         Not on a host that was interrupted: its next boot does it, whenever that is.
@@ -233,19 +233,19 @@ class Provision:
         if self._settings.stack.has_reference:
             self._host.run(REFERENCE)
 
-    def _fresh(self) -> Provisioned:
+    def _boot_fresh(self) -> Provisioned:
         self._progress.step("booting a fresh snapshot")
         state = self._host.reboot("resnap", self._deadline)
         expect(self._host, state, "fresh")
         return Provisioned(True, state, self._prepared.without_kimpy)
 
-    def _tried(self) -> Provisioned:
+    def _after_trial(self) -> Provisioned:
         """The box tries the change by itself; it comes back with it, or without."""
         self._progress.step("trying the change in a fresh snapshot")
         before = self._host.state()
         deadline = TRIAL_BOOTS * self._deadline
         state = self._host.reboot("resnap", deadline, is_settled)
-        if why := rolled_back(state, before):
+        if why := rollback_reason(state, before):
             raise DeployError(f"{self._host.name}: the change was rolled back: {why}")
         expect(self._host, state, "fresh")
         return Provisioned(True, state, self._prepared.without_kimpy)
@@ -257,7 +257,7 @@ class Provision:
             session.run()
 
 
-def of_role(settings: Settings, present: str) -> Settings:
+def keep_role(settings: Settings, present: str) -> Settings:
     """The settings with the role that a box has, where they name none; ``present``: empty if none.
 
     A role that is none of provision's making is a label, of an older version: the box is a devel.

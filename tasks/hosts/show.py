@@ -123,7 +123,7 @@ def tube_table(gateway: str, tubes: Sequence[Tube]) -> Table:
         *(name, *heads),
         title=gateway,
         title_justify="left",
-        caption=f"{_many(workers, 'worker')}, {_many(directors, 'director')}",
+        caption=f"{_plural(workers, 'worker')}, {_plural(directors, 'director')}",
         caption_justify="left",
     )
     for tube in tubes:
@@ -135,7 +135,7 @@ def tube_table(gateway: str, tubes: Sequence[Tube]) -> Table:
     return table
 
 
-def _many(number: int, what: str) -> str:
+def _plural(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 

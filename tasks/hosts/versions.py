@@ -18,12 +18,12 @@ from tasks.hosts.expectations import (
     is_gateway,
     is_settled,
     reboot_deadline,
-    rolled_back,
+    rollback_reason,
     settings_of,
     state_of_box,
 )
 
-_GOLDEN = "/usr/lib/resnap/versions"
+_VERSIONS = "/usr/lib/resnap/versions"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def versions(host: Host) -> list[Version]:
         BoxError: it is no box, or cannot be asked.
     """
     state_of_box(host)
-    rows = (line.split() for line in host.run(f"{_GOLDEN} list").splitlines())
+    rows = (line.split() for line in host.run(f"{_VERSIONS} list").splitlines())
     return [Version(name, int(when), *words) for name, when, *words in rows]
 
 
@@ -64,11 +64,11 @@ def roll_back(host: Host, progress: HostProgress, to: str = "") -> HostState:
             raise PreflightError(f"{host.name} tries a change: roll that back first, without --to")
         host.run("/usr/lib/resnap/trial back 'by hand'")
         progress.step("rolling back the change that is tried")
-        return _fresh(host, _try(host))
+        return _require_fresh(host, _try(host))
     version = _chosen(host.name, versions(host), to)
-    host.run(f"{_GOLDEN} back {version.name}")
+    host.run(f"{_VERSIONS} back {version.name}")
     progress.step(f"rolling back to {version.manifest[:12]}")
-    state = _fresh(host, _try(host))
+    state = _require_fresh(host, _try(host))
     if state.release.get("MANIFEST") != version.manifest:
         raise DeployError(f"{host.name}: came up with another version than {version.manifest[:12]}")
     return state
@@ -98,12 +98,12 @@ def promote(host: Host, progress: HostProgress) -> HostState:
             [partial(manifest, settings=settings, project=project, promoted=state.clock)]
         )
         session.run()
-    host.run(f"{_GOLDEN} promote")
+    host.run(f"{_VERSIONS} promote")
     progress.step("trying what was promoted in a fresh snapshot")
     after = _try(host)
-    if why := rolled_back(after, before=state):
+    if why := rollback_reason(after, before=state):
         raise DeployError(f"{host.name}: what was promoted was rolled back: {why}")
-    return _fresh(host, after)
+    return _require_fresh(host, after)
 
 
 def _try(host: Host) -> HostState:
@@ -111,7 +111,7 @@ def _try(host: Host) -> HostState:
     return host.reboot("resnap", TRIAL_BOOTS * reboot_deadline(host), is_settled)
 
 
-def _fresh(host: Host, state: HostState) -> HostState:
+def _require_fresh(host: Host, state: HostState) -> HostState:
     expect(host, state, "fresh")
     return state
 

@@ -28,7 +28,7 @@ from tasks.desk.flags import load
 from tasks.desk.progress import HostProgress
 from tasks.hosts import provision as provisioning
 from tasks.hosts.connection import Host
-from tasks.hosts.provision import Provision, Provisioned, Request, of_role
+from tasks.hosts.provision import Provision, Provisioned, Request, keep_role
 from tasks.stack import Prepared, bundle
 
 DEFAULTS = {"VOLGROUP": "vagrant-pipeline", "OLD_ROOT_UUID": "0a-1b"}
@@ -398,10 +398,10 @@ def test_a_box_keeps_its_role(asked: list[str], present: str, role: str | None) 
     settings = load(None, [*asked, "boot.deadline=60"])
     if role is None:
         with pytest.raises(PreflightError, match=f"^this box is a {present}[:,] "):
-            of_role(settings, present)
+            keep_role(settings, present)
         return
-    assert of_role(settings, present).role == role
-    assert of_role(settings, present).boot.deadline == 60
+    assert keep_role(settings, present).role == role
+    assert keep_role(settings, present).boot.deadline == 60
 
 
 def test_the_role_of_a_box_is_known_before_anything_is_changed(host: FakeHost) -> None:
