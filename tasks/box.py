@@ -1,4 +1,4 @@
-"""The tasks on the local guest: start it, log in, power it off, remove it."""
+"""The tasks on the local guest, and on the disk image of a box."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tasks.hosts.provision import REFERENCE, Provision, Provisioned, Request
     iterable=["set"],
     help={
         **SETTINGS_HELP,
-        "bare": "Start a plain Debian host, and provision that over SSH.",
+        "bare": "Start a plain Debian host, and provision it over SSH.",
         "provider": help_line(),
     },
 )
@@ -45,7 +45,7 @@ def up(
     set: Sequence[str] | None = None,  # noqa: A002 - the flag is --set
     settings: str = "",
 ) -> None:
-    """Start a box here, build it first if need be, and run a calculation on it."""
+    """Start a box here, after building it if need be, and run a calculation on it."""
     chosen = load_settings(settings, set)
     began = time.monotonic()
     with working("guest", interrupted="inv up goes on from here") as progress:
@@ -63,7 +63,7 @@ def up(
 def _provisioned(
     guest: Guest, settings: Settings, progress: HostProgress
 ) -> tuple[Provisioned, str]:
-    """The guest as a box that is up to date, and what its calculation printed."""
+    """Provision the guest; how that ended, and what the reference calculation printed."""
     host = connected(guest)
     try:
         progress.step("waiting for the guest to boot")
@@ -92,7 +92,7 @@ def ssh(_c: Context, command: str = "") -> None:
 
 @task
 def halt(_c: Context) -> None:
-    """Power the local guest off in order."""
+    """Shut the local guest down."""
     with exit_on_error():
         guest = load(GUEST)
         if not guest.alive:
@@ -118,9 +118,9 @@ def destroy(_c: Context, force: bool = False) -> None:
     iterable=["set"],
     help={
         **SETTINGS_HELP,
-        "out": f"The image's file; not given: {BOX.name} in the state folder.",
-        "manifest": "A box's manifest.json: take exactly its versions, or say which are gone.",
-        "force": "Replace an image that was finalized, too.",
+        "out": f"File of the image; without it, {BOX.name} in the state folder.",
+        "manifest": "A box's manifest.json: install exactly its versions.",
+        "force": "Replace even an image that was finalized.",
     },
 )
 def build(
@@ -149,17 +149,17 @@ def build(
 
 @task(
     help={
-        "out": f"The image's file; not given: {BOX.name} in the state folder.",
-        "force": "Do not ask before a file is replaced that cannot be built again.",
+        "out": f"File of the image; without it, {BOX.name} in the state folder.",
+        "force": "Do not ask before an image is replaced that cannot be built again.",
     }
 )
 def finalize(_c: Context, out: str = "", force: bool = False) -> None:
     """Make an image of the local guest, after you changed it in maintenance.
 
-    In the guest: initrds, GRUB's entries, the project's files and the manifest are made anew, and
-    it is powered off. Its disk is copied; the copy loses all SSH keys, the machine's ID,
-    histories, logs, caches and what was in /persistent, gets Vagrant's login back and is trimmed.
-    The guest itself keeps what it has; inv up starts it.
+    The guest makes initrds, GRUB's entries, the project's files and the manifest anew, and powers
+    off. Its disk is copied. The copy loses all SSH keys, the machine ID, histories, logs, caches
+    and the content of /persistent, gets Vagrant's login back and is trimmed. The guest itself
+    loses nothing; inv up starts it.
     """
     image = Path(out or BOX).absolute()
     began = time.monotonic()
@@ -182,11 +182,11 @@ def finalize(_c: Context, out: str = "", force: bool = False) -> None:
     iterable=["set", "format"],
     help={
         **SETTINGS_HELP,
-        "image": f"The disk image; not given: {BOX.name} in the state folder.",
-        "out": f"The folder of the packages; not given: {PACKAGES.name} in the state folder.",
-        "format": f"One of {', '.join(FORMATS)}, any number of times; not given: all.",
-        "box-version": "Of the box, as 1.2.0; not given: package.version of the settings.",
-        "force": "Replace what the folder has of this version.",
+        "image": f"The disk image; without it, {BOX.name} in the state folder.",
+        "out": f"Folder for the packages; without it, {PACKAGES.name} in the state folder.",
+        "format": f"One of {', '.join(FORMATS)}, any number of times; without it, all.",
+        "box-version": "Version of the box, as 1.2.0; without it, the setting package.version.",
+        "force": "Replace the packages of this version that the folder has.",
     },
 )
 def package(

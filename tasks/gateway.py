@@ -1,4 +1,4 @@
-"""The tasks on a gateway: who may connect boxes to it, what is to run, what came of it."""
+"""The tasks on a gateway: the owners of boxes, the queue and the results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _EVERY = 2.0  # seconds between two looks at the queue
     },
 )
 def adduser(c: Context, name: str, force: bool = False, password_fd: int = -1) -> None:
-    """On a gateway: make an account for an owner of boxes, and a key for the boxes."""
+    """On a gateway: make an account for an owner of boxes, and a key for these boxes."""
     with exit_on_error():
         password = read_password(checked_name(name), password_fd)
 
@@ -74,9 +74,9 @@ def users(c: Context) -> None:
 
 @task(
     help={
-        "item": "KIM id of a Test, a Model or a driver, all of whose pairs are to run.",
+        "item": "KIM id of a Test, a Model or a driver; all its pairs will run.",
         "priority": "A number; the lowest runs first.",
-        "status": "approved; or pending, which only logs how many pairs there are.",
+        "status": "approved; or pending, which only logs the number of pairs.",
     }
 )
 def submit(c: Context, item: str, priority: int = 2**16, status: str = "approved") -> None:
@@ -87,9 +87,9 @@ def submit(c: Context, item: str, priority: int = 2**16, status: str = "approved
         print(f"{host.name}: {update.kimid} is on the queue")
 
 
-@task(help={"once": "Show it as it is now, and end."})
+@task(help={"once": "Show the queue once, and end."})
 def queue(c: Context, once: bool = False) -> None:
-    """On a gateway: watch the queue: what waits, who works, how fast; until Ctrl-C."""
+    """On a gateway: show what waits, who works and how fast, until Ctrl-C."""
     with _gateway(c) as host, job_queue.connected(host) as client:
         read_tubes = job_queue.tube_reader(client)
         if once or not console.is_terminal:
@@ -98,10 +98,10 @@ def queue(c: Context, once: bool = False) -> None:
         with contextlib.suppress(KeyboardInterrupt), Live(console=console) as live:
             while True:
                 live.update(show.tube_table(host.name, read_tubes()), refresh=True)
-                time.sleep(_EVERY)  # a clock, not a wait: it is what is watched that changes
+                time.sleep(_EVERY)  # it waits for nothing: the picture is drawn at fixed times
 
 
-@task(help={"job": "Show the results of this job.", "most": "How many of the newest to list."})
+@task(help={"job": "Show the result of this job.", "most": "List at most so many."})
 def results(c: Context, job: str = "", most: int = 20) -> None:
     """On a gateway: list the newest results, or show one."""
     with _gateway(c) as host:
@@ -113,7 +113,7 @@ def results(c: Context, job: str = "", most: int = 20) -> None:
 
 @contextlib.contextmanager
 def _gateway(c: Context) -> Iterator[Host]:
-    """The host of a task, which must be a gateway; every fault is one line."""
+    """Open a task's host, which must be a gateway; an error becomes one line."""
     with exit_on_error():
         host = host_of(c)
         try:

@@ -1,4 +1,4 @@
-"""The tasks on a host: with ``fab -H HOST`` on that, with ``inv`` on the local guest."""
+"""The tasks on a host: ``fab -H HOST TASK``; or on the local guest: ``inv TASK``."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from tasks.hosts.shrink import Shrunk, shrink_box
     iterable=["set"],
     help={
         **SETTINGS_HELP,
-        "role": f"What the box is for: {' or '.join(get_args(Role))}; a box keeps the one it has.",
+        "role": f"{' or '.join(get_args(Role))}; without it, a box keeps its role.",
         "device": "The disk to use, as /dev/vdb; needed where the root is not on LVM.",
-        "force": "Wipe what --device carries; reclaim without asking.",
+        "force": "Wipe the data on --device; do not ask before --reclaim.",
         "reclaim": "Give the old root's partition to the volume group.",
         "dry-run": "Show what would be done; change nothing.",
     },
@@ -67,12 +67,12 @@ def provision(
 @task(
     post=[finish],
     help={
-        "json": "As JSON, for programs.",
-        "wide": "All that is known, a line a host, however wide: pipe it to less -S.",
+        "json": "Print JSON, for programs.",
+        "wide": "Print all fields, one line for each host, however long: pipe it to less -S.",
     },
 )
 def status(c: Context, json: bool = False, wide: bool = False) -> None:
-    """Show what a box runs on: its last reset's verdict, the snapshot's fill, kernel, manifest."""
+    """Show a box's faults, its last reset's verdict, the snapshot's fill, kernel and manifest."""
 
     def work(host: Host, progress: HostProgress) -> HostState:
         progress.step("asking")
@@ -83,17 +83,17 @@ def status(c: Context, json: bool = False, wide: bool = False) -> None:
 
 @task(post=[finish])
 def resnap(c: Context) -> None:
-    """Reboot into a fresh snapshot, wait, and check that it is one."""
+    """Reboot into a fresh snapshot; wait for it, and check the verdict."""
     enlist(c, partial(_reboot, entry="resnap", verdict="fresh"), show.reboots)
 
 
 @task(post=[finish])
 def keep(c: Context) -> None:
-    """Reboot into the snapshot as it is, with all that was changed in it."""
+    """Reboot into the snapshot as it is; it keeps all its changes."""
     enlist(c, partial(_reboot, entry="keep", verdict="kept"), show.reboots)
 
 
-@task(post=[finish], help={"back": "Leave maintenance, into a fresh snapshot."})
+@task(post=[finish], help={"back": "Leave maintenance: reboot into a fresh snapshot."})
 def maintain(c: Context, back: bool = False) -> None:
     """Reboot into the golden root, to change what every fresh snapshot starts from."""
     entry, verdict = ("resnap", "fresh") if back else ("maintenance", "golden")
@@ -103,13 +103,13 @@ def maintain(c: Context, back: bool = False) -> None:
 @task(
     post=[finish],
     help={
-        "to": "The version: the first digits of its manifest; without it the last one.",
-        "list": "Show the versions that there are; change nothing.",
+        "to": "First digits of the version's manifest; without it, the last version.",
+        "list": "List the versions; change nothing.",
         "force": "Do not ask.",
     },
 )
 def rollback(c: Context, to: str = "", list: bool = False, force: bool = False) -> None:  # noqa: A002 - the flag is --list
-    """Go back to an earlier version of the golden root, or end a change that is being tried."""
+    """Go back to an earlier version of the golden root, or undo a change that is being tried."""
     if list:
         enlist(c, lambda host, _: versions.versions(host), show.versions)
         return
@@ -120,7 +120,7 @@ def rollback(c: Context, to: str = "", list: bool = False, force: bool = False) 
 
 @task(post=[finish])
 def promote(c: Context) -> None:
-    """Make the snapshot, with all its changes, the golden root; the box tries it first."""
+    """Make the snapshot, with all its changes, the golden root; the box first tries it."""
     enlist(c, versions.promote, show.reboots)
 
 
@@ -128,12 +128,12 @@ def promote(c: Context) -> None:
 def finalize(c: Context, force: bool = False) -> None:
     """End a change made in maintenance: clean up, write the manifest, boot a fresh snapshot.
 
-    It makes initrds, GRUB's entries, the project's files and the manifest anew, and removes
+    It makes initrds, GRUB's entries, the project's files and the manifest anew. It removes
     histories, logs, caches and temporary files. SSH keys, machine ID and /persistent stay.
-    For the local guest say inv box.finalize.
+    For the local guest, say inv box.finalize.
     """
     if not isinstance(c, fabric.Connection):
-        raise Exit("error: say fab -H HOST finalize; of the local guest: inv box.finalize", code=1)
+        raise Exit("error: say fab -H HOST finalize, or inv box.finalize for the guest", code=1)
     if not force:
         confirm(
             f"Histories and caches of all users, logs and temporary files will be removed from "
@@ -156,7 +156,7 @@ def finalize(c: Context, force: bool = False) -> None:
         "role": f"{' or '.join(ROLES)}; devel only fetches a key, and shuts nothing off.",
         "site": "The gateway, as HOST or HOST:PORT.",
         "username": "Your account on the gateway.",
-        "host-key": "Host key of the gateway, as SHA256:...; without it, you are asked.",
+        "host-key": "Host key of the gateway, as SHA256:...; without it, you confirm the key.",
         "password-fd": "Read the password from this open file instead of asking for it.",
     },
 )
@@ -183,7 +183,7 @@ def secure(
 
 @task(post=[finish])
 def shrink(c: Context) -> None:
-    """Give the space of deleted files back to the disk, and of the local guest to this machine."""
+    """Give the space of deleted files back to the disk; for the local guest, to this machine."""
 
     def work(host: Host, progress: HostProgress) -> Shrunk:
         guest = None if isinstance(c, fabric.Connection) else load(GUEST)

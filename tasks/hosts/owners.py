@@ -1,4 +1,4 @@
-"""The owners of a pipeline's boxes: their accounts on the gateway, their names and passwords."""
+"""The owners of boxes: their accounts on the gateway, their names and passwords."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tasks.desk import questions
 from tasks.hosts.connection import Host
 from tasks.hosts.expectations import expect_gateway, expect_snapshot
 
-# What /usr/lib/gateway/owners takes: useradd's rule of Debian, without its exceptions.
+# The rule of /usr/lib/gateway/owners: that of Debian's useradd, without its exceptions.
 _NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SHORTEST, _LONGEST = 8, 256  # PAM takes no more than 512 bytes
 
 
 @dataclass(frozen=True)
 class Owner:
-    """An owner of boxes: his key's fingerprint, when it was made, and how many results he has."""
+    """An owner of boxes: the key's fingerprint, the time it was made, the number of results."""
 
     name: str
     key: str
@@ -36,15 +36,15 @@ class Owners:
 
 
 def read_owners(host: Host) -> Owners:
-    """Who has an account on a gateway.
+    """Read who has an account on a gateway.
 
     Raises:
-        PreflightError: the host is none, or runs on no snapshot.
+        PreflightError: the host is not a gateway, or does not run on a snapshot.
         DeployError, UnreachableError: see ``Host.run``.
     """
     state = host.state()
     expect_gateway(host, state)
-    expect_snapshot(host, state)  # no account lasts on another root
+    expect_snapshot(host, state)  # on another root no account would last
     rows = [line.split() for line in host.run(f"{OWNERS} list").splitlines()]
     owners = tuple(
         Owner(name, key, datetime.fromtimestamp(int(made), UTC), int(results))
@@ -54,7 +54,7 @@ def read_owners(host: Host) -> Owners:
 
 
 def add(host: Host, name: str, password: str, *, force: bool) -> None:
-    """Make an owner's account; with ``force``, give the one that exists a new password and key.
+    """Make an owner's account; with ``force``, give an existing one a new password and key.
 
     Raises:
         DeployError, UnreachableError: see ``Host.run``.
@@ -73,13 +73,13 @@ def remove(host: Host, name: str) -> None:
 
 
 def checked_name(name: str) -> str:
-    """The name of an owner, as it was given.
+    """Return an owner's name, if it is allowed.
 
     Raises:
-        BoxError: it can be none.
+        BoxError: it is not.
     """
-    if name.startswith("-"):  # Invoke takes the word after such a task for its name
-        raise BoxError("an owner's name comes first; inv --help adduser says what may follow")
+    if name.startswith("-"):  # Invoke takes the first word for the name, even a flag
+        raise BoxError("the owner's name comes first, then flags: see inv --help adduser")
     if not _NAME.fullmatch(name):
         raise BoxError(
             f"{name!r} cannot be an owner's name: write at most 32 of a-z, 0-9, _ and -, "
@@ -92,15 +92,13 @@ def read_password(name: str, descriptor: int) -> str:
     """An owner's new password: a line of an open file, or what is typed twice.
 
     Args:
-        name: of the owner.
-        descriptor: of the file; negative: asked for on the terminal.
+        name: of the owner, for the prompt.
+        descriptor: of the open file; negative: ask on the terminal.
 
     Raises:
-        BoxError: there is none, it is too short or too long, or cannot be typed.
+        BoxError: nothing can be read, or the password is too short, too long or not printable.
     """
     password = questions.password(f"password for {name}: ", descriptor, 2 * _LONGEST, new=True)
     if not _SHORTEST <= len(password) <= _LONGEST or not password.isprintable():
-        raise BoxError(
-            f"a password has {_SHORTEST} to {_LONGEST} characters, all of which can be printed"
-        )
+        raise BoxError(f"a password has {_SHORTEST} to {_LONGEST} printable characters")
     return password

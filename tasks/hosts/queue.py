@@ -1,4 +1,4 @@
-"""The tasks on a pipeline's gateway: what is to be run, what waits, what came of it."""
+"""A gateway's queue and its results: submit an update, read the tubes, list the results."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tasks.hosts.connection import Host
 
 _TUBES = (UPDATES, JOBS, RESULTS, ERRORS)
 _ITEMS, _RESULTS = "/srv/pipeline/items", "/srv/pipeline/results"
-_MAX_BYTES = 65536  # bytes of a file that says what a result is
+_MAX_BYTES = 65536  # of a file of metadata
 
-# A line for each of the newest results: when, where, and its two files of metadata, which a worker
-# wrote, so that nobody can make them be more than one word.
+# A line for each of the newest results: time, path, and its two files of metadata. A worker wrote
+# these: base64 makes sure that each stays one word.
 _LIST_RESULTS = """cd {results} &&
     find . -mindepth 3 -maxdepth 3 -name kimspec.edn -printf '%T@ %P\\n' |
     sort -rn | head -n {most} | while read -r when path; do
@@ -34,9 +34,10 @@ _LIST_RESULTS = """cd {results} &&
 
 @dataclass(frozen=True)
 class Tube:
-    """A tube of the queue: its messages by state, who watches it, how many there ever were.
+    """A tube of the queue.
 
-    ``counts``: ready, reserved, delayed, buried. ``rate``: how many are done with in a minute.
+    ``counts`` are its messages that are ready, reserved, delayed and buried; ``watching`` its
+    clients; ``total`` all messages it ever had; ``rate`` the messages done in a minute.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Tube:
 class JobResult:
     """A job's result on a gateway.
 
-    ``when`` is in seconds since 1970; ``fault`` is empty if it is good.
+    ``when`` is in seconds since 1970; ``fault`` is empty if the job succeeded.
     """
 
     when: float
@@ -64,7 +65,11 @@ class JobResult:
 
 @contextlib.contextmanager
 def connected(host: Host) -> Iterator[greenstalk.Client[str]]:
-    """The queue of a gateway, through the SSH connection."""
+    """Connect to a gateway's queue, through the SSH connection.
+
+    Raises:
+        UnreachableError: the queue does not answer, or answers with an error.
+    """
     try:
         with (
             host.forwarded(QUEUE_PORT) as end,
@@ -73,12 +78,12 @@ def connected(host: Host) -> Iterator[greenstalk.Client[str]]:
             yield client
     except greenstalk.Error as error:
         raise UnreachableError(f"{host.name}: the queue: {type(error).__name__}") from error
-    except (OSError, ValueError, IndexError) as error:  # what greenstalk makes of half an answer
+    except (OSError, ValueError, IndexError) as error:  # greenstalk raises these for half an answer
         raise UnreachableError(f"{host.name}: the queue does not answer") from error
 
 
 def update(item: str, priority: int, status: str) -> Update:
-    """The message that an item's pairs are to run.
+    """Make the message that has all pairs of an item run.
 
     Raises:
         BoxError: a value is wrong.
@@ -104,7 +109,7 @@ def submit(host: Host, update: Update) -> None:
 
 
 def tube_reader(client: greenstalk.Client[str]) -> Callable[[], list[Tube]]:
-    """Something that looks at the tubes each time that it is called, and knows the last time."""
+    """Return a function that reads all tubes, and the rates since its last call."""
     before: dict[str, tuple[float, int]] = {}
 
     def read() -> list[Tube]:
@@ -133,13 +138,13 @@ def _number(stats: dict[str, object], name: str) -> int:
 
 
 def newest_results(host: Host, most: int) -> list[JobResult]:
-    """The newest results on a gateway, at most so many, the newest first."""
+    """List at most ``most`` results on a gateway, the newest first."""
     command = _LIST_RESULTS.format(results=_RESULTS, most=max(1, most), bytes=_MAX_BYTES)
     return [_parse_result(line) for line in host.run(command).splitlines()]
 
 
 def read_result(host: Host, job: str) -> str:
-    """What a job computed: the text of its results.edn.
+    """Read a job's results.edn.
 
     Raises:
         BoxError: the gateway has no results of this job.
@@ -151,7 +156,7 @@ def read_result(host: Host, job: str) -> str:
 
 
 def _parse_result(line: str) -> JobResult:
-    """A result, of a line of the listing; a file of it that cannot be read counts as empty."""
+    """Parse a line of the listing; metadata that cannot be parsed counts as empty."""
     when, place, *files = line.split(" ")
     owner, _, job = place.partition("/")
     about, made = (_edn(files[number] if number < len(files) else "") for number in (0, 1))

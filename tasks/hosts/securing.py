@@ -1,4 +1,4 @@
-"""A box's part in a pipeline, given from the desk: runs the box's own ``./secure``."""
+"""Give a box its part in a pipeline, by its own ``./secure``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PASSWORD_BYTES = 4096  # at most
 
 @dataclass(frozen=True)
 class Part:
-    """A part in a pipeline: the ``role``, the gateway (``site``) and the account on it."""
+    """A box's part: its ``role``, the gateway (``site``) and the owner's account there."""
 
     role: str
     site: str
@@ -28,7 +28,7 @@ class Part:
 
 
 def require_part(part: Part) -> None:
-    """Require that a part is whole, and one that ``secure`` can give.
+    """Require that a part is complete, and one that ``secure`` can give.
 
     Raises:
         BoxError: it is not.
@@ -40,16 +40,16 @@ def require_part(part: Part) -> None:
 
 
 def read_password(part: Part, descriptor: int) -> str:
-    """The password of the part's account; arguments and errors as ``questions.password``."""
+    """Read the password of the part's account; see ``questions.password``."""
     prompt = f"password of {part.username} at {part.site}: "
     return questions.password(prompt, descriptor, _PASSWORD_BYTES)
 
 
 def secure(host: Host, progress: HostProgress, part: Part, host_key: str, password: str) -> str:
-    """Give a box its part, and shut it off; the last line that its ``./secure`` printed.
+    """Give a box its part; return the last line that ``./secure`` printed.
 
     Raises:
-        BoxError: the host can have no part, or ``./secure`` failed.
+        BoxError: the host cannot have a part, or ``./secure`` failed.
     """
     progress.step("looking at the host")
     _require_fit(host)
@@ -60,10 +60,11 @@ def secure(host: Host, progress: HostProgress, part: Part, host_key: str, passwo
 
 
 def confirm_host_key(host: Host, site: str) -> str:
-    """A gateway's host key as a box sees it, which somebody at this terminal knows.
+    """Show a gateway's host key as the box sees it, and return it once a person confirmed it.
 
     Raises:
-        BoxError: nobody does, the box is not fit, or the gateway cannot be reached from it.
+        BoxError: there is no terminal, the answer is no, the host cannot have a part, or the box
+            does not reach the gateway.
     """
     if not sys.stdin.isatty():
         raise BoxError("there is no terminal to show the gateway's host key on: say --host-key")
@@ -81,19 +82,19 @@ def confirm_host_key(host: Host, site: str) -> str:
 def _require_fit(host: Host) -> None:
     state = state_of_box(host)
     if is_gateway(state):
-        raise PreflightError(f"{host.name} is a gateway: it has no other part")
-    expect_snapshot(host, state)  # a part given to the golden root would be in every snapshot
+        raise PreflightError(f"{host.name} is a gateway: it can have no other role")
+    expect_snapshot(host, state)  # else every snapshot would have the part
 
 
 def _last_line(host: Host, command: str, stdin: bytes | None = None) -> str:
-    """The last line that a command printed, which its fault is too.
+    """Run a command; return the last line that it printed.
 
     Raises:
-        DeployError: its exit code is not 0; with that line alone.
+        DeployError: its exit code is not 0; the error is that line.
     """
     lines = host.run(f"{command} 2>&1 || echo {shlex.quote(_FAILED)}", stdin=stdin).splitlines()
     failed = lines[-1:] == [_FAILED]
-    said = (lines[:-1] if failed else lines)[-1:] or ["it said nothing"]
+    said = (lines[:-1] if failed else lines)[-1:] or ["no message"]
     line = said[0].removeprefix("secure: ").removeprefix("runsecure: ")
     if failed:
         raise DeployError(f"{host.name}: {line}")

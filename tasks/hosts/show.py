@@ -1,4 +1,4 @@
-"""Results as a person reads them: tables on standard output."""
+"""Prints the results of tasks for a person, on standard output."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _console() -> Terminal:
 
 
 def plans(results: Mapping[str, list[Row]], _failed: Collection[str] = ()) -> None:
-    """What a provision would do to each host."""
+    """Print what a provision would do to each host."""
     for name, rows in results.items():
         if not rows:
             _console().print(f"{name}: nothing would change")
@@ -38,7 +38,7 @@ def plans(results: Mapping[str, list[Row]], _failed: Collection[str] = ()) -> No
 
 
 def provisioned(results: Mapping[str, Provisioned], failed: Collection[str] = ()) -> None:
-    """How a provision ended on each host; why one failed is said beside."""
+    """Print how a provision ended on each host; the fleet prints the errors."""
     if not results and not failed:
         return
     table = Table("host", "provision", "verdict", "manifest")
@@ -54,7 +54,7 @@ def provisioned(results: Mapping[str, Provisioned], failed: Collection[str] = ()
 
 
 def reboots(results: Mapping[str, HostState], _failed: Collection[str] = ()) -> None:
-    """What each host came up on."""
+    """Print each host's verdict, and the time that the reset took."""
     for name, state in results.items():
         seconds = state.verdict.reset_seconds if state.verdict else None
         took = f", the reset took {seconds:.1f} s" if seconds else ""
@@ -62,7 +62,7 @@ def reboots(results: Mapping[str, HostState], _failed: Collection[str] = ()) -> 
 
 
 def versions(results: Mapping[str, list[Version]], _failed: Collection[str] = ()) -> None:
-    """The versions that each host's golden root had."""
+    """Print the earlier versions of each host's golden root."""
     for name, found in results.items():
         if not found:
             _console().print(f"{name}: no earlier version of the golden root")
@@ -76,13 +76,13 @@ def versions(results: Mapping[str, list[Version]], _failed: Collection[str] = ()
 
 
 def lines(results: Mapping[str, str], _failed: Collection[str] = ()) -> None:
-    """What each host said."""
+    """Print a line for each host."""
     for name, line in results.items():
         print(f"{name}: {line}")
 
 
 def shrunk(results: Mapping[str, Shrunk], _failed: Collection[str] = ()) -> None:
-    """What each filesystem gave back, and what a local guest's disk took before and takes now."""
+    """Print what each filesystem gave back, and a local guest's disk before and after."""
     table = Table("host", "filesystem", "how", "given back")
     words = {"trim": "trimmed", "zero": "filled with zeros", "reset": "left to the next reset"}
     for name, result in results.items():
@@ -98,21 +98,22 @@ def shrunk(results: Mapping[str, Shrunk], _failed: Collection[str] = ()) -> None
 
 
 def owners(gateway: str, found: Owners, name: str = "") -> None:
-    """A gateway's owners, or only the owner ``name``, and its host key."""
-    key = Column("key", overflow="fold")  # no part of it may be left out
+    """Print a gateway's owners, or only the owner ``name``, and its host key."""
+    key = Column("key", overflow="fold")  # a narrow terminal must not cut it
     table = Table("owner", key, "made (UTC)", "results", title=gateway, title_justify="left")
     for each in found.owners:
         if name in ("", each.name):
             table.add_row(each.name, each.key, f"{each.made:%Y-%m-%d %H:%M}", str(each.results))
     if table.rows:
         _console().print(table)
-    # Not in a column, which a narrow terminal would break: a person compares the key.
+    # Not in the table: a narrow terminal would break the line, and people compare the key.
     print(f"{gateway}: host key {found.host_key}")
 
 
 def tube_table(gateway: str, tubes: Sequence[Tube]) -> Table:
-    """A gateway's queue, within 80 columns; below it who works on it: workers watch the jobs,
-    directors the updates.
+    """A gateway's queue within 80 columns, with the number of workers and directors below.
+
+    Workers watch the tube of jobs, directors that of updates.
     """
     numbers = ("ready", "reserved", "delayed", "buried", "ever", "done/min")
     heads = [Column(name, justify="right", overflow="fold") for name in numbers]
@@ -128,7 +129,7 @@ def tube_table(gateway: str, tubes: Sequence[Tube]) -> Table:
     )
     for tube in tubes:
         rate = "" if tube.rate is None else f"{tube.rate:.0f}"
-        # what was buried waits for somebody
+        # a buried message waits for a person
         states = [str(count) for count in tube.counts]
         buried = f"[red]{states[3]}[/]" if tube.counts[3] else states[3]
         table.add_row(tube.name, *states[:3], buried, str(tube.total), rate)
@@ -140,17 +141,17 @@ def _plural(number: int, what: str) -> str:
 
 
 def tubes(gateway: str, found: Sequence[Tube]) -> None:
-    """As it is now."""
+    """Print a gateway's queue."""
     _console().print(tube_table(gateway, found))
 
 
 def results(gateway: str, found: Sequence[JobResult]) -> None:
-    """The newest results of a gateway, a line each, which a narrow terminal does not break."""
+    """Print the newest results of a gateway, one line each, however long."""
     if not found:
         print(f"{gateway}: there are no results")
     for each in found:
         when = datetime.fromtimestamp(each.when, UTC).strftime("%Y-%m-%d %H:%M")
         words = (when, each.owner, each.job, each.test, each.model, each.manifest[:16])
         line = " ".join((*words, f"failed: {each.fault}" if each.fault else "good"))
-        # a worker wrote that: nothing of it is to move a terminal's cursor
+        # a worker wrote this: control characters must not reach the terminal
         print("".join(letter if letter.isprintable() else "?" for letter in line))

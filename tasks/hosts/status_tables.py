@@ -1,4 +1,4 @@
-"""The status of hosts as a person or a program reads it: tables, or JSON, on standard output."""
+"""Prints the status of hosts on standard output: tables, or JSON for programs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from deploys.facts.status import faults, mode, status
 from deploys.plan.sizes import human
 from tasks.desk.closed_pipe import Terminal
 
-# So many hosts have their status in columns that can be read.
+# Up to so many hosts, a column for each is still readable.
 _SIDE_BY_SIDE = 3
-_ENDLESS = 100_000
+_ENDLESS = 100_000  # columns
 
 _COLOURS = {"good": "green", "warning": "yellow", "alarm": "bold red"}
 
-# of the modes, those in which nothing is computed until somebody helps
+# In these modes a box computes nothing until a person helps.
 _RED = ("failed", "quarantine")
 
 
 def tables(
     results: Mapping[str, HostState], failed: Collection[str] = (), *, wide: bool = False
 ) -> None:
-    """Each host's status: a column a host while these are few, else a row, however ``wide``."""
+    """Print the status: a column for each host; a row if there are many, or if ``wide``."""
     if not results:
         return
     if wide:
@@ -45,17 +45,17 @@ def tables(
 
 
 def _rows(results: Mapping[str, HostState], failed: Collection[str]) -> None:
-    """A line a host within 80 columns, and below what is wrong with each."""
+    """Print a row for each host, within 80 columns, and their faults below."""
     heads = ("mode", "role", "snapshot", "manifest", "faults")
     host = Column("host", overflow="fold")
     table = Table(host, *(Column(head, no_wrap=True) for head in heads), box=SIMPLE_HEAD)
     table.padding, table.pad_edge = (0, 1, 0, 0), False
     wrong: list[str] = []
     for name, state in results.items():
-        said = faults(state)
+        found = faults(state)
         if state.verdict and state.verdict.reason:
-            said.insert(0, f"the last reset failed: {state.verdict.reason}")
-        wrong += [f"{name}: {escape(fault)}" for fault in said]
+            found.insert(0, f"the last reset failed: {state.verdict.reason}")
+        wrong += [f"{name}: {escape(fault)}" for fault in found]
         fields = _fields(state)
         is_kept = state.verdict is not None and state.verdict.name == "kept"
         table.add_row(
@@ -64,7 +64,7 @@ def _rows(results: Mapping[str, HostState], failed: Collection[str]) -> None:
             fields["role"],
             fields["snapshot"].removesuffix(" full"),
             fields["manifest"][:8],
-            f"[red]{len(said)}[/]" if said else "",
+            f"[red]{len(found)}[/]" if found else "",
         )
     for name in failed:
         table.add_row(name, "[bold red]error[/]")
@@ -74,7 +74,7 @@ def _rows(results: Mapping[str, HostState], failed: Collection[str]) -> None:
 
 
 def _wide(results: Mapping[str, HostState]) -> None:
-    """All that is known of each host, in one line, which no terminal's width breaks."""
+    """Print a row with all fields for each host, however narrow the terminal."""
     rows = [_fields(state) for state in results.values()]
     table = Table("host", *rows[0])
     for name, fields in zip(results, rows, strict=True):
@@ -85,12 +85,12 @@ def _wide(results: Mapping[str, HostState]) -> None:
 
 
 def as_json(results: Mapping[str, HostState], _failed: Collection[str] = ()) -> None:
-    """Each host's status, by its name."""
+    """Print the status as JSON, by host name."""
     print(json.dumps({name: status(state) for name, state in results.items()}, indent=1))
 
 
 def verdict(state: HostState) -> str:
-    """The verdict in its colour, with the reason if it failed."""
+    """The verdict in its colour, with its reason if there is one."""
     if state.verdict is None:
         return "not a box"
     name = state.verdict.name

@@ -21,6 +21,7 @@ from tasks.hosts.connection import Host
 from tests.unit.tasks.hosts.descriptors import descriptor_of
 
 KEY = "SHA256:" + "k" * 43
+NO_GATEWAY = "is not a gateway: name one with fab -H, or provision one with --role gateway"
 HOST_KEY = "SHA256:" + "h" * 43
 
 
@@ -94,9 +95,9 @@ def test_an_account_is_removed_and_the_others_are_shown(
 @pytest.mark.parametrize(
     ("host", "line"),
     [
-        ("box", "box is no gateway: name one with fab -H, or provision one with --role gateway"),
-        ("bare", "bare is no gateway: name one with fab -H, or provision one with --role gateway"),
-        ("resting", "resting runs on no snapshot of its golden root: fab -H resting status"),
+        ("box", f"box {NO_GATEWAY}"),
+        ("bare", f"bare {NO_GATEWAY}"),
+        ("resting", "resting does not run on a snapshot: see fab -H resting status"),
     ],
 )
 def test_only_a_gateway_at_work_is_asked(
@@ -128,7 +129,7 @@ def test_no_gateway_is_asked_for_a_name_that_is_none(
         (b"", "a password has 8 to 256"),
         (b"short\n", "a password has 8 to 256"),
         (b"x" * 257, "a password has 8 to 256"),
-        (b"a\tlong word\n", "all of which can be printed"),
+        (b"a\tlong word\n", "printable characters"),
         (b"a long w\xfford\n", "--password-fd"),
     ],
 )

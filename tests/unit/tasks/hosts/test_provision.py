@@ -318,14 +318,16 @@ def test_what_is_not_in_maintenance_is_not_finalized(
     host: FakeHost, finalized: Callable[[], None], verdict: str | None
 ) -> None:
     host.found = state(verdict)
-    with pytest.raises(PreflightError, match=r"^box is not in maintenance: inv maintain first$"):
+    line = "^box is not in maintenance: run inv maintain first$"
+    with pytest.raises(PreflightError, match=line):
         finalized()
     assert host.record == []
 
 
 def test_maintenance_that_came_out_otherwise_changes_nothing(host: FakeHost) -> None:
     host.comes_up["maintenance"] = state("failed", reason="no room")
-    with pytest.raises(DeployError, match=r"^box: the boot came out failed, not golden: no room$"):
+    line = "^box: the boot's verdict is failed, not golden: no room$"
+    with pytest.raises(DeployError, match=line):
         provision(host).run()
     assert passes(host) == [MAINTENANCE]
 
@@ -333,9 +335,9 @@ def test_maintenance_that_came_out_otherwise_changes_nothing(host: FakeHost) -> 
 @pytest.mark.parametrize(
     ("verdict", "line"),
     [
-        ("failed", "box: the boot came out failed, not fresh: lvm said no"),
-        ("kept", "box: the boot came out kept, not fresh: lvm said no"),
-        (None, "box: booted without the reset: its default entry is not ours"),
+        ("failed", "box: the boot's verdict is failed, not fresh: lvm said no"),
+        ("kept", "box: the boot's verdict is kept, not fresh: lvm said no"),
+        (None, "box: booted without the reset: GRUB's default entry is not the box's"),
     ],
 )
 def test_a_snapshot_that_is_not_fresh_is_an_error(
