@@ -1,4 +1,4 @@
-"""What `fab -H HOST` offers."""
+"""Fabric's entry: the tasks of `fab -H HOST TASK`."""
 
 from tasks import ns
 

@@ -1,4 +1,4 @@
-"""What a person types: `fab -H HOST TASK` for hosts, `inv TASK` for the local guest."""
+"""The tasks that you type: `fab -H HOST TASK` for hosts, `inv TASK` for the local guest."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-# inv puts this folder itself on the path, not the project's root; the runner is a package apart.
+# inv puts this folder on the path, but not the project's root, nor the runner's package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "static" / "pipeline"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 def __getattr__(name: str) -> Collection:
-    """``ns``, the collection that Invoke and Fabric ask for: made when they do."""
+    """Make ``ns``, the collection of all tasks, when Invoke or Fabric first asks for it."""
     if name != "ns":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from tasks.desk import closed_pipe
@@ -25,8 +25,6 @@ def __getattr__(name: str) -> Collection:
 
 def _collection() -> Collection:
     from tasks import box, dev, gateway, host
-    from tasks.desk.setting_tables import settings
-    from tasks.hosts import queue, securing
 
     ns = Collection()
     for task in (
@@ -42,12 +40,12 @@ def _collection() -> Collection:
         gateway.adduser,
         gateway.deluser,
         gateway.users,
-        securing.secure,
+        host.secure,
         box.up,
         box.ssh,
         box.halt,
         box.destroy,
-        settings,
+        dev.settings,
         dev.run_tests,
         dev.lint,
         dev.lock,
@@ -56,7 +54,7 @@ def _collection() -> Collection:
         ns.add_task(task)  # type: ignore[arg-type]
     inner = {
         "box": (box.build, box.finalize, box.package),
-        "pipeline": (queue.submit, queue.queue, queue.results),
+        "pipeline": (gateway.submit, gateway.queue, gateway.results),
     }
     for name, tasks in inner.items():
         collection = Collection(name)

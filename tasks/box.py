@@ -1,4 +1,4 @@
-"""The tasks on the local guest: start it, log in, power it off, remove it."""
+"""The tasks on the local guest, and on the disk image of a box."""
 
 from __future__ import annotations
 
@@ -6,29 +6,27 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from invoke.context import Context
-from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from deploys.errors import BoxError, PreflightError
+from deploys.errors import BoxError
 from deploys.plan.sizes import human
 from deploys.settings import Settings
 from tasks.boxes.build import Build
 from tasks.boxes.finalize import Finalizing
 from tasks.boxes.image import build_box, is_replaceable
-from tasks.boxes.ship import Packaged, Packaging
-from tasks.boxes.ship.formats import FORMATS
+from tasks.boxes.ship import Packaging
+from tasks.boxes.ship.formats import FORMATS, select
 from tasks.boxes.start import SPARE, start
+from tasks.desk.flags import SETTINGS_HELP, load_settings
 from tasks.desk.places import BOX, GUEST, PACKAGES
-from tasks.desk.progress import HostProgress, bars
+from tasks.desk.progress import HostProgress, bars, exit_on_error, exit_on_interrupt, working
 from tasks.desk.questions import confirm
 from tasks.guests import Guest
 from tasks.guests.providers import help_line, load
-from tasks.host import SETTINGS_HELP, load_settings
-from tasks.hosts.fleet import connected, exit_on_error, working
+from tasks.hosts.fleet import connected
 from tasks.hosts.provision import REFERENCE, Provision, Provisioned, Request
 
 
@@ -36,7 +34,7 @@ from tasks.hosts.provision import REFERENCE, Provision, Provisioned, Request
     iterable=["set"],
     help={
         **SETTINGS_HELP,
-        "bare": "Start a plain Debian host, and provision that over SSH.",
+        "bare": "Start a plain Debian host, and provision it over SSH.",
         "provider": help_line(),
     },
 )
@@ -47,7 +45,7 @@ def up(
     set: Sequence[str] | None = None,  # noqa: A002 - the flag is --set
     settings: str = "",
 ) -> None:
-    """Start a box here, build it first if need be, and run a calculation on it."""
+    """Start a box here, after building it if need be, and run a calculation on it."""
     chosen = load_settings(settings, set)
     began = time.monotonic()
     with working("guest", interrupted="inv up goes on from here") as progress:
@@ -65,7 +63,7 @@ def up(
 def _provisioned(
     guest: Guest, settings: Settings, progress: HostProgress
 ) -> tuple[Provisioned, str]:
-    """The guest as a box that is up to date, and what its calculation printed."""
+    """Provision the guest; how that ended, and what the reference calculation printed."""
     host = connected(guest)
     try:
         progress.step("waiting for the guest to boot")
@@ -94,7 +92,7 @@ def ssh(_c: Context, command: str = "") -> None:
 
 @task
 def halt(_c: Context) -> None:
-    """Power the local guest off in order."""
+    """Shut the local guest down."""
     with exit_on_error():
         guest = load(GUEST)
         if not guest.alive:
@@ -120,9 +118,9 @@ def destroy(_c: Context, force: bool = False) -> None:
     iterable=["set"],
     help={
         **SETTINGS_HELP,
-        "out": f"The image's file; not given: {BOX.name} in the state folder.",
-        "manifest": "A box's manifest.json: take exactly its versions, or say which are gone.",
-        "force": "Replace an image that was finalized, too.",
+        "out": f"File of the image; without it, {BOX.name} in the state folder.",
+        "manifest": "A box's manifest.json: install exactly its versions.",
+        "force": "Replace even an image that was finalized.",
     },
 )
 def build(
@@ -151,17 +149,17 @@ def build(
 
 @task(
     help={
-        "out": f"The image's file; not given: {BOX.name} in the state folder.",
-        "force": "Do not ask before a file is replaced that cannot be built again.",
+        "out": f"File of the image; without it, {BOX.name} in the state folder.",
+        "force": "Do not ask before an image is replaced that cannot be built again.",
     }
 )
 def finalize(_c: Context, out: str = "", force: bool = False) -> None:
     """Make an image of the local guest, after you changed it in maintenance.
 
-    In the guest: initrds, GRUB's entries, the project's files and the manifest are made anew, and
-    it is powered off. Its disk is copied; the copy loses all SSH keys, the machine's ID,
-    histories, logs, caches and what was in /persistent, gets Vagrant's login back and is trimmed.
-    The guest itself keeps what it has; inv up starts it.
+    The guest makes initrds, GRUB's entries, the project's files and the manifest anew, and powers
+    off. Its disk is copied. The copy loses all SSH keys, the machine ID, histories, logs, caches
+    and the content of /persistent, gets Vagrant's login back and is trimmed. The guest itself
+    loses nothing; inv up starts it.
     """
     image = Path(out or BOX).absolute()
     began = time.monotonic()
@@ -184,11 +182,11 @@ def finalize(_c: Context, out: str = "", force: bool = False) -> None:
     iterable=["set", "format"],
     help={
         **SETTINGS_HELP,
-        "image": f"The disk image; not given: {BOX.name} in the state folder.",
-        "out": f"The folder of the packages; not given: {PACKAGES.name} in the state folder.",
-        "format": f"One of {', '.join(FORMATS)}, any number of times; not given: all.",
-        "box-version": "Of the box, as 1.2.0; not given: package.version of the settings.",
-        "force": "Replace what the folder has of this version.",
+        "image": f"The disk image; without it, {BOX.name} in the state folder.",
+        "out": f"Folder for the packages; without it, {PACKAGES.name} in the state folder.",
+        "format": f"One of {', '.join(FORMATS)}, any number of times; without it, all.",
+        "box-version": "Version of the box, as 1.2.0; without it, the setting package.version.",
+        "force": "Replace the packages of this version that the folder has.",
     },
 )
 def package(
@@ -205,33 +203,14 @@ def package(
     version = [f"package.version={box_version}"] if box_version else []
     chosen = load_settings(settings, [*(set or ()), *version])
     began = time.monotonic()
-    with exit_on_error():
-        formats = select(format or ())
-        packaged = _package(Path(image or BOX), Path(out or PACKAGES), chosen, formats, force)
+    source, folder = Path(image or BOX), Path(out or PACKAGES)
+    with (
+        exit_on_error(),
+        exit_on_interrupt("no package was made or changed"),
+        bars() as frame,
+    ):
+        progress = {name: HostProgress(name, frame) for name in select(format or ())}
+        packaged = Packaging(source, folder, chosen, progress, force=force).run()
     for name, file in packaged.files.items():
         print(f"{name:<12}{file}, {human(file.stat().st_size)}")
     print(f"took        {time.monotonic() - began:.0f} s")
-
-
-def select(names: Sequence[str]) -> list[str]:
-    """The formats that names mean, in the order of the table; all without a name.
-
-    Raises:
-        PreflightError: there is none of that name.
-    """
-    for name in names:
-        if name not in FORMATS:
-            [nearest] = get_close_matches(name, FORMATS, n=1, cutoff=0)
-            raise PreflightError(f"there is no format {name!r}; did you mean {nearest!r}?")
-    return [name for name in FORMATS if name in names or not names]
-
-
-def _package(
-    image: Path, out: Path, settings: Settings, formats: Sequence[str], force: bool
-) -> Packaged:
-    with bars() as frame:
-        progress = {name: HostProgress(name, frame) for name in formats}
-        try:
-            return Packaging(image, out, settings, progress, force=force).run()
-        except KeyboardInterrupt as interrupt:
-            raise Exit("interrupted: no package was made or changed", code=130) from interrupt

@@ -1,4 +1,4 @@
-"""What a developer of this project runs: the tests, the linters, the benches, the lock files."""
+"""The tasks about this project itself: its settings, tests, linters, benches and lock files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from tasks.desk import shell
-from tasks.hosts.fleet import exit_on_error
+from tasks.desk.closed_pipe import Terminal
+from tasks.desk.progress import exit_on_error
+from tasks.desk.setting_tables import as_json, as_markdown, as_tables, sections
 
 ROOT = Path(__file__).resolve().parents[1]
 # Files of tests at a time, for two cores: a test that boots nothing waits for half of its time, for
@@ -82,6 +84,19 @@ def run_tests(
         if codes[-1] and not (narrowed and codes[-1] == _NO_TESTS):
             break
     raise Exit(code=verdict(codes, narrowed=narrowed))
+
+
+@task(help={"json": "As JSON, for programs.", "markdown": "As the tables of docs/settings.md."})
+def settings(_c: Context, json: bool = False, markdown: bool = False) -> None:
+    """Show all settings with their defaults, limits and meaning."""
+    found = sections()
+    if markdown:
+        print(as_markdown(found), end="")
+    elif json:
+        print(as_json(found))
+    else:
+        for table in as_tables(found):
+            Terminal(highlight=False).print(table)
 
 
 @task

@@ -1,98 +1,25 @@
-"""The tasks on a gateway: who may connect boxes to it."""
+"""The tasks on a gateway: the owners of boxes, the queue and the results."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import contextlib
+import time
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 
 from invoke.context import Context
 from invoke.tasks import task
+from rich.live import Live
 
-from deploys.errors import BoxError
-from deploys.services.gateway import OWNERS
-from tasks.desk import questions
-from tasks.desk.progress import HostProgress
-from tasks.hosts import show
+from tasks.desk.progress import HostProgress, console, exit_on_error
+from tasks.hosts import owners, show
+from tasks.hosts import queue as job_queue
 from tasks.hosts.connection import Host
-from tasks.hosts.expectations import expect_gateway, expect_snapshot
-from tasks.hosts.fleet import enlist, exit_on_error, finish
+from tasks.hosts.expectations import expect_gateway
+from tasks.hosts.fleet import enlist, finish, host_of
+from tasks.hosts.owners import Owners, checked_name, read_owners, read_password
 
-# What /usr/lib/gateway/owners takes: useradd's rule of Debian, without its exceptions.
-_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
-_SHORTEST, _LONGEST = 8, 256  # PAM takes no more than 512 bytes
-
-
-@dataclass(frozen=True)
-class Owner:
-    """An owner of boxes: his key's fingerprint, when it was made, and how many results he has."""
-
-    name: str
-    key: str
-    made: datetime
-    results: int
-
-
-@dataclass(frozen=True)
-class Owners:
-    """A gateway's owners, and the fingerprint of the host key by which boxes know it."""
-
-    host_key: str
-    owners: tuple[Owner, ...]
-
-
-def read_owners(host: Host) -> Owners:
-    """Who has an account on a gateway.
-
-    Raises:
-        PreflightError: the host is none, or runs on no snapshot.
-        DeployError, UnreachableError: see ``Host.run``.
-    """
-    state = host.state()
-    expect_gateway(host, state)
-    expect_snapshot(host, state)  # no account lasts on another root
-    rows = [line.split() for line in host.run(f"{OWNERS} list").splitlines()]
-    owners = tuple(
-        Owner(name, key, datetime.fromtimestamp(int(made), UTC), int(results))
-        for name, key, made, results in rows
-    )
-    return Owners(host.run(f"{OWNERS} hostkey").strip(), owners)
-
-
-def checked_name(name: str) -> str:
-    """The name of an owner, as it was given.
-
-    Raises:
-        BoxError: it can be none.
-    """
-    if name.startswith("-"):  # Invoke takes the word after such a task for its name
-        raise BoxError("an owner's name comes first; inv --help adduser says what may follow")
-    if not _NAME.fullmatch(name):
-        raise BoxError(
-            f"{name!r} cannot be an owner's name: write at most 32 of a-z, 0-9, _ and -, "
-            "a letter or _ first"
-        )
-    return name
-
-
-def read_password(name: str, descriptor: int) -> str:
-    """An owner's new password: a line of an open file, or what is typed twice.
-
-    Args:
-        name: of the owner.
-        descriptor: of the file; negative: asked for on the terminal.
-
-    Raises:
-        BoxError: there is none, it is too short or too long, or cannot be typed.
-    """
-    password = questions.password(f"password for {name}: ", descriptor, 2 * _LONGEST, new=True)
-    if not _SHORTEST <= len(password) <= _LONGEST or not password.isprintable():
-        raise BoxError(
-            f"a password has {_SHORTEST} to {_LONGEST} characters, all of which can be printed"
-        )
-    return password
+_EVERY = 2.0  # seconds between two looks at the queue
 
 
 @task(
@@ -104,7 +31,7 @@ def read_password(name: str, descriptor: int) -> str:
     },
 )
 def adduser(c: Context, name: str, force: bool = False, password_fd: int = -1) -> None:
-    """On a gateway: make an account for an owner of boxes, and a key for the boxes."""
+    """On a gateway: make an account for an owner of boxes, and a key for these boxes."""
     with exit_on_error():
         password = read_password(checked_name(name), password_fd)
 
@@ -112,8 +39,7 @@ def adduser(c: Context, name: str, force: bool = False, password_fd: int = -1) -
         progress.step("looking at the gateway")
         read_owners(host)
         progress.step("making the account")
-        command = f"{OWNERS} add {name}{' --force' if force else ''}"
-        host.run(command, stdin=f"{password}\n".encode())
+        owners.add(host, name, password, force=force)
         return read_owners(host)
 
     enlist(c, work, partial(_report, name=name))
@@ -129,10 +55,10 @@ def deluser(c: Context, name: str) -> None:
         progress.step("looking at the gateway")
         read_owners(host)
         progress.step("removing the account")
-        host.run(f"{OWNERS} remove {name}")
+        owners.remove(host, name)
         return read_owners(host)
 
-    enlist(c, work, partial(_report, name=""))
+    enlist(c, work, _report)
 
 
 @task(post=[finish])
@@ -143,15 +69,61 @@ def users(c: Context) -> None:
         progress.step("asking")
         return read_owners(host)
 
-    enlist(c, work, partial(_report, name=""))
+    enlist(c, work, _report)
 
 
-def _report(results: Mapping[str, Owners], _failed: Collection[str], name: str) -> None:
-    """All owners; or the one of ``name`` alone, who has just been made."""
+@task(
+    help={
+        "item": "KIM id of a Test, a Model or a driver; all its pairs will run.",
+        "priority": "A number; the lowest runs first.",
+        "status": "approved; or pending, which only logs the number of pairs.",
+    }
+)
+def submit(c: Context, item: str, priority: int = 2**16, status: str = "approved") -> None:
+    """On a gateway: run all pairs that an item takes part in."""
+    with _gateway(c) as host:
+        update = job_queue.update(item, priority, status)
+        job_queue.submit(host, update)
+        print(f"{host.name}: {update.kimid} is on the queue")
+
+
+@task(help={"once": "Show the queue once, and end."})
+def queue(c: Context, once: bool = False) -> None:
+    """On a gateway: show what waits, who works and how fast, until Ctrl-C."""
+    with _gateway(c) as host, job_queue.connected(host) as client:
+        read_tubes = job_queue.tube_reader(client)
+        if once or not console.is_terminal:
+            show.tubes(host.name, read_tubes())
+            return
+        with contextlib.suppress(KeyboardInterrupt), Live(console=console) as live:
+            while True:
+                live.update(show.tube_table(host.name, read_tubes()), refresh=True)
+                time.sleep(_EVERY)  # it waits for nothing: the picture is drawn at fixed times
+
+
+@task(help={"job": "Show the result of this job.", "most": "List at most so many."})
+def results(c: Context, job: str = "", most: int = 20) -> None:
+    """On a gateway: list the newest results, or show one."""
+    with _gateway(c) as host:
+        if job:
+            print(job_queue.read_result(host, job))
+        else:
+            show.results(host.name, job_queue.newest_results(host, most))
+
+
+@contextlib.contextmanager
+def _gateway(c: Context) -> Iterator[Host]:
+    """Open a task's host, which must be a gateway; an error becomes one line."""
+    with exit_on_error():
+        host = host_of(c)
+        try:
+            expect_gateway(host, host.state())
+            yield host
+        finally:
+            host.close()
+
+
+def _report(results: Mapping[str, Owners], _failed: Collection[str], name: str = "") -> None:
+    """Show all owners, or only the owner ``name``."""
     for gateway, found in results.items():
-        rows = [
-            (each.name, each.key, f"{each.made:%Y-%m-%d %H:%M}", str(each.results))
-            for each in found.owners
-            if name in ("", each.name)
-        ]
-        show.owners(gateway, rows, found.host_key)
+        show.owners(gateway, found, name)

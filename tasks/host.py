@@ -1,10 +1,9 @@
-"""The tasks on a host: with ``fab -H HOST`` on that, with ``inv`` on the local guest."""
+"""The tasks on a host: ``fab -H HOST TASK``; or on the local guest: ``inv TASK``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import get_args
 
 import fabric
@@ -12,31 +11,22 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from deploys.box import ROLES
 from deploys.facts.state import HostState
 from deploys.operations.seal import cleaned
-from deploys.settings import Role, Settings
-from tasks.desk.flags import load as read_settings
+from deploys.settings import Role
+from tasks.desk.flags import SETTINGS_HELP, load_settings
 from tasks.desk.places import GUEST
-from tasks.desk.progress import HostProgress
+from tasks.desk.progress import HostProgress, exit_on_error
 from tasks.desk.questions import confirm
 from tasks.guests.providers import load
-from tasks.hosts import show, versions
-from tasks.hosts import shrink as shrinking
+from tasks.hosts import securing, show, status_tables, versions
 from tasks.hosts.connection import Host
 from tasks.hosts.expectations import expect, reboot_deadline, settings_of, state_of_box
-from tasks.hosts.fleet import enlist, exit_on_error, finish
+from tasks.hosts.fleet import enlist, finish, host_of
 from tasks.hosts.provision import Provision, Provisioned, Request
-
-SETTINGS_HELP = {
-    "set": "A setting, as volumes.lvsize=4G; may be given more than once.",
-    "settings": "A TOML file with settings.",
-}
-
-
-def load_settings(file: str, overrides: Sequence[str] | None) -> Settings:
-    """The settings of a task's flags; Exit with one line where they are wrong."""
-    with exit_on_error():
-        return read_settings(Path(file) if file else None, overrides or ())
+from tasks.hosts.securing import Part, confirm_host_key, read_password, require_part
+from tasks.hosts.shrink import Shrunk, shrink_box
 
 
 @task(
@@ -44,9 +34,9 @@ def load_settings(file: str, overrides: Sequence[str] | None) -> Settings:
     iterable=["set"],
     help={
         **SETTINGS_HELP,
-        "role": f"What the box is for: {' or '.join(get_args(Role))}; a box keeps the one it has.",
+        "role": f"{' or '.join(get_args(Role))}; without it, a box keeps its role.",
         "device": "The disk to use, as /dev/vdb; needed where the root is not on LVM.",
-        "force": "Wipe what --device carries; reclaim without asking.",
+        "force": "Wipe the data on --device; do not ask before --reclaim.",
         "reclaim": "Give the old root's partition to the volume group.",
         "dry-run": "Show what would be done; change nothing.",
     },
@@ -77,33 +67,33 @@ def provision(
 @task(
     post=[finish],
     help={
-        "json": "As JSON, for programs.",
-        "wide": "All that is known, a line a host, however wide: pipe it to less -S.",
+        "json": "Print JSON, for programs.",
+        "wide": "Print all fields, one line for each host, however long: pipe it to less -S.",
     },
 )
 def status(c: Context, json: bool = False, wide: bool = False) -> None:
-    """Show what a box runs on: its last reset's verdict, the snapshot's fill, kernel, manifest."""
+    """Show a box's faults, its last reset's verdict, the snapshot's fill, kernel and manifest."""
 
     def work(host: Host, progress: HostProgress) -> HostState:
         progress.step("asking")
         return host.state()
 
-    enlist(c, work, show.states_json if json else partial(show.states, wide=wide))
+    enlist(c, work, status_tables.as_json if json else partial(status_tables.tables, wide=wide))
 
 
 @task(post=[finish])
 def resnap(c: Context) -> None:
-    """Reboot into a fresh snapshot, wait, and check that it is one."""
+    """Reboot into a fresh snapshot; wait for it, and check the verdict."""
     enlist(c, partial(_reboot, entry="resnap", verdict="fresh"), show.reboots)
 
 
 @task(post=[finish])
 def keep(c: Context) -> None:
-    """Reboot into the snapshot as it is, with all that was changed in it."""
+    """Reboot into the snapshot as it is; it keeps all its changes."""
     enlist(c, partial(_reboot, entry="keep", verdict="kept"), show.reboots)
 
 
-@task(post=[finish], help={"back": "Leave maintenance, into a fresh snapshot."})
+@task(post=[finish], help={"back": "Leave maintenance: reboot into a fresh snapshot."})
 def maintain(c: Context, back: bool = False) -> None:
     """Reboot into the golden root, to change what every fresh snapshot starts from."""
     entry, verdict = ("resnap", "fresh") if back else ("maintenance", "golden")
@@ -113,13 +103,13 @@ def maintain(c: Context, back: bool = False) -> None:
 @task(
     post=[finish],
     help={
-        "to": "The version: the first digits of its manifest; without it the last one.",
-        "list": "Show the versions that there are; change nothing.",
+        "to": "First digits of the version's manifest; without it, the last version.",
+        "list": "List the versions; change nothing.",
         "force": "Do not ask.",
     },
 )
 def rollback(c: Context, to: str = "", list: bool = False, force: bool = False) -> None:  # noqa: A002 - the flag is --list
-    """Go back to an earlier version of the golden root, or end a change that is being tried."""
+    """Go back to an earlier version of the golden root, or undo a change that is being tried."""
     if list:
         enlist(c, lambda host, _: versions.versions(host), show.versions)
         return
@@ -130,7 +120,7 @@ def rollback(c: Context, to: str = "", list: bool = False, force: bool = False) 
 
 @task(post=[finish])
 def promote(c: Context) -> None:
-    """Make the snapshot, with all its changes, the golden root; the box tries it first."""
+    """Make the snapshot, with all its changes, the golden root; the box first tries it."""
     enlist(c, versions.promote, show.reboots)
 
 
@@ -138,12 +128,12 @@ def promote(c: Context) -> None:
 def finalize(c: Context, force: bool = False) -> None:
     """End a change made in maintenance: clean up, write the manifest, boot a fresh snapshot.
 
-    It makes initrds, GRUB's entries, the project's files and the manifest anew, and removes
+    It makes initrds, GRUB's entries, the project's files and the manifest anew. It removes
     histories, logs, caches and temporary files. SSH keys, machine ID and /persistent stay.
-    For the local guest say inv box.finalize.
+    For the local guest, say inv box.finalize.
     """
     if not isinstance(c, fabric.Connection):
-        raise Exit("error: say fab -H HOST finalize; of the local guest: inv box.finalize", code=1)
+        raise Exit("error: say fab -H HOST finalize, or inv box.finalize for the guest", code=1)
     if not force:
         confirm(
             f"Histories and caches of all users, logs and temporary files will be removed from "
@@ -160,13 +150,44 @@ def finalize(c: Context, force: bool = False) -> None:
     enlist(c, work, show.reboots)
 
 
+@task(
+    post=[finish],
+    help={
+        "role": f"{' or '.join(ROLES)}; devel only fetches a key, and shuts nothing off.",
+        "site": "The gateway, as HOST or HOST:PORT.",
+        "username": "Your account on the gateway.",
+        "host-key": "Host key of the gateway, as SHA256:...; without it, you confirm the key.",
+        "password-fd": "Read the password from this open file instead of asking for it.",
+    },
+)
+def secure(
+    c: Context,
+    role: str = "",
+    site: str = "",
+    username: str = "",
+    host_key: str = "",
+    password_fd: int = -1,
+) -> None:
+    """Make a devel box the pipeline's worker or director, and shut it off from the outside."""
+    part = Part(role, site, username)
+    with exit_on_error():
+        require_part(part)
+        host_key = host_key or confirm_host_key(host_of(c), site)
+        password = read_password(part, password_fd)
+
+    def work(host: Host, progress: HostProgress) -> str:
+        return securing.secure(host, progress, part, host_key, password)
+
+    enlist(c, work, show.lines)
+
+
 @task(post=[finish])
 def shrink(c: Context) -> None:
-    """Give the space of deleted files back to the disk, and of the local guest to this machine."""
+    """Give the space of deleted files back to the disk; for the local guest, to this machine."""
 
-    def work(host: Host, progress: HostProgress) -> shrinking.Shrunk:
+    def work(host: Host, progress: HostProgress) -> Shrunk:
         guest = None if isinstance(c, fabric.Connection) else load(GUEST)
-        return shrinking.shrink(host, guest, progress)
+        return shrink_box(host, guest, progress)
 
     enlist(c, work, show.shrunk)
 

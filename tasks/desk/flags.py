@@ -16,6 +16,12 @@ from pydantic import BaseModel, ValidationError
 from deploys.errors import SettingsError
 from deploys.settings import Settings
 from deploys.settings.stack import OPTIONAL
+from tasks.desk.progress import exit_on_error
+
+SETTINGS_HELP = {
+    "set": "A setting, as volumes.lvsize=4G; may be given more than once.",
+    "settings": "A TOML file with settings.",
+}
 
 
 def load(file: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
@@ -41,6 +47,12 @@ def load(file: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
         return Settings.model_validate(tree)
     except ValidationError as error:
         raise SettingsError(_one_line(error)) from error
+
+
+def load_settings(file: str, overrides: Sequence[str] | None) -> Settings:
+    """The settings of a task's flags; Exit with one line where they are wrong."""
+    with exit_on_error():
+        return load(Path(file) if file else None, overrides or ())
 
 
 def _set(tree: dict[str, Any], override: str) -> None:

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterable, Iterator
 
+from invoke.exceptions import Exit
 from rich.console import RenderableType
 from rich.progress import (
     BarColumn,
@@ -17,6 +18,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from deploys.errors import BoxError
 from tasks.desk.closed_pipe import Terminal
 
 # Standard output is for results: tables, JSON.
@@ -143,3 +145,36 @@ class InterruptibleProgress(HostProgress):
     def _check(self) -> None:
         if self._interrupted:
             raise KeyboardInterrupt
+
+
+class exit_on_error:  # noqa: N801 - a context manager, used like one of contextlib's
+    """Turns a BoxError into Invoke's Exit: one line on standard error, exit code 1."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, BoxError):
+            raise Exit(f"error: {error}", code=1) from error
+
+
+@contextlib.contextmanager
+def exit_on_interrupt(state: str) -> Iterator[None]:
+    """Turn Ctrl-C into Invoke's Exit: a line that says in which ``state`` all is left, code 130."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise Exit(f"interrupted: {state}", code=130) from interrupt
+
+
+@contextlib.contextmanager
+def working(name: str, interrupted: str) -> Iterator[InterruptibleProgress]:
+    """The progress of work on this machine, under ``name``.
+
+    Raises:
+        Exit: the work failed, or Ctrl-C ended it: see ``exit_on_interrupt``.
+    """
+    with exit_on_error(), exit_on_interrupt(interrupted), bars() as frame:
+        progress = InterruptibleProgress(name, frame)
+        with progress.listening():
+            yield progress

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import json as as_json
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 import annotated_types
-from invoke.context import Context
-from invoke.tasks import task
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -66,24 +63,20 @@ def as_markdown(found: list[Section]) -> str:
     return "\n".join(lines)
 
 
-@task(help={"json": "As JSON, for programs.", "markdown": "As the tables of docs/settings.md."})
-def settings(_c: Context, json: bool = False, markdown: bool = False) -> None:
-    """Show all settings with their defaults, limits and meaning."""
-    found = sections()
-    if markdown:
-        print(as_markdown(found), end="")
-        return
-    if json:
-        print(as_json.dumps([asdict(section) for section in found], indent=1))
-        return
-    console = Console(highlight=False)
+def as_json(found: list[Section]) -> str:
+    """The settings for programs."""
+    return json.dumps([asdict(section) for section in found], indent=1)
+
+
+def as_tables(found: list[Section]) -> Iterator[Table]:
+    """The settings for a terminal, a table for each section."""
     for section in found:
         title = f"{section.name}: {section.meaning}" if section.name else section.meaning
         table = Table("setting", "default", "may be", "meaning", title=escape(title))
         table.title_justify = "left"
         for each in section.settings:
             table.add_row(*map(escape, (each.name, each.default, each.limits, each.meaning)))
-        console.print(table)
+        yield table
 
 
 def _sections(model: BaseModel, name: str) -> Iterator[Section]:

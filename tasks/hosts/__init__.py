@@ -1,1 +1,1 @@
-"""A host over SSH, and what is done to it."""
+"""The engine of the tasks on hosts: the SSH connection, and what the tasks do over it."""

@@ -1,4 +1,4 @@
-"""A host over SSH: connect with its key checked, run commands as root, reboot and come back."""
+"""A host over SSH: check its key, run commands as root, reboot it and wait for it."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from deploys.session import Observer, Session, Target
 from deploys.session.root_shell import RootShell
 from tasks.desk.awaiting import awaited
 
-# paramiko waits for ever by default; an emulated guest under load needs some seconds.
+# By default paramiko waits for ever; an emulated guest under load needs some seconds.
 _CONNECT_SECONDS = 15
 _KEEPALIVE_SECONDS = 5
 _SILENCE_SECONDS = 60
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
-# It logs, with a traceback, what it also raises.
+# paramiko logs, with a traceback, each error that it also raises.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 logging.getLogger("paramiko").propagate = False
 
 
 class Host:
-    """One host that Fabric is connected to, or will be at first use.
+    """One host; the connection opens at first use.
 
-    ``known_hosts`` is the file its key is checked against, on top of the system's and user's.
+    ``known_hosts`` is a file of host keys that count, besides the system's and the user's files.
     """
 
     def __init__(self, connection: Connection, known_hosts: Path | None = None) -> None:
@@ -57,10 +57,10 @@ class Host:
         """Open the connection, and a root shell over it.
 
         Raises:
-            UnreachableError: no answer, or a refused login.
-            PreflightError: its host key is unknown or changed, or the user is neither root nor
-                may become it with sudo.
-            Interrupted: it was abandoned.
+            UnreachableError: the host does not answer, or refuses the login.
+            PreflightError: the host key is unknown or has changed, or the user is not root and
+                cannot become root with sudo.
+            Interrupted: ``abandon`` was called.
         """
         self._root_shell()
 
@@ -79,60 +79,59 @@ class Host:
             client.load_host_keys(str(self._known_hosts))
         client.set_missing_host_key_policy(RejectPolicy())
         self._connection.connect_timeout = self._connection.connect_timeout or _CONNECT_SECONDS
-        # Of its own: what is set in Fabric's is set in the config of all hosts, whose threads find
-        # it empty meanwhile.
+        # A new dictionary: Fabric's own belongs to the config that all hosts' threads share.
         self._connection.connect_kwargs = {
             "banner_timeout": _CONNECT_SECONDS,
             **self._connection.connect_kwargs,
         }
-        with self._one_line():
+        with self._named_errors():
             self._connection.open()
             transport = self._connection.transport
-            # A host that reboots does not always say goodbye: else nobody would notice.
+            # A host that reboots does not always close the connection: keepalive notices.
             transport.set_keepalive(_KEEPALIVE_SECONDS)
             if isinstance(transport.sock, socket.socket):
                 tcp = partial(transport.sock.setsockopt, socket.IPPROTO_TCP)
-                # Small packets back and forth are all that facts are: to fill them costs.
+                # Facts are small packets back and forth: do not wait until a packet is full.
                 tcp(socket.TCP_NODELAY, 1)
                 tcp(socket.TCP_USER_TIMEOUT, _SILENCE_SECONDS * 1000)
             self._shell = RootShell(client, self._connection.config.sudo.password)
 
     def run(self, command: str, stdin: bytes | None = None) -> str:
-        """Run a shell command line as root, with ``stdin`` to read; what it printed.
+        """Run a shell command line as root, with ``stdin`` as its input; return what it printed.
 
         Raises:
             DeployError: its exit code is not 0.
-            UnreachableError, PreflightError: as ``connect``, or the connection broke.
-            Interrupted: it was abandoned.
+            UnreachableError, PreflightError: see ``connect``; or the connection broke.
+            Interrupted: ``abandon`` was called.
         """
         shell = self._root_shell()
-        with self._one_line():
+        with self._named_errors():
             answer = shell.run(command, stdin=stdin)
         if answer.code != 0:
-            words = (answer.stderr.strip() or "it said nothing").splitlines()[-1]
+            words = (answer.stderr.strip() or "no error message").splitlines()[-1]
             raise DeployError(f"{self.name}: {command}: exit code {answer.code}: {words}")
         return answer.stdout
 
     def session(self, observer: Observer | None = None) -> Session:
-        """A pass of deploys over this connection."""
+        """Start a pyinfra session over this connection."""
         return Session(Target(self.name, self._root_shell()), observer)
 
     @contextlib.contextmanager
     def forwarded(self, port: int) -> Iterator[socket.socket]:
-        """A socket that leads to a port of the host's own loopback.
+        """Open a socket to a port on the host's loopback interface.
 
         Raises:
-            UnreachableError, PreflightError: as ``connect``, or nobody listens there.
+            UnreachableError, PreflightError: see ``connect``; or nothing listens on the port.
         """
         self.connect()
-        with self._one_line():
+        with self._named_errors():
             channel = self._connection.transport.open_channel(
                 "direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=_CONNECT_SECONDS
             )
         near, far = socket.socketpair()
         near.settimeout(_SILENCE_SECONDS)
         threads = [
-            threading.Thread(target=_pour, args=ends, daemon=True)
+            threading.Thread(target=_copy_stream, args=ends, daemon=True)
             for ends in ((far, channel), (channel, far))
         ]
         for thread in threads:
@@ -147,7 +146,7 @@ class Host:
             far.close()
 
     def state(self) -> HostState:
-        """What the host says of itself now."""
+        """Read the host's state now."""
         with self.session() as session:
             return session.fact(State)
 
@@ -157,20 +156,20 @@ class Host:
         deadline: float,
         settled: Callable[[HostState], bool] = lambda _: True,
     ) -> HostState:
-        """Reboot, into one of GRUB's entries if given, and wait for it to be back.
+        """Reboot the host, wait until it is back, and return its state.
 
         Args:
-            entry: an id of GRUB's menu, for this one boot; None: what comes by default.
+            entry: id of the entry in GRUB's menu, for this one boot; None: the default entry.
             deadline: seconds.
-            settled: whether a state is one to wait no longer for, where there may be more boots.
+            settled: says of a state whether the host is done with booting; by default it is.
 
         Raises:
-            UnreachableError: it does not answer, with a new boot id and settled, by then.
+            UnreachableError: the host is not back, with a new boot id and settled, by then.
         """
         before = self.run(_BOOT_ID).strip()
         if entry is not None:
             self.run(f"/usr/lib/resnap/next-boot {entry}")
-        # The answer may be cut off by what was asked for.
+        # The reboot may cut the answer off.
         with contextlib.suppress(DeployError, UnreachableError):
             self.run("systemctl reboot")
         return self.wait_for_boot(before, deadline, settled)
@@ -181,17 +180,17 @@ class Host:
         deadline: float,
         settled: Callable[[HostState], bool] = lambda _: True,
     ) -> HostState:
-        """Wait until it is back from a boot; ``before`` is the boot id that it had till then.
+        """Wait until the host is back from a boot; ``before`` is the boot id from before it.
 
         Raises:
-            UnreachableError: as ``reboot``, within ``deadline`` seconds.
+            UnreachableError: see ``reboot``.
         """
         states: list[HostState] = []
 
         def is_back() -> bool:
             if self._boot_id() in (None, before):
                 return False
-            # it may go down while it is asked
+            # it may go down meanwhile
             with contextlib.suppress(DeployError, UnreachableError):
                 states[:] = [self.state()]
                 return settled(states[0])
@@ -202,10 +201,10 @@ class Host:
         return states[0]
 
     def wait(self, deadline: float) -> None:
-        """Wait until a machine that was just powered on lets us in.
+        """Wait until a machine that was just powered on accepts the login.
 
         Raises:
-            UnreachableError: not within ``deadline`` seconds.
+            UnreachableError: it does not within ``deadline`` seconds.
         """
         self._wait(lambda: self._boot_id() is not None, deadline, "did not come up")
 
@@ -215,7 +214,7 @@ class Host:
             self._connection.close()
 
     def abandon(self) -> None:
-        """End what another thread is doing with this host: nothing more is asked of it."""
+        """Close the connection from another thread, and refuse every further command."""
         self._abandoned = True
         self.close()
 
@@ -232,7 +231,7 @@ class Host:
         awaited(condition, deadline, 1, lambda: line)
 
     @contextlib.contextmanager
-    def _one_line(self) -> Iterator[None]:
+    def _named_errors(self) -> Iterator[None]:
         name = self.name
         try:
             yield
@@ -240,8 +239,8 @@ class Host:
             raise PreflightError(f"{name}: {error}") from error
         except BadHostKeyException as error:
             raise PreflightError(
-                f"{name}: its host key is not the one that is known; if it was reinstalled, "
-                f"remove the old one with ssh-keygen -R {self._connection.host}"
+                f"{name}: its host key is not the known one; if the host was reinstalled, "
+                f"remove the old key with ssh-keygen -R {self._connection.host}"
             ) from error
         except AuthenticationException as error:
             raise UnreachableError(
@@ -258,8 +257,8 @@ class Host:
             raise UnreachableError(f"{name}: {why}") from error
 
 
-def _pour(source: socket.socket | Channel, target: socket.socket | Channel) -> None:
-    """All that comes from one end to the other, until either is closed."""
+def _copy_stream(source: socket.socket | Channel, target: socket.socket | Channel) -> None:
+    """Copy all bytes from ``source`` to ``target``, until either is closed."""
     with contextlib.suppress(OSError, EOFError, SSHException):
         while data := source.recv(65536):
             target.sendall(data)

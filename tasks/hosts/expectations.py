@@ -1,4 +1,4 @@
-"""What a host's state is to be, before something is done with it and after a boot."""
+"""What a host's state must be before a task changes it, and after a boot."""
 
 from __future__ import annotations
 
@@ -14,26 +14,25 @@ from deploys.stack.manifest import parse_settings
 from tasks.hosts.connection import Host
 
 TRIAL_BOOTS = 4
-"""Three tries (static/onbox/usr/lib/resnap/trial), and the boot that goes back."""
+"""Three tries (static/onbox/usr/lib/resnap/trial), and the boot that rolls back."""
 
 
 def state_of_box(host: Host) -> HostState:
-    """What a host that was provisioned says of itself now.
+    """Read the state of a host that must be a box.
 
     Raises:
-        PreflightError: it was not.
+        PreflightError: the host was never provisioned.
     """
     state = host.state()
     if not state.is_box:
-        raise PreflightError(f"{host.name} is no box yet: provision it first")
+        raise PreflightError(f"{host.name} is not a box yet: provision it first")
     return state
 
 
 def reboot_deadline(host: Host) -> int:
-    """The seconds that a host has to answer after a reboot: the box's own ``boot.reboot_deadline``.
+    """The box's own ``boot.reboot_deadline``: seconds that it has to come back from a reboot.
 
-    No box is refused for it: one without settings, or with those of another version of this
-    project, has the default.
+    A box without settings, or with settings that this version cannot read, has the default.
     """
     try:
         boot = json.loads(host.run(f"cat {SETTINGS} 2>/dev/null || echo '{{}}'"))["boot"]
@@ -55,7 +54,8 @@ def expect_gateway(host: Host, state: HostState) -> None:
     """
     if not is_gateway(state):
         raise PreflightError(
-            f"{host.name} is no gateway: name one with fab -H, or provision one with --role gateway"
+            f"{host.name} is not a gateway: name one with fab -H, "
+            "or provision one with --role gateway"
         )
 
 
@@ -67,41 +67,43 @@ def expect_snapshot(host: Host, state: HostState) -> None:
     """
     if not state.in_snapshot:
         raise PreflightError(
-            f"{host.name} runs on no snapshot of its golden root: fab -H {host.name} status"
+            f"{host.name} does not run on a snapshot: see fab -H {host.name} status"
         )
 
 
 def expect(host: Host, state: HostState, name: str) -> None:
-    """Require that the last boot came to this verdict.
+    """Require that the last boot's verdict has this name.
 
     Raises:
-        DeployError: it came to another; the line says which, and the initramfs's reason.
+        DeployError: it has another; the line says which, and the reason.
     """
     verdict = state.verdict
     if verdict is None:
-        raise DeployError(f"{host.name}: booted without the reset: its default entry is not ours")
+        raise DeployError(
+            f"{host.name}: booted without the reset: GRUB's default entry is not the box's"
+        )
     if verdict.name != name:
         because = f": {verdict.reason}" if verdict.reason else ""
-        raise DeployError(f"{host.name}: the boot came out {verdict.name}, not {name}{because}")
+        raise DeployError(f"{host.name}: the boot's verdict is {verdict.name}, not {name}{because}")
 
 
 def is_settled(state: HostState) -> bool:
-    """Whether a box is done with trying a change, or will not be."""
+    """Whether a box has ended its trial, or stays up in quarantine."""
     return not state.in_trial or state.in_quarantine
 
 
-def rolled_back(state: HostState, before: HostState) -> str:
-    """Why a change went back since the state ``before``; empty if none did."""
+def rollback_reason(state: HostState, before: HostState) -> str:
+    """Why a change was rolled back since the state ``before``; empty if none was."""
     if state.rolled_back in (None, before.rolled_back):
         return ""
     return state.rolled_back[1]
 
 
 def settings_of(host: Host) -> Settings:
-    """What a box was provisioned with, by its own word.
+    """The settings that a box was provisioned with, read from the box.
 
     Raises:
-        BoxError: it is no box, or one of another version of this project.
+        BoxError: the host is not a box, or its settings are of another version of this project.
     """
     state_of_box(host)
     return parse_settings(host.run(f"cat {SETTINGS}"), f"{host.name}: {SETTINGS}")

@@ -1,15 +1,14 @@
-"""One task over all the hosts of a command line: side by side, one that fails stops no other.
+"""One task on all the hosts of a command line, side by side; a host that fails stops no other.
 
 Fabric calls a task once for each host of ``-H``, and would end at the first that fails. So a
-host task only enlists its host here, and its post task, which Fabric calls once, after the
-last, does the work and says how each went.
+host task only enlists its host here. Fabric calls the post task, ``finish``, once, after the
+last host: it does the work, and reports how each host ended.
 """
 
 from __future__ import annotations
 
-import contextlib
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from rich.markup import escape
 
 from deploys.errors import BoxError
 from tasks.desk.places import GUEST, LOGS
-from tasks.desk.progress import HostProgress, InterruptibleProgress, bars, console
+from tasks.desk.progress import HostProgress, bars, console, exit_on_error, exit_on_interrupt
 from tasks.guests import Guest
 from tasks.guests.providers import find
 from tasks.hosts.connection import Host
@@ -41,20 +40,20 @@ class _Enlisted:
     report: Report
 
 
-# Between a command line's calls of a task and its post task; Fabric hands nothing over itself.
+# Fabric hands nothing from a task to its post task: this does.
 _enlisted: list[_Enlisted] = []
 
 
 def enlist(c: Context, work: Work, report: Report) -> None:
-    """Have ``finish`` do ``work`` on the host of ``c``, and then ``report`` on all hosts.
+    """Let ``finish`` call ``work`` for the host of ``c``, and then ``report`` for all hosts.
 
     Args:
         c: Fabric's connection, or under ``inv`` the context of the local guest.
-        work: is called with the host; what it returns is its result.
-        report: is called with the results by the hosts' names, and the names of those that failed.
+        work: gets a host and its progress; returns the host's result.
+        report: gets the results by host name, and the names of the hosts that failed.
 
     Raises:
-        Exit: there is no host.
+        Exit: no host is named, and no local guest runs.
     """
     with exit_on_error():
         host = host_of(c)
@@ -64,15 +63,15 @@ def enlist(c: Context, work: Work, report: Report) -> None:
 
 
 def host_of(c: Context) -> Host:
-    """The host that a task is about.
+    """The host that a task is called for.
 
     Raises:
-        BoxError: none was named, or there is no local guest that runs.
+        BoxError: no host is named, or no local guest runs.
     """
     if isinstance(c, fabric.Connection):
         return Host(c)
     if isinstance(c.config, fabric.Config):
-        raise BoxError("no host was named: say fab -H HOST TASK")
+        raise BoxError("no host is named: say fab -H HOST TASK")
     return guest_host()
 
 
@@ -80,7 +79,7 @@ def guest_host() -> Host:
     """The local guest as a host.
 
     Raises:
-        BoxError: it does not run.
+        BoxError: no guest runs.
     """
     guest = find(GUEST)
     if guest is None or not guest.alive:
@@ -89,7 +88,7 @@ def guest_host() -> Host:
 
 
 def connected(guest: Guest) -> Host:
-    """A guest of this machine as a host, with the key that is known of it."""
+    """A guest of this machine as a host, with its own key and known host key."""
     login = guest.login
     connection = fabric.Connection(
         login.host,
@@ -100,40 +99,14 @@ def connected(guest: Guest) -> Host:
     return Host(connection, login.known_hosts)
 
 
-class exit_on_error:  # noqa: N801 - a context manager, used like one of contextlib's
-    """Turns a BoxError into Invoke's Exit: its line on standard error, exit code 1."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, BoxError):
-            raise Exit(f"error: {error}", code=1) from error
-
-
-@contextlib.contextmanager
-def working(name: str, interrupted: str) -> Iterator[InterruptibleProgress]:
-    """The progress of work on this machine, while it is done; a BoxError becomes one line.
-
-    Raises:
-        Exit: the work failed, or Ctrl-C ended it: then the line says what ``interrupted`` says.
-    """
-    with exit_on_error(), bars() as frame:
-        progress = InterruptibleProgress(name, frame)
-        try:
-            with progress.listening():
-                yield progress
-        except KeyboardInterrupt as interrupt:
-            raise Exit(f"interrupted: {interrupted}", code=130) from interrupt
-
-
 @task
 def finish(_c: Context) -> None:
-    """Do what the task before enlisted."""
+    """Do the work of the task before on all its hosts, side by side; then report."""
     enlisted = _enlisted.pop()
     results: dict[str, Any] = {}
     errors: dict[str, Exception] = {}
-    with bars() as frame, ThreadPoolExecutor(_AT_ONCE) as pool:
+    interrupted = exit_on_interrupt("every host can still boot; run the task again to go on")
+    with interrupted, bars() as frame, ThreadPoolExecutor(_AT_ONCE) as pool:
         futures: dict[Future[Any], tuple[Host, HostProgress]] = {}
         for host in enlisted.hosts:
             progress = HostProgress(host.name, frame)
@@ -144,41 +117,39 @@ def finish(_c: Context) -> None:
                 try:
                     results[host.name] = future.result()
                     progress.done("done")
-                except Exception as failure:  # whatever it is, the other hosts go on
+                except Exception as failure:  # of any kind: the other hosts go on
                     errors[host.name] = failure
                     progress.done("failed")
-        except KeyboardInterrupt as interrupt:
-            # Their threads end with the connections; what a host was doing it finishes.
+        except KeyboardInterrupt:
+            # The threads end with their connections; each host finishes what it was doing.
             for host in enlisted.hosts:
                 host.abandon()
-            raise Exit(
-                "interrupted: the hosts boot as they are; run the task again to go on", code=130
-            ) from interrupt
+            raise
         finally:
             for host in enlisted.hosts:
                 host.close()
-    # in the order of the command line, whichever ended first
+    # in the order of the command line, not in that of the ends
     names = [host.name for host in enlisted.hosts]
     failed = [name for name in names if name in errors]
     enlisted.report({name: results[name] for name in names if name in results}, failed)
     for name in failed:
-        line = escape(_line(name, errors[name]))
+        line = escape(_error_line(name, errors[name]))
         console.print(f"[red]error:[/] {line}", highlight=False, soft_wrap=True)
     if errors:
         raise Exit(code=1)
 
 
-def _line(name: str, error: Exception) -> str:
-    """What went wrong with a host; of an error that nobody foresaw also where its trace is."""
+def _error_line(name: str, error: Exception) -> str:
+    """One line for a host's error; an unforeseen one goes to a log, which the line names."""
     if isinstance(error, BoxError):
         line = str(error)
         return line if line.startswith((f"{name}:", f"{name} ")) else f"{name}: {line}"
-    said = (str(error).strip().splitlines() or ["it said nothing"])[0]
+    said = (str(error).strip().splitlines() or ["no message"])[0]
     try:
         LOGS.mkdir(parents=True, exist_ok=True)
         log = LOGS / f"{name.replace('/', '_')}.log"
         log.write_text("".join(traceback.format_exception(error)))
-        where = f"all of it: {log}"
+        where = f"traceback: {log}"
     except OSError as fault:
-        where = f"there is no log of it: {fault.strerror}"
+        where = f"the traceback cannot be written: {fault.strerror}"
     return f"{name}: {type(error).__name__}: {said} ({where})"

@@ -1,4 +1,4 @@
-"""From a bare host, or a box, to a box in a fresh snapshot: the passes and boots in between."""
+"""Provision: the sessions and boots that make a bare host or a box a box in a fresh snapshot."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from deploys.stack import Parts
 from tasks.desk.places import BUNDLES
 from tasks.desk.progress import HostProgress
 from tasks.hosts.connection import Host
-from tasks.hosts.expectations import TRIAL_BOOTS, expect, is_settled, rolled_back
+from tasks.hosts.expectations import TRIAL_BOOTS, expect, is_settled, rollback_reason
 from tasks.stack import Prepared, bundle, prepared
 
 REFERENCE = "/usr/lib/pipeline/reference"
@@ -35,10 +35,10 @@ REFERENCE = "/usr/lib/pipeline/reference"
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asked of a provision, beside the settings.
+    """The flags of a provision, besides the settings.
 
-    ``device`` is the disk to be used, ``force`` allows what it carries to be wiped, ``reclaim``
-    gives the old root's partition to the volume group.
+    ``device`` is the disk to use; ``force`` allows to wipe its data; ``reclaim`` gives the old
+    root's partition to the volume group.
     """
 
     device: str | None = None
@@ -48,9 +48,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Provisioned:
-    """How a provision ended well: whether anything was changed, and the box as it stands.
+    """A provision that succeeded: whether it changed anything, and the box's state after it.
 
-    ``without_kimpy`` is why kimpy was left out, if it was.
+    ``without_kimpy`` says why kimpy was left out; it is empty if it was not.
     """
 
     changed: bool
@@ -63,7 +63,7 @@ class Provisioned:
 
 
 class Provision:
-    """Provisions one host; its steps are told to ``progress``."""
+    """Provisions one host, and reports its steps to ``progress``."""
 
     def __init__(
         self, host: Host, settings: Settings, request: Request, progress: HostProgress
@@ -75,10 +75,10 @@ class Provision:
         self._prepared = Prepared(Parts())
 
     def plan(self) -> list[tuple[str, str, str]]:
-        """What ``run`` would do, as rows of operation, object and detail; changes nothing.
+        """List what ``run`` would do, as rows of operation, object and detail; change nothing.
 
         Raises:
-            BoxError: the host is not fit.
+            BoxError: the host cannot be provisioned.
         """
         found = self._preflight(build=False)
         rows: list[tuple[str, str, str]] = []
@@ -86,17 +86,17 @@ class Provision:
             rows += [*found.plan.rows(), ("make", "initrds", f"with {found.state.initrds}")]
         if self._request.reclaim:
             rows.append(("reclaim", found.state.defaults["OLD_ROOT_UUID"], "erased"))
-        rows += [("change", name, "") for name in self._pending(found)]
+        rows += [("change", name, "") for name in self._would_change(found)]
         without = self._prepared.without_kimpy
         rows += [("leave out", "kimpy", without)] if without else []
         return rows
 
     def run(self) -> Provisioned:
-        """Make the host a box in a fresh snapshot, or find that it is what it should be.
+        """Make the host a box in a fresh snapshot; do nothing if it is one and up to date.
 
         Raises:
-            BoxError: the host is not fit, or something failed; a golden root that was being
-                changed is merged back by then, or will be at the next boot.
+            BoxError: the host cannot be provisioned, or a step failed; a golden root that was
+                being changed is then merged back, now or at the next boot.
         """
         found = self._preflight()
         if found.plan.kind is Kind.BOX and found.state.verdict is not None:
@@ -111,27 +111,26 @@ class Provision:
             with self._host.session() as session:
                 found = preflight.check(session, self._settings)
         self._change(found)
-        return self._fresh()
+        return self._boot_fresh()
 
     def finalize(self, *last: Deploy, maintain: str, history: bool) -> None:
-        """In maintenance: make all anew that follows from the golden root, as it is by now.
+        """In maintenance: make the initrds, GRUB's entries, a box's files and manifest anew.
 
-        That are the initrds and GRUB's entries, the files of a box and its manifest. The host
-        stays in maintenance, without a snapshot: the next boot takes one.
+        The host stays in maintenance, without a snapshot: the next boot takes one.
 
         Args:
-            last: deploys for the golden root as it then is.
-            maintain: what a user is to say to get the host into maintenance.
-            history: whether what the golden root was is kept as a version.
+            last: deploys that run after these.
+            maintain: the command that brings the host into maintenance, for an error line.
+            history: keep the golden root from before as a version.
 
         Raises:
-            BoxError: the host is not in maintenance, or as ``run``.
+            BoxError: the host is not in maintenance; or see ``run``.
         """
         verdict = self._host.state().verdict
         if verdict is None or verdict.name != "golden":
-            raise PreflightError(f"{self._host.name} is not in maintenance: {maintain} first")
+            raise PreflightError(f"{self._host.name} is not in maintenance: run {maintain} first")
         anew = partial(stale_initrds, name="Have the initrds made anew")
-        with self._going_back():
+        with self._undo_on_error():
             self._change_safely(self._preflight(), [anew])
             self._apply("keeping the change", [*last, keep_safety if history else drop_safety])
 
@@ -146,20 +145,20 @@ class Provision:
                 session, self._settings, self._request.device, force=self._request.force
             )
             installed = session.fact(SourceDigests)
-        self._settings = of_role(self._settings, found.state.release.get("ROLE", ""))
+        self._settings = keep_role(self._settings, found.state.release.get("ROLE", ""))
         if self._request.reclaim and not (found.plan.old_root_uuid and found.state.is_box):
             raise PreflightError("there is no old root to reclaim on this host")
         if self._request.reclaim:
             found = replace(found, plan=replace(found.plan, old_root_uuid=""))
-        # Before anything is changed: a build may fail, a server be away.
+        # Before any change: a build may fail, a server may not answer.
         step = self._progress.step
         self._prepared = prepared(
             self._settings, found.python, installed, BUNDLES, step, build=build
         )
         return found
 
-    def _pending(self, found: Preflight) -> list[str]:
-        """The operations on the golden root that would change the host as it is now."""
+    def _would_change(self, found: Preflight) -> list[str]:
+        """List the operations on the golden root that would change the host as it is now."""
         self._progress.step("comparing")
         with self._host.session() as session:
             operations = session.prepare(self._golden(found))
@@ -170,14 +169,14 @@ class Provision:
         assert verdict is not None
         if verdict.name != "golden":
             wanted = self._request.reclaim or verdict.name == "failed"
-            if not wanted and not self._pending(found):
+            if not wanted and not self._would_change(found):
                 return Provisioned(False, found.state, self._prepared.without_kimpy)
             self._progress.step("booting into maintenance")
             expect(self._host, self._host.reboot("maintenance", self._deadline), "golden")
-        with self._going_back():
+        with self._undo_on_error():
             self._change_safely(found)
             self._apply("keeping a way back", [begin_trial])
-        return self._tried()
+        return self._after_trial()
 
     def _change_safely(self, found: Preflight, first: Sequence[Deploy] = ()) -> None:
         """In maintenance: change the golden root, with a safety snapshot of what it was."""
@@ -188,10 +187,10 @@ class Provision:
         self._change(found)
 
     @contextlib.contextmanager
-    def _going_back(self) -> Iterator[None]:
-        """What fails within has the golden root go back.
+    def _undo_on_error(self) -> Iterator[None]:
+        """If the block fails, merge the golden root back.
 
-        Not on a host that was interrupted: its next boot does it, whenever that is.
+        After Ctrl-C the host's next boot does this.
         """
         try:
             yield
@@ -202,7 +201,7 @@ class Provision:
             raise
 
     def _reclaim(self, found: Preflight) -> None:
-        """Before the golden root forgets the old one, so that a failure can be tried again."""
+        """Reclaim before the golden root forgets the old one, so that a failure can be repeated."""
         reclaim = partial(
             reclaim_partition,
             name="Reclaim the old root",
@@ -233,19 +232,19 @@ class Provision:
         if self._settings.stack.has_reference:
             self._host.run(REFERENCE)
 
-    def _fresh(self) -> Provisioned:
+    def _boot_fresh(self) -> Provisioned:
         self._progress.step("booting a fresh snapshot")
         state = self._host.reboot("resnap", self._deadline)
         expect(self._host, state, "fresh")
         return Provisioned(True, state, self._prepared.without_kimpy)
 
-    def _tried(self) -> Provisioned:
-        """The box tries the change by itself; it comes back with it, or without."""
+    def _after_trial(self) -> Provisioned:
+        """Reboot the box, which tries the change by itself, and keeps it or rolls it back."""
         self._progress.step("trying the change in a fresh snapshot")
         before = self._host.state()
         deadline = TRIAL_BOOTS * self._deadline
         state = self._host.reboot("resnap", deadline, is_settled)
-        if why := rolled_back(state, before):
+        if why := rollback_reason(state, before):
             raise DeployError(f"{self._host.name}: the change was rolled back: {why}")
         expect(self._host, state, "fresh")
         return Provisioned(True, state, self._prepared.without_kimpy)
@@ -257,19 +256,21 @@ class Provision:
             session.run()
 
 
-def of_role(settings: Settings, present: str) -> Settings:
-    """The settings with the role that a box has, where they name none; ``present``: empty if none.
+def keep_role(settings: Settings, present: str) -> Settings:
+    """The settings, with the role that the box has (``present``) if they name none.
 
-    A role that is none of provision's making is a label, of an older version: the box is a devel.
+    A role that was only a label in older versions (``LABELS``) means devel.
 
     Raises:
-        PreflightError: the box has a role that it cannot lose, and they name another; or this
-            version of the project does not know it.
+        PreflightError: the settings name another role than the box's, which cannot change; or
+            this version of the project does not know the box's role.
     """
     if present in ("", "devel", *LABELS, settings.role):
         return settings
     if present not in get_args(Role):
         raise PreflightError(f"this box is a {present}, which this version does not know")
     if "role" in settings.model_fields_set:
-        raise PreflightError(f"this box is a {present}: a {settings.role} is made from nothing")
+        raise PreflightError(
+            f"this box is a {present}, and stays one: provision a new host as {settings.role}"
+        )
     return settings.model_copy(update={"role": present})

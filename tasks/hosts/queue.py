@@ -1,4 +1,4 @@
-"""The tasks on a pipeline's gateway: what is to be run, what waits, what came of it."""
+"""A gateway's queue and its results: submit an update, read the tubes, list the results."""
 
 from __future__ import annotations
 
@@ -7,105 +7,69 @@ import contextlib
 import shlex
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import greenstalk
 import kim_edn
-from invoke.context import Context
-from invoke.tasks import task
 from pydantic import ValidationError
-from rich.live import Live
 
 from deploys.errors import BoxError, DeployError, UnreachableError
 from deploys.settings import QUEUE_PORT
 from kimpipeline.queue.messages import ERRORS, JOBS, RESULTS, UPDATES, Update
-from tasks.desk.progress import console
-from tasks.hosts import show
 from tasks.hosts.connection import Host
-from tasks.hosts.expectations import expect_gateway
-from tasks.hosts.fleet import exit_on_error, host_of
-from tasks.hosts.show import Ended, Tube
 
 _TUBES = (UPDATES, JOBS, RESULTS, ERRORS)
 _ITEMS, _RESULTS = "/srv/pipeline/items", "/srv/pipeline/results"
-_EVERY = 2.0  # seconds between two looks at the queue
-_MOST = 65536  # bytes of a file that says what a result is
+_MAX_BYTES = 65536  # of a file of metadata
 
-# A line for each of the newest results: when, where, and its two files of metadata, which a worker
-# wrote, so that nobody can make them be more than one word.
-_LIST = """cd {results} && find . -mindepth 3 -maxdepth 3 -name kimspec.edn -printf '%T@ %P\\n' |
+# A line for each of the newest results: time, path, and its two files of metadata. A worker wrote
+# these: base64 makes sure that each stays one word.
+_LIST_RESULTS = """cd {results} &&
+    find . -mindepth 3 -maxdepth 3 -name kimspec.edn -printf '%T@ %P\\n' |
     sort -rn | head -n {most} | while read -r when path; do
         echo "$when ${{path%/*}}" $(for f in kimspec pipelinespec; do
             head -c {bytes} "${{path%/*}}/$f.edn" 2>/dev/null | base64 -w 0; echo; done)
     done"""
 
 
-@task(
-    help={
-        "item": "KIM id of a Test, a Model or a driver, all of whose pairs are to run.",
-        "priority": "A number; the lowest runs first.",
-        "status": "approved; or pending, which only logs how many pairs there are.",
-    }
-)
-def submit(c: Context, item: str, priority: int = 2**16, status: str = "approved") -> None:
-    """On a gateway: run all pairs that an item takes part in."""
-    with _gateway(c) as host:
-        try:
-            values = {"kimid": item, "priority": priority, "status": status}
-            update = Update.model_validate(values)
-        except ValidationError as error:
-            raise BoxError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
-        if host.run(f"[ -d {_ITEMS}/{update.kimid} ] || echo no"):
-            raise BoxError(f"{host.name} has no item {update.kimid} in {_ITEMS}")
-        with _connected(host) as client:
-            client.use(UPDATES)
-            client.put(update.model_dump_json(), priority=update.priority)
-        print(f"{host.name}: {update.kimid} is on the queue")
+@dataclass(frozen=True)
+class Tube:
+    """A tube of the queue.
+
+    ``counts`` are its messages that are ready, reserved, delayed and buried; ``watching`` its
+    clients; ``total`` all messages it ever had; ``rate`` the messages done in a minute.
+    """
+
+    name: str
+    counts: tuple[int, ...] = (0, 0, 0, 0)
+    watching: int = 0
+    total: int = 0
+    rate: float | None = None
 
 
-@task(help={"once": "Show it as it is now, and end."})
-def queue(c: Context, once: bool = False) -> None:
-    """On a gateway: watch the queue: what waits, who works, how fast; until Ctrl-C."""
-    with _gateway(c) as host, _connected(host) as client:
-        look = _looks(client)
-        if once or not console.is_terminal:
-            show.tubes(host.name, look())
-            return
-        with contextlib.suppress(KeyboardInterrupt), Live(console=console) as live:
-            while True:
-                live.update(show.tube_table(host.name, look()), refresh=True)
-                time.sleep(_EVERY)  # a clock, not a wait: it is what is watched that changes
+@dataclass(frozen=True)
+class JobResult:
+    """A job's result on a gateway.
 
+    ``when`` is in seconds since 1970; ``fault`` is empty if the job succeeded.
+    """
 
-@task(help={"job": "Show the results of this job.", "most": "How many of the newest to list."})
-def results(c: Context, job: str = "", most: int = 20) -> None:
-    """On a gateway: list the newest results, or show one."""
-    with _gateway(c) as host:
-        if job:
-            command = f"cat {_RESULTS}/*/{shlex.quote(job)}/results.edn"
-            try:
-                print(host.run(command).rstrip())
-            except DeployError as error:
-                raise BoxError(f"{host.name} has no results of {job}") from error
-            return
-        command = _LIST.format(results=_RESULTS, most=max(1, most), bytes=_MOST)
-        show.results(host.name, [_ended(line) for line in host.run(command).splitlines()])
+    when: float
+    owner: str
+    job: str
+    test: str
+    model: str
+    fault: str
+    manifest: str
 
 
 @contextlib.contextmanager
-def _gateway(c: Context) -> Iterator[Host]:
-    """The host of a task, which must be a gateway; every fault is one line."""
-    with exit_on_error():
-        host = host_of(c)
-        try:
-            expect_gateway(host, host.state())
-            yield host
-        finally:
-            host.close()
+def connected(host: Host) -> Iterator[greenstalk.Client[str]]:
+    """Connect to a gateway's queue, through the SSH connection.
 
-
-@contextlib.contextmanager
-def _connected(host: Host) -> Iterator[greenstalk.Client[str]]:
-    """The queue of a gateway, through the SSH connection."""
+    Raises:
+        UnreachableError: the queue does not answer, or answers with an error.
+    """
     try:
         with (
             host.forwarded(QUEUE_PORT) as end,
@@ -114,15 +78,41 @@ def _connected(host: Host) -> Iterator[greenstalk.Client[str]]:
             yield client
     except greenstalk.Error as error:
         raise UnreachableError(f"{host.name}: the queue: {type(error).__name__}") from error
-    except (OSError, ValueError, IndexError) as error:  # what greenstalk makes of half an answer
+    except (OSError, ValueError, IndexError) as error:  # greenstalk raises these for half an answer
         raise UnreachableError(f"{host.name}: the queue does not answer") from error
 
 
-def _looks(client: greenstalk.Client[str]) -> Callable[[], list[Tube]]:
-    """Something that looks at the tubes each time that it is called, and knows the last time."""
+def update(item: str, priority: int, status: str) -> Update:
+    """Make the message that has all pairs of an item run.
+
+    Raises:
+        BoxError: a value is wrong.
+    """
+    try:
+        values = {"kimid": item, "priority": priority, "status": status}
+        return Update.model_validate(values)
+    except ValidationError as error:
+        raise BoxError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+
+
+def submit(host: Host, update: Update) -> None:
+    """Put an update on a gateway's queue.
+
+    Raises:
+        BoxError: the gateway has no such item, or its queue does not answer.
+    """
+    if host.run(f"[ -d {_ITEMS}/{update.kimid} ] || echo no"):
+        raise BoxError(f"{host.name} has no item {update.kimid} in {_ITEMS}")
+    with connected(host) as client:
+        client.use(UPDATES)
+        client.put(update.model_dump_json(), priority=update.priority)
+
+
+def tube_reader(client: greenstalk.Client[str]) -> Callable[[], list[Tube]]:
+    """Return a function that reads all tubes, and the rates since its last call."""
     before: dict[str, tuple[float, int]] = {}
 
-    def look() -> list[Tube]:
+    def read() -> list[Tube]:
         found = []
         for name in _TUBES:
             try:
@@ -140,22 +130,40 @@ def _looks(client: greenstalk.Client[str]) -> Callable[[], list[Tube]]:
             found.append(Tube(name, counts, watching, total, rate))
         return found
 
-    return look
+    return read
 
 
 def _number(stats: dict[str, object], name: str) -> int:
     return int(str(stats[name]))
 
 
-def _ended(line: str) -> Ended:
-    """A result, of a line of the listing; a file of it that cannot be read counts as empty."""
+def newest_results(host: Host, most: int) -> list[JobResult]:
+    """List at most ``most`` results on a gateway, the newest first."""
+    command = _LIST_RESULTS.format(results=_RESULTS, most=max(1, most), bytes=_MAX_BYTES)
+    return [_parse_result(line) for line in host.run(command).splitlines()]
+
+
+def read_result(host: Host, job: str) -> str:
+    """Read a job's results.edn.
+
+    Raises:
+        BoxError: the gateway has no results of this job.
+    """
+    try:
+        return host.run(f"cat {_RESULTS}/*/{shlex.quote(job)}/results.edn").rstrip()
+    except DeployError as error:
+        raise BoxError(f"{host.name} has no results of {job}") from error
+
+
+def _parse_result(line: str) -> JobResult:
+    """Parse a line of the listing; metadata that cannot be parsed counts as empty."""
     when, place, *files = line.split(" ")
     owner, _, job = place.partition("/")
     about, made = (_edn(files[number] if number < len(files) else "") for number in (0, 1))
     come = made.get("provenance")
     manifest = str(come.get("manifest", "")) if isinstance(come, dict) else ""
     names = [str(about.get(name, "")) for name in ("test", "model", "error")]
-    return Ended(float(when), owner, job, names[0], names[1], names[2], manifest)
+    return JobResult(float(when), owner, job, names[0], names[1], names[2], manifest)
 
 
 def _edn(text: str) -> dict[str, object]:

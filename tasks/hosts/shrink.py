@@ -1,4 +1,4 @@
-"""Space given back: trimmed on the box, and on this host when the box is its local guest."""
+"""Give the space of deleted files back: trim the box, and compact a local guest's disk."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tasks.hosts.fleet import connected
 class Shrunk:
     """What was given back.
 
-    ``filesystems`` are the lines of the box's own shrink; ``disk`` is what a local guest's disk
-    took on this host before and takes now, in bytes.
+    ``filesystems`` are the lines that the box's shrink printed; ``disk`` is the size of a local
+    guest's disk on this machine, before and after, in bytes.
     """
 
     filesystems: list[str]
     disk: tuple[int, int] | None = None
 
 
-def shrink(host: Host, guest: Guest | None, progress: HostProgress) -> Shrunk:
-    """Trim a box; ``guest`` is the same box as a machine of this host, whose disk is compacted.
+def shrink_box(host: Host, guest: Guest | None, progress: HostProgress) -> Shrunk:
+    """Trim a box; if it is a local ``guest``, compact its disk too.
 
     Raises:
-        BoxError: it failed on the box or here, or the guest did not come back.
+        BoxError: a step failed, or the guest did not come back.
     """
     progress.step("trimming")
     host.connect()
@@ -38,7 +38,7 @@ def shrink(host: Host, guest: Guest | None, progress: HostProgress) -> Shrunk:
     if not guest.off_to_compact:
         return Shrunk(filesystems, (before, guest.compact()))
     progress.step("compacting the disk, the guest is off meanwhile")
-    # Not into a fresh snapshot: nobody asked for a reset.
+    # Boot the same root again: nobody asked for a reset.
     host.run(f"/usr/lib/resnap/next-boot {_entry(host)}")
     deadline = reboot_deadline(host)
     host.close()

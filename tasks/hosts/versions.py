@@ -1,4 +1,4 @@
-"""The golden root's history: the versions it had, back to one, and the snapshot made golden."""
+"""The versions of the golden root: list them, roll back to one, promote the snapshot."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tasks.hosts.expectations import (
     is_gateway,
     is_settled,
     reboot_deadline,
-    rolled_back,
+    rollback_reason,
     settings_of,
     state_of_box,
 )
 
-_GOLDEN = "/usr/lib/resnap/versions"
+_VERSIONS = "/usr/lib/resnap/versions"
 
 
 @dataclass(frozen=True)
 class Version:
-    """What a golden root was, up to ``replaced`` (seconds since 1970, by the host's clock)."""
+    """An earlier golden root; ``replaced`` is when, in seconds since 1970 by the host's clock."""
 
     name: str
     replaced: int
@@ -37,55 +37,57 @@ class Version:
 
 
 def versions(host: Host) -> list[Version]:
-    """The versions that a host still has of its golden root, the newest first.
+    """List the earlier versions of a host's golden root, the newest first.
 
     Raises:
-        BoxError: it is no box, or cannot be asked.
+        BoxError: the host is not a box, or does not answer.
     """
     state_of_box(host)
-    rows = (line.split() for line in host.run(f"{_GOLDEN} list").splitlines())
+    rows = (line.split() for line in host.run(f"{_VERSIONS} list").splitlines())
     return [Version(name, int(when), *words) for name, when, *words in rows]
 
 
 def roll_back(host: Host, progress: HostProgress, to: str = "") -> HostState:
-    """Have a golden root, and its kernels, be what they were.
+    """Roll a golden root and its kernels back to an earlier version.
 
     Args:
-        to: the first digits of a version's manifest; empty: the last version, or, while a change
-            is being tried, what was before that.
+        to: the first digits of the version's manifest; empty: the last version, or, while a
+            change is being tried, the version before it.
 
     Raises:
-        BoxError: there is no such version, or the host did not come up with it.
+        BoxError: there is no such version, or the host did not boot it.
     """
     progress.step("looking at the host")
     state = state_of_box(host)
     if state.in_trial:
         if to:
-            raise PreflightError(f"{host.name} tries a change: roll that back first, without --to")
+            raise PreflightError(
+                f"{host.name} is trying a change: roll it back first, without --to"
+            )
         host.run("/usr/lib/resnap/trial back 'by hand'")
-        progress.step("rolling back the change that is tried")
-        return _fresh(host, _try(host))
+        progress.step("rolling back the change on trial")
+        return _require_fresh(host, _try(host))
     version = _chosen(host.name, versions(host), to)
-    host.run(f"{_GOLDEN} back {version.name}")
+    host.run(f"{_VERSIONS} back {version.name}")
     progress.step(f"rolling back to {version.manifest[:12]}")
-    state = _fresh(host, _try(host))
+    state = _require_fresh(host, _try(host))
     if state.release.get("MANIFEST") != version.manifest:
-        raise DeployError(f"{host.name}: came up with another version than {version.manifest[:12]}")
+        raise DeployError(f"{host.name}: booted another version than {version.manifest[:12]}")
     return state
 
 
 def promote(host: Host, progress: HostProgress) -> HostState:
-    """Have the snapshot that a host runs on become its golden root.
+    """Make the snapshot that a host runs on its golden root.
 
     Raises:
-        BoxError: it runs on none that may be, has no room for a way back, or did not come up
-            healthy with it: then the golden root is what it was.
+        BoxError: the snapshot cannot be promoted, there is no room for a way back, or the host
+            did not come up healthy; the golden root is then as before.
     """
     progress.step("looking at the host")
     state = state_of_box(host)
     expect_snapshot(host, state)
     if state.in_trial:
-        raise PreflightError(f"{host.name} tries a change: its snapshot cannot be promoted")
+        raise PreflightError(f"{host.name} is trying a change: its snapshot cannot be promoted")
     if is_gateway(state):
         raise PreflightError(
             f"{host.name} is a gateway: its owners' accounts would be in the golden root for ever"
@@ -98,20 +100,20 @@ def promote(host: Host, progress: HostProgress) -> HostState:
             [partial(manifest, settings=settings, project=project, promoted=state.clock)]
         )
         session.run()
-    host.run(f"{_GOLDEN} promote")
+    host.run(f"{_VERSIONS} promote")
     progress.step("trying what was promoted in a fresh snapshot")
     after = _try(host)
-    if why := rolled_back(after, before=state):
+    if why := rollback_reason(after, before=state):
         raise DeployError(f"{host.name}: what was promoted was rolled back: {why}")
-    return _fresh(host, after)
+    return _require_fresh(host, after)
 
 
 def _try(host: Host) -> HostState:
-    """The state after the boots that a changed golden root is tried in, and gone back from."""
+    """Reboot, and return the state after the trial of the changed golden root."""
     return host.reboot("resnap", TRIAL_BOOTS * reboot_deadline(host), is_settled)
 
 
-def _fresh(host: Host, state: HostState) -> HostState:
+def _require_fresh(host: Host, state: HostState) -> HostState:
     expect(host, state, "fresh")
     return state
 

@@ -6,7 +6,7 @@ from deploys.errors import BoxError
 from tasks.desk.places import BOX
 from tasks.hosts.connection import Host
 from tasks.hosts.expectations import expect, reboot_deadline
-from tasks.hosts.shrink import shrink as give_back
+from tasks.hosts.shrink import shrink_box
 from tests.bench.shared.guest import SilentProgress, running_guest, running_host, script
 from tests.bench.shared.rows import Row, Step, Target
 
@@ -68,4 +68,4 @@ def _reset(host: Host) -> None:
 
 
 def _shrink(host: Host) -> None:
-    give_back(host, running_guest(), SilentProgress())
+    shrink_box(host, running_guest(), SilentProgress())

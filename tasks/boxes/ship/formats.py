@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
+from deploys.errors import PreflightError
 from deploys.settings import Settings
 from tasks.boxes.ship import ovf, tarball, vagrantfile
 from tasks.disks import convert
@@ -88,3 +90,16 @@ FORMATS = {
     "ova": Format("ova", _VMDK, convert.vmdk, _ova),
     "qcow2": Format("qcow2", _QCOW2, convert.qcow2, None),
 }
+
+
+def select(names: Sequence[str]) -> list[str]:
+    """The formats that names mean, in the order of the table; all without a name.
+
+    Raises:
+        PreflightError: there is none of that name.
+    """
+    for name in names:
+        if name not in FORMATS:
+            [nearest] = get_close_matches(name, FORMATS, n=1, cutoff=0)
+            raise PreflightError(f"there is no format {name!r}; did you mean {nearest!r}?")
+    return [name for name in FORMATS if name in names or not names]

@@ -52,7 +52,7 @@ def test_a_modified_box_is_shipped_as_one_that_never_ran(
         machine_id = box.succeed("cat /etc/machine-id")
         early = command("inv", "box.finalize", state=tmp_path)
         assert early.code == 1
-        assert "is not in maintenance: inv maintain first" in early.stderr
+        assert "is not in maintenance: run inv maintain first" in early.stderr
         assert command("inv", "maintain", state=tmp_path).code == 0
         box.host.close()
         for change in (_PACKAGE, _TRACES, "echo more >/etc/of-the-maintainer"):

@@ -79,7 +79,7 @@ def test_interrupted_update_is_merged_back(box: Box, tmp_path: Path) -> None:
         state=tmp_path,
         home=home_that_knows(box, tmp_path),
     )
-    assert "interrupted: the hosts boot as they are" in ran.stderr
+    assert "interrupted: every host can still boot" in ran.stderr
     assert ran.code == 130
     box.host.close()
     assert box.verdict.name == "golden"

@@ -167,7 +167,7 @@ def test_a_role_that_was_but_a_label_is_devel(label: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "defaults", "error", "line"),
     [
-        ("{}", {}, PreflightError, "box is no box yet: provision it first"),
+        ("{}", {}, PreflightError, "box is not a box yet: provision it first"),
         (
             '{"new": 1}',
             {"VOLGROUP": "vg"},

@@ -7,7 +7,7 @@ import json
 import pytest
 from invoke.context import Context
 
-from tasks.desk import setting_tables
+from tasks import dev
 from tasks.desk.flags import load
 from tasks.desk.setting_tables import Setting, sections
 
@@ -47,8 +47,8 @@ def test_default_and_limits_are_as_a_person_writes_them(
 
 
 def test_the_task_shows_tables_and_json(capsys: pytest.CaptureFixture[str]) -> None:
-    setting_tables.settings(Context())
+    dev.settings(Context())
     assert "volumes.lvsize" in capsys.readouterr().out
-    setting_tables.settings(Context(), json=True)
+    dev.settings(Context(), json=True)
     printed = json.loads(capsys.readouterr().out)
     assert {section["name"] for section in printed} >= {"", "volumes", "stack", "stack.PART"}

@@ -13,7 +13,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from deploys.errors import DeployError, PreflightError, UnreachableError
-from tasks.desk.progress import HostProgress
+from tasks.desk.progress import HostProgress, exit_on_error
 from tasks.hosts import fleet
 from tasks.hosts.connection import Host
 from tasks.hosts.fleet import enlist, finish
@@ -123,8 +123,8 @@ def test_an_error_that_nobody_foresaw_is_its_hosts_line_too(
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     log = tmp_path / "logs" / "odd:2222.log"
     assert errors == [
-        f"error: odd:2222: KeyError: 'ROLE [of a box]\\nand more' (all of it: {log})",
-        f"error: mute: AssertionError: it said nothing (all of it: {tmp_path}/logs/mute.log)",
+        f"error: odd:2222: KeyError: 'ROLE [of a box]\\nand more' (traceback: {log})",
+        f"error: mute: AssertionError: no message (traceback: {tmp_path}/logs/mute.log)",
     ]
     assert "in _fails_oddly" in log.read_text()
     assert set(closed) == {"odd:2222", "good", "mute"}
@@ -140,7 +140,7 @@ def test_where_no_log_can_be_written_the_line_says_so(
     monkeypatch.setattr(fleet, "LOGS", tmp_path / "file" / "logs")
     with pytest.raises(Exit):
         _run(_fails_oddly, "mute")
-    assert "said nothing (there is no log of it: Not a directory)" in capsys.readouterr().err
+    assert "(the traceback cannot be written: Not a directory)" in capsys.readouterr().err
     assert closed
 
 
@@ -180,7 +180,7 @@ def test_without_a_host_fab_says_so() -> None:
     context = Context(fabric.Config())
     with pytest.raises(Exit) as caught:
         enlist(context, lambda *_: None, lambda *_: None)
-    assert str(caught.value) == "error: no host was named: say fab -H HOST TASK"
+    assert str(caught.value) == "error: no host is named: say fab -H HOST TASK"
     assert caught.value.code == 1
 
 
@@ -201,7 +201,7 @@ def test_a_guest_that_was_never_finished_is_none(
 
 
 def test_another_fault_is_not_hidden() -> None:
-    with pytest.raises(ZeroDivisionError), fleet.exit_on_error():
+    with pytest.raises(ZeroDivisionError), exit_on_error():
         raise ZeroDivisionError
-    with pytest.raises(Exit, match=r"^error: no$"), fleet.exit_on_error():
+    with pytest.raises(Exit, match=r"^error: no$"), exit_on_error():
         raise PreflightError("no")

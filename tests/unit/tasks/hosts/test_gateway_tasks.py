@@ -16,11 +16,12 @@ from deploys.errors import BoxError
 from deploys.facts.state import HostState, Verdict
 from deploys.services.gateway import OWNERS
 from tasks import gateway
-from tasks.hosts import fleet
+from tasks.hosts import fleet, owners
 from tasks.hosts.connection import Host
 from tests.unit.tasks.hosts.descriptors import descriptor_of
 
 KEY = "SHA256:" + "k" * 43
+NO_GATEWAY = "is not a gateway: name one with fab -H, or provision one with --role gateway"
 HOST_KEY = "SHA256:" + "h" * 43
 
 
@@ -94,9 +95,9 @@ def test_an_account_is_removed_and_the_others_are_shown(
 @pytest.mark.parametrize(
     ("host", "line"),
     [
-        ("box", "box is no gateway: name one with fab -H, or provision one with --role gateway"),
-        ("bare", "bare is no gateway: name one with fab -H, or provision one with --role gateway"),
-        ("resting", "resting runs on no snapshot of its golden root: fab -H resting status"),
+        ("box", f"box {NO_GATEWAY}"),
+        ("bare", f"bare {NO_GATEWAY}"),
+        ("resting", "resting does not run on a snapshot: see fab -H resting status"),
     ],
 )
 def test_only_a_gateway_at_work_is_asked(
@@ -128,15 +129,15 @@ def test_no_gateway_is_asked_for_a_name_that_is_none(
         (b"", "a password has 8 to 256"),
         (b"short\n", "a password has 8 to 256"),
         (b"x" * 257, "a password has 8 to 256"),
-        (b"a\tlong word\n", "all of which can be printed"),
+        (b"a\tlong word\n", "printable characters"),
         (b"a long w\xfford\n", "--password-fd"),
     ],
 )
 def test_what_is_no_password(typed: bytes, line: str) -> None:
     with descriptor_of(typed) as reading, pytest.raises(BoxError, match=line):
-        gateway.read_password("ada", reading)
+        owners.read_password("ada", reading)
     with pytest.raises(BoxError, match="--password-fd"):
-        gateway.read_password("ada", reading)
+        owners.read_password("ada", reading)
 
 
 def test_a_password_is_typed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,8 +145,8 @@ def test_a_password_is_typed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(getpass, "getpass", lambda _: next(typed))
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
     with pytest.raises(BoxError, match="there is no terminal"):
-        gateway.read_password("ada", -1)
+        owners.read_password("ada", -1)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    assert gateway.read_password("ada", -1) == "a long word"
+    assert owners.read_password("ada", -1) == "a long word"
     with pytest.raises(BoxError, match="these are two passwords"):
-        gateway.read_password("ada", -1)
+        owners.read_password("ada", -1)

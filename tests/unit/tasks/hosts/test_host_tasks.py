@@ -98,7 +98,7 @@ def test_what_is_no_box_is_not_booted(
         call(task, "bare")
     assert caught.value.code == 1
     assert boots == []
-    assert "error: bare is no box yet: provision it first" in capsys.readouterr().err
+    assert "error: bare is not a box yet: provision it first" in capsys.readouterr().err
 
 
 def test_another_verdict_than_asked_for_is_an_error(
@@ -107,7 +107,7 @@ def test_another_verdict_than_asked_for_is_an_error(
     monkeypatch.setattr(Host, "reboot", lambda *_: state("failed"))
     with pytest.raises(Exit):
         call(host.resnap)
-    assert "error: box: the boot came out failed, not fresh" in capsys.readouterr().err
+    assert "error: box: the boot's verdict is failed, not fresh" in capsys.readouterr().err
 
 
 def test_status_is_json_alone_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
@@ -314,7 +314,7 @@ def test_the_local_guest_is_finalized_by_another_task() -> None:
 
 def test_every_task_on_a_host_ends_with_the_fleet() -> None:
     of_hosts = (
-        *(host.provision, host.status, host.resnap, host.keep),
+        *(host.provision, host.status, host.resnap, host.keep, host.secure),
         *(host.maintain, host.rollback, host.promote, host.finalize, host.shrink),
     )
     for task in of_hosts:

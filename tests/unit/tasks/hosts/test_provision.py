@@ -28,7 +28,7 @@ from tasks.desk.flags import load
 from tasks.desk.progress import HostProgress
 from tasks.hosts import provision as provisioning
 from tasks.hosts.connection import Host
-from tasks.hosts.provision import Provision, Provisioned, Request, of_role
+from tasks.hosts.provision import Provision, Provisioned, Request, keep_role
 from tasks.stack import Prepared, bundle
 
 DEFAULTS = {"VOLGROUP": "vagrant-pipeline", "OLD_ROOT_UUID": "0a-1b"}
@@ -318,14 +318,16 @@ def test_what_is_not_in_maintenance_is_not_finalized(
     host: FakeHost, finalized: Callable[[], None], verdict: str | None
 ) -> None:
     host.found = state(verdict)
-    with pytest.raises(PreflightError, match=r"^box is not in maintenance: inv maintain first$"):
+    line = "^box is not in maintenance: run inv maintain first$"
+    with pytest.raises(PreflightError, match=line):
         finalized()
     assert host.record == []
 
 
 def test_maintenance_that_came_out_otherwise_changes_nothing(host: FakeHost) -> None:
     host.comes_up["maintenance"] = state("failed", reason="no room")
-    with pytest.raises(DeployError, match=r"^box: the boot came out failed, not golden: no room$"):
+    line = "^box: the boot's verdict is failed, not golden: no room$"
+    with pytest.raises(DeployError, match=line):
         provision(host).run()
     assert passes(host) == [MAINTENANCE]
 
@@ -333,9 +335,9 @@ def test_maintenance_that_came_out_otherwise_changes_nothing(host: FakeHost) -> 
 @pytest.mark.parametrize(
     ("verdict", "line"),
     [
-        ("failed", "box: the boot came out failed, not fresh: lvm said no"),
-        ("kept", "box: the boot came out kept, not fresh: lvm said no"),
-        (None, "box: booted without the reset: its default entry is not ours"),
+        ("failed", "box: the boot's verdict is failed, not fresh: lvm said no"),
+        ("kept", "box: the boot's verdict is kept, not fresh: lvm said no"),
+        (None, "box: booted without the reset: GRUB's default entry is not the box's"),
     ],
 )
 def test_a_snapshot_that_is_not_fresh_is_an_error(
@@ -398,10 +400,10 @@ def test_a_box_keeps_its_role(asked: list[str], present: str, role: str | None) 
     settings = load(None, [*asked, "boot.deadline=60"])
     if role is None:
         with pytest.raises(PreflightError, match=f"^this box is a {present}[:,] "):
-            of_role(settings, present)
+            keep_role(settings, present)
         return
-    assert of_role(settings, present).role == role
-    assert of_role(settings, present).boot.deadline == 60
+    assert keep_role(settings, present).role == role
+    assert keep_role(settings, present).boot.deadline == 60
 
 
 def test_the_role_of_a_box_is_known_before_anything_is_changed(host: FakeHost) -> None:

@@ -15,9 +15,9 @@ from invoke.exceptions import Exit
 from deploys.box import ROLES
 from deploys.facts.state import HostState, Verdict
 from deploys.services.secure import SECURE
+from tasks.host import secure
 from tasks.hosts import fleet
 from tasks.hosts.connection import Host
-from tasks.hosts.securing import secure
 from tests.unit.tasks.hosts.descriptors import descriptor_of
 
 KEY = "SHA256:" + "h" * 43
@@ -114,9 +114,9 @@ def test_what_the_box_refuses_is_one_line(
 @pytest.mark.parametrize(
     ("host", "line"),
     [
-        ("bare", "bare is no box yet: provision it first"),
-        ("gw", "gw is a gateway: it has no other part"),
-        ("resting", "resting runs on no snapshot of its golden root: fab -H resting status"),
+        ("bare", "bare is not a box yet: provision it first"),
+        ("gw", "gw is a gateway: it can have no other role"),
+        ("resting", "resting does not run on a snapshot: see fab -H resting status"),
     ],
 )
 def test_only_a_box_at_work_is_given_a_part(

@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from deploys.settings import Boot, Settings
 from tasks.desk.progress import HostProgress
-from tasks.hosts import shrink as shrinking
+from tasks.hosts.shrink import Shrunk, shrink_box
 
 PROGRESS = HostProgress("guest", Progress(disable=True))
 LINES = ["/persistent trim 1024", "/ reset 0"]
@@ -51,23 +51,23 @@ class Machine:
 
 @pytest.fixture(autouse=True)
 def _is_its_own_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shrinking, "connected", lambda guest: guest)
+    monkeypatch.setattr("tasks.hosts.shrink.connected", lambda guest: guest)
 
 
-def shrink(machine: Machine, *, local: bool = True) -> shrinking.Shrunk:
+def shrink(machine: Machine, *, local: bool = True) -> Shrunk:
     host: Any = machine
-    return shrinking.shrink(host, host if local else None, PROGRESS)
+    return shrink_box(host, host if local else None, PROGRESS)
 
 
 def test_a_remote_host_is_trimmed_and_that_is_all() -> None:
     machine = Machine(off_to_compact=True)
-    assert shrink(machine, local=False) == shrinking.Shrunk(LINES)
+    assert shrink(machine, local=False) == Shrunk(LINES)
     assert machine.done == ["pipeline/shrink"]
 
 
 def test_a_guest_whose_discards_pass_stays_on() -> None:
     machine = Machine(off_to_compact=False)
-    assert shrink(machine) == shrinking.Shrunk(LINES, disk=(500, 300))
+    assert shrink(machine) == Shrunk(LINES, disk=(500, 300))
     assert machine.done == ["pipeline/shrink", "compact"]
 
 

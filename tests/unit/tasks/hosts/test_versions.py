@@ -136,13 +136,13 @@ def test_a_version_that_is_not_there_changes_nothing(listed: str, to: str, line:
 
 
 def test_another_version_than_that_is_an_error() -> None:
-    with pytest.raises(DeployError, match=r"^box: came up with another version than feedfeedfeed$"):
+    with pytest.raises(DeployError, match=r"^box: booted another version than feedfeedfeed$"):
         roll_back(FakeHost(fresh(), fresh("now")))
 
 
 def test_a_reset_that_failed_on_the_way_is_an_error() -> None:
     failed = replace(fresh(OLD), verdict=Verdict("failed", reason="no room"))
-    with pytest.raises(DeployError, match="the boot came out failed, not fresh: no room"):
+    with pytest.raises(DeployError, match="the boot's verdict is failed, not fresh: no room"):
         roll_back(FakeHost(fresh(), failed))
 
 
@@ -154,7 +154,7 @@ def test_a_change_that_is_tried_is_ended() -> None:
 
 def test_while_a_change_is_tried_no_version_is_gone_back_to() -> None:
     host = FakeHost(fresh(in_trial=True), fresh())
-    with pytest.raises(PreflightError, match="tries a change"):
+    with pytest.raises(PreflightError, match="is trying a change"):
         roll_back(host, "feed")
     assert host.record == []
 
@@ -162,7 +162,7 @@ def test_while_a_change_is_tried_no_version_is_gone_back_to() -> None:
 @pytest.mark.parametrize("work", [roll_back, promote])
 def test_what_is_no_box_is_left_alone(work: Callable[[FakeHost], HostState]) -> None:
     host = FakeHost(HostState(), fresh())
-    with pytest.raises(PreflightError, match="is no box yet"):
+    with pytest.raises(PreflightError, match="is not a box yet"):
         work(host)
     assert host.record == []
 
@@ -181,9 +181,9 @@ def test_a_snapshot_becomes_golden_with_a_manifest_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("state", "line"),
     [
-        (replace(fresh(), verdict=Verdict("golden")), "runs on no snapshot of its"),
-        (replace(fresh(), verdict=Verdict("failed")), "runs on no snapshot of its"),
-        (fresh(in_trial=True), "tries a change"),
+        (replace(fresh(), verdict=Verdict("golden")), "does not run on a snapshot"),
+        (replace(fresh(), verdict=Verdict("failed")), "does not run on a snapshot"),
+        (fresh(in_trial=True), "is trying a change"),
         (fresh(role="gateway"), "is a gateway"),
     ],
 )

@@ -1,0 +1,104 @@
+"""The owners of boxes: their accounts on the gateway, their names and passwords."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from deploys.errors import BoxError
+from deploys.services.gateway import OWNERS
+from tasks.desk import questions
+from tasks.hosts.connection import Host
+from tasks.hosts.expectations import expect_gateway, expect_snapshot
+
+# The rule of /usr/lib/gateway/owners: that of Debian's useradd, without its exceptions.
+_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_SHORTEST, _LONGEST = 8, 256  # PAM takes no more than 512 bytes
+
+
+@dataclass(frozen=True)
+class Owner:
+    """An owner of boxes: the key's fingerprint, the time it was made, the number of results."""
+
+    name: str
+    key: str
+    made: datetime
+    results: int
+
+
+@dataclass(frozen=True)
+class Owners:
+    """A gateway's owners, and the fingerprint of the host key by which boxes know it."""
+
+    host_key: str
+    owners: tuple[Owner, ...]
+
+
+def read_owners(host: Host) -> Owners:
+    """Read who has an account on a gateway.
+
+    Raises:
+        PreflightError: the host is not a gateway, or does not run on a snapshot.
+        DeployError, UnreachableError: see ``Host.run``.
+    """
+    state = host.state()
+    expect_gateway(host, state)
+    expect_snapshot(host, state)  # on another root no account would last
+    rows = [line.split() for line in host.run(f"{OWNERS} list").splitlines()]
+    owners = tuple(
+        Owner(name, key, datetime.fromtimestamp(int(made), UTC), int(results))
+        for name, key, made, results in rows
+    )
+    return Owners(host.run(f"{OWNERS} hostkey").strip(), owners)
+
+
+def add(host: Host, name: str, password: str, *, force: bool) -> None:
+    """Make an owner's account; with ``force``, give an existing one a new password and key.
+
+    Raises:
+        DeployError, UnreachableError: see ``Host.run``.
+    """
+    command = f"{OWNERS} add {name}{' --force' if force else ''}"
+    host.run(command, stdin=f"{password}\n".encode())
+
+
+def remove(host: Host, name: str) -> None:
+    """Remove an owner's account; the results stay.
+
+    Raises:
+        DeployError, UnreachableError: see ``Host.run``.
+    """
+    host.run(f"{OWNERS} remove {name}")
+
+
+def checked_name(name: str) -> str:
+    """Return an owner's name, if it is allowed.
+
+    Raises:
+        BoxError: it is not.
+    """
+    if name.startswith("-"):  # Invoke takes the first word for the name, even a flag
+        raise BoxError("the owner's name comes first, then flags: see inv --help adduser")
+    if not _NAME.fullmatch(name):
+        raise BoxError(
+            f"{name!r} cannot be an owner's name: write at most 32 of a-z, 0-9, _ and -, "
+            "a letter or _ first"
+        )
+    return name
+
+
+def read_password(name: str, descriptor: int) -> str:
+    """An owner's new password: a line of an open file, or what is typed twice.
+
+    Args:
+        name: of the owner, for the prompt.
+        descriptor: of the open file; negative: ask on the terminal.
+
+    Raises:
+        BoxError: nothing can be read, or the password is too short, too long or not printable.
+    """
+    password = questions.password(f"password for {name}: ", descriptor, 2 * _LONGEST, new=True)
+    if not _SHORTEST <= len(password) <= _LONGEST or not password.isprintable():
+        raise BoxError(f"a password has {_SHORTEST} to {_LONGEST} printable characters")
+    return password
