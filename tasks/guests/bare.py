@@ -23,6 +23,7 @@ from tasks.debian import bootstrap, chroot
 from tasks.desk import loop, shell, ssh_keys, whole_files
 from tasks.disks import filesystems, grub, partitions, volume_group
 from tasks.disks.identifiers import Fixed, Identifiers
+from tasks.guests import bare_tree
 
 GIB = 2**30
 # A host with its root on LVM was set up as a server: Debian's installer puts these there.
@@ -81,7 +82,16 @@ def build(recipe: Recipe, state: Path, progress: Progress = lambda _: None) -> B
         recipe.suite, bootstrap.PACKAGES, bootstrap.sources(recipe.suite), relaxed
     )
     tree_key = _key((bootstrap,), asdict(made_of))
-    code = (sys.modules[__name__], filesystems, grub, partitions, loop, chroot, volume_group)
+    code = (
+        sys.modules[__name__],
+        bare_tree,
+        chroot,
+        filesystems,
+        grub,
+        partitions,
+        loop,
+        volume_group,
+    )
     image = folder / f"{recipe.kind}-{_key(code, tree_key, asdict(recipe), public)}.raw"
     note, kernel = image.with_suffix(".json"), image.with_suffix(".vmlinuz")
     with FileLock(image.with_suffix(".lock")):
@@ -91,7 +101,9 @@ def build(recipe: Recipe, state: Path, progress: Progress = lambda _: None) -> B
             progress(f"laying out the {recipe.kind} disk")
             with whole_files.replaced(image) as disk:
                 host_key = _fill(disk, kernel, recipe, tar, public, relaxed, progress)
-                identity = ssh_keys.Identity(user=chroot.USER, user_key=user_key, host_key=host_key)
+                identity = ssh_keys.Identity(
+                    user=bare_tree.USER, user_key=user_key, host_key=host_key
+                )
                 note.write_text(identity.model_dump_json())
     return BaseImage(image, kernel, ssh_keys.Identity.model_validate_json(note.read_text()))
 
@@ -169,16 +181,16 @@ def _fill(
             serial = fixed.identifiers.serial("esp").upper()
             fstab.append(f"UUID={serial[:4]}-{serial[4:]} /boot/efi vfat umask=0077 0 1")
         progress("unpacking the tree")
-        chroot.unpack(tar, root)
+        bare_tree.unpack(tar, root)
         stack.enter_context(loop.chroot(root, nodes))
-        host_key = chroot.furnish(root, fstab, public, relaxed)
+        host_key = bare_tree.furnish(root, fstab, public, relaxed)
         loader = grub.SIGNED if is_uefi else ()  # in the place of the one for BIOS
         if extra := (*loader, *(SERVER if is_lvm else ()), *recipe.extra):
             progress(f"installing {extra[0]}")
-            chroot.install(root, *extra)
+            bare_tree.install(root, *extra)
         progress("making it bootable")
         where = None if is_uefi else whole.name
-        chroot.make_bootable(root, where, mapped if is_lvm else identity)
+        bare_tree.make_bootable(root, where, mapped if is_lvm else identity)
         if esp is not None:
             (root / "boot/efi").mkdir()
             chain = grub.signed_chain(root, boot_uuid, "/grub" if is_lvm else "/boot/grub")
