@@ -31,7 +31,7 @@ class Machine(BaseModel):
 
     ``memory`` in bytes. ``cache`` is QEMU's word: ``unsafe`` makes the guest's flushes free, but
     what was flushed can be lost when QEMU is killed: not for a guest whose power is cut and that
-    must boot again. An ``isolated`` guest reaches nothing; it can still be logged in to.
+    must boot again.
     ``firmware`` is a file that takes the place of QEMU's own BIOS. ``nvram`` is what that firmware
     keeps across boots, a file of this guest alone, made from a template that comes with it: by
     this a machine started by UEFI has boot entries. ``credentials`` are files that systemd in the
@@ -47,7 +47,6 @@ class Machine(BaseModel):
     memory: int = 2048 * MIB
     cpus: int = 2
     cache: Literal["writeback", "none", "writethrough", "unsafe"] = "writeback"
-    isolated: bool = False
     firmware: Path | None = None
     nvram: Path | None = None
     credentials: dict[str, Path] = Field(default_factory=dict)
@@ -75,10 +74,8 @@ def argv(
     ]
     words += ["-chardev", "file,id=serial,path=serial.log,append=on", "-serial", "chardev:serial"]
     forwarded = ((port, 22), (page, STATUS_PORT))
-    net = "user,id=net," + ",".join(
-        f"hostfwd=tcp:{HOST}:{here}-:{there}" for here, there in forwarded
-    )
-    words += ["-netdev", net + (",restrict=on" if machine.isolated else "")]
+    rules = [f"hostfwd=tcp:{HOST}:{here}-:{there}" for here, there in forwarded]
+    words += ["-netdev", ",".join(("user,id=net", *rules))]
     words += ["-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"]
     for number, disk in enumerate(machine.disks):
         node = f"disk{number}"
