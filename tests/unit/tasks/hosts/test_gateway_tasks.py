@@ -147,5 +147,5 @@ def test_a_password_is_typed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         gateway.read_password("ada", -1)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     assert gateway.read_password("ada", -1) == "a long word"
-    with pytest.raises(BoxError, match="these are two passwords"):
+    with pytest.raises(BoxError, match="the two passwords differ"):
         gateway.read_password("ada", -1)
