@@ -1,4 +1,4 @@
-"""A guest's hardware, and the QEMU command line that makes it."""
+"""A guest's hardware, and QEMU's command line for it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tasks.guests.qemu import accelerator
 HOST = "127.0.0.1"
 MIB = 2**20
 _CREDENTIALS = "opt/io.systemd.credentials"
-_HOT_PORTS = 4  # PCIe ports kept free: q35's root bus takes no disk while it runs
+_HOT_PORTS = 4  # free PCIe ports: on q35's root bus no disk can be plugged in while it runs
 
 
 class Kernel(BaseModel):
-    """A kernel that QEMU itself boots, with its initrd and its command line; no disk is read."""
+    """A kernel that QEMU boots directly, with its initrd and its command line."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -27,16 +27,15 @@ class Kernel(BaseModel):
 
 
 class Machine(BaseModel):
-    """A guest's hardware, as asked for; disks are qcow2 files, in order /dev/vda, /dev/vdb, ...
+    """A guest's hardware; ``disks`` are qcow2 files, in order /dev/vda, /dev/vdb, ...
 
-    ``memory`` in bytes. ``cache`` is QEMU's word: ``unsafe`` makes the guest's flushes free, but
-    what was flushed can be lost when QEMU is killed: not for a guest whose power is cut and that
-    must boot again.
-    ``firmware`` is a file that takes the place of QEMU's own BIOS. ``nvram`` is what that firmware
-    keeps across boots, a file of this guest alone, made from a template that comes with it: by
-    this a machine started by UEFI has boot entries. ``credentials`` are files that systemd in the
-    guest finds by these names; see systemd.system-credentials(7). An ``incoming``
-    guest does not boot: it waits, each time it is started, for the state of one like it.
+    ``memory`` is in bytes. ``cache`` is QEMU's mode: with ``unsafe`` the guest's flushes cost
+    nothing, but flushed data may be lost when QEMU is killed, so do not use it for a guest whose
+    power is cut and that must boot again. ``firmware`` is a file that replaces QEMU's BIOS.
+    ``nvram`` is a file of this guest in which UEFI firmware keeps its boot entries, a copy of the
+    template that comes with the firmware. ``credentials`` maps names to files for systemd in the
+    guest, see systemd.system-credentials(7). An ``incoming`` guest does not boot: each time it is
+    started, it waits for the state of a guest with the same hardware.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -56,10 +55,10 @@ class Machine(BaseModel):
 def argv(
     directory: Path, machine: Machine, accel: accelerator.Accelerator, port: int, page: int = 0
 ) -> list[str]:
-    """QEMU's command line, to be started in the guest's own folder.
+    """QEMU's command line; it must run in the guest's folder.
 
-    ``port`` on this host leads to the guest's port 22, ``page`` to that of its status page; 0 lets
-    QEMU take a free one.
+    ``port`` on this host is forwarded to the guest's port 22, ``page`` to its status page. 0 lets
+    QEMU choose a free port.
     """
     words = [accelerator.QEMU, "-name", machine.name, "-nodefaults", "-display", "none"]
     words += ["-machine", "q35,vmport=off", *accel.argv()]
@@ -107,5 +106,5 @@ def _drive(disk: Path, cache: str) -> str:
 
 
 def _escaped(file: Path) -> str:
-    """A file as a part of QEMU's option, which a comma would end; doubled it is one."""
+    """A file in an option of QEMU, in which a comma is written twice."""
     return str(file.resolve()).replace(",", ",,")

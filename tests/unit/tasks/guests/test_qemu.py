@@ -188,7 +188,7 @@ def test_a_folder_without_a_guest_is_one_line(tmp_path: Path) -> None:
 
 def test_a_damaged_note_hides_no_disks(tmp_path: Path) -> None:
     (tmp_path / "guest.json").write_text("{")
-    with pytest.raises(BoxError, match=f"does not say what guest this is; move {tmp_path}"):
+    with pytest.raises(BoxError, match=f"cannot be read: move the folder {tmp_path} away"):
         qemu.Guest.find(tmp_path)
 
 
@@ -199,7 +199,7 @@ def test_a_folder_in_use_is_refused(
     calls = fake_qemu("exit 0")
     before = record(tmp_path, pid=4711)
     monkeypatch.setattr(qemu, "_is_ours", lambda pid, _: pid == 4711)
-    with pytest.raises(BoxError, match="runs already, as 4711"):
+    with pytest.raises(BoxError, match="is running already, as process 4711"):
         qemu.Guest.start(tmp_path, machine(), before.identity, TCG)
     assert calls.read_text() == ""
 

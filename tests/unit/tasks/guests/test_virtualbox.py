@@ -262,7 +262,7 @@ def test_a_machine_that_the_user_removed_is_one_line(
     guest = make(tmp_path, image)
     vbox.knob("state.json", json.dumps({"stranger": STRANGER}))
     assert not guest.alive
-    with pytest.raises(BoxError, match="has this guest no more: remove it with inv destroy"):
+    with pytest.raises(BoxError, match="does not know this guest any more: remove it"):
         guest.start()
     guest.destroy()
     assert not (tmp_path / "guest").exists()
@@ -279,7 +279,7 @@ def test_without_virtualbox_the_line_says_what_to_install(
 @pytest.mark.parametrize(
     ("flags", "fault"),
     [
-        ({"provider": "vmware"}, "no provider is called 'vmware': it is qemu or virtualbox"),
+        ({"provider": "vmware"}, "no provider is called 'vmware': say qemu or virtualbox"),
         (
             {"provider": "virtualbox", "bare": True},
             "VirtualBox runs no bare host: leave out --bare or",
@@ -300,7 +300,7 @@ def test_a_guest_is_not_passed_off_as_another_providers(
 ) -> None:
     make(tmp_path, image)
     monkeypatch.setattr(start, "GUEST", tmp_path / "guest")
-    with pytest.raises(BoxError, match="here is one of virtualbox: remove it first, with inv dest"):
+    with pytest.raises(BoxError, match="a guest of virtualbox already: remove it first, with inv"):
         start.start(Settings(), PROGRESS, provider="qemu")
     assert len(vbox.machines) == 1
 
