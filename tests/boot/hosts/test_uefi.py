@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tasks.guests import bare
-from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Machine
 from tests.boot.conftest import CPUS, GIB
 from tests.boot.lab.box import DEADLINE, Box, running
@@ -28,6 +28,7 @@ from tests.boot.lab.uefi import (
     make_entry,
     told,
 )
+from tests.hosts.guest import Guest
 
 REINSTALL = (
     "env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends --reinstall install "

@@ -20,11 +20,12 @@ from tasks.desk import ssh_keys
 from tasks.desk.flags import load
 from tasks.desk.places import ROOT
 from tasks.desk.progress import HostProgress
-from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Machine
 from tasks.hosts.connection import Host
 from tasks.hosts.fleet import connected
 from tasks.hosts.provision import Provision, Provisioned, Request
+from tests.hosts.guest import Guest
 
 # A boot takes a minute; two guests at a time on a busy machine take several.
 DEADLINE = 600

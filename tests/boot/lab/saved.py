@@ -17,9 +17,10 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from tasks.desk import ssh_keys
 from tasks.guests import bare
-from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Machine
 from tests.boot.lab.box import Box, reached
+from tests.hosts.guest import Guest
 
 # Pages at places of their own in the file: those of zeros take no room and no time.
 _MAPPED = [{"capability": "mapped-ram", "state": True}]

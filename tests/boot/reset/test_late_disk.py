@@ -12,11 +12,12 @@ import pytest
 
 from tasks.desk.ssh_keys import Identity
 from tasks.guests import bare
-from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Kernel, Machine
 from tasks.hosts.fleet import connected
 from tests.boot.conftest import StartBox
 from tests.boot.lab.box import DEADLINE, Box
+from tests.hosts.guest import Guest
 
 
 @pytest.fixture(scope="module")
