@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -24,10 +25,15 @@ _REAL = ("boot", "storage")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker that keeps a test out of the usual run, and the power cuts' report."""
+    """Register the marker that keeps a test out of the usual run, and what a run ends with.
+
+    A run that is asked to end unwinds as with Ctrl-C: no guest, container or mount is left.
+    """
     config.addinivalue_line("markers", "long: takes minutes; runs with inv test --long only")
-    if (_TESTS / "boot/cuts/cutreport.py").exists():
-        config.pluginmanager.import_plugin("tests.boot.cuts.cutreport")
+    for report in ("boot/cuts/cutreport", "slowest"):
+        if (_TESTS / f"{report}.py").exists():
+            config.pluginmanager.import_plugin(f"tests.{report.replace('/', '.')}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects

@@ -28,36 +28,36 @@ CPUS = 1
 # What a box's roles need, on a host that happens to have it: a provision that installs it is
 # test_up_bare's, and takes minutes of emulation.
 INSTALLED = ("bubblewrap", "nftables", "rsync")
-# The longest files, in the order in which they are started: the other worker has the short ones,
-# and neither is left with a long one at the end. A file that is not here is started before them.
+# The longest files, in the order in which they are started, so that no worker is left with a long
+# one at the end; test_pipeline takes the box that test_up builds. A file that is not here is
+# started before them.
 _ORDER = (
     "test_up.py",
-    "test_pipeline.py",
     "test_rollback.py",
-    "test_parts.py",
-    "test_lvm_host.py",
-    "test_cuts.py",
-    "test_up_bare.py",
     "test_uefi.py",
-    "test_built_box.py",
+    "test_up_bare.py",
+    "test_parts.py",
+    "test_cuts.py",
+    "test_lvm_host.py",
+    "test_pipeline.py",
     "test_finalize.py",
-    "test_full_host.py",
+    "test_vagrant.py",
+    "test_provisiond.py",
+    "test_built_box.py",
+    "test_late_disk.py",
     "test_random_cuts.py",
+    "test_dracut.py",
     "test_pressure.py",
     "test_no_room.py",
     "test_update.py",
-    "test_vagrant.py",
-    "test_provisiond.py",
     "test_hopeless.py",
-    "test_overflow.py",
-    "test_dracut.py",
-    "test_operator.py",
-    "test_late_disk.py",
-    "test_boot_journal.py",
     "test_login.py",
+    "test_overflow.py",
     "test_secure.py",
+    "test_operator.py",
     "test_role_units.py",
     "test_gateway_units.py",
+    "test_boot_journal.py",
 )
 
 
@@ -82,14 +82,15 @@ def lvm_image(shared: Path) -> bare.BaseImage:
 
 @pytest.fixture(scope="session")
 def full_image(shared: Path) -> bare.BaseImage:
-    """A host whose root takes all of its VG."""
+    """A host whose root is on LVM and takes all of its VG."""
     recipe = bare.Recipe("lvm", disk_size=4 * GIB, root_size=None, extra=INSTALLED)
     return bare.build(recipe, shared)
 
 
 @pytest.fixture(scope="session")
-def accel(lvm_image: bare.BaseImage, shared: Path) -> accelerator.Accelerator:
-    return accelerator.choose(lvm_image.kernel, shared)
+def accel(built: Path, shared: Path) -> accelerator.Accelerator:
+    kernel, _ = bedinitrd.take_kernel(built, shared)
+    return accelerator.choose(kernel, shared)
 
 
 Start = Callable[..., AbstractContextManager[Box]]
@@ -115,7 +116,9 @@ def built(shared: Path) -> Path:
     disk = shared / "built.raw"
     with FileLock(shared / "built.lock"):
         if not disk.exists():
-            ran = command("inv", "box.build", "--out", str(disk), *flags(SMALL), state=shared)
+            # a state of its own: in the shared one inv up is building, and two are refused
+            words = ("--out", str(disk), *flags(SMALL))
+            ran = command("inv", "box.build", *words, state=shared / "small")
             assert ran.code == 0, ran.stderr
     return disk
 
@@ -131,24 +134,40 @@ def start_box(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> StartBox:
     """Start a box in its first fresh snapshot, just booted: each goes on from the one boot."""
-    note = shared / "booted.json"
-    with FileLock(note.with_suffix(".lock")):
-        if not note.exists():
-            folder = shared / "booted"
-            folder.mkdir()
-            disk = bare.overlay(built, folder / "root.qcow2")
-            identity, given = credentials.make(folder, "vagrant", shared / "id_ed25519")
-            machine = Machine(disks=(disk,), cpus=CPUS, credentials=given)
-            with running(folder, identity, machine, accel, SMALL) as first:
-                first.succeed("systemctl is-system-running --wait")
-                first.host.close()
-                note.write_text(saved.save(first.guest).model_dump_json())
-    booted = saved.Saved.model_validate_json(note.read_text())
 
-    def start_box() -> AbstractContextManager[Box]:
-        return saved.continued(booted, tmp_path_factory.mktemp("box"), accel, SMALL)
+    def boot() -> saved.Saved:
+        folder = shared / "booted"
+        folder.mkdir()
+        disk = bare.overlay(built, folder / "root.qcow2")
+        identity, given = credentials.make(folder, "vagrant", shared / "id_ed25519")
+        machine = Machine(disks=(disk,), cpus=CPUS, credentials=given)
+        with running(folder, identity, machine, accel, SMALL) as first:
+            first.succeed("systemctl is-system-running --wait")
+            first.host.close()
+            return saved.save(first.guest)
 
-    return start_box
+    booted = saved.once(shared / "booted.json", boot)
+    return lambda: saved.continued(booted, tmp_path_factory.mktemp("box"), accel, SMALL)
+
+
+@pytest.fixture(scope="session")
+def start_in_maintenance(
+    start_box: StartBox,
+    accel: accelerator.Accelerator,
+    shared: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> StartBox:
+    """As ``start_box``, but the box was booted into maintenance from there."""
+
+    def boot() -> saved.Saved:
+        with start_box() as box:
+            box.reboot("maintenance")
+            assert box.verdict.name == "golden"
+            box.host.close()
+            return saved.save(box.guest)
+
+    booted = saved.once(shared / "maintenance.json", boot)
+    return lambda: saved.continued(booted, tmp_path_factory.mktemp("box"), accel, SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -162,12 +181,22 @@ def box(start_box: StartBox) -> Iterator[Box]:
 def rig(built: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> bed.Bed:
     """The test bed of this worker: the built box's kernel and initrd."""
     kernel, of_box = bedinitrd.take_kernel(built, shared)
+    common = shared / "bed"
+    with FileLock(shared / "bed-folder.lock"):
+        if not common.exists():
+            made = shared / "bed.new"
+            made.mkdir()
+            bedinitrd.make_initrd(of_box, made / "initrd")
+            made.rename(common)
     folder = tmp_path_factory.mktemp("bed")
-    initrd = bedinitrd.make_initrd(of_box, folder / "initrd")
-    return bed.Bed(folder, kernel, initrd, accelerator.choose(kernel, shared))
+    return bed.Bed(
+        folder, kernel, common / "initrd", accelerator.choose(kernel, shared), memories=common
+    )
 
 
 @pytest.fixture(scope="session")
-def starts(rig: bed.Bed, tmp_path_factory: pytest.TempPathFactory) -> cuts.Starts:
+def starts(rig: bed.Bed, shared: Path) -> cuts.Starts:
     """The disks that the ways through the reset start from."""
-    return cuts.Starts(rig, tmp_path_factory.mktemp("starts"))
+    folder = shared / "starts"
+    folder.mkdir(exist_ok=True)
+    return cuts.Starts(rig, folder)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,3 +81,39 @@ def test_a_skip_in_ci(ci: str, workers: str, tmp_path: Path) -> None:
     else:
         assert done.returncode == 0
         assert closing == "1 passed, 4 skipped, 1 xfailed"
+
+
+_HELD = """
+import pathlib
+import time
+import pytest
+
+@pytest.fixture(params=range(2))
+def held():
+    pathlib.Path("held").write_text("")
+    yield
+    pathlib.Path("given-back").write_text("")
+
+def test_that_lasts(held):
+    time.sleep(60)
+"""
+
+
+@pytest.mark.commands
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_run_that_is_asked_to_end_gives_back_what_it_holds(workers: str, tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/test_held.py").write_text(_HELD)
+    shutil.copy(_CONFTEST, tmp_path / "tests")
+    words = ["-q", "-p", "no:cacheprovider", "-n", workers, "-c", "/dev/null", "tests"]
+    argv = [sys.executable, "-m", "pytest", *words]
+    with subprocess.Popen(argv, cwd=tmp_path, start_new_session=True) as run:
+        while not (tmp_path / "held").exists():
+            assert run.poll() is None
+            time.sleep(0.05)
+        os.killpg(run.pid, signal.SIGTERM)  # as timeout(1) does
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "given-back").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (tmp_path / "given-back").exists()
+    assert run.returncode == 2

@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from filelock import FileLock
+
 from tasks.desk import shell
 from tasks.guests.qemu import accelerator, qmp
 from tests.boot.bed import bedinitrd, writelog
@@ -69,16 +71,21 @@ class Boot:
 
 @dataclass(frozen=True)
 class Bed:
-    """What boots: the same for all its boots, ``folder`` is theirs alone."""
+    """What boots: the same for all its boots, ``folder`` is theirs alone.
+
+    ``memories`` are those of machines that wait for their disks, by the initrd's name; other beds,
+    of other processes too, may have the same folder.
+    """
 
     folder: Path
     kernel: Path
     initrd: Path
     accel: accelerator.Accelerator
+    memories: Path
 
     def with_file(self, name: str, text: str) -> Bed:
         """The same bed, but for one file of the initramfs."""
-        initrd = self.folder / f"initrd-{_digest(name, text)}"
+        initrd = self.folder / f"{self.initrd.name}-{_digest(name, text)}"
         if not initrd.exists():
             bedinitrd.make_initrd(self.initrd, initrd, {name: text})
         return replace(self, initrd=initrd)
@@ -127,13 +134,14 @@ class Bed:
 
     def _waiting(self, arguments: str) -> Path:
         """The memory of a machine that has no disk yet and waits for it."""
-        memory = self.folder / f"memory-{_digest(arguments, str(self.initrd))}"
-        if not memory.exists():
-            with self._machine(arguments, []) as machine:
-                machine.wait(lambda: "resnap: waiting for" in machine.console, 200)
-                machine.qmp("migrate", uri=f"exec:cat >{memory}.new")
-                machine.wait(machine.has_migrated, 60)
-            Path(f"{memory}.new").rename(memory)
+        memory = self.memories / f"memory-{_digest(arguments, self.initrd.name)}"
+        with FileLock(f"{memory}.lock"):
+            if not memory.exists():
+                with self._machine(arguments, []) as machine:
+                    machine.wait(lambda: "resnap: waiting for" in machine.console, 200)
+                    machine.qmp("migrate", uri=f"exec:cat >{memory}.new")
+                    machine.wait(machine.has_migrated, 60)
+                Path(f"{memory}.new").rename(memory)
         return memory
 
     @contextmanager

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+from pydantic import TypeAdapter
+
 from tests.boot.bed import bed, beddisk, writelog
 from tests.boot.bed.bed import Bed, Boot
 from tests.boot.bed.beddisk import Disk
@@ -56,8 +59,11 @@ class Start:
     version: int
 
 
+_STARTS = TypeAdapter(Start)
+
+
 class Starts(dict[str, Start]):
-    """The disks that the ways start from, each made when it is asked for first.
+    """The disks that the ways start from, each made by the first of all workers that asks for it.
 
     It is new; dirty, as its power was cut; half changed, with a safety snapshot; or promoting: its
     dirty snapshot becomes the golden root at the next boot. What comes of that is promoted.
@@ -75,7 +81,12 @@ class Starts(dict[str, Start]):
             "promoting": self._promoting,
             "promoted": self._promoted,
         }
-        made = self[name] = makers[name](self._folder / f"{name}.raw")
+        path = self._folder / f"{name}.raw"
+        note = path.with_suffix(".json")
+        with FileLock(path.with_suffix(".lock")):
+            if not note.exists():
+                note.write_bytes(_STARTS.dump_json(makers[name](path)))
+        made = self[name] = _STARTS.validate_json(note.read_bytes())
         return made
 
     def _new(self, path: Path) -> Start:

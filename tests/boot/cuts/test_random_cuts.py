@@ -57,8 +57,8 @@ def random_cuts(
     assert not faults, f"CUTS_SEED={SEED}"
 
 
-def test_twenty_cuts(rig: bed.Bed, starts: dict[str, Start]) -> None:
-    random_cuts(rig, starts, 20, "random")
+def test_ten_cuts(rig: bed.Bed, starts: dict[str, Start]) -> None:
+    random_cuts(rig, starts, 10, "random")
 
 
 @pytest.mark.long

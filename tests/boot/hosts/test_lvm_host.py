@@ -1,20 +1,37 @@
-"""A host whose root is on LVM already (kind b) becomes a box, in the volume group it has."""
+"""A host whose root is on LVM already becomes a box, in the volume group it has.
+
+Here that has no room (kind c): it is refused in one line, then extended by a disk. The tests are
+one walk, in order.
+"""
 
 from collections.abc import Iterator
 
 import pytest
 
+from deploys.errors import PreflightError
 from tasks.guests import bare
-from tests.boot.conftest import Start
-from tests.boot.lab.box import Box
+from tests.boot.conftest import GIB, Start
+from tests.boot.lab.box import Box, becomes_a_box
 
 
 @pytest.fixture(scope="module")
-def box(start: Start, lvm_image: bare.BaseImage) -> Iterator[Box]:
-    with start(lvm_image) as host:
+def box(start: Start, full_image: bare.BaseImage) -> Iterator[Box]:
+    with start(full_image, spare=12 * GIB) as host:
         assert host.state.verdict is None, "a bare host left a verdict"
-        assert host.provision().changed
         yield host
+
+
+def test_without_room_it_is_refused(box: Box) -> None:
+    before = box.succeed("lvs --noheadings; cat /etc/fstab")
+    with pytest.raises(PreflightError, match="--device"):
+        box.provision()
+    assert box.succeed("lvs --noheadings; cat /etc/fstab") == before
+
+
+def test_it_is_extended_by_a_disk(box: Box) -> None:
+    assert box.provision(device="/dev/vdb").changed
+    volumes = box.succeed("pvs --noheadings --options pv_name,vg_name").split()
+    assert volumes.count("debian-vg") == 2
 
 
 def test_boots_into_a_fresh_snapshot_of_the_hosts_own_volume_group(box: Box) -> None:
@@ -51,6 +68,7 @@ def test_kernel_is_not_installed_into_a_snapshot(box: Box) -> None:
     box.fail("run-parts --exit-on-error /etc/kernel/preinst.d")
 
 
+@pytest.mark.long
 def test_second_kernel_and_a_snapshot_that_is_gone(box: Box) -> None:
     """One walk, as each boot is a minute: golden root, another kernel, a snapshot gone."""
     state = box.reboot("maintenance")
@@ -81,3 +99,10 @@ def test_second_kernel_and_a_snapshot_that_is_gone(box: Box) -> None:
     )
     assert kernel == f"linux-image-{state.kernel}"
     assert state.initrd_matches
+
+
+@pytest.mark.long
+def test_with_room_it_needs_no_disk(start: Start, lvm_image: bare.BaseImage) -> None:
+    """Kind b."""
+    with start(lvm_image) as host:
+        becomes_a_box(host)

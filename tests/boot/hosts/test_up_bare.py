@@ -12,6 +12,9 @@ from tasks.hosts.fleet import connected
 from tests.boot.lab.box import LEAN, Box, Ran, command, flags
 from tests.hosts.guest import Guest
 
+# Hundreds of packages by emulation; a plain host that has most of them is test_uefi's.
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[Path]:
@@ -51,7 +54,6 @@ def test_old_root_is_a_way_back(box: Box) -> None:
     assert box.reboot().verdict is not None
 
 
-@pytest.mark.long
 def test_old_root_is_reclaimed_when_that_is_forced(box: Box, state: Path) -> None:
     words = ("inv", "provision", "--reclaim", *flags(LEAN))
     refused = command(*words, state=state)

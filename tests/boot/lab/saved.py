@@ -8,10 +8,11 @@ it knows nothing of the time in between, until its clock is set or it boots.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
@@ -46,6 +47,14 @@ def save(guest: Guest) -> Saved:
     _await_migration(guest)  # by then the disks' files have all that was written to them
     guest.cut_power()
     return Saved(file=file, machine=guest.machine, identity=guest.identity)
+
+
+def once(note: Path, make: Callable[[], Saved]) -> Saved:
+    """A state that the first of all workers makes; the others find it by the note."""
+    with FileLock(note.with_suffix(".lock")):
+        if not note.exists():
+            note.write_text(make().model_dump_json())
+    return Saved.model_validate_json(note.read_text())
 
 
 @contextmanager

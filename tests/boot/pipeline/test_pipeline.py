@@ -1,7 +1,7 @@
 """The pipeline from end to end: a gateway that directs, a worker that is secured, two results.
 
-Both are boxes of ``inv box.build``. The worker reaches the gateway's sshd where QEMU forwards it on
-this machine. The tests are one walk, in order.
+The gateway is a box of ``inv box.build``, the worker is that of ``inv up``; it reaches the
+gateway's sshd where QEMU forwards it on this machine. The tests are one walk, in order.
 """
 
 from __future__ import annotations
@@ -26,14 +26,12 @@ from filelock import FileLock
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from deploys.services.gateway import OWNERS
-from deploys.services.gateway import PACKAGES as GATEWAY_PACKAGES
-from deploys.services.secure import PACKAGES as SECURE_PACKAGES
 from tasks.desk.places import ROOT
 from tasks.guests import bare, credentials
 from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Machine
 from tests.boot.conftest import CPUS
-from tests.boot.lab.box import DEADLINE, Box, command, flags, home_that_knows, running
+from tests.boot.lab.box import DEADLINE, SMALL, Box, command, flags, home_that_knows, running
 from tests.hosts.guest import Guest
 
 HOST = "10.0.2.2"  # this machine, as a guest of QEMU's user network sees it
@@ -41,28 +39,30 @@ PASSWORD = "Ada's pass: word $(id)"
 SILICON = "SW_StillingerWeber_1985_Si__MO_405512056662_005"
 ALUMINIUM = "EAM_Dynamo_ErcolessiAdams_1994_Al__MO_123629422045_005"
 RESULTS = "/srv/pipeline/results/ada"
-# The same packages for both, a few of which one of them does not need: they are unpacked once.
-_PACKAGES = " ".join((*GATEWAY_PACKAGES, *SECURE_PACKAGES))
-_COMMON = (
-    *("boot.deadline=60", "volumes.swap_size=64M"),
-    *(
-        f"stack.{part}.source=none"
-        for part in ("openkim-python", "openkim-kimcalculator-ase", "ase")
-    ),
-    f"stack.packages={_PACKAGES}",
+# A director knows the Models that are installed; it computes nothing.
+_MODELS = "stack.openkim-repository"
+GATEWAY = (
+    *("role=gateway", "jobs.director=true"),
+    *(*SMALL, f"{_MODELS}.source=apt", f"{_MODELS}.location=openkim-models"),
 )
-SETTINGS = {"worker": _COMMON, "gateway": (*_COMMON, "role=gateway", "jobs.director=true")}
 
 
-def build(name: str, folder: Path) -> Path:
-    """The image of a box, made by the first that asks."""
-    disk = folder / f"pipeline-{name}.raw"
-    with FileLock(disk.with_suffix(".lock")):
+def worker_image(shared: Path) -> Path:
+    """The box of ``inv up``, built here if that was not run."""
+    disk = shared / "box.raw"
+    with FileLock(shared / "box.lock"):
         if not disk.exists():
-            words = ("--set", "image.disk_size=12G", *flags(SETTINGS[name]))
-            # a state of its own: in the shared one inv up may be building, and two are refused
-            ran = command("inv", "box.build", "--out", str(disk), *words, state=folder / "pipeline")
+            ran = command("inv", "box.build", state=shared)
             assert ran.code == 0, ran.stderr
+    return disk
+
+
+def gateway_image(shared: Path) -> Path:
+    """In a state of its own: in the shared one inv up may be building, and two are refused."""
+    disk = shared / "gateway.raw"
+    words = ("--out", str(disk), *flags(GATEWAY))
+    ran = command("inv", "box.build", *words, state=shared / "pipeline")
+    assert ran.code == 0, ran.stderr
     return disk
 
 
@@ -117,7 +117,7 @@ def pipeline(
     shared: Path, accel: accelerator.Accelerator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pipeline]:
     """Both guests in their first fresh snapshots; the gateway has an owner and the sample items."""
-    disks = {name: build(name, shared) for name in SETTINGS}
+    disks = {"gateway": gateway_image(shared), "worker": worker_image(shared)}
     with contextlib.ExitStack() as stack:
 
         def start(name: str) -> Box:

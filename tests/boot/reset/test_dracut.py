@@ -22,7 +22,7 @@ from tests.boot.lab.box import becomes_a_box
 def rig(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> bed.Bed:
     folder = tmp_path_factory.mktemp("bed")
     kernel, initrd = beddracut.make(folder)
-    return bed.Bed(folder, kernel, initrd, accelerator.choose(kernel, shared))
+    return bed.Bed(folder, kernel, initrd, accelerator.choose(kernel, shared), memories=folder)
 
 
 def _lvm(disk: Disk, *words: str) -> None:

@@ -4,7 +4,6 @@ QEMU boots the box's own kernel and initrd with no disk at all; the disk is plug
 initramfs waits.
 """
 
-import subprocess
 import time
 from pathlib import Path
 
@@ -15,28 +14,23 @@ from tasks.guests import bare
 from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Kernel, Machine
 from tasks.hosts.fleet import connected
+from tests.boot.bed import bedinitrd
 from tests.boot.conftest import StartBox
 from tests.boot.lab.box import DEADLINE, Box
 from tests.hosts.guest import Guest
 
+# On the test bed each disk comes late; these are whole boxes.
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
-def left_dirty(
-    start_box: StartBox, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Machine, Identity]:
-    """A box that was switched off with a dirty snapshot; QEMU is to boot it by its own kernel."""
-    folder = tmp_path_factory.mktemp("dirty")
+def left_dirty(start_box: StartBox, built: Path, shared: Path) -> tuple[Machine, Identity]:
+    """A box whose power went, with a dirty snapshot; QEMU is to boot it by its own kernel."""
     with start_box() as box:
-        box.succeed("touch /etc/dirty")
+        box.succeed("touch /etc/dirty; sync")
         arguments = box.succeed("cat /proc/cmdline").strip().partition(" ")[2]
-        # the box mounts /boot in maintenance alone; here it is read beside
-        box.succeed("mount LABEL=boot /mnt")
-        for name in ("vmlinuz", "initrd.img"):
-            argv = box.guest.login.ssh_argv(f"sudo cat /mnt/{name}-{box.state.kernel}")
-            with (folder / name).open("wb") as file:
-                subprocess.run(argv, stdout=file, stdin=subprocess.DEVNULL, check=True)
-        box.guest.halt()
-    kernel = Kernel(image=folder / "vmlinuz", initrd=folder / "initrd.img", arguments=arguments)
+    found, initrd = bedinitrd.take_kernel(built, shared)
+    kernel = Kernel(image=found, initrd=initrd, arguments=arguments)
     changed = {"kernel": kernel, "incoming": False}
     return box.guest.machine.model_copy(update=changed), box.guest.identity
 

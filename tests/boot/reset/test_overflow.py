@@ -1,4 +1,8 @@
-"""A snapshot that was filled to its end is invalid: the next boot takes it anew, and tells it."""
+"""A snapshot that is not simply reset or kept.
+
+One that was filled to its end is invalid: the next boot takes it anew, and tells it; so where there
+is none to keep. One that is promoted becomes the golden root.
+"""
 
 from __future__ import annotations
 
@@ -41,3 +45,16 @@ def test_it_is_taken_anew(
     again = rig.boot(left.disk, *after)
     assert "overflowed" not in again.notes
     assert beddisk.version(left.disk) == left.version
+
+
+def test_where_there_is_none_to_keep_one_is_taken(rig: bed.Bed, starts: dict[str, Start]) -> None:
+    boot = rig.boot(starts["new"].disk, *cuts.KEEP)
+    assert (boot.verdict, boot.said("root")) == ("fresh", ["golden"]), boot.console
+    assert boot.notes["reason"] == "there was no good snapshot to keep"
+
+
+def test_what_is_promoted_is_the_golden_root(rig: bed.Bed, starts: dict[str, Start]) -> None:
+    promoted = starts["promoted"]  # by a boot
+    boot = rig.boot(promoted.disk, *cuts.TRIAL)
+    assert (boot.verdict, boot.said("root")) == ("fresh", ["dirty"]), boot.console
+    assert beddisk.version(promoted.disk) == promoted.version

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from deploys.facts.status import faults
 from tests.boot.lab.box import DEADLINE, Box
 
@@ -56,6 +58,7 @@ def test_from_95_percent_on_it_resets_when_its_workers_are_done(box: Box) -> Non
     assert "overflowed" not in box.succeed("cat /run/resnap/fresh")
 
 
+@pytest.mark.long
 def test_what_fills_it_at_once_ends_in_a_fresh_one_too(box: Box) -> None:
     box.succeed("head -c 1000000 /dev/urandom >/persistent/kept; sync /persistent/kept")
     kept = box.succeed("sha256sum /persistent/kept")

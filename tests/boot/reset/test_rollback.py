@@ -134,6 +134,7 @@ def test_an_earlier_version_is_gone_back_to_by_hand(box: Box) -> None:
     assert sorted(volumes(box)) == ["persistent", "root", "root_snap", "swap"]
 
 
+@pytest.mark.long
 def test_what_was_changed_in_a_snapshot_is_promoted(box: Box) -> None:
     before = box.state.release["MANIFEST"]
     box.succeed("echo by hand >/etc/promoted; sync")

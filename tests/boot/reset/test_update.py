@@ -1,5 +1,6 @@
 """A box is brought up to date: through maintenance, and back as it was when that fails."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from deploys.errors import DeployError
 from deploys.facts.status import faults
 from tasks.hosts import versions
+from tests.boot.conftest import StartBox
 from tests.boot.lab.box import SMALL, Box, flags, home_that_knows, interrupted
 
 
@@ -14,6 +16,13 @@ def repository(package: str) -> tuple[str, str]:
     """The settings that have this package in the place of the models."""
     row = "stack.openkim-repository"
     return f"{row}.source=apt", f"{row}.location={package}"
+
+
+@pytest.fixture(scope="module")
+def box(start_in_maintenance: StartBox) -> Iterator[Box]:
+    """Where a provision takes a box that has something to change; see test_rollback."""
+    with start_in_maintenance() as running_box:
+        yield running_box
 
 
 def test_update_that_fails_is_merged_back(box: Box) -> None:
@@ -27,6 +36,7 @@ def test_update_that_fails_is_merged_back(box: Box) -> None:
     assert not box.provision().changed
 
 
+@pytest.mark.long
 def test_power_cut_in_maintenance_is_merged_back(box: Box) -> None:
     box.reboot("maintenance")
     box.succeed("lvremove --yes vagrant-pipeline/root_snap")
