@@ -16,16 +16,6 @@ _CREDENTIALS = "opt/io.systemd.credentials"
 _HOT_PORTS = 4  # free PCIe ports: on q35's root bus no disk can be plugged in while it runs
 
 
-class Kernel(BaseModel):
-    """A kernel that QEMU boots directly, with its initrd and its command line."""
-
-    model_config = ConfigDict(frozen=True)
-
-    image: Path
-    initrd: Path
-    arguments: str
-
-
 class Machine(BaseModel):
     """A guest's hardware; ``disks`` are qcow2 files, in order /dev/vda, /dev/vdb, ...
 
@@ -34,22 +24,20 @@ class Machine(BaseModel):
     power is cut and that must boot again. ``firmware`` is a file that replaces QEMU's BIOS.
     ``nvram`` is a file of this guest in which UEFI firmware keeps its boot entries, a copy of the
     template that comes with the firmware. ``credentials`` maps names to files for systemd in the
-    guest, see systemd.system-credentials(7). An ``incoming`` guest does not boot: each time it is
-    started, it waits for the state of a guest with the same hardware.
+    guest, see systemd.system-credentials(7). ``arguments`` are further words for QEMU.
     """
 
     model_config = ConfigDict(frozen=True)
 
     name: str = "box"
     disks: tuple[Path, ...]
-    kernel: Kernel | None = None
     memory: int = 2048 * MIB
     cpus: int = 2
     cache: Literal["writeback", "none", "writethrough", "unsafe"] = "writeback"
     firmware: Path | None = None
     nvram: Path | None = None
     credentials: dict[str, Path] = Field(default_factory=dict)
-    incoming: bool = False
+    arguments: tuple[str, ...] = ()
 
 
 def argv(
@@ -80,15 +68,11 @@ def argv(
         node = f"disk{number}"
         words += ["-drive", f"id={node},if=none," + _drive(disk, machine.cache)]
         words += ["-device", f"virtio-blk-pci,drive={node},id={node}-device"]
-    if machine.kernel is not None:
-        words += ["-kernel", str(machine.kernel.image), "-initrd", str(machine.kernel.initrd)]
-        words += ["-append", machine.kernel.arguments]
     for name, path in machine.credentials.items():
         words += ["-fw_cfg", f"name={_CREDENTIALS}/{name},file={_escaped(path)}"]
     for number in range(_HOT_PORTS):
         words += ["-device", f"pcie-root-port,id=hot{number},chassis={number + 1}"]
-    words += ["-incoming", "defer"] if machine.incoming else []
-    return words
+    return [*words, *machine.arguments]
 
 
 def _firmware(machine: Machine) -> list[str]:

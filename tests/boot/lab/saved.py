@@ -22,6 +22,7 @@ from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Machine
 from tests.boot.lab.box import Box, reached
 from tests.hosts.guest import Guest
+from tests.hosts.machine import WAITS_FOR_STATE
 
 # Pages at places of their own in the file: those of zeros take no room and no time.
 _MAPPED = [{"capability": "mapped-ram", "state": True}]
@@ -68,7 +69,7 @@ def continued(
     disks = [
         bare.overlay(disk, folder / disk.name, backing="qcow2") for disk in saved.machine.disks
     ]
-    machine = saved.machine.model_copy(update={"disks": tuple(disks), "incoming": True})
+    machine = saved.machine.model_copy(update={"disks": tuple(disks), "arguments": WAITS_FOR_STATE})
     with Guest.start(folder, machine, saved.identity, accel) as guest:
         guest.qmp("migrate-set-capabilities", capabilities=_MAPPED)
         guest.qmp("migrate-incoming", uri=f"file:{saved.file}")

@@ -14,6 +14,7 @@ from tasks.desk import ssh_keys
 from tasks.guests import qemu
 from tasks.guests.qemu import accelerator, hardware, qmp
 from tasks.guests.qemu.console import Console
+from tests.hosts.machine import WAITS_FOR_STATE, boots_kernel
 
 TCG = accelerator.Accelerator("tcg", "asked for")
 FakeQemu = Callable[[str], Path]
@@ -92,10 +93,13 @@ def test_other_firmware_takes_the_place_of_the_bios() -> None:
     ]
 
 
-def test_a_guest_that_waits_for_a_state_does_not_boot() -> None:
-    assert option(hardware.argv(Path("/g"), machine(), TCG, 0), "-incoming") == []
-    waiting = hardware.argv(Path("/g"), machine(incoming=True), TCG, 0)
-    assert option(waiting, "-incoming") == ["defer"]
+def test_further_words_come_last() -> None:
+    words = WAITS_FOR_STATE + boots_kernel(Path("/k/vmlinuz"), Path("/k/initrd"), "quiet ro")
+    argv = hardware.argv(Path("/g"), machine(arguments=words), TCG, 0)
+    assert argv == [*hardware.argv(Path("/g"), machine(), TCG, 0), *words]
+    assert option(argv, "-incoming") == ["defer"]
+    assert option(argv, "-append") == ["quiet ro"]
+    assert option(argv, "-kernel") + option(argv, "-initrd") == ["/k/vmlinuz", "/k/initrd"]
 
 
 def test_kvm_and_emulation_take_their_own_processor() -> None:
