@@ -64,14 +64,14 @@ class Guest:
                 uuid=str(made), port=free_port(), page=free_port(), user=user, user_key=user_key
             )
             guest = cls(directory, record)
-            guest._keep(record)
+            guest._write(record)
             try:
                 guest._create(image, login)
             except BaseException:  # Ctrl-C too: no incomplete machine may be left
                 with contextlib.suppress(BoxError):  # inv destroy can still remove it, by its note
                     guest.destroy()
                 raise
-            guest._keep(record.model_copy(update={"made": True}))
+            guest._write(record.model_copy(update={"made": True}))
         return guest
 
     @classmethod
@@ -151,7 +151,7 @@ class Guest:
             # VirtualBox holds its locks for a moment after a power-off or a compaction.
             if changes:
                 manage.when_unlocked(lambda: self._manage("modifyvm", *changes))
-                self._keep(self._record.model_copy(update={"port": ports.ssh, "page": ports.page}))
+                self._write(self._record.model_copy(update={"port": ports.ssh, "page": ports.page}))
             manage.when_unlocked(lambda: self._manage("startvm", "--type", "headless"))
 
     def learn_host_key(self, deadline: float) -> None:
@@ -165,7 +165,7 @@ class Guest:
             return
         port = self._record.port
         key = _awaited(lambda: ssh_keys.offered_key(HOST, port), deadline, "showed no SSH host key")
-        self._keep(self._record.model_copy(update={"host_key": key}))
+        self._write(self._record.model_copy(update={"host_key": key}))
 
     def halt(self, deadline: float = 120) -> None:
         """Press the power button and wait, at most ``deadline`` seconds, until it is off.
@@ -221,7 +221,7 @@ class Guest:
     def _known_hosts(self) -> Path:
         return self.directory / "known_hosts"
 
-    def _keep(self, record: _Record) -> None:
+    def _write(self, record: _Record) -> None:
         record.write(self.directory)
         self._record = record
         if record.host_key:

@@ -22,16 +22,16 @@ _ROW = re.compile(r'^"?([^"=]+)"?="?(.*?)"?$', re.MULTILINE)
 
 
 class VBoxError(BoxError):
-    """VBoxManage refused; the message is its first error line, ``said`` its standard error."""
+    """VBoxManage refused; the message is its first error line, ``stderr`` its standard error."""
 
-    def __init__(self, message: str, said: str) -> None:
+    def __init__(self, message: str, stderr: str) -> None:
         super().__init__(message)
-        self.said = said
+        self.stderr = stderr
 
     @property
     def locked(self) -> bool:
         """Whether the object is locked, as by a machine that is powering off."""
-        return any(word in self.said for word in _LOCKED)
+        return any(word in self.stderr for word in _LOCKED)
 
 
 def run(*words: str, deadline: float = _DEADLINE) -> str:
@@ -57,7 +57,7 @@ def machine(uuid: str) -> dict[str, str] | None:
     try:
         said = run("showvminfo", uuid, "--machinereadable")
     except VBoxError as error:
-        if _NOT_FOUND in error.said:
+        if _NOT_FOUND in error.stderr:
             return None
         raise
     return dict(_ROW.findall(said))

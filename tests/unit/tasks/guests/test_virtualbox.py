@@ -224,7 +224,7 @@ def test_what_a_kill_left_is_destroyed_and_made_again(
     vbox: VBox, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guest = make(tmp_path, image)
-    guest._keep(guest._record.model_copy(update={"made": False}))
+    guest._write(guest._record.model_copy(update={"made": False}))
     monkeypatch.setattr(start, "GUEST", tmp_path / "guest")
     monkeypatch.setattr(start, "USER_KEY", tmp_path / "id_ed25519")
     monkeypatch.setattr(start, "box_image", lambda *_: image)
@@ -331,12 +331,12 @@ def test_the_key_of_the_first_contact_is_the_guests_from_then_on(
 ) -> None:
     port, key = sshd
     guest = make(tmp_path, image)
-    guest._keep(guest._record.model_copy(update={"port": port}))
+    guest._write(guest._record.model_copy(update={"port": port}))
     guest.learn_host_key(deadline=20)
     known = guest.login.known_hosts
     assert known.read_text() == f"[127.0.0.1]:{port} ssh-ed25519 {key.get_base64()}\n"
     # another port, the same key; and nobody is asked a second time
-    guest._keep(guest._record.model_copy(update={"port": 1}))
+    guest._write(guest._record.model_copy(update={"port": 1}))
     guest.learn_host_key(deadline=0)
     assert known.read_text() == f"[127.0.0.1]:1 ssh-ed25519 {key.get_base64()}\n"
     assert len(vbox.machines) == 1
