@@ -27,7 +27,7 @@ STATES = ("at work", "waiting", "done", "failed")
 
 
 class Bars(Progress):
-    """The bars of all hosts, or, where the terminal is too low, of those at work or failed."""
+    """The bars of all hosts, or, where not all fit on the terminal, of those at work or failed."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
         room = console.height - 1

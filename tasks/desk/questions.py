@@ -43,7 +43,7 @@ def password(prompt: str, descriptor: int, most: int, *, new: bool = False) -> s
         except (OSError, UnicodeDecodeError) as error:
             raise BoxError(f"--password-fd {descriptor}: {error}") from error
     if not sys.stdin.isatty():
-        raise BoxError("there is no terminal to type the password on: say --password-fd")
+        raise BoxError("there is no terminal to ask for the password: say --password-fd")
     typed = getpass.getpass(prompt)
     if new and getpass.getpass("once more: ") != typed:
         raise BoxError("the two passwords differ: nothing was changed")
