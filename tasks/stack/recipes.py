@@ -113,7 +113,6 @@ def _calculator(output: Output) -> str:
 
 # Debian's kind of build is called None: the flags are those given, and no others. Neither debugging
 # symbols nor paths are kept. What went wrong is to be the last line that is printed.
-# Nine tenths of LAMMPS are potentials for its own styles: KIM's models bring what they need.
 _COMPILE = f"""
 export SOURCE_DATE_EPOCH={DATE} HOME="$PWD"
 export CXXFLAGS="-O2 -g0 -DNDEBUG -ffile-prefix-map=$PWD=." LDFLAGS=-Wl,--strip-all
@@ -124,7 +123,6 @@ cmake -S "sources/$folder" -B build -DCMAKE_BUILD_TYPE=None -DCMAKE_INSTALL_PREF
     -DCMAKE_BUILD_RPATH_USE_ORIGIN=ON "$@"
 cmake --build build --parallel "$(nproc)"
 DESTDIR="$PWD/out" cmake --install build
-rm -rf out/etc out/usr/etc out/usr/share
 """
 _CMAKE_TOOLS = ("cmake", "g++", "gfortran", "make")
 _LIBRARY, _MANAGEMENT = "libkim-api.so.2", "kim-api-collections-management"
@@ -157,13 +155,15 @@ LD_LIBRARY_PATH="$PWD/out$libraries" \\
 """
 # Debian's KIM API is linked: that of the row openkim-api, of the same soname, is loaded in its
 # place. A job is one process on one CPU, so there is neither MPI nor OpenMP. The packages are
-# those of models: KIM's own interface, and potentials for its simulator models.
+# those of models: KIM's own interface, and potentials for its simulator models. Nine tenths of what
+# it installs are potentials for its own styles: KIM's models bring what they need.
 _LAMMPS = f"""{_UNPACK}
 folder=cmake
 set -- -DBUILD_MPI=OFF -DBUILD_OMP=OFF -DBUILD_SHARED_LIBS=OFF -DDOWNLOAD_KIM=OFF \\
     -DWITH_JPEG=OFF -DWITH_PNG=OFF -DWITH_GZIP=OFF -DWITH_FFMPEG=OFF \\
     -DPKG_KIM=ON -DPKG_MANYBODY=ON -DPKG_MEAM=ON
 {_COMPILE}
+rm -rf out/etc out/usr/etc out/usr/share
 sed -n 's/^#define LAMMPS_VERSION "\\(.*\\)"/\\1/p' sources/src/version.h >out/{MADE} || :
 """
 
