@@ -18,8 +18,8 @@ from tasks.desk.progress import exit_on_error
 from tasks.desk.setting_tables import as_json, as_markdown, as_tables, sections
 
 ROOT = Path(__file__).resolve().parents[1]
-# Files of tests at a time, for two cores: a test that boots nothing waits for half of its time, for
-# daemons and deadlines; a guest keeps a core busy.
+# Test files that run at once on two cores. A test without a guest waits for daemons and deadlines
+# half of its time; a guest keeps one core busy.
 QUICK_FILES = 5
 GUESTS = 2
 _UNCOMPILED = "PYTHONDONTWRITEBYTECODE"
@@ -29,11 +29,11 @@ _NO_TESTS = 5  # pytest's exit code when nothing was selected
 def phases(
     *, quick: bool = False, long: bool = False, k: str = "", paths: Sequence[str] = ()
 ) -> list[list[str]]:
-    """The runs of pytest that make up the suite, as argument lists, the quick one first.
+    """The runs of pytest that make up the suite, as lists of arguments; the quick run is first.
 
     Args:
-        quick: leave out what boots guests.
-        long: do not leave out the tests marked ``long``.
+        quick: leave out the tests that boot guests.
+        long: include the tests marked ``long``.
         k: pytest's ``-k`` expression.
         paths: files, folders or test ids; none: the whole suite.
     """
@@ -41,7 +41,7 @@ def phases(
     chosen = [*(["-k", k] if k else []), *paths]
     # The tests of a file share a guest or a server, so a file stays with one worker.
     spread = ["--dist", "loadfile", "--no-loadscope-reorder", "-n"]
-    # A part of what boots nothing is over before workers have started.
+    # A part of the quick tests ends sooner than workers would start.
     files = [] if chosen else [*spread, str(QUICK_FILES)]
     runs = [["-m", f"not boot{length}", *files, *chosen]]
     if not quick:
@@ -50,10 +50,10 @@ def phases(
 
 
 def verdict(codes: Sequence[int], *, narrowed: bool) -> int:
-    """One exit code for the runs: pytest's own, of the first that failed.
+    """The exit code for all runs: that of the first run that failed.
 
-    A run that selected no test is a fault, except where the user asked for a part of the
-    suite (``narrowed``) and another run had that part.
+    A run that selected no test has failed too, unless the user asked for a part of the suite
+    (``narrowed``) and another run had tests of it.
     """
     excused = (0, _NO_TESTS) if narrowed and set(codes) != {_NO_TESTS} else (0,)
     return next((code for code in codes if code not in excused), 0)
@@ -62,9 +62,9 @@ def verdict(codes: Sequence[int], *, narrowed: bool) -> int:
 @task(
     name="test",
     positional=[],
-    iterable=["path"],  # a default of its own would undo this
+    iterable=["path"],  # a default in the signature would undo this
     help={
-        "quick": "Leave out all that boots; it takes two minutes.",
+        "quick": "Leave out the tests that boot guests; it takes two minutes.",
         "long": "Also run the tests marked long.",
         "k": "Only tests whose names match this pytest expression.",
         "path": "Only this file, folder or test id; may be given more than once.",
@@ -73,11 +73,11 @@ def verdict(codes: Sequence[int], *, narrowed: bool) -> int:
 def run_tests(
     _c: Context, path: Sequence[str], quick: bool = False, long: bool = False, k: str = ""
 ) -> None:
-    """Run the tests: first all that boot nothing, then, if those passed, the boots."""
+    """Run the tests: first those without guests, then, if all passed, those with guests."""
     _require_tests()
     narrowed = bool(k or path)
     codes: list[int] = []
-    # Paths are the caller's, pytest's rootdir is the project's.
+    # Paths are relative to the caller's folder, but pytest runs in the project's.
     paths = [_absolute(each) for each in path or ()]
     for arguments in phases(quick=quick, long=long, k=k, paths=paths):
         codes.append(_pytest(arguments))
@@ -101,16 +101,16 @@ def settings(_c: Context, json: bool = False, markdown: bool = False) -> None:
 
 @task
 def lint(_c: Context) -> None:
-    """Check the sources: ruff, mypy, shellcheck and the house's own rules."""
+    """Check the sources with ruff, mypy, shellcheck and this project's own rules."""
     _require_tests()
     raise Exit(code=_pytest([str(ROOT / "tests" / "lint")]))
 
 
 def names_a_bench(argv: Sequence[str]) -> bool:
-    """Whether a command line has, after ``bench``, a word that is no flag and no flag's value.
+    """Whether a command line has, after ``bench``, a word that is not a flag or a flag's value.
 
-    Invoke knows no optional positional: one without a default is required, one with a default
-    is never filled, and ``bench resnap`` would run the task of that name.
+    Invoke has no optional positional arguments: without a default one is required, with a default
+    it is never filled, and ``bench resnap`` would run the task ``resnap``.
     """
     words = list(argv[argv.index("bench") + 1 :]) if "bench" in argv else []
     pairs = zip(["", *words], words, strict=False)
@@ -123,12 +123,12 @@ def names_a_bench(argv: Sequence[str]) -> bool:
 @task(
     positional=["name"] if names_a_bench(sys.argv) else [],
     help={
-        "name": "The one to run; none: all of them. A wrong name is answered with those there are.",
-        "json": "Also write the numbers, and what they were measured on, to this file.",
+        "name": "The bench to run; none: all. A wrong name prints the names of all benches.",
+        "json": "Also write the numbers and a description of this machine to this file.",
     },
 )
 def bench(_c: Context, name: str = "", json: str = "") -> None:
-    """Measure what the project promises of its speed and size, here and on the local guest."""
+    """Measure the speed and the sizes that the project promises, here and on the local guest."""
     _require_tests()
     from tests.bench.benches import main
 
@@ -137,19 +137,22 @@ def bench(_c: Context, name: str = "", json: str = "") -> None:
     raise Exit(code=code)
 
 
-@task(help={"upgrade": "Take the newest versions that requirements.in allows."})
+@task(
+    help={"upgrade": "Take the newest versions that requirements.in allows, not the locked ones."}
+)
 def lock(_c: Context, upgrade: bool = False) -> None:
-    """Write the requirements' .txt files anew, with hashes and no address."""
+    """Write the lock files (requirements*.txt) again, with hashes and without addresses."""
     for arguments in lock_commands(upgrade=upgrade):
         print(f"making {arguments[-2]} from {arguments[-1]}")
         shell.run([sys.executable, "-m", "uv", *arguments], cwd=ROOT)
 
 
 def lock_commands(*, upgrade: bool) -> list[list[str]]:
-    """uv's arguments for the lock files; the box's takes its versions from the first.
+    """uv's arguments for each lock file.
 
-    All are for Python 3.10 on (Ubuntu 22.04's, on a box) and for every platform. Of kimpy only its
-    own sources are taken: what it needs is Debian's.
+    All are for every platform and for Python 3.10 or newer: Ubuntu 22.04 has 3.10. The box's file
+    has the versions of the first. The file of kimpy has kimpy alone, without what it depends on:
+    that comes from Debian.
     """
     common = ["pip", "compile", "--quiet", "--no-config", "--universal", "--python-version", "3.10"]
     common += ["--generate-hashes", "--no-annotate", "--custom-compile-command", "bin/inv lock"]
@@ -174,9 +177,9 @@ def _absolute(path: str) -> str:
 
 
 def _pytest(arguments: Sequence[str]) -> int:
-    # Not through shell.run: the test runner has the terminal for itself.
+    # Not by shell.run: pytest writes to the terminal itself.
     command = [sys.executable, "-m", "pytest", *arguments]
-    # Tests start the tool a hundred times: it is not to be compiled each time.
+    # Tests start the tool a hundred times; it should be compiled only once.
     environment = {key: value for key, value in os.environ.items() if key != _UNCOMPILED}
     sys.stdout.flush()
     return subprocess.call(command, cwd=ROOT, env=environment)  # noqa: S603

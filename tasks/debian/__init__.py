@@ -1,1 +1,1 @@
-"""An archive of Debian packages, and trees that are made of them."""
+"""Debian archives, Debian packages, and root trees that are made of these."""

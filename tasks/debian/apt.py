@@ -1,4 +1,4 @@
-"""What an archive has, asked of apt with an empty system of its own."""
+"""Ask apt what an archive has, as on a system on which nothing is installed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _INSTALLED = re.compile(r"^Inst (\S+) \((\S+) ", re.MULTILINE)
 
 
 def versions(names: Sequence[str], archive: Archive, folder: Path) -> dict[str, set[str]]:
-    """All versions that an archive has of some packages; ``folder`` is where files may lie.
+    """Find all versions of some packages in an archive; ``folder`` takes temporary files.
 
     Raises:
         CommandError: apt failed.
@@ -35,11 +35,13 @@ def versions(names: Sequence[str], archive: Archive, folder: Path) -> dict[str, 
 def resolved(
     packages: Sequence[str], archive: Archive, folder: Path, pins: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """What an installation of some packages brings, with its versions, those of ``pins`` first.
+    """Find all packages that installing some would install, with their versions.
+
+    apt prefers the versions in ``pins``.
 
     Raises:
         BoxError: a package does not exist.
-        CommandError: apt failed otherwise.
+        CommandError: apt failed for another reason.
     """
     argv = ["apt-get", "install", "--simulate", "--no-install-recommends", *packages]
     with _empty_system(archive, folder, pins or {}) as config:
@@ -56,7 +58,7 @@ def resolved(
 def _empty_system(
     archive: Archive, folder: Path, pins: Mapping[str, str] | None = None
 ) -> Iterator[dict[str, str]]:
-    """The variables that make apt's programs know this archive and no installed package."""
+    """Environment variables with which apt uses this archive and finds no package installed."""
     with tempfile.TemporaryDirectory(dir=folder, prefix="apt-") as name:
         root = Path(name)
         for part in ("etc", "state/lists/partial", "cache/archives/partial"):

@@ -1,4 +1,4 @@
-"""The state of a Debian archive."""
+"""The present state of a Debian archive."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ _DATE = re.compile(r"^Date: (.+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An archive as it stands: its lines for sources.list, what they lead to, and since when.
+    """An archive in its present state.
 
-    ``digest`` is over the signed index of every line, which names every package's hash; ``date``
-    (seconds since 1970) is when the newest of them was written.
+    ``lines`` are those of sources.list, ``options`` those of apt.conf. ``digest`` is a hash of the
+    signed indexes (InRelease) of all lines, and so of all packages. ``date`` is that of the newest
+    index, in seconds since 1970.
     """
 
     lines: tuple[str, ...]
@@ -39,7 +40,7 @@ class Archive:
         pins: Mapping[str, str] | None = None,
         epoch: int | None = None,
     ) -> bootstrap.Tree:
-        """A root tree of its packages, without apt's lists; the arguments are ``Tree``'s."""
+        """The description of a root tree of its packages, without apt's lists; see ``Tree``."""
         return bootstrap.Tree(
             suite=suite,
             packages=packages,
@@ -52,18 +53,18 @@ class Archive:
 
 
 def read(suite: str, folder: Path) -> Archive:
-    """The archive that this machine's apt uses, for ``suite``, as it stands now.
+    """Read the present state of the archive that apt on this machine uses.
 
     Args:
-        suite: Debian's name of a release, as ``trixie``.
-        folder: where files may lie for a moment.
+        suite: the name of a Debian release, as ``trixie``.
+        folder: for temporary files.
 
     Raises:
-        BoxError: apt knows no mirror, or one does not answer.
+        BoxError: apt knows no Debian mirror, or a mirror does not answer.
     """
     lines = bootstrap.sources(suite)
     if not lines:
-        raise BoxError("apt on this machine knows no Debian mirror; a box needs one")
+        raise BoxError("apt on this machine knows no Debian mirror: add one to its sources")
     with tempfile.TemporaryDirectory(dir=folder, prefix="release-") as name:
         releases = [_release(line, Path(name) / "InRelease") for line in lines]
     dates = [_DATE.search(text) for text in releases]
@@ -78,7 +79,7 @@ def read(suite: str, folder: Path) -> Archive:
 
 
 def _release(line: str, file: Path) -> str:
-    """The signed index that a line of sources.list leads to."""
+    """Download the signed index (InRelease) for a line of sources.list."""
     _, site, suite, _ = line.split()
     address = f"{site.rstrip('/')}/dists/{suite}/InRelease"
     try:

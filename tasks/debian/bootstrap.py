@@ -1,4 +1,4 @@
-"""Root trees of Debian systems, from this machine's own package mirror."""
+"""Make root trees of Debian systems with mmdebstrap, from the mirror that apt here uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deploys.errors import BoxError
 from tasks.desk import shell
 
 SUITE = "trixie"
-# What a small Debian server has; dbus because logind needs it to heed the power button.
+# The packages of a small Debian server. logind handles the power button only with dbus.
 PACKAGES = (
     "dbus",
     "e2fsprogs",
@@ -26,10 +26,10 @@ PACKAGES = (
     "systemd-sysv",
     "udev",
 )
-# In a namespace of its own: when it is killed, what it started and mounted goes with it.
+# In its own namespaces: when it is killed, its processes and mounts end too.
 CONTAINED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
-# Packages have their Python modules compiled one after the other, each when it is configured: a
-# fifth of an installation. Here they say which, and all are compiled at its end, on all CPUs.
+# Each package compiles its Python modules when it is configured, on one CPU: a fifth of the time of
+# an installation. Here py3compile only notes its arguments; at the end all run on all CPUs.
 _COMPILE = "usr/bin/py3compile"
 _NOTED = "var/lib/dpkg/py3compile"
 _BEFORE = f"""set -e
@@ -52,12 +52,12 @@ _RELAXATIONS = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """What a root tree is made of.
+    """The description of a root tree.
 
     ``mirror`` are the lines of its sources.list, ``apt_options`` lines of its apt.conf.
-    ``epoch`` (seconds since 1970) replaces the present time in it. ``lists`` keeps apt's lists:
-    an emulated guest, which fetches and unpacks them slowly, starts with these. ``pins`` are
-    packages with the version that they are to have if the mirror has it.
+    ``epoch`` (seconds since 1970) replaces the present time in it. ``lists``: whether to keep
+    apt's lists, because an emulated guest is slow to fetch them. ``pins`` are pairs of a package
+    and the version that apt prefers for it.
     """
 
     suite: str
@@ -70,14 +70,14 @@ class Tree:
 
 
 def sources(suite: str = SUITE) -> tuple[str, ...]:
-    """Lines for a sources.list of ``suite`` on the mirrors that this machine's apt uses.
+    """Lines of a sources.list for ``suite``, with the mirrors that apt on this machine uses.
 
-    Empty when apt here knows no Debian mirror (on Ubuntu, say): mmdebstrap then takes its own.
+    Empty when apt here knows no Debian mirror, as on Ubuntu; mmdebstrap then uses its default.
     """
     row_format = "$(LABEL)\t$(SITE)\t$(RELEASE)\t$(COMPONENT)"
     argv = ["apt-get", "indextargets", "--format", row_format]
     table = shell.run([*argv, "Created-By: Packages", "Origin: Debian"]).stdout
-    lines: dict[str, None] = {}  # ordered, each once
+    lines: dict[str, None] = {}  # a set that keeps its order
     for label, site, release, component in (row.split("\t") for row in table.splitlines()):
         if component != "main":
             continue
@@ -87,21 +87,21 @@ def sources(suite: str = SUITE) -> tuple[str, ...]:
             lines[f"deb {site} {suite} main"] = None
         elif label == "Debian" and release.endswith("-updates"):
             lines[f"deb {site} {suite}-updates main"] = None
-    # Without the main archive the others are of no use.
+    # The others are of no use without the main archive.
     return tuple(lines) if any(line.endswith(f" {suite} main") for line in lines) else ()
 
 
 def relaxations() -> tuple[str, ...]:
-    """The date checks that this machine's apt was told to leave out, as lines of apt.conf.
+    """Lines of apt.conf that switch off the date checks which are off on this machine.
 
-    A frozen mirror serves expired Release files; a guest of the same mirror meets them too.
+    A frozen mirror has expired Release files, and guests use the same mirror.
     """
     dump = shell.run(["apt-config", "dump", *_RELAXATIONS]).stdout
     return tuple(line for line in dump.splitlines() if line.endswith('"false";'))
 
 
 def make_tree(tar: Path, tree: Tree) -> None:
-    """Write a root tree to ``tar``: installed packages, no initramfs yet.
+    """Write a root tree with installed packages to ``tar``; it has no initramfs yet.
 
     Raises:
         BoxError: a package does not exist; or mmdebstrap is missing or failed.
@@ -113,7 +113,7 @@ def make_tree(tar: Path, tree: Tree) -> None:
 
 
 def fill_folder(root: Path, tree: Tree, work: Path) -> None:
-    """Make a root tree in a folder that is empty; files lie for a moment in ``work``.
+    """Make a root tree in an empty folder; ``work`` takes temporary files.
 
     Raises:
         BoxError: a package does not exist; or mmdebstrap is missing or failed.
@@ -123,15 +123,14 @@ def fill_folder(root: Path, tree: Tree, work: Path) -> None:
 
 
 def run_in_tree(tree: Tree, work: Path, script: str) -> None:
-    """Run a shell script in a root tree that is made for it and thrown away after it.
+    """Run a shell script in a new root tree, which is deleted afterwards.
 
-    The folder ``work`` lies in the tree under its own, plain name, below the root, and the script
-    runs in it; what that leaves in its subfolder ``out`` is in that of ``work`` afterwards. It
-    gets no variable of this process.
+    The folder ``work`` is copied to the top of the tree, under the same name, and the script runs
+    in it. Its subfolder ``out`` is copied back. No environment variable of this process is passed.
 
     Raises:
-        BoxError: a package does not exist, mmdebstrap is missing, or the script failed; the line
-            is the last that it printed.
+        BoxError: a package does not exist, mmdebstrap is missing, or the script failed. The line is
+            the last one that the script printed.
     """
     inside = f"/{work.name}"
     (work / "run").write_text(f"cd {inside}\n{script}")
@@ -149,8 +148,8 @@ def run_in_tree(tree: Tree, work: Path, script: str) -> None:
 
 
 def preferences(pins: Mapping[str, str]) -> str:
-    """What has apt prefer these versions of packages, as a file of its preferences."""
-    # More than 1000 lets apt take an older version than another suite has.
+    """A file of apt's preferences that pins these versions."""
+    # Above 1000, apt takes the pinned version even when another suite has a newer one.
     stanza = "Package: {}\nPin: version {}\nPin-Priority: 1001\n"
     return "\n".join(stanza.format(*pin) for pin in pins.items())
 
@@ -162,7 +161,7 @@ def _mmdebstrap(tree: Tree, target: Path, folder: Path, arguments: Sequence[str]
     argv += [f"--essential-hook={_BEFORE}", f"--customize-hook={_AFTER}"]
     argv += ["--skip=cleanup/apt/lists"] if tree.lists else []
     argv += _pin_hooks(tree.pins, folder / "pins") if tree.pins else []
-    # The partition to be booted from is known later, and so is the initramfs made later.
+    # The initramfs is made later, when the partition that it boots from is known.
     environment = {"INITRD": "No", "DEBIAN_FRONTEND": "noninteractive", "TMPDIR": str(folder)}
     if tree.epoch is not None:
         environment["SOURCE_DATE_EPOCH"] = str(tree.epoch)
@@ -174,10 +173,10 @@ def _mmdebstrap(tree: Tree, target: Path, folder: Path, arguments: Sequence[str]
 
 
 def _pin_hooks(pins: tuple[tuple[str, str], ...], file: Path) -> list[str]:
-    """mmdebstrap's arguments that have apt in the tree prefer these versions, while it is made."""
+    """mmdebstrap's arguments that pin these versions while the tree is made."""
     file.write_text(preferences(dict(pins)))
     folder = '"$1"/etc/apt/preferences.d'
-    # The folder's time too is as it would be without: the same packages are the same bytes.
+    # Restore the folder's time too, so that a tree with pins has the same bytes as one without.
     restore = f"time=$(stat -c @%Y {folder}) && rm {folder}/pins && touch -m -d $time {folder}"
     return [
         f"--setup-hook=mkdir -p {folder} && cp {shlex.quote(str(file))} {folder}/pins",
@@ -186,7 +185,7 @@ def _pin_hooks(pins: tuple[tuple[str, str], ...], file: Path) -> list[str]:
 
 
 def _reason(error: shell.CommandError) -> str:
-    """What apt said; mmdebstrap's own last line is that it failed."""
+    """apt's own error line; the last line, from mmdebstrap, only says that it failed."""
     lines = (line.strip() for line in error.stderr.splitlines())
     said = (line.partition(": ")[2] for line in lines if line.startswith("E: "))
     return next((line for line in said if not line.startswith("mmdebstrap")), str(error))

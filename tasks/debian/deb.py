@@ -1,4 +1,4 @@
-"""Debian packages as files: written from a tree of files, the same bytes each time, and read."""
+"""Write and read Debian packages; the same tree of files gives the same bytes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from tasks.desk import shell
 
 DATE = 315532800
-"""What all files are dated, in seconds since 1970: the first that a zip file can hold."""
-# As dh_python3 and dh_makeshlibs have it.
+"""The date of all files, in seconds since 1970: the earliest that a zip file can hold."""
+# As dh_python3 and dh_makeshlibs write them.
 _MODULES = "usr/lib/python3/dist-packages"
 _SCRIPTS = {
     "postinst": "if command -v py3compile >/dev/null; then py3compile -p {name}; fi",
@@ -20,17 +20,18 @@ _TRIGGERS = "activate-noawait ldconfig\n"
 
 
 def write(root: Path, fields: Mapping[str, str], folder: Path) -> None:
-    """Write a package to a folder, by its name, version and architecture.
+    """Build a package from a tree of files.
 
-    Python modules in it are compiled where it is installed, and libraries are made known.
+    A package with Python modules compiles them when it is installed; one with shared libraries
+    triggers ldconfig.
 
     Args:
-        root: its files, as they are to lie; their modes become 0644 or 0755.
-        fields: of its control file; those that are empty are left out.
-        folder: where the file is put.
+        root: its files, at their paths on the system; their modes become 0644 or 0755.
+        fields: of its control file; empty ones are left out.
+        folder: where dpkg-deb puts the file NAME_VERSION_ARCHITECTURE.deb.
 
     Raises:
-        CommandError: a field is none of Debian's form.
+        CommandError: dpkg-deb failed, as when a field is malformed.
     """
     control = root / "DEBIAN"
     control.mkdir()
@@ -51,16 +52,16 @@ def write(root: Path, fields: Mapping[str, str], folder: Path) -> None:
 
 
 def field(package: Path, name: str) -> str:
-    """A field of the control file of a package."""
+    """Read a field of a package's control file."""
     return shell.run(["dpkg-deb", "--field", package, name]).stdout.strip()
 
 
 def architecture() -> str:
-    """This machine's, by Debian's name."""
+    """Debian's name of this machine's architecture."""
     return shell.run(["dpkg", "--print-architecture"]).stdout.strip()
 
 
 def version(upstream: str) -> str:
-    """Upstream's version as Debian's policy takes it: what comes before a release sorts so."""
+    """Write upstream's version in Debian's form, in which 1.0~rc1 sorts before 1.0."""
     text = re.sub(r"(?<=\d)[._-]?(a|b|rc|dev)(?=\d)", r"~\1", upstream)
     return re.sub(r"[^A-Za-z0-9.+~]", ".", text if text[:1].isdecimal() else f"0.{text}")

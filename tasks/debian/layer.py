@@ -1,7 +1,6 @@
-"""The packages of a box, installed in a filesystem once for what the archive holds.
+"""The package layer: a filesystem with a box's packages, kept while the archive does not change.
 
-mmdebstrap installs them where a build goes on with them: a tar file on the way would be written,
-read and unpacked for nothing, and what it was made from removed.
+mmdebstrap installs straight into that filesystem. A tar file in between would only cost time.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ from tasks.debian.archive import Archive
 from tasks.desk import loop, shell, whole_files
 
 ROOT = "root"
-"""The folder of the filesystem in which the system is."""
+"""The folder of the layer's filesystem that holds the root tree."""
 
-_SIZE = 64 * 2**30  # more than any of packages; the file takes what is used
-_KEPT = 3  # layers: a few settings, tried in turn
+_SIZE = 64 * 2**30  # more than any layer needs; the file is sparse
+_KEPT = 3  # layers, so that one can go back and forth between settings
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A file with an ext4 filesystem, and in that an installed system, in the folder ``root``.
+    """A file with an ext4 filesystem, which has an installed system in its folder ``root``.
 
-    ``date`` (seconds since 1970) is its archive's.
+    ``date`` is that of the archive, in seconds since 1970.
     """
 
     file: Path
@@ -40,7 +39,7 @@ class Layer:
 
     @property
     def size(self) -> int:
-        """What the file takes, in bytes."""
+        """The room that the file takes on the disk, in bytes."""
         return self.file.stat().st_blocks * 512
 
 
@@ -53,10 +52,9 @@ def layer(
     progress: Callable[[str], None],
     pins: Mapping[str, str] | None = None,
 ) -> Iterator[Layer]:
-    """The packages installed, which is done once for what the archive is now.
+    """Yield the layer of these packages; it is made unless there is one for the archive's state.
 
-    It is not to be written to. ``pins`` are versions that packages are to have if the archive has
-    them.
+    Do not write to it: copy it. apt prefers the versions in ``pins``.
 
     Raises:
         BoxError: a package does not exist, or the installation failed.
@@ -73,7 +71,7 @@ def layer(
 
 
 def make(tree: bootstrap.Tree, file: Path) -> None:
-    """Install a system in the file of a filesystem that is made for it.
+    """Make a filesystem in a file and install a system in it.
 
     Raises:
         BoxError: a package does not exist, the installation failed, or the disk is full.
@@ -86,10 +84,10 @@ def make(tree: bootstrap.Tree, file: Path) -> None:
         loop.scratch_mounted(device, place),
     ):
         bootstrap.fill_folder(place / ROOT, tree, folder)
-        # The nodes of this machine's device-mapper, by lvm2's postinst.
+        # lvm2's postinst makes nodes of this machine's device-mapper there.
         shutil.rmtree(place / ROOT / "dev/mapper", ignore_errors=True)
         loop.flush(place, folder)
-        # What was only downloaded; where the file can have no holes, it is kept and copied too.
+        # Free the blocks of downloaded packages. If that fails, the file is only larger.
         shell.run(["fstrim", place], check=False)
 
 

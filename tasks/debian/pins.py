@@ -1,4 +1,4 @@
-"""The exact versions of packages that a manifest names, held against what an archive has."""
+"""Pins: the exact versions of packages in a manifest, compared with those of an archive."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tasks.debian import apt
 from tasks.debian.archive import Archive
 
 Pins = Mapping[str, str]
-_NAMED = 5  # in one line
+_NAMED = 5  # packages that an error line names
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a box's manifest pins, as versions by packages' names: the archive's, and those built.
+    """The versions in a box's manifest, by package: from the archive, and built by this project.
 
-    A built one's version names its build, and so the sources and every tool of that.
+    The version of a built package identifies its build: the sources and all tools.
     """
 
     packages: dict[str, str]
@@ -27,10 +27,10 @@ class Manifest:
 
 
 def read(file: Path) -> Manifest:
-    """What a box's ``manifest.json`` pins.
+    """Read the versions in a box's ``manifest.json``.
 
     Raises:
-        BoxError: it cannot be read, or is no manifest.
+        BoxError: the file cannot be read, or is not a manifest.
     """
     try:
         read = json.loads(file.read_text())
@@ -50,19 +50,19 @@ def require_available(pins: Pins, archive: Archive, folder: Path) -> None:
     """Require that an archive has all these versions.
 
     Raises:
-        BoxError: it has not, or apt failed; the line says which are missing.
+        BoxError: some are missing (the line names them), or apt failed.
     """
     had = apt.versions(tuple(pins), archive, folder)
     gone = [f"{name} {pins[name]}" for name in sorted(pins) if pins[name] not in had.get(name, ())]
     if gone:
-        raise BoxError(f"no longer to be had: {_listed(gone)}")
+        raise BoxError(f"the archive no longer has {_listed(gone)}")
 
 
 def require_same(pins: Pins, packages: Mapping[str, str]) -> None:
-    """Require that what was installed is what the manifest names, no more and no less.
+    """Require that the installed packages are exactly those of the manifest.
 
     Raises:
-        BoxError: it is not; the line says what differs.
+        BoxError: they differ; the line names the differences.
     """
     installed = {name.partition(":")[0]: version for name, version in packages.items()}
     differs = [

@@ -1,4 +1,4 @@
-"""A box's root in the making: a chroot on scratch filesystems, with its /boot and own volumes."""
+"""The chroot in which a box's root is made, on scratch filesystems for the root and for /boot."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SOURCE = "run/source"
 
 @dataclass(frozen=True, slots=True)
 class Worktree:
-    """A chroot that is ready for commands, and the scratch filesystem that it lies on.
+    """A chroot that is ready for commands, and the scratch filesystem that it is on.
 
-    ``sources`` are the folders that the box's filesystems are made from, by those filesystems'
-    labels, as paths in the chroot; nothing is mounted below them.
+    ``sources`` maps the label of each of the box's filesystems to the folder that it is made from,
+    a path in the chroot; nothing is mounted below these folders.
     """
 
     root: Path
@@ -36,16 +36,16 @@ class Worktree:
 
 @contextmanager
 def copied(layer: Path, folder: Path, boot_size: int, boot_uuid: str) -> Iterator[Worktree]:
-    """The system of a package layer, in a copy that goes when the block ends.
+    """Copy a package layer and mount the copy as a chroot; it is deleted when the block ends.
 
     Args:
-        layer: the file of an ext4 filesystem that has it in its folder ``root``.
-        folder: where the scratch filesystems' files lie.
+        layer: the layer's file, see tasks/debian/layer.py.
+        folder: for the files of the scratch filesystems.
         boot_size: of the filesystem at ``/boot``, in bytes.
-        boot_uuid: of that filesystem; GRUB's entries name the one they are made on.
+        boot_uuid: its UUID; GRUB's entries contain it.
 
     Raises:
-        BoxError: no room for it.
+        BoxError: there is no room for it.
     """
     with ExitStack() as stack:
         enter = stack.enter_context
@@ -64,9 +64,9 @@ def copied(layer: Path, folder: Path, boot_size: int, boot_uuid: str) -> Iterato
             place = root / row.mount.lstrip("/")
             place.mkdir(parents=True)
             enter(loop.mounted(work / row.name, place, "--bind"))
-        # update-grub writes there; grub-install, which would make it, comes last.
+        # update-grub writes there. grub-install would make the folder, but it runs last.
         (root / "boot/grub").mkdir(exist_ok=True)
-        # update-grub knows /dev/loop0 by its name, and would look for the file it stands for.
+        # update-grub treats a device named /dev/loop0 specially and would look for its file.
         enter(loop.chroot(root, {"image-root": device, "image-boot": boot}))
         (root / SOURCE).mkdir()
         enter(loop.mounted(work, root / SOURCE, "--bind"))

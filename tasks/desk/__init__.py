@@ -1,1 +1,1 @@
-"""This machine and this terminal."""
+"""The desk: the machine and the terminal on which a person types."""

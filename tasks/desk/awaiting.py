@@ -1,4 +1,4 @@
-"""Wait for something of a machine, with a deadline."""
+"""Wait for a condition, with a deadline."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ T = TypeVar("T")
 
 
 def awaited(value: Callable[[], T], deadline: float, pause: float, fault: Callable[[], str]) -> T:
-    """What ``value`` returns as soon as that is true.
+    """Call ``value`` until it returns something true, and return that.
 
     Args:
-        value: is asked again and again.
+        value: the condition.
         deadline: in seconds.
-        pause: between two questions, in seconds.
-        fault: the error's line, made when the time is over.
+        pause: between two calls, in seconds.
+        fault: returns the error's line; called when the deadline has passed.
 
     Raises:
-        UnreachableError: it did not become true in time.
+        UnreachableError: the deadline has passed.
     """
     tries = Retrying(
         retry=retry_if_result(lambda found: not found),

@@ -1,4 +1,4 @@
-"""Output that nobody reads any more, as of ``inv --list | head``: ended as other tools end."""
+"""End without a message when nobody reads the output any more, as in ``inv --list | head``."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _OUTPUTS = (1, 2)
 
 
 class Terminal(Console):
-    """A Console whose writes fail as all others do when their reader is gone."""
+    """A Console that raises BrokenPipeError, as print does, when the reader is gone."""
 
     def on_broken_pipe(self) -> None:
-        raise  # what rich caught when it called this
+        raise  # rich calls this while it handles the BrokenPipeError
 
 
 def install() -> None:
-    """From now on, when the reader of the output is gone, end by SIGPIPE without a word.
+    """Make a BrokenPipeError on our own output end this process by SIGPIPE, without a message.
 
-    Until then SIGPIPE stays ignored: a host whose connection breaks ends nothing but its own line.
+    SIGPIPE stays ignored otherwise, so that a broken connection to a host does not end us.
     """
     before = sys.excepthook
 
@@ -35,7 +35,7 @@ def install() -> None:
         before(kind, error, trace)
 
     sys.excepthook = hook
-    # Python writes what is left in the buffer after this, and would say that it cannot.
+    # After this, Python flushes the buffer itself and would print that it failed.
     atexit.register(_flush)
 
 

@@ -1,6 +1,6 @@
-"""Settings as a person gives them, in a file and by flags: parsed once.
+"""Read the settings from a TOML file and from ``--set``.
 
-Apart from the settings themselves, which a box reads with a Python that knows no TOML yet.
+This is not in deploys/settings, because a box reads those with a Python that has no TOML parser.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ SETTINGS_HELP = {
 
 
 def load(file: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
-    """Settings from a TOML file, then from overrides such as ``volumes.lvsize=4G``.
+    """Read settings from a TOML file, then from overrides such as ``volumes.lvsize=4G``.
 
-    The word ``stack=none`` among these leaves out all parts of the stack that can be.
+    The override ``stack=none`` leaves out all optional parts of the stack.
 
     Raises:
-        SettingsError: the file cannot be read, or a setting is unknown or out of range; an
-            unknown one is answered with the nearest that exists.
+        SettingsError: the file cannot be read, or a setting is unknown or out of range. For an
+            unknown setting the line names the most similar one.
     """
     tree: dict[str, Any] = {}
     if file is not None:
@@ -57,7 +57,7 @@ def load_settings(file: str, overrides: Sequence[str] | None) -> Settings:
 
 def _set(tree: dict[str, Any], override: str) -> None:
     path, equals, value = override.partition("=")
-    if equals and path == "role":  # the one that is in no section
+    if equals and path == "role":  # it is in no section
         tree[path] = value
         return
     if override == "stack=none":
@@ -71,7 +71,7 @@ def _set(tree: dict[str, Any], override: str) -> None:
     table: Any = tree
     for section in sections:
         table = table.setdefault(section, {})
-        if not isinstance(table, dict):  # the file is wrong, as the validation will say
+        if not isinstance(table, dict):  # the file is wrong; the validation reports it
             return
     table[name] = parsed
 

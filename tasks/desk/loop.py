@@ -1,4 +1,4 @@
-"""Loop devices, mounts and chroots that are given back whatever happens."""
+"""Loop devices, mounts and chroots that are released when their block ends."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from tasks.desk import shell
 
 
 def require_root(purpose: str) -> None:
-    """Raises BoxError in one line when this process is not root."""
+    """Raise BoxError when this process is not root."""
     if os.geteuid() != 0:
         raise BoxError(f"{purpose} needs root (loop devices, mounts): run it as root or with sudo")
 
 
 @contextmanager
 def attached(file: Path, *, offset: int = 0, size: int | None = None) -> Iterator[Path]:
-    """The loop device of a file, or of the part of it from ``offset`` on, ``size`` bytes long.
+    """Attach a loop device to a file, or to ``size`` bytes of it from byte ``offset`` on.
 
-    Each partition gets a loop device of its own, by offset: a kernel without partition
-    scanning makes no nodes for ``losetup --partscan``.
+    Each partition gets its own loop device: without partition scanning in the kernel,
+    ``losetup --partscan`` makes no device nodes.
     """
     argv = ["losetup", "--find", "--show", "--offset", str(offset)]
     if size is not None:
@@ -40,7 +40,7 @@ def attached(file: Path, *, offset: int = 0, size: int | None = None) -> Iterato
 
 @contextmanager
 def mounted(source: Path | str, target: Path, *options: str) -> Iterator[Path]:
-    """``source`` mounted on the folder ``target``."""
+    """Mount ``source`` on the folder ``target``."""
     shell.run(["mount", *options, str(source), target])
     try:
         yield target
@@ -55,28 +55,28 @@ def mounted(source: Path | str, target: Path, *options: str) -> Iterator[Path]:
     reraise=True,
 )
 def _release(*argv: str) -> None:
-    # Something the chroot started may hold the folder for an instant longer.
+    # A process of the chroot may hold the folder a moment longer.
     shell.run(argv)
 
 
 @contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """A new folder to mount on."""
+    """Make a new folder to mount on."""
     folder = Path(tempfile.mkdtemp(dir=parent, prefix="mount-"))
     try:
         yield folder
     finally:
-        folder.rmdir()  # never rmtree: what could not be unmounted stays whole
+        folder.rmdir()  # not rmtree: a filesystem may still be mounted there
 
 
 @contextmanager
 def chroot(root: Path, devices: Mapping[str, Path] | None = None) -> Iterator[Path]:
-    """``root`` with /proc, /sys and a /dev of its own, ready for commands in it.
+    """Mount /proc, /sys, /run and a private /dev in ``root``, so that commands can run in it.
 
-    The /dev is private: an image builder must see its own disks and nothing of the host's,
-    or GRUB's tools would describe the host. ``devices`` are further nodes in it, each a name
-    and the host's device. One of another name than the host's gets that as a link: it is what
-    the kernel says of a mount, and by which GRUB's tools come to the name given.
+    The /dev shows none of the host's disks; otherwise GRUB's tools would describe the host.
+    ``devices`` maps further names in it to devices of the host. Where the two names differ, the
+    host's name is a link to the new one: the kernel lists a mount by the host's name, and GRUB's
+    tools follow the link.
     """
     with ExitStack() as stack:
         stack.enter_context(mounted("proc", root / "proc", "-t", "proc"))
@@ -96,7 +96,7 @@ def chroot(root: Path, devices: Mapping[str, Path] | None = None) -> Iterator[Pa
 
 @contextmanager
 def visible(root: Path, device: Path, name: str) -> Iterator[str]:
-    """A device in the /dev of a chroot; its path there."""
+    """Make a device node in the /dev of a chroot; yields its path there."""
     node = root / "dev" / name
     _node(node, device)
     try:
@@ -106,12 +106,12 @@ def visible(root: Path, device: Path, name: str) -> Iterator[str]:
 
 
 def make_scratch(file: Path, size: int, identity: str = "") -> None:
-    """Make an ext4 filesystem that no power cut is to be survived in.
+    """Make an ext4 filesystem without a journal: it need not survive a power cut.
 
     Args:
-        file: takes what is written to it, not ``size`` bytes.
+        file: sparse; it takes only the room of what is written to it.
         size: in bytes.
-        identity: its UUID; empty: one at random.
+        identity: its UUID; empty: a random one.
     """
     with file.open("wb") as empty:
         empty.truncate(size)
@@ -121,7 +121,7 @@ def make_scratch(file: Path, size: int, identity: str = "") -> None:
 
 @contextmanager
 def scratch(folder: Path, size: int, identity: str = "") -> Iterator[Path]:
-    """The loop device of such a filesystem, whose file in ``folder`` goes when the block ends."""
+    """Make such a filesystem in a temporary file in ``folder``; yields its loop device."""
     with tempfile.NamedTemporaryFile(dir=folder, prefix="scratch-") as file:
         make_scratch(Path(file.name), size, identity)
         with attached(Path(file.name)) as device:
@@ -130,23 +130,23 @@ def scratch(folder: Path, size: int, identity: str = "") -> Iterator[Path]:
 
 @contextmanager
 def scratch_copy(made: Path, folder: Path) -> Iterator[Path]:
-    """The loop device of a copy of one, whose file in ``folder`` goes when the block ends."""
+    """Copy such a filesystem to a temporary file in ``folder``; yields its loop device."""
     with tempfile.NamedTemporaryFile(dir=folder, prefix="scratch-") as file:
-        shell.run(["cp", made, file.name])  # its holes stay holes
+        shell.run(["cp", made, file.name])  # cp keeps the holes
         with attached(Path(file.name)) as device:
             yield device
 
 
 def scratch_mounted(device: Path, target: Path) -> AbstractContextManager[Path]:
-    """Such a filesystem mounted: what asks for its files to be on the disk need not wait for it."""
+    """Mount such a filesystem without write barriers, so that fsync is fast."""
     return mounted(device, target, "-o", "nobarrier,noinit_itable")
 
 
 def flush(mounted_at: Path, place: Path) -> None:
-    """Have all that was written to a scratch filesystem in its file, which lies in ``place``.
+    """Write all cached data of a scratch filesystem to its file, which is in ``place``.
 
     Raises:
-        BoxError: not all of it is; what lies there now is not what was written.
+        BoxError: not all could be written; the filesystem is not to be used.
     """
     try:
         shell.run(["sync", "--file-system", mounted_at])

@@ -1,6 +1,6 @@
-"""Where this checkout keeps what it makes; all of it can be made again.
+"""The folders in which this checkout keeps what it makes; all of it can be made again.
 
-``OPENKIM_BOX_STATE`` names another folder than ``.box`` in the checkout.
+They are in ``.box`` of the checkout, or in the folder that ``OPENKIM_BOX_STATE`` names.
 """
 
 from __future__ import annotations

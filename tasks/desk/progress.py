@@ -1,4 +1,4 @@
-"""What a person sees while hosts are worked on: a bar a host, or plain lines without a terminal."""
+"""Show progress: one bar for each host, or plain lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tasks.desk.closed_pipe import Terminal
 console = Terminal(stderr=True)
 
 STATES = ("at work", "waiting", "done", "failed")
-"""What a host may be in; of each it is counted how many are."""
+"""The states of a host; where there is no room for all bars, the hosts in each are counted."""
 
 
 class Bars(Progress):
-    """The hosts' bars; where the terminal has no room for all, of those at work or failed."""
+    """The bars of all hosts, or, where not all fit on the terminal, of those at work or failed."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
         room = console.height - 1
@@ -39,7 +39,7 @@ class Bars(Progress):
         by_state = {state: [*self._of(state)] for state in STATES}
         counts = (f"{len(tasks)} {state}" for state, tasks in by_state.items())
         yield f"[bold]{len(self.tasks)} hosts:[/] {', '.join(counts)}"
-        # At the end nothing is left to be seen: the report has it.
+        # When no host is at work any more, the report says how each ended.
         if by_state["at work"]:
             shown = [*by_state["at work"], *reversed(by_state["failed"])]
             yield self.make_tasks_table(shown[: room - 1])
@@ -49,13 +49,13 @@ class Bars(Progress):
 
 
 def bars() -> Bars:
-    """The frame that the hosts' bars are drawn in; use it in a ``with``."""
+    """Make the frame for the bars; use it in a ``with`` statement."""
     return Bars(
         TextColumn("[bold]{task.fields[host]}", table_column=Column(no_wrap=True, max_width=30)),
         BarColumn(table_column=Column(width=10)),
         TextColumn("{task.fields[count]}", table_column=Column(min_width=5, justify="right")),
         TimeElapsedColumn(table_column=Column(min_width=7)),
-        # what there is no room for is left out of this alone
+        # only this column is cut when the line is too long
         TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1)),
         expand=True,
         console=console,
@@ -64,7 +64,7 @@ def bars() -> Bars:
 
 
 class HostProgress:
-    """One host's line: the step it is in, and the operation of that step."""
+    """The bar of one host: its step and the operation within that step."""
 
     def __init__(self, name: str, frame: Progress) -> None:
         self._name = name
@@ -75,29 +75,29 @@ class HostProgress:
         self._task = frame.tasks[-1]
 
     def step(self, name: str) -> None:
-        """The host enters a step, as ``booting into maintenance``."""
+        """Show that the host enters a step, as ``booting into maintenance``."""
         self._step = name
         self._show(name, "", 0, None)
         self._log(name)
 
     def operation(self, name: str, number: int, total: int) -> None:
-        """Operation ``number`` of ``total`` of this step starts."""
+        """Show that operation ``number`` of ``total`` in this step starts."""
         self._show(f"{self._step}: {name}", f"{number}/{total}", number - 1, total)
         self._log(f"{self._step} ({number}/{total}): {name}")
 
     def amount(self, percent: float) -> None:
-        """So much of this step is done."""
+        """Show how much of this step is done."""
         self._show(self._step, f"{percent:3.0f} %", percent, 100)
 
     def done(self, word: str) -> None:
-        """The host's work is over."""
+        """Show that the work on the host has ended, as ``done`` or ``failed``."""
         self._show(word, "", 1, 1, "failed" if word == "failed" else "done")
         self._log(word)
 
     def _show(
         self, text: str, count: str, completed: float, total: float | None, state: str = "at work"
     ) -> None:
-        # Left to update(), a bar that was full once kept its total and its clock stood still.
+        # update() alone leaves a bar that was full with its old total and a stopped clock.
         self._task.total, self._task.finished_time = total, None
         self._frame.update(
             self._task.id, description=text, count=count, completed=completed, state=state
@@ -110,9 +110,9 @@ class HostProgress:
 
 
 class InterruptibleProgress(HostProgress):
-    """Progress that ends the work at its next step when a Ctrl-C was lost.
+    """Progress that raises KeyboardInterrupt at the next step when a Ctrl-C was lost.
 
-    Python drops an exception that is raised within a fork, where a build spends much of its time.
+    Python drops an exception that a signal raises during a fork, and a build forks often.
     """
 
     def __init__(self, name: str, frame: Progress) -> None:
@@ -121,7 +121,7 @@ class InterruptibleProgress(HostProgress):
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Take notice of Ctrl-C, unless whoever started us wants it ignored."""
+        """Record each Ctrl-C in this block, unless the parent process had SIGINT ignored."""
         before = signal.getsignal(signal.SIGINT)
         if before is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._notice)

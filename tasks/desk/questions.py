@@ -1,4 +1,4 @@
-"""What the person at the terminal is asked: to confirm what cannot be undone, and passwords."""
+"""Ask the person at the terminal to confirm a step or to type a password."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deploys.errors import BoxError
 
 
 def confirm(what: str) -> None:
-    """Ask whether to go on; Exit if not, or if nobody can be asked."""
+    """Ask whether to go on; raises Exit if the answer is no or there is no terminal."""
     if not sys.stdin.isatty():
         raise Exit(f"error: {what} Say --force if that is meant.", code=1)
     if not is_yes(f"{what} Go on?"):
@@ -20,21 +20,21 @@ def confirm(what: str) -> None:
 
 
 def is_yes(question: str) -> bool:
-    """The answer; silence is no."""
+    """Whether the answer is yes; an empty answer is no."""
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
 def password(prompt: str, descriptor: int, most: int, *, new: bool = False) -> str:
-    """A password: the first line of an open file, or what is typed; never an argument of a command.
+    """Read a password from an open file or from the terminal; it is never an argument of a command.
 
     Args:
         prompt: what the terminal says.
-        descriptor: of the file; negative: asked for on the terminal.
-        most: bytes of the line; what follows is left.
-        new: what is typed is asked for twice.
+        descriptor: of the file, whose first line is read; negative: ask on the terminal.
+        most: how many bytes of the line are read.
+        new: ask twice on the terminal.
 
     Raises:
-        BoxError: it cannot be read, there is no terminal, or two different ones were typed.
+        BoxError: it cannot be read, there is no terminal, or the two that were typed differ.
     """
     if descriptor >= 0:
         try:
@@ -43,8 +43,8 @@ def password(prompt: str, descriptor: int, most: int, *, new: bool = False) -> s
         except (OSError, UnicodeDecodeError) as error:
             raise BoxError(f"--password-fd {descriptor}: {error}") from error
     if not sys.stdin.isatty():
-        raise BoxError("there is no terminal to ask for the password on: say --password-fd")
+        raise BoxError("there is no terminal to ask for the password: say --password-fd")
     typed = getpass.getpass(prompt)
     if new and getpass.getpass("once more: ") != typed:
-        raise BoxError("these are two passwords: nothing was changed")
+        raise BoxError("the two passwords differ: nothing was changed")
     return typed

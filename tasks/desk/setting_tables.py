@@ -1,4 +1,4 @@
-"""All settings with their defaults, limits and meaning, made from the model itself."""
+"""Show all settings with their defaults, limits and meaning, as the model has them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SIZE = get_args(Size)[1:]
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting: its name as --set takes it, its default, what it may be, what it means."""
+    """One setting: its name for --set, its default, its limits and its meaning."""
 
     name: str
     default: str

@@ -1,4 +1,4 @@
-"""The one door for commands that run on this machine."""
+"""Run commands on this machine; all of the project's local commands go through here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from deploys.errors import BoxError
 
-# Debian's package for a program of another name. A provider of guests brings its own.
+# Debian's packages, where they are named other than the program. Providers of guests have more.
 _PACKAGES = {
     "blkid": "util-linux",
     "bwrap": "bubblewrap",
@@ -36,15 +36,15 @@ _PACKAGES = {
     "ssh-keyscan": "openssh-client",
     "unshare": "util-linux",
 }
-# A user's PATH on Debian lacks the folders of the tools that lay out disks.
+# On Debian these folders are not in a user's PATH, and the tools for disks are in them.
 _SBIN = ("/usr/sbin", "/sbin")
-# Seconds of silence after which who follows a command is asked whether it shall go on.
+# Seconds without output after which ``follow`` calls its caller with an empty line.
 _PATIENCE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A command that ended, with what it printed."""
+    """A command that has ended, and its output."""
 
     argv: tuple[str, ...]
     returncode: int
@@ -55,8 +55,8 @@ class Completed:
 class CommandError(BoxError):
     """A local command is missing, failed or took too long.
 
-    ``argv`` is the command, ``returncode`` its exit code (None: it never ended by itself),
-    ``stderr`` all it said; the message is one line with the last thing it said.
+    ``argv`` is the command, ``returncode`` its exit code (None: it was killed or not started),
+    ``stderr`` its whole standard error. The message is one line that ends with the last line of it.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class CommandError(BoxError):
 
 
 def find(program: str, package: str = "") -> str:
-    """The path of a program on PATH or in a sbin folder.
+    """Find a program on PATH or in a sbin folder; returns its path.
 
     Args:
         program: its name or path.
-        package: Debian's package that has it; empty: what this file knows, else its name.
+        package: Debian's package that has it; empty: from the table above, else the program's name.
 
     Raises:
-        CommandError: it is not installed; the line names Debian's package.
+        CommandError: the program is not installed; the line names Debian's package.
     """
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_SBIN))
     found = shutil.which(program, path=path)
@@ -96,15 +96,15 @@ def run(
     timeout: float | None = None,
     check: bool = True,
 ) -> Completed:
-    """Run a command to its end, without a shell and without this process's standard input.
+    """Run a command to its end, without a shell; it does not read this process's standard input.
 
     Args:
         argv: the program and its arguments.
-        input: what it reads on its standard input; not given: nothing.
-        env: variables on top of this process's own.
+        input: the text on its standard input; None: an empty input.
+        env: variables in addition to this process's own.
         cwd: the folder it runs in.
         timeout: seconds until it is killed.
-        check: raise when the exit code is not 0.
+        check: whether an exit code other than 0 raises.
 
     Raises:
         CommandError: the program is missing, failed (with ``check``) or ran out of time.
@@ -134,13 +134,13 @@ def run(
     return Completed(words, done.returncode, done.stdout, done.stderr)
 
 
-def follow(argv: Sequence[str | Path], heard: Callable[[str], None]) -> None:
-    """Run a command to its end, and hear what it prints while it runs.
+def follow(argv: Sequence[str | Path], on_line: Callable[[str], None]) -> None:
+    """Run a command to its end, and pass on each line that it prints while it runs.
 
     Args:
         argv: the program and its arguments.
-        heard: is called with each line, which a carriage return ends too, and several times a
-            second with an empty one; what it raises ends the command.
+        on_line: called with each line, and several times a second with an empty one. A carriage
+            return ends a line too. An exception that it raises kills the command.
 
     Raises:
         CommandError: the program is missing or failed.
@@ -157,7 +157,7 @@ def follow(argv: Sequence[str | Path], heard: Callable[[str], None]) -> None:
         ) as process,
     ):
         try:
-            _hear(process, heard)
+            _pass_lines(process, on_line)
             returncode = process.wait()
         except BaseException:
             process.kill()
@@ -168,7 +168,7 @@ def follow(argv: Sequence[str | Path], heard: Callable[[str], None]) -> None:
         raise _failure(words, returncode, stderr)
 
 
-def _hear(process: subprocess.Popen[bytes], heard: Callable[[str], None]) -> None:
+def _pass_lines(process: subprocess.Popen[bytes], on_line: Callable[[str], None]) -> None:
     assert process.stdout is not None
     output, rest = process.stdout.fileno(), b""
     while True:
@@ -179,8 +179,8 @@ def _hear(process: subprocess.Popen[bytes], heard: Callable[[str], None]) -> Non
                 return
             *lines, rest = re.split(rb"[\r\n]", rest + more)
             for line in lines:
-                heard(line.decode(errors="replace"))
-        heard("")
+                on_line(line.decode(errors="replace"))
+        on_line("")
 
 
 def _failure(

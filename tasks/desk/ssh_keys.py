@@ -1,4 +1,4 @@
-"""SSH keys: ours to log in with, and a machine's own, known before it first boots."""
+"""SSH keys: ours to log in with, and the host keys of machines."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from tasks.desk import shell
 
 
 class Identity(BaseModel):
-    """Who logs in to a machine, and the public SSH key that the machine will show.
-
-    ``user_key`` is our private key's file.
-    """
+    """A machine's user and public host key; ``user_key`` is the file of our private key."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -28,8 +25,8 @@ class Identity(BaseModel):
 class Login:
     """How to reach a machine over SSH.
 
-    ``host`` and ``port`` as seen from here, ``user`` on the machine, ``key`` the private key's
-    file, ``known_hosts`` the file that holds the machine's own key and nothing else.
+    ``host`` and ``port`` are as seen from here. ``key`` is the file of our private key,
+    ``known_hosts`` the file with the host key and nothing else.
     """
 
     host: str
@@ -39,7 +36,7 @@ class Login:
     known_hosts: Path
 
     def ssh_argv(self, *command: str) -> list[str]:
-        """The ssh command that logs in, or runs ``command`` there."""
+        """The ssh command line that logs in, or runs ``command`` on the machine."""
         return [
             "ssh",
             *("-i", str(self.key), "-p", str(self.port)),
@@ -51,7 +48,7 @@ class Login:
 
 
 def make_key(private: Path) -> str:
-    """The public half, one line, of an ed25519 key pair; made on first use (mode 0600).
+    """Make an ed25519 key pair unless it exists; returns the public key, one line.
 
     Raises:
         CommandError: ssh-keygen is missing or failed.
@@ -65,17 +62,17 @@ def make_key(private: Path) -> str:
 
 
 def offered_key(host: str, port: int) -> str:
-    """The public ed25519 key that whoever listens there shows, one line; empty: none does.
+    """Ask an SSH server for its ed25519 host key, one line; empty: there is no answer.
 
     Raises:
         CommandError: ssh-keyscan is missing.
     """
     argv = ["ssh-keyscan", "-T", "5", "-t", "ed25519", "-p", str(port), host]
     said = shell.run(argv, timeout=30, check=False).stdout
-    return said.strip().partition(" ")[2]  # after the host's name
+    return said.strip().partition(" ")[2]  # without the host's name
 
 
 def write_known_hosts(file: Path, host: str, port: int, public: str) -> None:
-    """Write a known_hosts file with one machine's key (``TYPE BASE64 [COMMENT]``)."""
+    """Write a known_hosts file with the key of one machine (``TYPE BASE64 [COMMENT]``)."""
     kind, key = public.split()[:2]
     file.write_text(f"[{host}]:{port} {kind} {key}\n")

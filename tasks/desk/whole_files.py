@@ -1,4 +1,4 @@
-"""Files that get their name when they are whole."""
+"""Write files under a temporary name; they get their own name only when they are complete."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deploys.errors import BoxError, PreflightError
 
 @contextmanager
 def replaced(target: Path) -> Iterator[Path]:
-    """A file that takes the target's name, whole and on the disk, only when the block ends well."""
+    """Yield a temporary file; it is flushed and renamed to the target if the block ends well."""
     temporary = target.with_name(f".{target.name}.partial")
     try:
         yield temporary
@@ -24,10 +24,10 @@ def replaced(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def made_once(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
-    """A file that is made unless it is there; where it lies within the block, only to be read.
+    """Make a file unless it exists; yields a path at which the block can read it.
 
-    One that was made takes the target's name when the block ends, however that does: by then most
-    of it is on the disk, as it must be before.
+    A new file is flushed and renamed to the target when the block ends, also by an exception. The
+    flush is cheap by then, as the kernel has written most of the file meanwhile.
     """
     if target.exists():
         yield target
@@ -44,10 +44,10 @@ def made_once(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
 
 
 def published(work: Path, folder: Path, names: Sequence[str]) -> None:
-    """Move files that are whole into a folder, in the order given, once all are on the disk.
+    """Flush complete files to the disk, then move them into a folder in the given order.
 
     Raises:
-        OSError: one could not be written out or moved.
+        OSError: a file could not be flushed or moved.
     """
     for name in names:
         with (work / name).open("rb") as file:
@@ -57,10 +57,10 @@ def published(work: Path, folder: Path, names: Sequence[str]) -> None:
 
 
 def require_place(file: Path) -> None:
-    """Require that a file can be made there: in a folder, and not in a folder's place.
+    """Require that a file can be made at a path.
 
     Raises:
-        PreflightError: it cannot.
+        PreflightError: its folder does not exist, or the path is a folder itself.
     """
     if not file.parent.is_dir():
         raise PreflightError(f"{file.parent} is no folder")
@@ -69,21 +69,22 @@ def require_place(file: Path) -> None:
 
 
 def require_unused(file: Path) -> None:
-    """Require that no process has a file open, as a guest has its disk and what that lies on.
+    """Require that no process has a file open, as a guest has its disk and the image below it.
 
     Raises:
-        BoxError: one has; the line names it.
+        BoxError: a process has it open; the line names the process.
     """
     for entry in _opened(file):
         _refuse(file, entry)
 
 
 def require_unwritten(file: Path) -> None:
-    """Require that no process can write a file; those that read it, as a guest whose disk lies
-    on it, may have it open.
+    """Require that no process has a file open for writing.
+
+    Processes may read it, as a guest does whose disk is an overlay of it.
 
     Raises:
-        BoxError: one can; the line names it.
+        BoxError: a process can write it; the line names the process.
     """
     for entry in _opened(file):
         if _mode(entry) != os.O_RDONLY:
@@ -97,23 +98,23 @@ def _rename(temporary: Path, target: Path) -> None:
 
 
 def _opened(file: Path) -> Iterator[Path]:
-    """The descriptors of all processes that have a file open: /proc/PID/fd/N."""
+    """The entries /proc/PID/fd/N of all processes that have a file open."""
     if not file.exists():
         return
     wanted = file.stat()
-    # Path.glob fails when a process ends while it is being looked at.
+    # Path.glob raises when a process ends meanwhile.
     for name in glob.iglob("/proc/[0-9]*/fd/*"):  # noqa: PTH207
         entry = Path(name)
         try:
             found = entry.stat()
         except OSError:
-            continue  # it ended, or is another user's
+            continue  # the process ended, or is another user's
         if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
             yield entry
 
 
 def _mode(descriptor: Path) -> int:
-    """How it was opened, by proc_pid_fdinfo(5); one that is closed by now reads nothing."""
+    """A descriptor's access mode, see proc_pid_fdinfo(5); read-only if it is closed by now."""
     try:
         lines = (descriptor.parents[1] / "fdinfo" / descriptor.name).read_text().splitlines()
     except OSError:

@@ -1,1 +1,1 @@
-"""What is on a disk image."""
+"""Disk images: partitions, volumes, filesystems and boot loaders."""

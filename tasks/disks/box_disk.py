@@ -1,4 +1,4 @@
-"""The disk of a box: laid out and written, each part by one tool, once."""
+"""Write the disk of a new box: partitions, logical volumes, filesystems and GRUB."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.disks import filesystems, grub, partitions, volume_group
 from tasks.disks.identifiers import Fixed
 
 _DISK = "run/disk"
-# Of the partitions, see DiskPlan.
+# Indexes of these partitions on a box's disk; see DiskPlan.
 BOOT, LVM = 2, 3
 
 
@@ -26,10 +26,10 @@ def write(
     fixed: Fixed,
     progress: Callable[[str], None],
 ) -> None:
-    """Write a box's disk into the file ``disk``, from a root that is ready to be shipped.
+    """Write a box's disk into the file ``disk``, from a finished root tree.
 
     Raises:
-        BoxError: something does not fit, or a tool failed.
+        BoxError: the files do not fit on their volume, or a tool failed.
     """
     progress("laying out the disk")
     with disk.open("wb") as file:
@@ -37,7 +37,7 @@ def write(
     table = partitions.gpt(plan.partitions, fixed.identifiers)
     _, esp, boot, lvm = partitions.partition(disk, table)
     wanted = [
-        # The tag of a complete golden root: by it, maintenance knows a box without a snapshot.
+        # The tag marks a complete golden root; without a snapshot, maintenance knows a box by it.
         volume_group.Volume(each.name, each.size, (COPIED,) if each is plan.root else ())
         for each in plan.volumes
     ]
@@ -58,14 +58,14 @@ def write(
 
 
 def read_kernel(disk: Path, target: Path) -> None:
-    """Copy a Linux image of a box's disk into the file ``target``; nothing is mounted.
+    """Copy a Linux image from a box's disk to the file ``target``, without mounting the disk.
 
     Raises:
-        BoxError: it has none.
+        BoxError: the disk has no Linux image, or it cannot be read.
     """
     boot = partitions.extents(disk)[BOOT]
     device = f"{disk}?offset={boot.offset}"
-    # debugfs(8) has no exit code for what it could not do
+    # debugfs(8) exits with 0 when a request failed
     listed = shell.run(["debugfs", "-R", "ls -p /", device], check=False).stdout
     names = [line.split("/")[5] for line in listed.splitlines() if line.count("/") > 5]
     kernels = sorted(name for name in names if name.startswith("vmlinuz-"))

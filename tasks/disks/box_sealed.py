@@ -1,4 +1,4 @@
-"""The disk of a box that has run, as it is to be shipped: its root opened, the rest emptied."""
+"""Prepare the disk of a box that has run for shipping: open its root, empty its other volumes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tasks.disks.partitions import Extent
 
 
 def empty(disk: Path, wanted: Volumes) -> None:
-    """Make the box's own volumes anew, and holes of all else but the golden root.
+    """Empty all of the volume group but the golden root and the volumes that ship their content.
 
-    What a snapshot held is gone with it; so is what the box was told and had found out. A volume
-    that this project does not know keeps its place and nothing else.
+    The box's other volumes get new filesystems. Unused space, snapshots and unknown volumes become
+    holes in the file; unknown volumes keep their place.
 
     Raises:
-        BoxError: it is not the disk of such a box, or a tool failed.
+        BoxError: it is not the disk of a box with these volumes, or a tool failed.
     """
     part = partitions.extents(disk)[box_disk.LVM]
     lvs = _volumes(disk, wanted)
@@ -40,17 +40,17 @@ def empty(disk: Path, wanted: Volumes) -> None:
 
 @contextmanager
 def opened(disk: Path, wanted: Volumes, work: Path) -> Iterator[Path]:
-    """The golden root with its ``/boot`` and own volumes, ready for commands in a chroot.
+    """Mount the golden root, ``/boot`` and the box's own volumes as a chroot; yields its path.
 
-    When the block ends well, what it freed is given back, and all is on the disk.
+    If the block ends well, everything is flushed and freed blocks become holes in the file.
 
     Args:
-        disk: a raw image; nothing else may have it open.
+        disk: a raw image that no other process has open.
         wanted: the names of the volumes.
         work: a folder for the mount point.
 
     Raises:
-        BoxError: it is not the disk of such a box, or it could not be written out.
+        BoxError: it is not the disk of a box with these volumes, or it could not be flushed.
     """
     lvs = _volumes(disk, wanted)
     boot = partitions.extents(disk)[box_disk.BOOT]
@@ -64,7 +64,7 @@ def opened(disk: Path, wanted: Volumes, work: Path) -> Iterator[Path]:
         with loop.chroot(root):
             yield root
         for place in places:
-            # blocks of files deleted a moment ago are free only once the journal says so
+            # fstrim frees blocks of deleted files only after the journal is committed
             loop.flush(root / place, disk.parent)
             shell.run(["fstrim", root / place])
 

@@ -1,4 +1,4 @@
-"""A disk image in the formats it is shipped in; the same image gives the same bytes."""
+"""Convert a disk image to the formats in which it ships; the same image gives the same bytes."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from deploys.errors import PreflightError
 from tasks.desk import shell
 
 Heard = Callable[[float], None]
-"""Is told several times a second how much is done, in percent; what it raises ends the work."""
+"""Called several times a second with the percent done; if it raises, the work ends."""
 
 _FORMATS = ("raw", "qcow2")
 _SIGNATURE = b"\x55\xaa"  # of a boot sector, which a GPT begins with too
 _CHUNK = 2**20
 _SECTOR = 512
-# A VMDK's: the magic, and where its descriptor begins and how long it is, in sectors.
+# The header of a VMDK: magic, then the descriptor's start and length in sectors.
 _HEADER = struct.Struct("<4s24xQQ")
-_FULL = 2**21  # bytes that are no room for what is written at once
-# A descriptor's content ID is 32 random bits, which tell an image from its parent when that
-# was changed. Here they follow from the content; these two have a meaning of their own.
-_CID = re.compile(rb"^CID=[0-9a-f]{1,8}$", re.MULTILINE)  # QEMU pads it with nothing
+_FULL = 2**21  # bytes; with less room than this the disk is full
+# A descriptor's content ID is 32 random bits, by which a change of the parent image is noticed.
+# Here they are a checksum of the content. Two values are reserved.
+_CID = re.compile(rb"^CID=[0-9a-f]{1,8}$", re.MULTILINE)  # QEMU writes no leading zeros
 _RESERVED = (0xFFFFFFFE, 0xFFFFFFFF)
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A disk image: its file, its format as QEMU calls it, and the disk's size in bytes."""
+    """A disk image: its file, QEMU's name of its format, and the size of the disk in bytes."""
 
     path: Path
     format: str
@@ -43,10 +43,10 @@ class Image:
 
 
 def look(path: Path) -> Image:
-    """What kind of image a file is.
+    """Find out the format and the size of a disk image.
 
     Raises:
-        PreflightError: it is missing, or no disk image.
+        PreflightError: the file is missing, or not a disk image.
     """
     if not path.is_file():
         raise PreflightError(f"there is no image {path}: make one with inv box.build")
@@ -61,18 +61,18 @@ def look(path: Path) -> Image:
 
 
 def chain(path: Path) -> dict[Path, int]:
-    """A disk image and all that it lies on, each with the bytes that it takes."""
+    """A disk image and the images below it, each with the bytes that it takes on this disk."""
     argv = ["qemu-img", "info", "--force-share", "--backing-chain", "--output=json"]
     files = json.loads(shell.run([*argv, path]).stdout)
     return {Path(each["filename"]): each["actual-size"] for each in files}
 
 
 def vmdk(image: Image, out: Path, heard: Heard) -> None:
-    """Write a VMDK of compressed grains, as VirtualBox and VMware import it.
+    """Write a stream-optimized VMDK (compressed), as VirtualBox and VMware import it.
 
     Raises:
         CommandError: it could not be written.
-        OSError: as the disk is full.
+        OSError: the disk is full.
     """
     _convert(image, out, ("vmdk", "-o", "subformat=streamOptimized"), heard)
     with out.open("r+b") as file:
@@ -86,25 +86,25 @@ def vmdk(image: Image, out: Path, heard: Heard) -> None:
 
 
 def qcow2(image: Image, out: Path, heard: Heard) -> None:
-    """Write a compressed qcow2, as QEMU reads it from 5.1 on.
+    """Write a compressed qcow2, which QEMU reads from version 5.1 on.
 
-    Clusters are what is compressed at once: in those of 256 KiB the whole is 3 % smaller than
-    in QEMU's 64 KiB, and made no slower.
+    Each cluster is compressed by itself. With clusters of 256 KiB the file is 3 % smaller than with
+    QEMU's default of 64 KiB, in the same time.
 
     Raises:
         CommandError: it could not be written.
-        OSError: as the disk is full.
+        OSError: the disk is full.
     """
     options = "compression_type=zstd,cluster_size=256k"
     _convert(image, out, ("qcow2", "-c", "-o", options), heard)
 
 
 def raw(image: Image, out: Path, heard: Heard) -> None:
-    """Write a sparse raw image, of a qcow2 with all that lies below it.
+    """Write a sparse raw image, of an image and those below it.
 
     Raises:
         CommandError: it could not be written.
-        OSError: as the disk is full.
+        OSError: the disk is full.
     """
     _convert(image, out, ("raw",), heard)
 
@@ -121,13 +121,13 @@ def _convert(image: Image, out: Path, how: tuple[str, ...], heard: Heard) -> Non
     try:
         shell.follow([*argv, image.path, out], line)
     except shell.CommandError as error:
-        if shutil.disk_usage(out.parent).free < _FULL:  # of which it has words of its own
+        if shutil.disk_usage(out.parent).free < _FULL:  # callers have their own error line for this
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise
 
 
 def _identify(file: BinaryIO, content: int) -> None:
-    """Write a content ID into a VMDK's descriptor: text with zeros up to a length in sectors."""
+    """Write a content ID into a VMDK's descriptor, a text that zeros fill up to whole sectors."""
     file.seek(0)
     magic, first, length = _HEADER.unpack(file.read(_HEADER.size))
     assert magic == b"KDMV"

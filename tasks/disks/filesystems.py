@@ -1,6 +1,6 @@
-"""Filesystems written into a disk image whole: the same files give the same bytes.
+"""Write whole filesystems into a disk image; the same files give the same bytes.
 
-The kernel never mounts what is shipped: where it puts blocks depends on when it writes them.
+The filesystems are never mounted: the kernel places blocks differently from one time to the next.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ def write_ext4(
 ) -> None:
     """Write an ext4 filesystem with the files of a folder.
 
-    The chroot's own mke2fs does it: from 1.47.1 on it sorts names and lets no time be later than
-    the one it is given.
+    The mke2fs of the chroot writes it: from version 1.47.1 on it sorts names, and no time is later
+    than SOURCE_DATE_EPOCH.
 
     Args:
         root: the chroot that has the tool.
-        source: the folder, as seen in it.
-        disk: the disk image, as seen in it.
-        extent: the part of the disk.
+        source: the folder, a path in the chroot.
+        disk: the disk image, a path in the chroot.
+        extent: the partition or volume.
         label: of the filesystem; its identifiers follow from it.
         fixed: the image's identifiers and time.
 
     Raises:
         BoxError: the files do not fit.
     """
-    # Inode tables left for the kernel to clear would be cleared in each snapshot anew.
+    # If the inode tables were cleared lazily, the kernel would clear them again in each snapshot.
     extended = f"offset={extent.offset},hash_seed={fixed.identifiers.uuid(f'{label} hash')}"
     extended += ",lazy_itable_init=0,lazy_journal_init=0"
     argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-L", label, "-U", fixed.identifiers.uuid(label)]
@@ -59,7 +59,7 @@ def write_swap(disk: Path, extent: Extent, label: str, fixed: Fixed) -> None:
 
 
 def write_esp(disk: Path, extent: Extent, files: Mapping[str, Path], fixed: Fixed) -> None:
-    """Write a FAT filesystem with these files, each by its path there, as ``EFI/BOOT/X.EFI``."""
+    """Write a FAT filesystem; ``files`` maps paths in it, as ``EFI/BOOT/X.EFI``, to sources."""
     time = {"SOURCE_DATE_EPOCH": str(fixed.time), "TZ": "UTC", "MTOOLS_SKIP_CHECK": "1"}
     with tempfile.TemporaryDirectory(prefix="esp-") as folder:
         esp = Path(folder) / "esp"

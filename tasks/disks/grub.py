@@ -1,4 +1,4 @@
-"""GRUB on the disk of a box or of a bare host, from the packages in its own tree."""
+"""Install GRUB on a disk image, from the packages in the root tree itself."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from tasks.debian.chroot import chroot_output
 from tasks.desk import loop
 
-# What finds /boot on a disk of ours; the rest is loaded from there.
+# Enough to find /boot on a box's disk; GRUB loads its other modules from there.
 _BIOS_MODULES = "part_gpt ext2"
-# Firmware's UEFI image is all there is: what grub.cfg uses must be in it.
+# The UEFI image loads no modules, so all that grub.cfg uses must be in it.
 _UEFI_MODULES = (
     *("part_gpt", "part_msdos", "ext2", "fat", "search", "search_fs_uuid", "search_label"),
     *("normal", "configfile", "linux", "boot", "loadenv", "test", "echo", "true", "sleep"),
@@ -18,20 +18,20 @@ _UEFI_MODULES = (
     *("terminal", "serial", "regexp", "keystatus", "chain", "probe", "bli", "efifwsetup"),
 )
 _MODULES = "usr/lib/grub/x86_64-efi"
-# Debian's installer puts these on every machine that it starts by UEFI.
+# Debian's installer installs these on every machine that starts by UEFI.
 SIGNED = ("efibootmgr", "grub-efi-amd64", "grub-efi-amd64-signed", "shim-signed")
 UEFI_PATH = "EFI/BOOT/BOOTX64.EFI"
-"""Where firmware looks on a disk of which it was told nothing (UEFI specification, 3.5.1.1)."""
+"""The removable path: firmware without a boot entry starts this (UEFI specification, 3.5.1.1)."""
 
 
 def install_bios(root: Path, disk: Path, epoch: int) -> None:
-    """Install GRUB for BIOS on a disk image, to read the /boot that is mounted in a chroot.
+    """Install GRUB for BIOS on a disk image, with the /boot that is mounted in a chroot.
 
-    grub-probe sees /boot on a loop device of its own, so GRUB looks for its filesystem's UUID.
+    /boot is on another loop device than the disk, so GRUB finds it by its filesystem's UUID.
 
     Args:
         root: the chroot.
-        disk: the image, partitioned.
+        disk: the image, which has partitions already.
         epoch: the time, in seconds since 1970.
     """
     with loop.attached(disk) as whole, loop.visible(root, whole, "image-disk") as node:
@@ -40,9 +40,9 @@ def install_bios(root: Path, disk: Path, epoch: int) -> None:
 
 
 def uefi_image(root: Path, boot_uuid: str, epoch: int) -> Path:
-    """Make GRUB's image for UEFI, which reads the /boot with this UUID; its path, in the chroot.
+    """Make GRUB's image for UEFI, which reads the /boot with this UUID; returns the image's path.
 
-    Not by grub-install, which wants the FAT filesystem mounted: not every kernel can.
+    grub-install would need the FAT filesystem mounted, and not every kernel can mount it.
     """
     settings = root / "run/uefi.cfg"
     settings.write_text(f"search.fs_uuid {boot_uuid} root\nset prefix=($root)/grub\n")
@@ -53,15 +53,15 @@ def uefi_image(root: Path, boot_uuid: str, epoch: int) -> Path:
 
 
 def signed_chain(root: Path, boot_uuid: str, prefix: str) -> dict[str, Path]:
-    """What Debian has on an EFI system partition, by the path there: shim, GRUB, its settings.
+    """The files of Debian's EFI system partition (shim, GRUB, GRUB's settings) by their paths.
 
-    Signed, so that it starts with Secure Boot too. GRUB's modules are put in ``/boot`` as
-    grub-install does, which would want the FAT filesystem mounted: not every kernel can.
+    They are signed, so that Secure Boot starts them. GRUB's modules are copied to ``/boot``, as
+    grub-install does; that would need the FAT filesystem mounted, and not every kernel can.
 
     Args:
         root: the chroot.
         boot_uuid: of the filesystem that holds ``/boot/grub``.
-        prefix: the path of that folder there.
+        prefix: the path of that folder on the filesystem.
     """
     shutil.copytree(root / _MODULES, root / "boot/grub/x86_64-efi", dirs_exist_ok=True)
     settings = root / "run/esp.cfg"

@@ -1,4 +1,4 @@
-"""What would differ from one making of an image to the next, and here does not."""
+"""Identifiers and times that are the same each time an image is made from the same input."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LVM_GROUPS = (6, 4, 4, 4, 4, 4, 6)
 
 @dataclass(frozen=True, slots=True)
 class Identifiers:
-    """Identifiers that follow from ``seed`` and a name within the image."""
+    """Identifiers that are computed from ``seed`` and a name within the image."""
 
     seed: str
 
@@ -42,17 +42,17 @@ class Identifiers:
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """What random identifiers and the present time (seconds since 1970) are replaced by."""
+    """What replaces random identifiers and the present time (seconds since 1970) in an image."""
 
     identifiers: Identifiers
     time: int
 
 
 def source_date_epoch() -> int | None:
-    """``SOURCE_DATE_EPOCH``, if it is set.
+    """The time in the variable ``SOURCE_DATE_EPOCH``; None if it is not set.
 
     Raises:
-        PreflightError: it is no number of seconds.
+        PreflightError: it is not a number of seconds.
     """
     asked = os.environ.get("SOURCE_DATE_EPOCH", "")
     if asked and not (asked.isascii() and asked.isdigit()):

@@ -1,9 +1,9 @@
-"""LVM metadata that says nothing of when and where it was written.
+"""Make LVM metadata independent of the time and the host on which it was written.
 
-LVM writes the time, the host's name, the device's path and random identifiers into the text it
-keeps on a physical volume, and no option leaves them out. Here that text is written again with
-fixed ones, alone in its area: what the tools wrote before it is gone. The layout is that of LVM2's
-lib/format_text/layout.h and lib/label/label.h.
+The metadata text on a physical volume has the time, the host's name, the device's path and random
+identifiers in it, and no option of LVM leaves them out. This module writes the text again with
+fixed values, as the only one in its area. The layout is that of LVM2's lib/format_text/layout.h and
+lib/label/label.h.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MDA_HEADER = struct.Struct("<I16sIQQ")  # checksum, magic, version, start, size
 _TEXT = struct.Struct("<QQII")  # offset, size, checksum, flags
 _MAGIC = b" LVM2 x[5A%r0N*>"
 _CRC_START = 0xF597A6CF
-# Of these the value is replaced; a hint on where the device was is of no use elsewhere.
+# These lines are left out: they say where the device was on the host that made the image.
 _DROPPED = ("device_id", "device_id_type")
 _COMMENT = re.compile(r"(^|\t)#.*")
 _SECTION = re.compile(r"(\S+) \{$")
@@ -34,12 +34,12 @@ _ASSIGNMENT = re.compile(r"(\w+) = (.*)$")
 
 
 def normalize(disk: Path, offset: int, fixed: Fixed) -> None:
-    """Rewrite the metadata of the physical volume that starts at a disk image's byte ``offset``.
+    """Rewrite the metadata of the physical volume at byte ``offset`` of a disk image.
 
-    The PV keeps its own UUID. No loop device may have the image open.
+    The PV keeps its UUID. No loop device may have the image open.
 
     Raises:
-        BoxError: there is no PV with one intact metadata area.
+        BoxError: there is no PV there with exactly one metadata area that is intact.
     """
     with disk.open("r+b") as file:
         start = offset + _area(file, offset)
@@ -56,7 +56,7 @@ def normalize(disk: Path, offset: int, fixed: Fixed) -> None:
 
 
 def normalized(text: bytes, fixed: Fixed) -> bytes:
-    """Metadata text with fixed identifiers, times, host and device, and without comments."""
+    """The metadata text with fixed identifiers, time, host and device, and without comments."""
     lines = _lines(text.rstrip(b"\0").decode(), fixed)
     return "".join(f"{line}\n" for line in lines).encode() + b"\0"
 
@@ -89,7 +89,7 @@ def _value(name: str, value: str, sections: list[str], fixed: Fixed) -> str:
 
 
 def _area(file: BinaryIO, offset: int) -> int:
-    """Where, on the PV, its metadata area starts."""
+    """The start of the PV's metadata area, in bytes from the start of the PV."""
     sector = _read(file, offset + _SECTOR, _SECTOR)
     label, _, _, header, kind = _LABEL.unpack_from(sector)
     if (label, kind) != (b"LABELONE", b"LVM2 001"):
@@ -107,7 +107,7 @@ def _area(file: BinaryIO, offset: int) -> int:
 
 
 def _text(file: BinaryIO, start: int, header: bytes, size: int) -> bytes:
-    """The text that the header points at, from the ring that the area is."""
+    """The text that the header points at; the area is a ring buffer."""
     offset, length, checksum, _ = _TEXT.unpack_from(header, _MDA_HEADER.size)
     ring = _read(file, start + _SECTOR, size - _SECTOR)
     text = (ring[offset - _SECTOR :] + ring)[:length]
@@ -122,5 +122,5 @@ def _read(file: BinaryIO, offset: int, size: int) -> bytes:
 
 
 def _crc(data: bytes) -> int:
-    # zlib's is the same polynomial, with the bits inverted before and after.
+    # zlib has the same polynomial, but inverts the bits before and after.
     return zlib.crc32(data, _CRC_START ^ 0xFFFFFFFF) ^ 0xFFFFFFFF

@@ -1,4 +1,4 @@
-"""Partitions and filesystems of a disk image."""
+"""Partition a disk image, and make ext4 filesystems."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ ESP_SIZE = 64 * MIB  # of a bare host
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """A part of a disk: its first byte and its length in bytes."""
+    """A part of a disk: its first byte and its size in bytes."""
 
     offset: int
     size: int
 
 
 def mbr(boot_size: int | None) -> str:
-    """An MBR: one Linux partition, or with ``boot_size`` (bytes) /boot and one for LVM."""
+    """An MBR with one Linux partition, or, with ``boot_size`` in bytes, /boot and one for LVM."""
     if boot_size is None:
         return "label: dos\nstart=1MiB, type=83, bootable\n"
     boot = f"start=1MiB, size={boot_size // SECTOR}, type=83, bootable\n"
@@ -34,7 +34,7 @@ def mbr(boot_size: int | None) -> str:
 
 
 def uefi(boot_size: int | None, identifiers: Identifiers) -> str:
-    """A GPT as :func:`mbr` has it, with a partition for UEFI firmware before the others."""
+    """A GPT with an EFI system partition and then the partitions of :func:`mbr`."""
     parts = [Partition("esp", EFI_SYSTEM, ESP_SIZE)]
     parts += [] if boot_size is None else [Partition("boot", LINUX, boot_size)]
     parts.append(Partition("root", LINUX if boot_size is None else LINUX_LVM))
@@ -49,20 +49,20 @@ def gpt(partitions: Sequence[Partition], identifiers: Identifiers) -> str:
 
 
 def partition(disk: Path, table: str) -> list[Extent]:
-    """Write a partition table, as sfdisk(8) reads it; where its partitions lie."""
+    """Write a partition table in sfdisk(8)'s form; returns where its partitions are."""
     shell.run(["sfdisk", "--quiet", "--wipe=always", disk], input=table)
     return extents(disk)
 
 
 def extents(disk: Path) -> list[Extent]:
-    """Where a disk's partitions lie."""
+    """Where the partitions of a disk are, in the order of the table."""
     parts = json.loads(shell.run(["sfdisk", "--json", disk]).stdout)
     rows = parts["partitiontable"]["partitions"]
     return [Extent(row["start"] * SECTOR, row["size"] * SECTOR) for row in rows]
 
 
 def make_ext4(device: Path, label: str, identity: str = "") -> str:
-    """Make an ext4 filesystem; its UUID, chosen here where none is given."""
+    """Make an ext4 filesystem; returns its UUID, which is random if ``identity`` is empty."""
     identity = identity or str(uuid.uuid4())
     shell.run(["mke2fs", "-q", "-F", "-t", "ext4", "-L", label, "-U", identity, device])
     return identity

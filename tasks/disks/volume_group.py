@@ -1,6 +1,6 @@
-"""Logical volumes on a disk image, without the kernel's device-mapper.
+"""Make and find logical volumes on a disk image, without the kernel's device-mapper.
 
-The tools only write metadata: no volume is ever activated.
+LVM only reads and writes metadata: no volume is activated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _REPORT = ("--reportformat", "json", "--units", "b", "--nosuffix")
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """An LV there is to be; ``size`` in bytes, None: all that is left."""
+    """An LV to make; ``size`` is in bytes, or None for all that is left."""
 
     name: str
     size: int | None
@@ -34,7 +34,7 @@ class Volume:
 def make(
     disk: Path, part: Extent, volgroup: str, volumes: Sequence[Volume], fixed: Fixed | None = None
 ) -> dict[str, Extent]:
-    """Make a part of a disk image a VG with these LVs; where on the disk each LV lies.
+    """Make a VG with these LVs in a part of a disk image; returns where on the disk each LV is.
 
     Raises:
         CommandError: there is no room for them, or LVM failed.
@@ -46,7 +46,7 @@ def make(
         for volume in volumes:
             amount = ("-l", "100%FREE") if volume.size is None else ("-L", f"{volume.size}b")
             tags = [word for tag in volume.tags for word in ("--addtag", tag)]
-            # -Zn -Wn: nothing to zero or wipe through a device node that will not be there.
+            # -Zn -Wn: zeroing and wiping need device nodes, which do not exist here.
             words = ("-qq", "-y", "-an", "-Zn", "-Wn", "-n", volume.name, *tags, *amount)
             lvm("lvcreate", *words, volgroup)
     if fixed is not None:
@@ -55,10 +55,11 @@ def make(
 
 
 def find(disk: Path, part: Extent, volgroup: str) -> dict[str, Extent]:
-    """Where on a disk image each LV of a VG lies.
+    """Find where on a disk image each LV of a VG is.
 
     Raises:
-        BoxError: the VG is not there, or an LV is a snapshot or in more than one piece.
+        CommandError: there is no such VG.
+        BoxError: an LV is a snapshot or has more than one piece.
     """
     columns = "lv_name,segtype,seg_pe_ranges,vg_extent_size,lv_size,origin"
     with _lvm(disk, part) as (lvm, device):
@@ -76,7 +77,7 @@ def find(disk: Path, part: Extent, volgroup: str) -> dict[str, Extent]:
 
 
 def unused(part: Extent, lvs: Mapping[str, Extent]) -> Iterator[Extent]:
-    """The parts of a PV behind its first LV that belong to none of ``lvs``, all there are."""
+    """The parts of a PV after its first LV that no LV uses; ``lvs`` must be all LVs on it."""
     end = None
     for extent in sorted(lvs.values(), key=lambda extent: extent.offset):
         if end is not None and extent.offset > end:
@@ -88,7 +89,7 @@ def unused(part: Extent, lvs: Mapping[str, Extent]) -> Iterator[Extent]:
 
 @contextmanager
 def _lvm(disk: Path, part: Extent) -> Iterator[tuple[Lvm, str]]:
-    """An lvm that sees this part of the disk alone, and the loop device it has there."""
+    """Yield a function that runs lvm on this part of the disk alone, and its loop device."""
     with (
         loop.attached(disk, offset=part.offset, size=part.size) as device,
         tempfile.TemporaryDirectory(prefix="lvm-") as folder,

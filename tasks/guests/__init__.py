@@ -1,4 +1,4 @@
-"""The local guest, whatever runs it: what the tasks ask of it, and what a provider must offer."""
+"""Guests on this host: what every guest and every provider must offer."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tasks.desk import ssh_keys
 
 
 class Guest(Protocol):
-    """A machine on this host, with its folder; each provider has a class of its own for it."""
+    """A virtual machine on this host, and its folder; each provider has its own class."""
 
     @classmethod
     def find(cls, directory: Path) -> Self | None:
-        """The guest of this provider that some process made in a folder; None where there is none.
+        """Find this provider's guest in a folder; None if there is none.
 
         Raises:
-            BoxError: its note cannot be read.
+            BoxError: the guest's note cannot be read.
         """
 
     @property
     def provider(self) -> str:
-        """The name of its row in tasks/guests/providers.py."""
+        """The provider's name in tasks/guests/providers.py."""
 
     @property
     def alive(self) -> bool:
@@ -32,7 +32,7 @@ class Guest(Protocol):
 
     @property
     def is_box(self) -> bool:
-        """Whether it was made of a box's image; else it was a bare host."""
+        """Whether it was made from a box's image, not as a bare host."""
 
     @property
     def login(self) -> ssh_keys.Login:
@@ -40,42 +40,42 @@ class Guest(Protocol):
 
     @property
     def page(self) -> str:
-        """Where its status page is seen on this host."""
+        """The address of its status page, for use on this host."""
 
     @property
     def root_disk(self) -> Path:
-        """The disk that it boots from: of a box, all of it."""
+        """The disk that it boots from; a box has no other."""
 
     @property
     def disk_usage(self) -> int:
-        """What its disks take on this host, in bytes."""
+        """The room that its disks take on this host, in bytes."""
 
     @property
     def off_to_compact(self) -> bool:
-        """Whether ``compact`` powers it off and on."""
+        """Whether ``compact`` powers it off and on again."""
 
     def compact(self) -> int:
-        """Give this host what the guest has freed; the bytes that its disks then take."""
+        """Give freed blocks back to this host; returns the bytes that its disks then take."""
 
     def halt(self, deadline: float = 120) -> None:
-        """Power it off in order."""
+        """Shut it down, in at most ``deadline`` seconds."""
 
     def destroy(self) -> None:
-        """Remove it, with its folder."""
+        """Remove it and its folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A guest that is to run.
+    """What a provider needs to make and start a guest.
 
     Attributes:
-        directory: its folder.
-        state: the folder of what guests share, as images.
-        user_key: of the user of a box; made when it is missing.
-        settings: of the box, and of the guest.
-        bare: whether a new one is a plain host with a spare disk; else it is a box.
-        box_image: makes the box's image, if need be, and returns its file.
-        step: is told what is done.
+        directory: the guest's folder.
+        state: the folder for what guests share, such as images.
+        user_key: the file of the user's private key; made when it is missing.
+        settings: those of the box and of the guest.
+        bare: whether a new guest is a bare host with a spare disk, not a box.
+        box_image: returns the file of the box's image, which it makes if necessary.
+        step: called with the name of each step.
     """
 
     directory: Path
@@ -89,16 +89,16 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """What runs guests.
+    """A program that runs guests.
 
     Attributes:
-        name: what ``--provider`` is given.
-        title: its own name.
+        name: the word for ``--provider``.
+        title: its name in messages.
         guest: its class of guests.
-        start: has the guest of an order run: makes it if there is none, powers it on if it is off.
-        programs: what it needs on this host, each with Debian's package.
+        start: makes the guest if there is none, and powers it on if it is off.
+        programs: the programs that it needs on this host, each with Debian's package.
         bare: whether it runs bare hosts too.
-        finalizes: whether a guest's disk can become that of a box for others.
+        finalizes: whether ``inv box.finalize`` takes its guests.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Base images of bare Debian hosts: made once, natively, then only read."""
+"""Make base images of bare Debian hosts, without booting them; guests get overlays of these."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ from tasks.debian import bootstrap, chroot
 from tasks.desk import loop, shell, ssh_keys, whole_files
 from tasks.disks import filesystems, grub, partitions, volume_group
 from tasks.disks.identifiers import Fixed, Identifiers
+from tasks.guests import bare_tree
 
 GIB = 2**30
-# A host with its root on LVM was set up as a server: Debian's installer puts these there.
+# Packages of a host with its root on LVM, as Debian's installer leaves a server.
 SERVER = ("lvm2", "zstd", "python3", "ca-certificates", "git")
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a bare host's disk looks like.
+    """The layout and the packages of a bare host's disk.
 
-    ``plain`` is one ext4 root and no LVM installed; ``lvm`` is a /boot partition and a volume
-    group ``volgroup`` with the LV ``root`` of ``root_size`` bytes (None: it takes every extent).
-    For ``firmware`` uefi it has a partition with Debian's signed boot loader before these, mounted
-    at /boot/efi. ``extra`` are packages that it happens to have. Sizes are in bytes; ``suite`` is
-    Debian's name of a release.
+    ``plain`` has one ext4 root and LVM is not installed; ``lvm`` has a /boot partition and a volume
+    group ``volgroup`` with the LV ``root`` of ``root_size`` bytes (None: all extents). With
+    ``firmware`` uefi, an EFI system partition with Debian's signed boot loader comes first, mounted
+    at /boot/efi. ``extra`` are further packages. Sizes are in bytes; ``suite`` is the name of a
+    Debian release.
     """
 
     kind: Literal["plain", "lvm"] = "plain"
@@ -53,9 +54,9 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class BaseImage:
-    """A raw disk image to put overlays on, and how its host is reached.
+    """A raw disk image for overlays, and who logs in to its host.
 
-    ``kernel`` is a copy of its Linux image.
+    ``kernel`` is the file of a copy of its Linux image.
     """
 
     path: Path
@@ -64,13 +65,13 @@ class BaseImage:
 
 
 def build(recipe: Recipe, state: Path, progress: Progress = lambda _: None) -> BaseImage:
-    """The base image of a recipe: from the cache in ``state``, or made there.
+    """Make the base image of a recipe, or take it from the cache in ``state``.
 
-    It is made anew when the recipe, this code or the calendar week changed. Two processes
-    that ask at once make it once.
+    A change of the recipe, of this code or of the calendar week makes a new one. When two processes
+    ask at once, one makes it and the other waits.
 
     Raises:
-        BoxError: not root, or a tool is missing or failed.
+        BoxError: this process is not root, or a tool is missing or failed.
     """
     folder = state / "images"
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +82,16 @@ def build(recipe: Recipe, state: Path, progress: Progress = lambda _: None) -> B
         recipe.suite, bootstrap.PACKAGES, bootstrap.sources(recipe.suite), relaxed
     )
     tree_key = _key((bootstrap,), asdict(made_of))
-    code = (sys.modules[__name__], filesystems, grub, partitions, loop, chroot, volume_group)
+    code = (
+        sys.modules[__name__],
+        bare_tree,
+        chroot,
+        filesystems,
+        grub,
+        partitions,
+        loop,
+        volume_group,
+    )
     image = folder / f"{recipe.kind}-{_key(code, tree_key, asdict(recipe), public)}.raw"
     note, kernel = image.with_suffix(".json"), image.with_suffix(".vmlinuz")
     with FileLock(image.with_suffix(".lock")):
@@ -91,7 +101,9 @@ def build(recipe: Recipe, state: Path, progress: Progress = lambda _: None) -> B
             progress(f"laying out the {recipe.kind} disk")
             with whole_files.replaced(image) as disk:
                 host_key = _fill(disk, kernel, recipe, tar, public, relaxed, progress)
-                identity = ssh_keys.Identity(user=chroot.USER, user_key=user_key, host_key=host_key)
+                identity = ssh_keys.Identity(
+                    user=bare_tree.USER, user_key=user_key, host_key=host_key
+                )
                 note.write_text(identity.model_dump_json())
     return BaseImage(image, kernel, ssh_keys.Identity.model_validate_json(note.read_text()))
 
@@ -99,9 +111,9 @@ def build(recipe: Recipe, state: Path, progress: Progress = lambda _: None) -> B
 def overlay(
     base: Path, file: Path, size: int | None = None, backing: Literal["raw", "qcow2"] = "raw"
 ) -> Path:
-    """Make ``file`` a qcow2 disk on top of a base image that is never written to.
+    """Make ``file`` a qcow2 overlay of a base image, which is only read from then on.
 
-    ``size`` in bytes; None: the base's own. ``backing`` is the base's format.
+    ``size`` is in bytes; None: that of the base. ``backing`` is the format of the base.
     """
     argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", backing, "-b", str(base.resolve())]
     shell.run([*argv, file, *([] if size is None else [str(size)])])
@@ -118,7 +130,7 @@ def _tree(tar: Path, made_of: bootstrap.Tree, progress: Progress) -> Path:
     with FileLock(tar.with_suffix(".lock")):
         if not tar.exists():
             progress(f"installing Debian {made_of.suite} into a tree")
-            # only the newest of a release is of use
+            # older trees of this release are not used again
             for old in tar.parent.glob(f"tree-{made_of.suite}-*.tar"):
                 old.unlink()
             bootstrap.make_tree(tar, made_of)
@@ -134,7 +146,7 @@ def _fill(
     relaxed: tuple[str, ...],
     progress: Progress,
 ) -> str:
-    """Put the tree on the disk and make it boot; the host's public key."""
+    """Put the tree on the disk and make it bootable; returns the public host key."""
     is_lvm, is_uefi = recipe.kind == "lvm", recipe.firmware == "uefi"
     fixed = Fixed(Identifiers(uuid.uuid4().hex), int(time.time()))
     with disk.open("wb") as file:
@@ -169,16 +181,16 @@ def _fill(
             serial = fixed.identifiers.serial("esp").upper()
             fstab.append(f"UUID={serial[:4]}-{serial[4:]} /boot/efi vfat umask=0077 0 1")
         progress("unpacking the tree")
-        chroot.unpack(tar, root)
+        bare_tree.unpack(tar, root)
         stack.enter_context(loop.chroot(root, nodes))
-        host_key = chroot.furnish(root, fstab, public, relaxed)
-        loader = grub.SIGNED if is_uefi else ()  # in the place of the one for BIOS
+        host_key = bare_tree.furnish(root, fstab, public, relaxed)
+        loader = grub.SIGNED if is_uefi else ()  # they replace GRUB for BIOS
         if extra := (*loader, *(SERVER if is_lvm else ()), *recipe.extra):
             progress(f"installing {extra[0]}")
-            chroot.install(root, *extra)
+            bare_tree.install(root, *extra)
         progress("making it bootable")
         where = None if is_uefi else whole.name
-        chroot.make_bootable(root, where, mapped if is_lvm else identity)
+        bare_tree.make_bootable(root, where, mapped if is_lvm else identity)
         if esp is not None:
             (root / "boot/efi").mkdir()
             chain = grub.signed_chain(root, boot_uuid, "/grub" if is_lvm else "/boot/grub")
@@ -188,7 +200,7 @@ def _fill(
 
 
 def _key(code: Sequence[ModuleType], *parts: object) -> str:
-    """A name for what these modules make of these parts in this calendar week."""
+    """A hash of the source of these modules, of these parts and of the calendar week."""
     source = b"".join(Path(module.__file__ or "").read_bytes() for module in code)
     week = datetime.date.today().isocalendar()[:2]
     text = json.dumps([*parts, week], sort_keys=True).encode()

@@ -1,7 +1,7 @@
-"""What makes a guest of ours out of an image that is nobody's: its host key, and who logs in.
+"""Give a guest its host key and its user's SSH key, as system credentials of systemd.
 
-Both are handed over at each boot as systemd's system credentials (systemd.exec(5), "Credentials"),
-so that nothing is written into the image, and the guest's key is known before its first boot.
+The guest reads them at each boot; see systemd.exec(5), "Credentials". So nothing is written into
+the image, and the host key is known before the first boot.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from pathlib import Path
 
 from tasks.desk import ssh_keys
 
-# See host-keys.service.
+# host-keys.service takes the credential of this name.
 _HOST_KEY = "ssh_host_ed25519_key"
-# tmpfiles.d(5). The well-known key that a box is shipped with lets nobody into this guest.
+# Lines of tmpfiles.d(5). f+ replaces the file, and with it the well-known key of a shipped box.
 _FOLDER = "d /home/{user}/.ssh 0700 {user} {user}"
 _LOGIN = "f+ /home/{user}/.ssh/authorized_keys 0600 {user} {user} - {key}\\n"
 
 
 def make(folder: Path, user: str, user_key: Path) -> tuple[ssh_keys.Identity, dict[str, Path]]:
-    """A guest's identity, and the files of the credentials that give it to the guest, by name.
+    """Make a guest's identity, and the files of its credentials, by the credentials' names.
 
     Args:
-        folder: the guest's own; the files are kept in it.
-        user: who logs in.
-        user_key: our private key's file, made when it is missing.
+        folder: the guest's folder, in which the files are kept.
+        user: the name of the user who logs in.
+        user_key: the file of our private key; made when it is missing.
 
     Raises:
         CommandError: ssh-keygen is missing or failed.
@@ -38,10 +38,10 @@ def make(folder: Path, user: str, user_key: Path) -> tuple[ssh_keys.Identity, di
 
 
 def oem_string(user: str, user_key: Path) -> str:
-    """The credential of who logs in as a string of SMBIOS (type 11), where systemd looks too.
+    """The credential with the user's SSH key as an OEM string of SMBIOS (type 11).
 
-    Nothing in it is secret. It has at most 255 characters, all that VirtualBox takes: a user's
-    name has 32 at most, and a box has the user's folder already.
+    systemd reads it there. It is not secret. It has at most 255 characters, which is VirtualBox's
+    limit: a user's name has at most 32, and a box has the user's folder already.
 
     Raises:
         CommandError: ssh-keygen is missing or failed.

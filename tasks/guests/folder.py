@@ -1,4 +1,4 @@
-"""A guest's folder: the note by which another process finds it again, and who may start it."""
+"""A guest's folder: the note by which other processes find the guest, and the lock to start it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tasks.desk import whole_files
 
 
 class Note(BaseModel):
-    """What another process needs to find a guest again; ``FILE`` is its name in the folder."""
+    """A guest's note: what another process needs to find it. ``FILE`` is the note's file name."""
 
     model_config = ConfigDict(frozen=True)
     FILE: ClassVar[str]
 
     @classmethod
     def read(cls, directory: Path) -> Self | None:
-        """The note of a folder; None where there is none.
+        """Read the note in a folder; None if there is none.
 
         Raises:
             BoxError: it cannot be read.
@@ -33,21 +33,21 @@ class Note(BaseModel):
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:
-            # its disks may be good: nothing may be made in their place
-            raise BoxError(f"{note} does not say what guest this is; move {directory}") from error
+            # the guest's disks may be intact, so no new guest may replace it
+            raise BoxError(f"{note} cannot be read: move the folder {directory} away") from error
 
     def write(self, directory: Path) -> None:
-        """Leave it in a folder, in place of the one before."""
+        """Write the note to a folder; it replaces an older one."""
         with whole_files.replaced(directory / self.FILE) as note:
             note.write_text(self.model_dump_json(indent=1))
 
 
 @contextlib.contextmanager
 def starting(directory: Path) -> Iterator[None]:
-    """While this process makes or starts the guest of a folder, no other does.
+    """Hold the lock of a guest's folder, while this process makes or starts the guest.
 
     Raises:
-        BoxError: another does.
+        BoxError: another process holds it.
     """
     try:
         with FileLock(directory / "guest.lock", timeout=0):

@@ -1,4 +1,4 @@
-"""The providers of guests: a row for each. The rest of a provider is its own files."""
+"""The table of providers, which run guests. A provider is a folder here and a row in this table."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tasks.guests import Guest, Provider
 from tasks.guests.qemu import provider as qemustart
 from tasks.guests.virtualbox import provider
 
-# Where nobody says another, the first is taken.
+# The first is the default.
 PROVIDERS = {row.name: row for row in (qemustart.PROVIDER, provider.PROVIDER)}
 
 
 def names() -> str:
-    """All of them, as a line says it: ``qemu or virtualbox``."""
+    """The names of all providers in words: ``qemu or virtualbox``."""
     *others, last = PROVIDERS
     return " or ".join([*([", ".join(others)] if others else []), last])
 
@@ -25,25 +25,25 @@ def help_line() -> str:
 
 
 def chosen(directory: Path, name: str = "") -> Provider:
-    """What runs the guest of a folder: the one of this name, else that of the guest that is there.
+    """Choose the provider for a folder: the named one, else that of its guest, else the default.
 
     Raises:
-        BoxError: there is no such provider, or the guest that is there is of another.
+        BoxError: there is no such provider, or the folder's guest is of another.
     """
     if name and name not in PROVIDERS:
-        raise BoxError(f"no provider is called {name!r}: it is {names()}")
+        raise BoxError(f"no provider is called {name!r}: say {names()}")
     here = find(directory)
     if here is None:
         return PROVIDERS[name or next(iter(PROVIDERS))]
     if name not in ("", here.provider):
         raise BoxError(
-            f"the guest that is here is one of {here.provider}: remove it first, with inv destroy"
+            f"there is a guest of {here.provider} already: remove it first, with inv destroy"
         )
     return PROVIDERS[here.provider]
 
 
 def find(directory: Path) -> Guest | None:
-    """The guest that some process made in a folder; None where there is none.
+    """Find the guest in a folder, of whichever provider; None if there is none.
 
     Raises:
         BoxError: its note cannot be read.
@@ -53,7 +53,7 @@ def find(directory: Path) -> Guest | None:
 
 
 def load(directory: Path) -> Guest:
-    """As ``find``, but there must be one.
+    """Find the guest in a folder, which must have one.
 
     Raises:
         BoxError: there is none, or its note cannot be read.

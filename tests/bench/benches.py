@@ -18,7 +18,6 @@ from tasks.desk import shell
 from tasks.desk.closed_pipe import Terminal
 from tasks.desk.places import GUEST, ROOT
 from tasks.desk.progress import console
-from tasks.guests.qemu import Guest
 from tasks.guests.qemu.accelerator import qemu_version
 from tests.bench.build import build
 from tests.bench.package import package
@@ -30,6 +29,7 @@ from tests.bench.shared.rows import Bench, Row
 from tests.bench.shrink import shrink
 from tests.bench.up import up
 from tests.bench.worker import worker
+from tests.hosts.guest import Guest
 
 BENCHES: Mapping[str, Bench] = {
     "build": build,

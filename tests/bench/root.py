@@ -26,11 +26,11 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from deploys.errors import BoxError
 from deploys.settings import GIB, format_size
 from tasks.desk import shell
-from tasks.guests.qemu import Guest
 from tasks.guests.qemu.qmp import QmpError
 from tasks.hosts.connection import Host
 from tests.bench.shared.guest import running_guest, running_host, script
 from tests.bench.shared.rows import Row, Step, Target
+from tests.hosts.guest import Guest
 
 _ROUNDS = 3
 _DISK = 4 * GIB

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tasks.desk import shell
 from tasks.desk.places import ROOT
-from tasks.guests.qemu import Guest
 from tests.bench.shared.rows import Row, Step, Target
+from tests.hosts.guest import Guest
 
 _TARGETS = {"tcg": Target(high=8 * 60), "kvm": Target(high=3 * 60)}
 _MEMORY = Target(high=300)

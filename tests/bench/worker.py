@@ -16,12 +16,13 @@ from deploys.settings import Settings
 from tasks.desk.places import BOX, STATE
 from tasks.disks import box_disk, convert
 from tasks.guests import bare, credentials
-from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Machine
 from tasks.hosts.connection import Host
 from tasks.hosts.fleet import connected
 from tests.bench.shared.rows import Row, Step, Target
 from tests.bench.shared.site import Site, site
+from tests.hosts.guest import Guest
 
 _TARGET = Target(high=1.15)
 _BOOTS = 2  # of each kind

@@ -1,4 +1,4 @@
-"""Guests in QEMU: start, find again, plug a disk in, cut the power."""
+"""Guests in QEMU: start them, find them again, shut them down, cut their power."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from deploys.errors import BoxError, UnreachableError
+from deploys.errors import BoxError
 from deploys.settings import STATUS_PORT
 from tasks.desk import shell, ssh_keys
 from tasks.desk.awaiting import awaited
@@ -31,9 +31,9 @@ class _Record(folder.Note):
 
 
 class Guest:
-    """A QEMU process and the folder that belongs to it.
+    """A QEMU process and its folder.
 
-    The guest outlives this process. In a ``with`` block its power is cut at the end.
+    The guest goes on running when this process ends. A ``with`` block cuts its power at the end.
     """
 
     def __init__(self, directory: Path, record: _Record) -> None:
@@ -48,10 +48,10 @@ class Guest:
         identity: ssh_keys.Identity,
         accel: accelerator.Accelerator,
     ) -> Self:
-        """Power a machine on, in a folder of its own; returns as soon as QEMU runs.
+        """Power on a machine in its own folder; returns as soon as QEMU runs.
 
         Raises:
-            BoxError: the folder's guest runs already, or QEMU is missing, too old or failed.
+            BoxError: the folder's guest is running, or QEMU is missing, too old or failed.
         """
         accelerator.qemu_version()
         directory = directory.resolve()
@@ -59,7 +59,9 @@ class Guest:
         with folder.starting(directory):
             before = cls.find(directory)
             if before is not None and before.alive:
-                raise BoxError(f"the guest in {directory} runs already, as {before.pid}")
+                raise BoxError(
+                    f"the guest in {directory} is running already, as process {before.pid}"
+                )
             record = _launch(directory, machine, identity, accel, before)
             known_hosts = directory / "known_hosts"
             ssh_keys.write_known_hosts(known_hosts, hardware.HOST, record.port, identity.host_key)
@@ -67,20 +69,8 @@ class Guest:
         return cls(directory, record)
 
     @classmethod
-    def load(cls, directory: Path) -> Self:
-        """The guest that some process started in a folder; it may be off.
-
-        Raises:
-            BoxError: there is none, or its note cannot be read.
-        """
-        guest = cls.find(directory)
-        if guest is None:
-            raise BoxError(f"there is no guest in {directory}: make one with inv up")
-        return guest
-
-    @classmethod
     def find(cls, directory: Path) -> Self | None:
-        """As ``load``, but None where there is no guest.
+        """Find the guest in a folder; None if there is none. It may be off.
 
         Raises:
             BoxError: its note cannot be read.
@@ -96,12 +86,12 @@ class Guest:
 
     @property
     def provider(self) -> str:
-        """Its row's name."""
+        """The provider's name in tasks/guests/providers.py."""
         return "qemu"
 
     @property
     def is_box(self) -> bool:
-        """Whether it was made of a box's image: such a one is given its user's key."""
+        """Whether it was made from a box's image: only boxes get credentials."""
         return bool(self.machine.credentials)
 
     @property
@@ -111,80 +101,63 @@ class Guest:
 
     @property
     def machine(self) -> hardware.Machine:
-        """The hardware it was started with."""
+        """The hardware with which it was started."""
         return self._record.machine
 
     @property
     def identity(self) -> ssh_keys.Identity:
-        """Who logs in, and the host key of the image its disks were made from."""
+        """Its user and its host key."""
         return self._record.identity
 
     @property
     def accelerator(self) -> str:
-        """QEMU's name of what it was started on: kvm or tcg."""
+        """QEMU's name of the accelerator that it was started with: kvm or tcg."""
         return self._record.accelerator
 
     @property
     def pid(self) -> int:
-        """The process that was started; it may be gone, see ``alive``."""
+        """The id of the process that was started; it may have ended, see ``alive``."""
         return self._record.pid
 
     @property
     def alive(self) -> bool:
-        """Whether the QEMU of this very folder runs: a pid alone may be someone else's by now."""
+        """Whether it is on: its pid, which may have been reused, is a QEMU of this folder."""
         return _is_ours(self.pid, self.directory)
 
     @property
     def console(self) -> Console:
-        """The serial console of all its boots."""
+        """Its serial console, over all its boots."""
         return Console(self.directory / "serial.log")
 
     @property
     def login(self) -> ssh_keys.Login:
-        """How to log in; the port may change when the guest is started anew."""
+        """How to log in; the port may change when the guest is started again."""
         who = self._record.identity
         known_hosts = self.directory / "known_hosts"
         return ssh_keys.Login(hardware.HOST, self._record.port, who.user, who.user_key, known_hosts)
 
     @property
     def page(self) -> str:
-        """Where its status page is seen on this host; the port may change as the login's."""
+        """The address of its status page on this host; the port may change as that of ``login``."""
         return f"http://{hardware.HOST}:{self._record.page}/"
 
     @property
     def disk_usage(self) -> int:
-        """What its disks take on this host, in bytes; not what they lie on."""
+        """The room that its disks take on this host, in bytes, without the images below them."""
         return sum(disk.stat().st_blocks for disk in self.machine.disks) * 512
 
     @property
     def off_to_compact(self) -> bool:
-        """No: what the guest trims is a hole in the file at once."""
+        """No: QEMU makes a hole in the file as soon as the guest trims."""
         return False
 
     def compact(self) -> int:
-        """Nothing is left to do once the guest has trimmed; the bytes that its disks take."""
+        """Do nothing, as the guest has trimmed already; returns the bytes that its disks take."""
         return self.disk_usage
 
     def qmp(self, name: str, **arguments: object) -> object:
-        """Run a command of QEMU's machine protocol. Raises QmpError."""
+        """Run a command of the QEMU Machine Protocol; raises QmpError."""
         return qmp.command(self.directory / "qmp.sock", name, **arguments)
-
-    def add_disk(self, disk: Path) -> None:
-        """Plug a qcow2 disk in, now, whatever the guest is doing; it lasts until power-off."""
-        name = f"late{len(self._late())}"
-        node = {"driver": "file", "filename": str(disk.resolve()), "discard": "unmap"}
-        self.qmp("blockdev-add", driver="qcow2", discard="unmap", file=node, **{"node-name": name})
-        port = name.replace("late", "hot")
-        self.qmp("device_add", driver="virtio-blk-pci", drive=name, bus=port, id=f"{name}-device")
-
-    def _late(self) -> list[str]:
-        nodes = self.qmp("query-named-block-nodes", flat=True)
-        assert isinstance(nodes, list)
-        return [row["node-name"] for row in nodes if str(row["node-name"]).startswith("late")]
-
-    def reset(self) -> None:
-        """Press the reset button."""
-        self.qmp("system_reset")
 
     def halt(self, deadline: float = 120) -> None:
         """Press the power button and wait, at most ``deadline`` seconds, until it is off.
@@ -200,29 +173,14 @@ class Guest:
         """Pull the plug. A guest that is off stays off."""
         if not self.alive:
             return
-        # Nothing of the guest's is written after this; what QEMU had taken is in its file.
+        # After this nothing is written; what QEMU has written already is in the files.
         os.kill(self.pid, signal.SIGKILL)
         self._wait(lambda: not self.alive, 30, "does not die")
 
     def destroy(self) -> None:
-        """Cut the power and remove the guest's folder with all in it."""
+        """Cut the power and remove the guest's folder."""
         self.cut_power()
         shutil.rmtree(self.directory)
-
-    def wait_for_serial(self, text: str, deadline: float, since: int = 0) -> None:
-        """Wait until ``text`` is on the serial console, after its first ``since`` bytes.
-
-        Raises:
-            UnreachableError: not within ``deadline`` seconds, or the guest went off; with the
-                console's last lines.
-        """
-
-        def is_there() -> bool:
-            return self.console.says(text, since)
-
-        self._wait(lambda: is_there() or not self.alive, deadline, f"did not say {text!r}")
-        if not is_there():
-            raise UnreachableError(f"{self.machine.name} went off, saying: {self.console.tail()}")
 
     def _wait(self, condition: Callable[[], bool], deadline: float, fault: str) -> None:
         def line() -> str:
@@ -247,14 +205,14 @@ def _launch(
     accel: accelerator.Accelerator,
     before: Guest | None,
 ) -> _Record:
-    """Start QEMU, on the ports it had before if they are free still."""
+    """Start QEMU, on the same ports as before if they are still free."""
     pidfile = directory / "pid"
     pidfile.unlink(missing_ok=True)
     ports = (before._record.port, before._record.page) if before else (0, 0)
     try:
         _run_qemu(directory, machine, accel, ports)
         port, page = _forwarded_ports(directory)
-    except BaseException:  # Ctrl-C too: nothing may run that no note tells of
+    except BaseException:  # Ctrl-C too: no guest may run without a note
         pid = int(pidfile.read_text()) if pidfile.exists() else 0
         if _is_ours(pid, directory):
             os.kill(pid, signal.SIGKILL)

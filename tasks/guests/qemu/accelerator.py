@@ -33,23 +33,23 @@ _SLOW = ("svm=off", "erms=off", "fsrm=off", *_AVX, *_PAGES)
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """How QEMU runs a guest's code: ``name`` is kvm or tcg, ``reason`` says why, in words."""
+    """How QEMU runs a guest's code: ``name`` is kvm or tcg, ``reason`` says in words why."""
 
     name: str
     reason: str
 
     def argv(self) -> list[str]:
-        """QEMU's arguments for it."""
+        """The arguments for QEMU."""
         if self.name == "kvm":
             return ["-accel", "kvm", "-cpu", "host"]
         return ["-accel", "tcg,thread=multi", "-cpu", ",".join(("max", *_SLOW))]
 
 
 def qemu_version() -> str:
-    """The installed QEMU's version.
+    """The version of the installed QEMU.
 
     Raises:
-        BoxError: QEMU is missing, or older than what runs Debian 13's kernel.
+        BoxError: QEMU is missing, or too old for Debian 13's kernel.
     """
     shell.find(QEMU, PACKAGE)
     said = shell.run([QEMU, "--version"], timeout=30).stdout
@@ -67,10 +67,11 @@ def qemu_version() -> str:
 def choose(
     kernel: Path, state: Path, progress: Callable[[str], None] = lambda _: None
 ) -> Accelerator:
-    """KVM if it boots ``kernel`` (a Linux image), else emulation; remembered in ``state``.
+    """Choose KVM if it boots ``kernel`` (a Linux image), else emulation.
 
     /dev/kvm is no proof: on nested and restricted hosts QEMU starts and then dies, or hangs in
-    the kernel's decompressor. The answer holds until this machine reboots or QEMU changes.
+    the kernel's decompressor. The result is cached in ``state`` until this machine reboots or
+    QEMU changes.
 
     Raises:
         BoxError: QEMU is missing or too old.
@@ -88,7 +89,7 @@ def choose(
             if known["asked"] == asked:
                 return Accelerator(known["name"], known["reason"])
         except (OSError, ValueError, KeyError, TypeError):
-            pass  # none yet, or not one of ours: ask again
+            pass  # there is no valid note: try again
         progress("trying whether KVM runs a guest")
         found = _probe(kernel)
         answer = {"asked": asked, "name": found.name, "reason": found.reason}
@@ -97,7 +98,7 @@ def choose(
 
 
 def _probe(kernel: Path) -> Accelerator:
-    """Boot the kernel with no root: it must get as far as to miss it, and panic."""
+    """Boot the kernel without a root; KVM works if the kernel panics because it finds none."""
     with tempfile.TemporaryDirectory(prefix="kvm-") as folder:
         serial = Path(folder) / "serial.log"
         argv = [QEMU, "-accel", "kvm", "-cpu", "host", "-machine", "q35", "-m", "512"]

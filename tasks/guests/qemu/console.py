@@ -1,4 +1,4 @@
-"""A guest's serial console: the only honest witness of an early boot."""
+"""A guest's serial console, which shows the boot from its very start."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-# Colours, cursor moves, and whatever else is not plain text.
+# Colours, cursor movements and all else that is not plain text.
 _NOISE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|[^\x20-\x7e\n]")
 
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """The file that QEMU writes a serial port to; it grows over all boots of a guest."""
+    """The file to which QEMU writes the serial port; it grows over all boots of a guest."""
 
     file: Path
 
     @property
     def size(self) -> int:
-        """Bytes said so far; a mark for ``says``."""
+        """Its length in bytes, as a start for ``says``."""
         return self.file.stat().st_size if self.file.exists() else 0
 
     def text(self, since: int = 0) -> str:
-        """What was said after the first ``since`` bytes, without colours."""
+        """Its text after the first ``since`` bytes, without colours."""
         if not self.file.exists():
             return ""
         with self.file.open("rb") as stream:
@@ -30,10 +30,10 @@ class Console:
             return _NOISE.sub(b"", stream.read()).decode("ascii")
 
     def says(self, text: str, since: int = 0) -> bool:
-        """Whether ``text`` was said after the first ``since`` bytes."""
+        """Whether ``text`` appears after the first ``since`` bytes."""
         return text in self.text(since)
 
     def tail(self, length: int = 400) -> str:
-        """The end of it in one line of about ``length`` characters."""
+        """Its end, as one line of about ``length`` characters."""
         lines = (line.strip() for line in self.text(max(0, self.size - 4 * length)).splitlines())
         return " | ".join(line for line in lines if line)[-length:] or "(nothing)"

@@ -1,4 +1,4 @@
-"""A guest's hardware, and the QEMU command line that makes it."""
+"""A guest's hardware, and QEMU's command line for it."""
 
 from __future__ import annotations
 
@@ -13,54 +13,40 @@ from tasks.guests.qemu import accelerator
 HOST = "127.0.0.1"
 MIB = 2**20
 _CREDENTIALS = "opt/io.systemd.credentials"
-_HOT_PORTS = 4  # PCIe ports kept free: q35's root bus takes no disk while it runs
-
-
-class Kernel(BaseModel):
-    """A kernel that QEMU itself boots, with its initrd and its command line; no disk is read."""
-
-    model_config = ConfigDict(frozen=True)
-
-    image: Path
-    initrd: Path
-    arguments: str
+_HOT_PORTS = 4  # free PCIe ports: on q35's root bus no disk can be plugged in while it runs
 
 
 class Machine(BaseModel):
-    """A guest's hardware, as asked for; disks are qcow2 files, in order /dev/vda, /dev/vdb, ...
+    """A guest's hardware; ``disks`` are qcow2 files, in order /dev/vda, /dev/vdb, ...
 
-    ``memory`` in bytes. ``cache`` is QEMU's word: ``unsafe`` makes the guest's flushes free, but
-    what was flushed can be lost when QEMU is killed: not for a guest whose power is cut and that
-    must boot again. An ``isolated`` guest reaches nothing; it can still be logged in to.
-    ``firmware`` is a file that takes the place of QEMU's own BIOS. ``nvram`` is what that firmware
-    keeps across boots, a file of this guest alone, made from a template that comes with it: by
-    this a machine started by UEFI has boot entries. ``credentials`` are files that systemd in the
-    guest finds by these names; see systemd.system-credentials(7). An ``incoming``
-    guest does not boot: it waits, each time it is started, for the state of one like it.
+    ``memory`` is in bytes. ``cache`` is QEMU's mode: with ``unsafe`` the guest's flushes cost
+    nothing, but flushed data may be lost when QEMU is killed, so do not use it for a guest whose
+    power is cut and that must boot again. ``firmware`` is a file that replaces QEMU's BIOS.
+    ``nvram`` is a file of this guest in which UEFI firmware keeps its boot entries, a copy of the
+    template that comes with the firmware. ``credentials`` maps names to files for systemd in the
+    guest, see systemd.system-credentials(7). ``arguments`` are further words for QEMU.
     """
 
     model_config = ConfigDict(frozen=True)
 
     name: str = "box"
     disks: tuple[Path, ...]
-    kernel: Kernel | None = None
     memory: int = 2048 * MIB
     cpus: int = 2
     cache: Literal["writeback", "none", "writethrough", "unsafe"] = "writeback"
-    isolated: bool = False
     firmware: Path | None = None
     nvram: Path | None = None
     credentials: dict[str, Path] = Field(default_factory=dict)
-    incoming: bool = False
+    arguments: tuple[str, ...] = ()
 
 
 def argv(
     directory: Path, machine: Machine, accel: accelerator.Accelerator, port: int, page: int = 0
 ) -> list[str]:
-    """QEMU's command line, to be started in the guest's own folder.
+    """QEMU's command line; it must run in the guest's folder.
 
-    ``port`` on this host leads to the guest's port 22, ``page`` to that of its status page; 0 lets
-    QEMU take a free one.
+    ``port`` on this host is forwarded to the guest's port 22, ``page`` to its status page. 0 lets
+    QEMU choose a free port.
     """
     words = [accelerator.QEMU, "-name", machine.name, "-nodefaults", "-display", "none"]
     words += ["-machine", "q35,vmport=off", *accel.argv()]
@@ -75,24 +61,18 @@ def argv(
     ]
     words += ["-chardev", "file,id=serial,path=serial.log,append=on", "-serial", "chardev:serial"]
     forwarded = ((port, 22), (page, STATUS_PORT))
-    net = "user,id=net," + ",".join(
-        f"hostfwd=tcp:{HOST}:{here}-:{there}" for here, there in forwarded
-    )
-    words += ["-netdev", net + (",restrict=on" if machine.isolated else "")]
+    rules = [f"hostfwd=tcp:{HOST}:{here}-:{there}" for here, there in forwarded]
+    words += ["-netdev", ",".join(("user,id=net", *rules))]
     words += ["-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"]
     for number, disk in enumerate(machine.disks):
         node = f"disk{number}"
         words += ["-drive", f"id={node},if=none," + _drive(disk, machine.cache)]
         words += ["-device", f"virtio-blk-pci,drive={node},id={node}-device"]
-    if machine.kernel is not None:
-        words += ["-kernel", str(machine.kernel.image), "-initrd", str(machine.kernel.initrd)]
-        words += ["-append", machine.kernel.arguments]
     for name, path in machine.credentials.items():
         words += ["-fw_cfg", f"name={_CREDENTIALS}/{name},file={_escaped(path)}"]
     for number in range(_HOT_PORTS):
         words += ["-device", f"pcie-root-port,id=hot{number},chassis={number + 1}"]
-    words += ["-incoming", "defer"] if machine.incoming else []
-    return words
+    return [*words, *machine.arguments]
 
 
 def _firmware(machine: Machine) -> list[str]:
@@ -110,5 +90,5 @@ def _drive(disk: Path, cache: str) -> str:
 
 
 def _escaped(file: Path) -> str:
-    """A file as a part of QEMU's option, which a comma would end; doubled it is one."""
+    """A file in an option of QEMU, in which a comma is written twice."""
     return str(file.resolve()).replace(",", ",,")

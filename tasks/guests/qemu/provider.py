@@ -1,4 +1,4 @@
-"""QEMU as a provider of guests: the box's image or a bare host, made and started."""
+"""QEMU as a provider of guests, which are boxes or bare hosts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from tasks.guests.qemu.hardware import Machine
 
 
 def start(order: Order) -> qemu.Guest:
-    """The guest, running.
+    """Make the guest if there is none, and start it if it is off.
 
     Raises:
-        BoxError: it cannot be made or started, or is a box where a bare host is asked for.
+        BoxError: this fails, or the guest is a box and a bare host is wanted.
     """
     guest = qemu.Guest.find(order.directory)
     if guest is not None and order.bare and guest.is_box:
-        raise BoxError("the guest that is here is a box: remove it first, with inv destroy")
+        raise BoxError(
+            "there is a guest already, which is a box: remove it first, with inv destroy"
+        )
     if guest is not None and guest.alive:
         return guest
     kernel = order.directory / "vmlinuz"
@@ -40,7 +42,7 @@ def start(order: Order) -> qemu.Guest:
 def _box(order: Order, kernel: Path) -> tuple[Machine, Identity]:
     built = order.box_image()
     order.directory.mkdir(parents=True, exist_ok=True)
-    # A link: another build takes the name of this image, the guest keeps the bytes.
+    # A hard link: the next build replaces the image under its name, and the guest keeps this one.
     base = order.directory / built.name
     base.unlink(missing_ok=True)
     os.link(built, base)

@@ -1,4 +1,4 @@
-"""QEMU's machine protocol, one command at a time."""
+"""The QEMU Machine Protocol (QMP), one command at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qemu.qmp import QMPClient, QMPError
 
 from deploys.errors import BoxError
 
-_DEADLINE = 30.0  # seconds; an emulated machine under load answers late, not never
+_DEADLINE = 30.0  # seconds; an emulated machine under load answers late
 
 
 class QmpError(BoxError):
@@ -18,22 +18,22 @@ class QmpError(BoxError):
 
 
 def command(socket: Path, name: str, **arguments: object) -> object:
-    """What QEMU returned for a command.
+    """Run a command; returns what QEMU answers.
 
     Raises:
-        QmpError: nobody listens on the socket, or QEMU refused.
+        QmpError: nothing listens on the socket, or QEMU refused.
     """
     try:
         return asyncio.run(_command(socket, name, arguments))
     except (QMPError, OSError, TimeoutError) as error:
-        # The first line: qemu.qmp goes on with the whole exchange.
+        # Only the first line: qemu.qmp appends the whole exchange.
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise QmpError(f"QEMU's monitor {socket}: {name}: {reason}") from error
 
 
 async def _command(socket: Path, name: str, arguments: dict[str, object]) -> object:
     client = QMPClient("box")
-    # A socket's path has at most 107 bytes; through its folder's descriptor it is always short.
+    # A socket's path may have at most 107 bytes; by the folder's descriptor it is always short.
     folder = os.open(socket.parent, os.O_PATH | os.O_DIRECTORY)
     try:
         await asyncio.wait_for(client.connect(f"/proc/self/fd/{folder}/{socket.name}"), _DEADLINE)

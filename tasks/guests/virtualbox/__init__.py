@@ -1,4 +1,4 @@
-"""Guests in VirtualBox: made from a box's image, started, found again, compacted."""
+"""Guests in VirtualBox: make them from a box's image, start, find again, compact."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OFF = ("poweroff", "aborted", "saved", "aborted-saved")
 
 
 class _Record(folder.Note):
-    """It is written before the machine is made: ``made`` says that it was, to the end."""
+    """The note is written before the machine is made; ``made`` is set when that has succeeded."""
 
     FILE = "virtualbox.json"
 
@@ -36,7 +36,7 @@ class _Record(folder.Note):
 
 
 class Guest:
-    """A machine of VirtualBox, told from the user's others by its UUID, and its folder."""
+    """A machine in VirtualBox and its folder; the UUID tells it from the user's other machines."""
 
     def __init__(self, directory: Path, record: _Record) -> None:
         self.directory = directory
@@ -44,13 +44,13 @@ class Guest:
 
     @classmethod
     def make(cls, directory: Path, image: Path, user: str, user_key: Path) -> Self:
-        """Make a machine, which is off, in a folder of its own; if that fails there is none.
+        """Make a machine, which is off, in its own folder; if that fails, nothing of it is left.
 
         Args:
-            directory: the guest's folder; its disk and its settings are kept in it.
-            image: a box's raw disk, which is copied.
-            user: who logs in.
-            user_key: our private key's file, made when it is missing.
+            directory: the guest's folder, for its disk and its settings.
+            image: the raw disk of a box; it is copied.
+            user: the name of the user who logs in.
+            user_key: the file of our private key; made when it is missing.
 
         Raises:
             BoxError: VBoxManage or qemu-img is missing, or failed.
@@ -64,19 +64,19 @@ class Guest:
                 uuid=str(made), port=free_port(), page=free_port(), user=user, user_key=user_key
             )
             guest = cls(directory, record)
-            guest._keep(record)
+            guest._write(record)
             try:
                 guest._create(image, login)
-            except BaseException:  # Ctrl-C too: no machine may be left half made
-                with contextlib.suppress(BoxError):  # by its note it can still be destroyed
+            except BaseException:  # Ctrl-C too: no incomplete machine may be left
+                with contextlib.suppress(BoxError):  # inv destroy can still remove it, by its note
                     guest.destroy()
                 raise
-            guest._keep(record.model_copy(update={"made": True}))
+            guest._write(record.model_copy(update={"made": True}))
         return guest
 
     @classmethod
     def find(cls, directory: Path) -> Self | None:
-        """The guest that some process made in a folder; None where there is none.
+        """Find the guest in a folder; None if there is none.
 
         Raises:
             BoxError: its note cannot be read.
@@ -86,44 +86,44 @@ class Guest:
 
     @property
     def provider(self) -> str:
-        """Its row's name."""
+        """The provider's name in tasks/guests/providers.py."""
         return "virtualbox"
 
     @property
     def is_box(self) -> bool:
-        """Yes: there are no others."""
+        """Yes: VirtualBox runs no bare hosts here."""
         return True
 
     @property
     def made(self) -> bool:
-        """Whether its making came to an end; what did not can only be destroyed."""
+        """Whether it was made completely; otherwise it can only be destroyed."""
         return self._record.made
 
     @property
     def alive(self) -> bool:
-        """Whether it is on, paused or on its way there; raises BoxError."""
+        """Whether it is on, paused or changing between these; raises BoxError."""
         machine = manage.machine(self._record.uuid)
         return machine is not None and machine.get("VMState", "poweroff") not in _OFF
 
     @property
     def login(self) -> ssh_keys.Login:
-        """How to log in; the port may change when the guest is started anew."""
+        """How to log in; the port may change when the guest is started again."""
         record = self._record
         return ssh_keys.Login(HOST, record.port, record.user, record.user_key, self._known_hosts)
 
     @property
     def page(self) -> str:
-        """Where its status page is seen on this host; the port may change as the login's."""
+        """The address of its status page on this host; the port may change as that of ``login``."""
         return f"http://{HOST}:{self._record.page}/"
 
     @property
     def disk_usage(self) -> int:
-        """What its disk takes on this host, in bytes."""
+        """The room that its disk takes on this host, in bytes."""
         return self.root_disk.stat().st_blocks * 512
 
     @property
     def off_to_compact(self) -> bool:
-        """Yes: VirtualBox locks the disk of a machine that is on."""
+        """Yes: VirtualBox locks the disk of a running machine."""
         return True
 
     def start(self, memory: int | None = None, cpus: int | None = None) -> None:
@@ -134,36 +134,38 @@ class Guest:
             cpus: None: as before.
 
         Raises:
-            BoxError: it is being started by someone else, VirtualBox has it no more, or
-                refused, without its kernel module for one.
+            BoxError: another process is starting it, VirtualBox does not know it any more, or
+                VirtualBox refused, as without its kernel module.
         """
         with folder.starting(self.directory):
             if manage.machine(self._record.uuid) is None:
-                raise BoxError("VirtualBox has this guest no more: remove it with inv destroy")
+                raise BoxError(
+                    "VirtualBox does not know this guest any more: remove it with inv destroy"
+                )
             changes = ["--memory", str(memory // MIB)] if memory else []
             changes += ["--cpus", str(cpus)] if cpus else []
             before = self._ports
             ports = Ports(*map(free_port, before))
             if ports != before:
                 changes += hardware.forwarded_anew(before, ports)
-            # It may have gone off, and its disk been compacted, this very instant.
+            # VirtualBox holds its locks for a moment after a power-off or a compaction.
             if changes:
                 manage.when_unlocked(lambda: self._manage("modifyvm", *changes))
-                self._keep(self._record.model_copy(update={"port": ports.ssh, "page": ports.page}))
+                self._write(self._record.model_copy(update={"port": ports.ssh, "page": ports.page}))
             manage.when_unlocked(lambda: self._manage("startvm", "--type", "headless"))
 
     def learn_host_key(self, deadline: float) -> None:
-        """Take the key that the guest shows at its first boot for its own, from then on.
+        """Record the host key that the guest shows at its first boot; it must show the same later.
 
         Raises:
-            UnreachableError: it showed none within ``deadline`` seconds.
+            UnreachableError: it showed no key within ``deadline`` seconds.
             CommandError: ssh-keyscan is missing.
         """
         if self._record.host_key:
             return
         port = self._record.port
         key = _awaited(lambda: ssh_keys.offered_key(HOST, port), deadline, "showed no SSH host key")
-        self._keep(self._record.model_copy(update={"host_key": key}))
+        self._write(self._record.model_copy(update={"host_key": key}))
 
     def halt(self, deadline: float = 120) -> None:
         """Press the power button and wait, at most ``deadline`` seconds, until it is off.
@@ -183,9 +185,9 @@ class Guest:
             _awaited(lambda: not self.alive, 30, "is not off")
 
     def compact(self) -> int:
-        """Give this host the blocks that are all zeros; the bytes that the disk then takes.
+        """Give blocks of zeros back to this host; returns the bytes that the disk then takes.
 
-        A guest that is on is powered off for it, and on again.
+        A guest that is on is halted before and started again after.
 
         Raises:
             BoxError: it did not go off, or VBoxManage refused.
@@ -201,14 +203,14 @@ class Guest:
                 self.start()
 
     def destroy(self) -> None:
-        """Cut the power, and remove the machine and the guest's folder with all in it."""
+        """Cut the power, and remove the machine and the guest's folder."""
         self.cut_power()
         self._unregister()
         shutil.rmtree(self.directory)
 
     @property
     def root_disk(self) -> Path:
-        """The one disk that it has."""
+        """Its only disk."""
         return self.directory / _DISK
 
     @property
@@ -219,7 +221,7 @@ class Guest:
     def _known_hosts(self) -> Path:
         return self.directory / "known_hosts"
 
-    def _keep(self, record: _Record) -> None:
+    def _write(self, record: _Record) -> None:
         record.write(self.directory)
         self._record = record
         if record.host_key:
@@ -229,7 +231,7 @@ class Guest:
         manage.run(command, self._record.uuid, *words)
 
     def _create(self, image: Path, login: str) -> None:
-        # Not VBoxManage convertfromraw: it reads the holes of a sparse image too, all of them.
+        # Not VBoxManage convertfromraw, which reads all holes of a sparse image.
         with whole_files.replaced(self.root_disk) as disk:
             shell.run(["qemu-img", "convert", "-f", "raw", "-O", "vdi", image, disk])
         name = f"openkim-box-{self._record.uuid[:8]}"
@@ -237,7 +239,7 @@ class Guest:
         hardware.create(self._record.uuid, name, folder, self.root_disk, self._ports, login)
 
     def _unregister(self) -> None:
-        # Without --delete: it would delete every disk that the user may have attached.
+        # Without --delete, which would also delete disks that the user has attached.
         if manage.machine(self._record.uuid) is not None:
             manage.when_unlocked(lambda: self._manage("unregistervm"))
 

@@ -1,4 +1,4 @@
-"""A machine's hardware in VirtualBox, and the commands that make it."""
+"""A machine's hardware in VirtualBox, and the commands that configure it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from tasks.guests.virtualbox import manage
 
 HOST = "127.0.0.1"
 MIB = 2**20
-_RULES = {"ssh": 22, "status": STATUS_PORT}  # the forwarded ports of a guest, by their names
+_RULES = {
+    "ssh": 22,
+    "status": STATUS_PORT,
+}  # a guest's ports that are forwarded, by the rule's name
 _CONTROLLER = ("--storagectl", "SATA", "--port", "0", "--device", "0", "--type", "hdd")
-# What the guest trims, VirtualBox frees in the file.
+# VirtualBox frees in the file what the guest trims.
 _TRIMS = ("--nonrotational", "on", "--discard", "on")
-# The first of the two SMBIOS strings (type 11) of its BIOS that a user may set; see VirtualBox's
-# manual, "Configuring the BIOS DMI Information". It takes 255 characters.
+# The first of the two SMBIOS OEM strings (type 11) that a user may set; see VirtualBox's manual,
+# "Configuring the BIOS DMI Information". It has at most 255 characters.
 _OEM_STRING = "VBoxInternal/Devices/pcbios/0/Config/DmiOEMVBoxVer"
 
 
 class Ports(NamedTuple):
-    """The ports of this host that lead to a guest's login and to its status page; 0: none does."""
+    """The ports of this host that are forwarded to a guest's SSH and status page; 0: none."""
 
     ssh: int
     page: int
@@ -31,15 +34,15 @@ def create(uuid: str, name: str, folder: Path, disk: Path, ports: Ports, oem_str
     """Make a machine, which is off.
 
     Args:
-        uuid: what it is told from others by.
-        name: what VirtualBox's window shows.
-        folder: where its settings and its logs are kept.
+        uuid: its identifier.
+        name: its name in VirtualBox's window.
+        folder: for its settings and its logs.
         disk: its disk, a VDI.
-        ports: on this host, that lead to it.
-        oem_string: what it finds in its firmware.
+        ports: those of this host that are forwarded to it.
+        oem_string: the SMBIOS string that the guest can read.
 
     Raises:
-        BoxError: VBoxManage is missing or refused; the machine may be there in part.
+        BoxError: VBoxManage is missing or refused; the machine may exist in part.
     """
     registered = ("--uuid", uuid, "--ostype", "Debian_64", "--register")
     manage.run("createvm", "--name", name, "--basefolder", str(folder), *registered)
@@ -51,14 +54,14 @@ def create(uuid: str, name: str, folder: Path, disk: Path, ports: Ports, oem_str
 
 
 def forwarded_anew(before: Ports, ports: Ports) -> list[str]:
-    """The words of modifyvm that have other ports of this host lead to the guest."""
+    """The words of modifyvm that forward other ports of this host to the guest."""
     there = (rule for rule, port in zip(_RULES, before, strict=True) if port)
     deleted = [word for rule in there for word in ("--natpf1", "delete", rule)]
     return [*deleted, *_forwarded(ports)]
 
 
 def free_port(wanted: int = 0) -> int:
-    """A port that nobody listens on now: the wanted one if it can be; 0 is any."""
+    """A port on which nothing listens now: ``wanted`` if it is free (0: any), else another."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -69,7 +72,7 @@ def free_port(wanted: int = 0) -> int:
 
 
 def _hardware(ports: Ports) -> list[str]:
-    """The words of modifyvm; what is not there, a UART or a sound card, costs no boot time."""
+    """The words of modifyvm. Devices that are left out, as UART and sound card, save boot time."""
     words = ["--firmware", "bios", "--ioapic", "on", "--rtcuseutc", "on"]
     words += ["--graphicscontroller", "vmsvga", "--vram", "16", "--audio-enabled", "off"]
     words += ["--boot1", "disk", "--boot2", "none", "--boot3", "none", "--boot4", "none"]

@@ -1,4 +1,4 @@
-"""VirtualBox through its command line, one command at a time."""
+"""Run VBoxManage, VirtualBox's command line."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from deploys.errors import BoxError
 from tasks.desk import shell
 
 PROGRAM = "VBoxManage"
-PACKAGE = "virtualbox, in contrib of unstable alone"
-_DEADLINE = 120.0  # seconds; it starts a service of its own at first
+PACKAGE = "virtualbox, which only unstable has, in contrib"
+_DEADLINE = 120.0  # seconds; its first run starts a service
 _SAYS = f"{PROGRAM}: error: "
 _NOT_FOUND = "VBOX_E_OBJECT_NOT_FOUND"
 _LOCKED = ("VBOX_E_INVALID_OBJECT_STATE", "VBOX_E_INVALID_VM_STATE", "is already locked")
@@ -22,23 +22,23 @@ _ROW = re.compile(r'^"?([^"=]+)"?="?(.*?)"?$', re.MULTILINE)
 
 
 class VBoxError(BoxError):
-    """VBoxManage refused; the message is its own first line, ``said`` all that it said."""
+    """VBoxManage refused; the message is its first error line, ``stderr`` its standard error."""
 
-    def __init__(self, message: str, said: str) -> None:
+    def __init__(self, message: str, stderr: str) -> None:
         super().__init__(message)
-        self.said = said
+        self.stderr = stderr
 
     @property
     def locked(self) -> bool:
-        """Whether something else, a machine that goes off for one, still holds the object."""
-        return any(word in self.said for word in _LOCKED)
+        """Whether the object is locked, as by a machine that is powering off."""
+        return any(word in self.stderr for word in _LOCKED)
 
 
 def run(*words: str, deadline: float = _DEADLINE) -> str:
-    """What VBoxManage printed.
+    """Run VBoxManage; returns what it printed.
 
     Raises:
-        CommandError: it is not installed, or not done after ``deadline`` seconds.
+        CommandError: it is not installed, or did not end within ``deadline`` seconds.
         VBoxError: it refused.
     """
     shell.find(PROGRAM, PACKAGE)
@@ -49,7 +49,7 @@ def run(*words: str, deadline: float = _DEADLINE) -> str:
 
 
 def machine(uuid: str) -> dict[str, str] | None:
-    """What VirtualBox says of a machine, by its own names, as ``VMState``; None: there is none.
+    """The properties of a machine by VirtualBox's names, as ``VMState``; None if there is none.
 
     Raises:
         BoxError: as ``run``.
@@ -57,17 +57,17 @@ def machine(uuid: str) -> dict[str, str] | None:
     try:
         said = run("showvminfo", uuid, "--machinereadable")
     except VBoxError as error:
-        if _NOT_FOUND in error.said:
+        if _NOT_FOUND in error.stderr:
             return None
         raise
     return dict(_ROW.findall(said))
 
 
 def when_unlocked(action: Callable[[], object]) -> None:
-    """Do it again while it is refused for a lock: a machine that is off holds its own a while.
+    """Repeat an action while a lock prevents it; a machine keeps its lock briefly after power-off.
 
     Raises:
-        VBoxError: it is refused still, after half a minute, or for another reason.
+        VBoxError: it is still refused after 30 seconds, or for another reason.
     """
     tries = Retrying(
         retry=retry_if_exception(lambda error: isinstance(error, VBoxError) and error.locked),
@@ -79,7 +79,7 @@ def when_unlocked(action: Callable[[], object]) -> None:
 
 
 def _reason(done: shell.Completed) -> str:
-    """Its first line of error, and what it warns of before: that its kernel module is missing."""
+    """Its first error line, and its warning before that, as of a missing kernel module."""
     errors = (line for line in done.stderr.splitlines() if line.startswith(_SAYS))
     reason = next(errors, done.stderr.strip() or "it said nothing").removeprefix(_SAYS)
     if warning := _WARNING.search(f"{done.stdout}\n{done.stderr}"):

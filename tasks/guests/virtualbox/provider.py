@@ -1,4 +1,4 @@
-"""VirtualBox as a provider of guests: the box's image, made into a machine and started."""
+"""VirtualBox as a provider of guests, which are boxes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from tasks.guests.virtualbox import manage
 
 
 def start(order: Order) -> virtualbox.Guest:
-    """The guest, running, with the host key that it showed.
+    """Make the guest if there is none, start it if it is off, and learn its host key.
 
     Raises:
-        BoxError: it cannot be made or started.
+        BoxError: this fails.
     """
-    manage.run("--version")  # before minutes of building
+    manage.run("--version")  # fail here, not after minutes of building
     guest = virtualbox.Guest.find(order.directory)
     if guest is not None and not guest.made:
         guest.destroy()

@@ -10,9 +10,9 @@ from rich.progress import Progress
 
 from tasks.desk.places import GUEST
 from tasks.desk.progress import HostProgress
-from tasks.guests.qemu import Guest
 from tasks.hosts.connection import Host
 from tasks.hosts.fleet import guest_host
+from tests.hosts.guest import Guest
 
 
 @contextlib.contextmanager

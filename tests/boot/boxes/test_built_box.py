@@ -19,11 +19,12 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from tasks.desk import ssh_keys
 from tasks.desk.flags import load
 from tasks.guests import bare
-from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Machine
 from tasks.hosts.connection import Host
 from tests.boot.conftest import CPUS
 from tests.boot.lab.box import DEADLINE, SMALL, Box
+from tests.hosts.guest import Guest
 
 OVMF = Path("/usr/share/ovmf/OVMF.fd")
 HOST_KEYS = [

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tasks.guests.qemu import Guest
 from tasks.hosts.fleet import connected
 from tests.boot.lab.box import Box, Ran, command, home_that_knows, status
+from tests.hosts.guest import Guest
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.guests import bare
-from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.console import Console
 from tests.boot.bed.writelog import Cache
 from tests.boot.cuts import places
@@ -19,6 +19,7 @@ from tests.boot.cuts.cuts import Survival
 from tests.boot.cuts.hostdisks import Cut, Disks, Requests
 from tests.boot.cuts.recording import Recording
 from tests.boot.lab import grubview
+from tests.hosts.guest import Guest
 
 # systemd's last step to a console; and what is said where it never comes there
 UP = "login: "

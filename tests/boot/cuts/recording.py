@@ -28,9 +28,10 @@ from rich.progress import Progress
 from tasks.desk import ssh_keys
 from tasks.desk.progress import HostProgress
 from tasks.guests import bare
-from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import MIB, Machine
 from tests.boot.lab.box import Box, reached
+from tests.hosts.guest import Guest
 
 Look = tuple[int, ...]
 _EVERY = 0.001

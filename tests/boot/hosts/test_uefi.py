@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tasks.guests import bare
-from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Machine
 from tests.boot.conftest import CPUS, GIB
 from tests.boot.lab.box import DEADLINE, Box, running
@@ -24,10 +24,11 @@ from tests.boot.lab.uefi import (
     PLAIN_HOST,
     SECURE,
     Firmware,
+    boot_variable,
     entries,
     make_entry,
-    told,
 )
+from tests.hosts.guest import Guest
 
 REINSTALL = (
     "env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends --reinstall install "
@@ -86,8 +87,8 @@ def test_its_entry_is_the_first_and_the_old_one_stays(box: Box) -> None:
     assert box.verdict.name == "fresh"
     assert (box.state.firmware, box.state.secure_boot) == ("uefi", True)
     found = entries(box)
-    assert told(box, "BootOrder").startswith(f"{found['pipeline']},{found['debian']},")
-    assert told(box, "BootCurrent") == found["pipeline"]
+    assert boot_variable(box, "BootOrder").startswith(f"{found['pipeline']},{found['debian']},")
+    assert boot_variable(box, "BootCurrent") == found["pipeline"]
 
 
 def test_the_loader_is_out_of_the_snapshots_reach(box: Box) -> None:
@@ -120,7 +121,7 @@ def test_the_old_root_is_reclaimed(box: Box) -> None:
     box.reboot()
     assert box.provision(reclaim=True).changed
     assert box.succeed("pvs --noheadings --options vg_name").split() == ["vagrant-pipeline"] * 2
-    assert told(box, "BootCurrent") == entries(box)["pipeline"]
+    assert boot_variable(box, "BootCurrent") == entries(box)["pipeline"]
 
 
 # Last: it leaves the box off.
@@ -143,7 +144,7 @@ def test_a_host_on_lvm_keeps_its_loader_and_gets_the_removable_path(
         assert box.provision().changed
         assert (box.verdict.name, box.state.secure_boot) == ("fresh", False)
         box.fail("mountpoint -q /boot || mountpoint -q /boot/efi")
-        assert told(box, "BootOrder").startswith(entries(box)["debian"])
+        assert boot_variable(box, "BootOrder").startswith(entries(box)["debian"])
         assert not box.provision().changed
 
         box.reboot("maintenance")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.guests.qemu import Guest
 from tasks.hosts.fleet import connected
 from tests.boot.lab.box import LEAN, Box, Ran, command, flags
+from tests.hosts.guest import Guest
 
 # Hundreds of packages by emulation; a plain host that has most of them is test_uefi's.
 pytestmark = pytest.mark.long

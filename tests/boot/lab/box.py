@@ -1,4 +1,4 @@
-"""A guest as the tests speak of it: succeed, fail, reboot, cut the power."""
+"""A guest with the verbs of the tests: succeed, fail, reboot, provision."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from tasks.desk import ssh_keys
 from tasks.desk.flags import load
 from tasks.desk.places import ROOT
 from tasks.desk.progress import HostProgress
-from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Machine
 from tasks.hosts.connection import Host
 from tasks.hosts.fleet import connected
 from tasks.hosts.provision import Provision, Provisioned, Request
+from tests.hosts.guest import Guest
 
 # A boot takes a minute; two guests at a time on a busy machine take several.
 DEADLINE = 600
-# Nothing to install but what a box cannot do without: the stack has its own test.
+# No part of the stack: it has its own test.
 LEAN = ("boot.deadline=60", "stack=none")
-# The same for a box that is built, on a disk that is small.
+# The same for a box that is built, with a small disk.
 SMALL = (
     "image.disk_size=10G",
     "volumes.persistent_size=256M",
@@ -41,18 +42,18 @@ SMALL = (
 
 @dataclass(frozen=True)
 class Box:
-    """A running guest and the host it is, over SSH; ``settings`` is what it is, or is to be."""
+    """A running guest, its SSH connection, and the settings that it has or will get."""
 
     guest: Guest
     host: Host
     settings: tuple[str, ...] = LEAN
 
     def succeed(self, command: str) -> str:
-        """What a command printed that must have exit code 0, run as root."""
+        """Run a command as root, which must have exit code 0; returns what it printed."""
         return self.host.run(command)
 
     def fail(self, command: str) -> None:
-        """A command that must not have exit code 0."""
+        """Run a command as root, which must not have exit code 0."""
         try:
             printed = self.host.run(command)
         except DeployError:
@@ -92,14 +93,14 @@ def running(
     accel: accelerator.Accelerator,
     settings: tuple[str, ...] = LEAN,
 ) -> Iterator[Box]:
-    """A guest that is on and lets us in; its power is cut at the end."""
+    """Start a guest and wait until it accepts SSH; its power is cut at the end."""
     with Guest.start(folder, machine, identity, accel) as guest, reached(guest, settings) as box:
         yield box
 
 
 @contextlib.contextmanager
 def reached(guest: Guest, settings: tuple[str, ...] = LEAN) -> Iterator[Box]:
-    """A guest that is on, as soon as it lets us in."""
+    """Wait until a running guest accepts SSH."""
     host = connected(guest)
     try:
         host.wait(DEADLINE)
@@ -110,7 +111,7 @@ def reached(guest: Guest, settings: tuple[str, ...] = LEAN) -> Iterator[Box]:
 
 @dataclass(frozen=True)
 class Ran:
-    """A command line of ours that ended."""
+    """The exit code and the output of a command of ours."""
 
     code: int
     stdout: str
@@ -118,9 +119,9 @@ class Ran:
 
 
 def command(tool: str, *arguments: str, state: Path, home: Path | None = None) -> Ran:
-    """Run ``inv`` or ``fab`` as a user would, with its guests and images below ``state``.
+    """Run ``inv`` or ``fab`` as a user would, with its guests and images in ``state``.
 
-    ``home`` is the user's home, where the host keys that were confirmed are.
+    ``home`` is the user's home, which has the known_hosts file.
     """
     done = subprocess.run(
         _argv(tool, arguments),
@@ -131,7 +132,7 @@ def command(tool: str, *arguments: str, state: Path, home: Path | None = None) -
         timeout=3000,
         check=False,
     )
-    print(done.stdout, done.stderr, sep="\n")  # pytest shows it when a test fails
+    print(done.stdout, done.stderr, sep="\n")  # pytest shows this when a test fails
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
@@ -143,9 +144,9 @@ def interrupted(
     home: Path | None = None,
     until: Callable[[], object] = lambda: None,
 ) -> Ran:
-    """As ``command``, with Ctrl-C when it has said ``at`` on its standard error.
+    """As ``command``, but press Ctrl-C when ``at`` is on its standard error.
 
-    ``until`` is called in between: it waits for what else has to be so.
+    ``until`` is called before the Ctrl-C; it can wait for a further condition.
     """
     with subprocess.Popen(
         _argv(tool, arguments),
@@ -154,7 +155,7 @@ def interrupted(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # a shell that starts the tests in the background would have it ignore the signal
+        # a shell that runs the tests in the background makes them ignore the signal
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as started:
         assert started.stderr is not None
@@ -176,7 +177,7 @@ def _environment(state: Path, home: Path | None) -> dict[str, str]:
 
 
 def status(state: Path, words: Sequence[str] = ("status", "--json")) -> dict[str, object]:
-    """The local guest's status, from the program's own mouth."""
+    """The local guest's status, as ``inv status --json`` prints it."""
     ran = command("inv", *words, state=state)
     assert ran.code == 0, ran.stderr
     (values,) = json.loads(ran.stdout).values()
@@ -190,7 +191,7 @@ def flags(settings: Sequence[str]) -> list[str]:
 
 
 def home_that_knows(box: Box, folder: Path) -> Path:
-    """A user's home below ``folder``, where the box's host key was confirmed."""
+    """A user's home in ``folder``, whose known_hosts file has the box's host key."""
     ssh = folder / ".ssh"
     ssh.mkdir()
     (ssh / "known_hosts").write_text(box.guest.login.known_hosts.read_text())
@@ -198,7 +199,7 @@ def home_that_knows(box: Box, folder: Path) -> Path:
 
 
 def becomes_a_box(host: Box) -> None:
-    """A bare host is provisioned, resets itself, and a second provision has nothing to do."""
+    """Provision a bare host; it resets at its next boot, and a second provision changes nothing."""
     assert host.provision(*LEAN).changed
     assert host.verdict.name == "fresh"
     assert host.state.initrd_matches

@@ -1,6 +1,6 @@
-"""What GRUB finds on a disk that a power cut left, read by GRUB's own code in place of a boot.
+"""What GRUB would find on a disk after a power cut, read with GRUB's own code without a boot.
 
-It reads no journal, so it may find other files than the kernel does a moment later.
+GRUB does not replay the journal, so it may find other files than the kernel does later.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from tasks.desk import shell
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """GRUB's menu, and the kernel and initrd of its first entry: what is the same for the same.
+    """Checksums of GRUB's menu and of the kernel and initrd of its first entry.
 
-    Of a file that cannot be read it is what GRUB says of it.
+    For a file that cannot be read, the field is GRUB's error instead.
     """
 
     menu: str
@@ -26,7 +26,7 @@ class View:
 
 
 def of(disk: Path, boot: str) -> View | None:
-    """What is on a disk whose /boot is ``boot``, as ``loop0,1``; None: GRUB would ask a person."""
+    """Read a disk whose /boot is ``boot``, as ``loop0,1``; None if GRUB has no entry to start."""
     menu = _grub(disk, "cat", f"({boot})/grub/grub.cfg")
     kernel = re.search(r"^\s*linux\s+(/\S+)", menu, re.M)
     initrd = re.search(r"^\s*initrd\s+(/\S+)", menu, re.M)

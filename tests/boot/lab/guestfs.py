@@ -1,8 +1,8 @@
-"""libguestfs's tools in a root of their own, as `vagrant package` calls them.
+"""libguestfs's tools in a root tree of their own, for `vagrant package`, which calls them.
 
-Debian's guestfs-tools would bring a hundred packages to the host, udev and mdadm among them, and
-needs a kernel and its modules to start its appliance with. Here both lie in a tree. Its guest
-is emulated where there is no /dev/kvm, and there is none in the tree.
+Debian's guestfs-tools would install a hundred packages on the host, udev and mdadm among them, and
+needs a kernel and its modules for its appliance. Here both are in a tree. The tree has no /dev/kvm,
+so the appliance is emulated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.namespaces import World
 
 _PACKAGES = ("guestfs-tools", "linux-image-amd64")
 _TOOLS = ("virt-sysprep", "virt-sparsify")
-# $1: the tree; $2: the folder that both see. The mounts are the world's, and end with it.
+# $1: the tree; $2: the shared folder. The mounts are in the world's namespace and end with it.
 _ENTER = """
 mount -t proc proc "$1/proc"
 mount -t tmpfs dev "$1/dev"
@@ -26,7 +26,7 @@ done
 mkdir -p "$1$2"
 mount --bind "$2" "$1$2"
 """
-# Vagrant does not look at how they end.
+# Vagrant ignores their exit codes, so the test records them.
 _PROGRAM = """\
 #!/bin/sh
 env -i HOME=/root PATH=/usr/sbin:/usr/bin LANG=C.UTF-8 LIBGUESTFS_BACKEND=direct \\
@@ -36,7 +36,7 @@ echo {tool} $? >>{ended}
 
 
 def installed(folder: Path) -> Path:
-    """A tree below ``folder`` that has the tools."""
+    """Make a tree in ``folder`` in which the tools are installed."""
     root = folder / "guestfs"
     options = [f"--aptopt={line}" for line in bootstrap.relaxations()]
     include = f"--include={','.join(_PACKAGES)}"
@@ -47,7 +47,7 @@ def installed(folder: Path) -> Path:
 
 
 def on_path(world: World, root: Path, shared: Path) -> Path:
-    """The folder that PATH is to begin with; the tools see ``shared`` by its own name."""
+    """Make a folder of programs for PATH that call the tools; these see ``shared`` at its path."""
     world.run("sh", "-euc", _ENTER, "enter", root, shared)
     programs = root.with_name("programs")
     programs.mkdir()
@@ -59,5 +59,5 @@ def on_path(world: World, root: Path, shared: Path) -> Path:
 
 
 def ended(programs: Path) -> list[str]:
-    """Each tool that was called, and its exit code."""
+    """The tools that were called, each with its exit code."""
     return (programs / "ended").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Rows of the stack from git, as a maintainer writes them, and what they lead to, served here."""
+"""Rows of the stack with the source git, as a maintainer writes them, and a git server for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.unit.tasks.stack.test_items import TEST, write
 
 CALCULATOR, REPOSITORY = "openkim-kimcalculator-ase", "openkim-repository"
 ITEM = f"/opt/pipeline/repository/{TEST}"
-# A backend of its own: it is built with whichever pip there is, and fetches nothing.
+# It has its own build backend, so any pip can build it without the network.
 _CALCULATOR = {
     "kimcalculator.py": "print(__file__)\n",
     "pyproject.toml": """\
@@ -52,7 +52,7 @@ _CALCULATOR = {
 
 
 def write_pure(served: Path) -> dict[str, str]:
-    """Repositories of ASE's calculator and of items in a folder; their commits."""
+    """Make repositories of ASE's calculator and of items in a folder; returns their commits."""
     for name, text in _CALCULATOR.items():
         (served / CALCULATOR).mkdir(parents=True, exist_ok=True)
         (served / CALCULATOR / name).write_text(dedent(text))
@@ -62,7 +62,7 @@ def write_pure(served: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Change:
-    """Rows as settings, and their parts' commits, to be had until ``server`` is closed."""
+    """Rows as settings, and their parts' commits, which are served until ``server`` is closed."""
 
     settings: tuple[str, ...]
     commits: Mapping[str, str]
@@ -71,9 +71,9 @@ class Change:
 
 @contextmanager
 def change(folder: Path, commits: Mapping[str, str], bundles: Path) -> Iterator[Change]:
-    """The rows of these commits of the repositories in ``folder``; what is built is in ``bundles``.
+    """Serve the repositories in ``folder``, with rows of these commits; builds go to ``bundles``.
 
-    They have whole addresses: a hostname that they follow would be runsetup's too, at each boot.
+    The rows have whole addresses: runsetup would use a hostname in the settings at each boot too.
     """
     with pytest.MonkeyPatch.context() as patch, ExitStack() as server:
         patch.setattr(provision, "BUNDLES", bundles)
@@ -87,7 +87,7 @@ def change(folder: Path, commits: Mapping[str, str], bundles: Path) -> Iterator[
 
 
 def assert_has(box: Box, commits: Mapping[str, str]) -> None:
-    """A box's manifest names the commits; the parts of Python alone and the items are on it."""
+    """Check that a box has the Python parts and the items, and its manifest these commits."""
     stack = json.loads(box.succeed("cat /etc/pipeline/manifest.json"))["stack"]
     for name, commit in commits.items():
         assert (stack[name]["source"], stack[name]["commit"]) == ("git", commit)
@@ -98,7 +98,7 @@ def assert_has(box: Box, commits: Mapping[str, str]) -> None:
 
 
 def assert_lacks_pure(box: Box) -> None:
-    """A box has neither these parts of Python nor the repository's folder."""
+    """Check that a box has neither these Python parts nor the repository's folder."""
     box.fail("/usr/bin/python3 -c 'import kimcalculator'")
     box.fail(f"dpkg --status {package_name(CALCULATOR)}")
     box.fail("ls -d /opt/pipeline/repository* | grep .")

@@ -1,8 +1,8 @@
-"""A running guest's state in a file, from which any number of guests go on, each on its own disks.
+"""Save a running guest's state in a file; any number of guests go on from it, on their own disks.
 
-It is what QEMU calls a migration, to a file: memory, processors and devices as they were between
-two instructions. A guest that goes on from there is the same machine in seconds instead of a boot;
-it knows nothing of the time in between, until its clock is set or it boots.
+This is a QEMU migration to a file: memory, processors and devices as they were between two
+instructions. A guest that goes on from it is the same machine, in seconds instead of a boot. Its
+clock is behind until it is set or the guest boots.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from tasks.desk import ssh_keys
 from tasks.guests import bare
-from tasks.guests.qemu import Guest, accelerator
+from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Machine
 from tests.boot.lab.box import Box, reached
+from tests.hosts.guest import Guest
+from tests.hosts.machine import WAITS_FOR_STATE
 
 # Pages at places of their own in the file: those of zeros take no room and no time.
 _MAPPED = [{"capability": "mapped-ram", "state": True}]
@@ -28,7 +30,7 @@ _DEADLINE = 300
 
 
 class Saved(BaseModel):
-    """A state, and the machine whose it is; its disks are never written again."""
+    """A guest's state and its machine, whose disks are never written again."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -49,7 +51,7 @@ def save(guest: Guest) -> Saved:
 
 
 def once(note: Path, make: Callable[[], Saved]) -> Saved:
-    """A state that the first of all workers makes; the others find it by the note."""
+    """Make a state once: the first of pytest's workers makes it, the others read the note."""
     with FileLock(note.with_suffix(".lock")):
         if not note.exists():
             note.write_text(make().model_dump_json())
@@ -60,14 +62,14 @@ def once(note: Path, make: Callable[[], Saved]) -> Saved:
 def continued(
     saved: Saved, folder: Path, accel: accelerator.Accelerator, settings: tuple[str, ...]
 ) -> Iterator[Box]:
-    """A guest that goes on from a saved state, in a folder of its own; its power is cut at the end.
+    """Start a guest from a saved state, in its own folder; its power is cut at the end.
 
-    It writes to overlays, its SSH port is its own, its clock is set to the present.
+    It writes to overlays and has its own SSH port; its clock is set to the present.
     """
     disks = [
         bare.overlay(disk, folder / disk.name, backing="qcow2") for disk in saved.machine.disks
     ]
-    machine = saved.machine.model_copy(update={"disks": tuple(disks), "incoming": True})
+    machine = saved.machine.model_copy(update={"disks": tuple(disks), "arguments": WAITS_FOR_STATE})
     with Guest.start(folder, machine, saved.identity, accel) as guest:
         guest.qmp("migrate-set-capabilities", capabilities=_MAPPED)
         guest.qmp("migrate-incoming", uri=f"file:{saved.file}")

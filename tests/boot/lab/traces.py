@@ -1,4 +1,4 @@
-"""What libvirt is known to leave on a host, looked at before and after a test."""
+"""Compare what libvirt may leave on a host before and after a test."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ _COUNTERS = re.compile(r"\[\d+:\d+\]")
 
 @contextlib.contextmanager
 def none_left(folder: Path, written: tuple[str, ...]) -> Iterator[None]:
-    """Fail if the host is not at the end what it was.
+    """Fail if the host has changed when the block ends.
 
-    Looked at are its links, firewall and forwarding, the daemons' processes and all that speak
-    of ``folder``, mounts on ``written`` or below ``folder``, and libvirt's folders in ``written``.
+    This covers network links, firewall and forwarding; the daemons and all processes with
+    ``folder`` in their arguments; mounts on ``written`` or below ``folder``; and libvirt's folders
+    in ``written``.
     """
     before = _found(folder, written)
     yield
@@ -48,7 +49,7 @@ def _found(folder: Path, written: tuple[str, ...]) -> dict[str, object]:
 
 
 def _rules(tool: str) -> list[str]:
-    """The rules without their counters, nor the comments with the time."""
+    """The rules without counters and without comments, which have the time."""
     lines = shell.run([tool]).stdout.splitlines()
     return [_COUNTERS.sub("", line) for line in lines if not line.startswith("#")]
 

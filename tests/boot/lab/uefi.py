@@ -1,4 +1,4 @@
-"""Hosts that UEFI starts: firmware (OVMF), bare hosts' disks, and the entry an installer makes."""
+"""Hosts that start by UEFI: OVMF firmware, recipes of bare hosts, and boot entries."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from tasks.guests import bare
 from tests.boot.conftest import GIB, INSTALLED
 from tests.boot.lab.box import Box
 
-# Firmware's code, and the NVRAM it comes with.
+# The file of the firmware's code, and the template of its NVRAM.
 Firmware = tuple[Path, Path]
 OVMF = Path("/usr/share/OVMF")
 PLAIN: Firmware = (OVMF / "OVMF_CODE_4M.fd", OVMF / "OVMF_VARS_4M.fd")
-# Starts only what Microsoft's keys allow.
+# It starts only what is signed by Microsoft's keys (Secure Boot).
 SECURE: Firmware = (OVMF / "OVMF_CODE_4M.secboot.fd", OVMF / "OVMF_VARS_4M.ms.fd")
 # It lacks a few packages that a box needs: a provision installs them.
 PLAIN_HOST = bare.Recipe(firmware="uefi", extra=(*bare.SERVER, "dosfstools"))
@@ -30,23 +30,23 @@ def make_entry(box: Box) -> None:
 
 
 def entries(box: Box) -> dict[str, str]:
-    """The firmware's boot entries, number by name."""
+    """The firmware's boot entries: their numbers by their names."""
     rows = (line.split("\t")[0] for line in box.succeed("efibootmgr").splitlines())
     return {row[10:].strip(): row[4:8] for row in rows if row[4:8].isalnum() and row[8:9] == "*"}
 
 
-def told(box: Box, name: str) -> str:
-    """What efibootmgr says of ``BootCurrent`` or ``BootOrder``."""
+def boot_variable(box: Box, name: str) -> str:
+    """The value of ``BootCurrent`` or ``BootOrder``, as efibootmgr prints it."""
     lines = box.succeed("efibootmgr").splitlines()
     return next(line.partition(": ")[2] for line in lines if line.startswith(name))
 
 
 def starts_by_both(box: Box) -> None:
-    """A box on a spare disk has its entry before all others, and the removable path to itself.
+    """Check that a box on a spare disk has the first boot entry, and the only removable path.
 
-    Upgrades of GRUB renew what is there. To be asked of the box in a snapshot.
+    Upgrades of GRUB write the removable path too. The box must run on its snapshot.
     """
-    assert told(box, "BootOrder").startswith(entries(box)["pipeline"])
+    assert boot_variable(box, "BootOrder").startswith(entries(box)["pipeline"])
     where = "unshare --mount sh -ec 'mount -o ro {} /mnt; {} test -e /mnt/EFI/BOOT/BOOTX64.EFI'"
     box.succeed(where.format("/dev/vdb2", ""))
     box.succeed(where.format("/dev/vda1", "!"))

@@ -11,12 +11,14 @@ import pytest
 
 from tasks.desk.ssh_keys import Identity
 from tasks.guests import bare
-from tasks.guests.qemu import Guest, accelerator
-from tasks.guests.qemu.hardware import Kernel, Machine
+from tasks.guests.qemu import accelerator
+from tasks.guests.qemu.hardware import Machine
 from tasks.hosts.fleet import connected
 from tests.boot.bed import bedinitrd
 from tests.boot.conftest import StartBox
 from tests.boot.lab.box import DEADLINE, Box
+from tests.hosts.guest import Guest
+from tests.hosts.machine import boots_kernel
 
 # On the test bed each disk comes late; these are whole boxes.
 pytestmark = pytest.mark.long
@@ -29,8 +31,7 @@ def left_dirty(start_box: StartBox, built: Path, shared: Path) -> tuple[Machine,
         box.succeed("touch /etc/dirty; sync")
         arguments = box.succeed("cat /proc/cmdline").strip().partition(" ")[2]
     found, initrd = bedinitrd.take_kernel(built, shared)
-    kernel = Kernel(image=found, initrd=initrd, arguments=arguments)
-    changed = {"kernel": kernel, "incoming": False}
+    changed = {"arguments": boots_kernel(found, initrd, arguments)}
     return box.guest.machine.model_copy(update=changed), box.guest.identity
 
 

@@ -27,6 +27,7 @@ from deploys.stack.bundle import Project
 from tasks.debian import bootstrap, chroot
 from tasks.desk import loop, shell, ssh_keys
 from tasks.desk.places import BUNDLES, ROOT
+from tasks.guests import bare_tree
 from tasks.stack.bundle import python_bundle
 from tests import namespaces
 from tests.namespaces import World
@@ -204,7 +205,7 @@ def unpacked(folder: Path) -> Path:
     lines, options = bootstrap.sources(), bootstrap.relaxations()
     bootstrap.make_tree(tar, bootstrap.Tree("trixie", packages, lines, options, lists=False))
     root.mkdir()
-    chroot.unpack(tar, root)
+    bare_tree.unpack(tar, root)
     tar.unlink()
     for path, text in _BOX.items():
         (root / path[1:]).write_text(text)

@@ -71,7 +71,7 @@ def test_what_is_gone_is_named_in_one_line(apt: list[tuple[str, ...]], tmp_path:
     with pytest.raises(BoxError) as caught:
         pins.require_available(wanted, HERE, tmp_path)
     line = str(caught.value)
-    assert line.startswith("no longer to be had: bash 5.2-0; gone0 1; ")
+    assert line.startswith("the archive no longer has bash 5.2-0; gone0 1; ")
     assert line.endswith(" and 4 more")
     assert "libc6" not in line
     assert apt

@@ -13,7 +13,7 @@ from deploys.errors import BoxError
 from tasks.debian import bootstrap, chroot
 from tasks.desk import loop, shell, ssh_keys
 from tasks.disks import partitions
-from tasks.guests import bare
+from tasks.guests import bare, bare_tree
 
 
 class FakeShell:
@@ -109,7 +109,7 @@ def test_a_cached_image_is_not_made_again(
     assert bare.build(lvm, tmp_path).path != first.path
     assert made == [plain, lvm]
     assert first.identity == ssh_keys.Identity(
-        user=chroot.USER, user_key=tmp_path / "id_ed25519", host_key="ssh-ed25519 BBBB bare"
+        user=bare_tree.USER, user_key=tmp_path / "id_ed25519", host_key="ssh-ed25519 BBBB bare"
     )
     assert fake.asked
 

@@ -98,7 +98,7 @@ def test_help_and_refusal_name_it(folder: Path) -> None:
     assert not folder.exists()
     said = providers.help_line()
     assert said == "What runs a new guest: qemu, virtualbox or cloud; not given: the first."
-    with pytest.raises(BoxError, match=r"'vmware': it is qemu, virtualbox or cloud$"):
+    with pytest.raises(BoxError, match=r"'vmware': say qemu, virtualbox or cloud$"):
         start.start(Settings(), PROGRESS, provider="vmware")
 
 
@@ -107,7 +107,7 @@ def test_it_is_started_and_found_again(folder: Path) -> None:
     assert start.start(Settings(), PROGRESS, provider="cloud").page == "http://cloud/"
     assert start.start(Settings(), PROGRESS) == providers.load(folder) == Cloud(folder)
     assert fleet.guest_host().name == "cloud"
-    with pytest.raises(BoxError, match="here is one of cloud: remove it first, with inv destroy"):
+    with pytest.raises(BoxError, match="a guest of cloud already: remove it first, with inv"):
         start.start(Settings(), PROGRESS, provider="qemu")
 
 

@@ -224,7 +224,7 @@ def test_what_a_kill_left_is_destroyed_and_made_again(
     vbox: VBox, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guest = make(tmp_path, image)
-    guest._keep(guest._record.model_copy(update={"made": False}))
+    guest._write(guest._record.model_copy(update={"made": False}))
     monkeypatch.setattr(start, "GUEST", tmp_path / "guest")
     monkeypatch.setattr(start, "USER_KEY", tmp_path / "id_ed25519")
     monkeypatch.setattr(start, "box_image", lambda *_: image)
@@ -262,7 +262,7 @@ def test_a_machine_that_the_user_removed_is_one_line(
     guest = make(tmp_path, image)
     vbox.knob("state.json", json.dumps({"stranger": STRANGER}))
     assert not guest.alive
-    with pytest.raises(BoxError, match="has this guest no more: remove it with inv destroy"):
+    with pytest.raises(BoxError, match="does not know this guest any more: remove it"):
         guest.start()
     guest.destroy()
     assert not (tmp_path / "guest").exists()
@@ -279,7 +279,7 @@ def test_without_virtualbox_the_line_says_what_to_install(
 @pytest.mark.parametrize(
     ("flags", "fault"),
     [
-        ({"provider": "vmware"}, "no provider is called 'vmware': it is qemu or virtualbox"),
+        ({"provider": "vmware"}, "no provider is called 'vmware': say qemu or virtualbox"),
         (
             {"provider": "virtualbox", "bare": True},
             "VirtualBox runs no bare host: leave out --bare or",
@@ -300,7 +300,7 @@ def test_a_guest_is_not_passed_off_as_another_providers(
 ) -> None:
     make(tmp_path, image)
     monkeypatch.setattr(start, "GUEST", tmp_path / "guest")
-    with pytest.raises(BoxError, match="here is one of virtualbox: remove it first, with inv dest"):
+    with pytest.raises(BoxError, match="a guest of virtualbox already: remove it first, with inv"):
         start.start(Settings(), PROGRESS, provider="qemu")
     assert len(vbox.machines) == 1
 
@@ -331,12 +331,12 @@ def test_the_key_of_the_first_contact_is_the_guests_from_then_on(
 ) -> None:
     port, key = sshd
     guest = make(tmp_path, image)
-    guest._keep(guest._record.model_copy(update={"port": port}))
+    guest._write(guest._record.model_copy(update={"port": port}))
     guest.learn_host_key(deadline=20)
     known = guest.login.known_hosts
     assert known.read_text() == f"[127.0.0.1]:{port} ssh-ed25519 {key.get_base64()}\n"
     # another port, the same key; and nobody is asked a second time
-    guest._keep(guest._record.model_copy(update={"port": 1}))
+    guest._write(guest._record.model_copy(update={"port": 1}))
     guest.learn_host_key(deadline=0)
     assert known.read_text() == f"[127.0.0.1]:1 ssh-ed25519 {key.get_base64()}\n"
     assert len(vbox.machines) == 1

@@ -148,5 +148,5 @@ def test_a_password_is_typed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         owners.read_password("ada", -1)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     assert owners.read_password("ada", -1) == "a long word"
-    with pytest.raises(BoxError, match="these are two passwords"):
+    with pytest.raises(BoxError, match="the two passwords differ"):
         owners.read_password("ada", -1)
