@@ -164,13 +164,15 @@ _TAKEN: dict[str, tuple[Source, ...]] = {
 class Build:
     """What a package of our making is among Debian's.
 
-    ``replaces`` are Debian's packages whose place it takes, ``needs`` those that it runs with, and
-    without one of the rows ``joins`` it is of no use.
+    ``replaces`` are Debian's packages whose place it takes, ``needs`` those that it runs with. It
+    is built only where the box has the parts ``joins`` too. A host does without a ``dispensable``
+    one that cannot be built for it.
     """
 
     replaces: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     joins: tuple[str, ...] = ()
+    dispensable: bool = False
 
 
 BUILT = {
@@ -180,7 +182,10 @@ BUILT = {
     "ase": Build(("python3-ase",), ("python3-matplotlib", "python3-numpy", "python3-scipy")),
     "openkim-kimcalculator-ase": Build(),
     "openkim-python": Build(
-        ("python3-kimpy",), ("libkim-api2", "libstdc++6", "python3-numpy"), ("openkim-api", "ase")
+        ("python3-kimpy",),
+        ("libkim-api2", "libstdc++6", "python3-numpy"),
+        joins=("openkim-api", "ase"),
+        dispensable=True,
     ),
 }
 """The parts that become Debian packages when they come from their sources."""
@@ -240,9 +245,8 @@ class Stack(BaseModel):
             pinned = self._pins.get(part.location, "")
             if part.source == "apt" and part.version not in ("", pinned):
                 raise ValueError(f"{part.location} is asked for in two versions")
-            locked = DEFAULTS["openkim-python"]
-            if part.source == "pip" and not part.version and part != locked:
-                raise ValueError(f"{name}: {locked.location} alone is locked; say a version")
+            if part.source == "pip" and not part.version and part != DEFAULTS[name]:
+                raise ValueError(f"{name}: no lock file has {part.location}; give a version")
             is_file = part.source == "file" and not DEFAULTS[name].is_own
             if is_file and not part.location.endswith(".tar.gz"):
                 raise ValueError(f"{name} from a file is a .tar.gz of sources")

@@ -6,25 +6,21 @@ One answer for a host that is provisioned and for the image of a box.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from deploys.errors import BoxError, PreflightError
 from deploys.operations.packages import LocalPackage
 from deploys.settings import Settings
-from deploys.settings.stack import package_name
+from deploys.settings.stack import BUILT, package_name
 from deploys.stack import Parts
 from tasks.debian import archive, bootstrap, deb, pins
 from tasks.desk import loop, shell
-from tasks.stack import items
-from tasks.stack import packages as debs
+from tasks.stack import items, packages
 from tasks.stack.packages import PYTHONS
 from tasks.stack.recipes import RECIPES
 from tasks.stack.sources import Sources
-
-# A host does without what the settings ask for by default, if it cannot be built.
-_DISPENSABLE = "openkim-python"
 
 
 class UnavailableError(BoxError):
@@ -33,10 +29,10 @@ class UnavailableError(BoxError):
 
 @dataclass(frozen=True)
 class Prepared:
-    """The parts, and why kimpy is left out, if it is."""
+    """The parts of one host; ``left_out`` says why others could not be built, by their names."""
 
     parts: Parts
-    without_kimpy: str = ""
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def prepared(
@@ -65,32 +61,32 @@ def prepared(
     """
     read = cache(lambda suite: archive.read(suite, folder))
     versions = {**(wanted.packages if wanted else {}), **settings.stack.versions} or None
-    packages: list[LocalPackage] = []
-    without = ""
+    local: list[LocalPackage] = []
+    left_out: dict[str, str] = {}
     for part in settings.stack.built:
         sources, name = Sources.of(settings, part), package_name(part)
-        digest, file = debs.source_digest(sources, python), Path()
+        digest, file = packages.source_digest(sources, python), Path()
         try:
             if installed.get(name) != digest:
                 suite = _suite(sources, python)
                 before = wanted.built.get(name, "") if wanted else ""
                 if build:
                     folder.mkdir(parents=True, exist_ok=True)
-                    file = debs.built(
+                    file = packages.built(
                         sources, read(suite), suite, folder, progress, versions, before
                     )
-            packages.append(LocalPackage(name, digest, file))
+            local.append(LocalPackage(name, digest, file))
         except UnavailableError as error:
-            if part != _DISPENSABLE:
+            if not BUILT[part].dispensable:
                 raise PreflightError(f"{part} cannot be built here: {error}") from error
-            without = str(error)
+            left_out[part] = str(error)
     if wanted is not None:
-        made = {each.name: deb.field(each.file, "Version") for each in packages}
+        made = {each.name: deb.field(each.file, "Version") for each in local}
         pins.require_same(wanted.built, made)
     found = None
     if settings.stack.has_items:
         found = items.items(Sources.of(settings, "openkim-repository"), folder, progress)
-    return Prepared(Parts(tuple(packages), found), without)
+    return Prepared(Parts(tuple(local), found), left_out)
 
 
 def _suite(sources: Sources, python: str) -> str:

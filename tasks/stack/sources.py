@@ -13,8 +13,6 @@ from deploys.settings.stack import Part
 from deploys.stack.bundle import ROOT
 from tasks.stack import git, sdist
 
-_LOCK = ROOT / "requirements-kimpy.txt"
-
 
 @dataclass(frozen=True, slots=True)
 class Sources:
@@ -55,17 +53,22 @@ class Sources:
         if self.part.source == "file":
             return self._copy(Path(address), folder)
         if not self.part.version:
-            return sdist.fetch(_LOCK, folder)
+            return sdist.fetch(self._lock, folder)
         lock = folder / f"{self.name}.txt"
         lock.write_text(self._requirement)
         return sdist.fetch(lock, folder)
+
+    @property
+    def _lock(self) -> Path:
+        """The lock file of this project that pins a row without a version."""
+        return ROOT / f"requirements-{self.part.location}.txt"
 
     @property
     def _requirement(self) -> str:
         """As a lock file has it."""
         part = self.part
         if not part.version:
-            return _LOCK.read_text()
+            return self._lock.read_text()
         return f"{part.location}=={part.version} --hash=sha256:{part.sha256}\n"
 
     def _copy(self, file: Path, folder: Path) -> Path:
