@@ -16,7 +16,8 @@ from pydantic import (
     model_validator,
 )
 
-from deploys.settings.stack import SETUP, PackageName, Stack
+from deploys.settings.part import PackageName
+from deploys.settings.stack import SETUP, Stack
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 STATUS_PORT = 14178  # where every box shows its status page

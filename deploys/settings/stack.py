@@ -2,132 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Source = Literal["git", "apt", "pip", "file", "none"]
-Rows = Mapping[str, Mapping[str, str]]
-PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
-
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
-_DEBIAN_VERSION = re.compile(r"[0-9][A-Za-z0-9.+:~-]*")
-_PROJECT, _PROJECT_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), re.compile(r"[0-9a-z.+!]+")
-_COMMIT, _SHA256 = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}"), re.compile(r"[0-9a-f]{64}")
-# As runsetup has it: neither a part that git or ssh would take for an option, nor a helper program.
-_URL = re.compile(r"(git|https?|ssh)://[A-Za-z0-9\[][][A-Za-z0-9._~:/@+,=-]*")
-_PATH = re.compile(r"/?[A-Za-z0-9._~+-]+(/[A-Za-z0-9._~+-]+)*")
-
-
-class Part(BaseModel):
-    """One row: a source, what to take there, and exactly which.
-
-    ``location`` is, for apt, names of packages; for pip, a project's name; for git and file, what
-    follows ``setup.hostname`` and a slash, or an address of its own: a URL or an absolute path. A
-    file without one is of this checkout. ``version`` is a package's or a project's version, or
-    git's commit; ``sha256`` the archive's, for pip and file.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: Source = Field(description="where the part comes from")
-    location: str = Field(
-        "",
-        max_length=400,
-        description="for apt: names of Debian packages, with a blank between them; for pip: name "
-        "of the project; for git and file: what follows setup.hostname, or a full URL or path",
-    )
-    version: str = Field(
-        "",
-        max_length=100,
-        description="for apt and pip: the exact version, or nothing; for git: the whole commit",
-    )
-    sha256: str = Field("", description="for pip and file: SHA-256 of the archive of the sources")
-
-    @model_validator(mode="after")
-    def _check(self) -> Part:
-        fault = _FAULTS[self.source](self)
-        if fault:
-            raise ValueError(fault)
-        return self
-
-    @property
-    def is_own(self) -> bool:
-        """Whether it comes with the checkout that makes the box."""
-        return self.source == "file" and not self.location
-
-    @property
-    def is_relative(self) -> bool:
-        """Whether ``setup.hostname`` says where it lies."""
-        named = self.source in ("git", "file") and bool(self.location)
-        return named and not self.location.startswith("/") and "://" not in self.location
-
-    def address(self, hostname: str) -> str:
-        """The URL or the path of a part from git or from a file."""
-        return f"{hostname.rstrip('/')}/{self.location}" if self.is_relative else self.location
-
-
-def _none(part: Part) -> str:
-    return "one that is left out has no more to say" if _said(part, "location", "version") else ""
-
-
-def _apt(part: Part) -> str:
-    names = part.location.split()
-    if not names or not all(map(_PACKAGE.fullmatch, names)):
-        return f"location {part.location!r}: write the names of Debian packages"
-    if part.version and (len(names) > 1 or not _DEBIAN_VERSION.fullmatch(part.version)):
-        return f"version {part.version!r}: write that of the one package in location, or nothing"
-    return "sha256 is for pip and file; apt has its archive's" if part.sha256 else ""
-
-
-def _git(part: Part) -> str:
-    fault = _misplaced(part.location, url=True)
-    if fault:
-        return fault
-    if not _COMMIT.fullmatch(part.version):
-        return "version: git needs the whole commit, 40 or 64 hexadecimal digits; a branch moves"
-    return "sha256 is for pip and file; git has its commit" if part.sha256 else ""
-
-
-def _pip(part: Part) -> str:
-    if not _PROJECT.fullmatch(part.location):
-        return f"location {part.location!r}: write a project's name"
-    if not (part.version or part.sha256):
-        return ""  # what the lock file has
-    if not (_PROJECT_VERSION.fullmatch(part.version) and _SHA256.fullmatch(part.sha256)):
-        return "pip needs the version and the sha256 of its sources; neither: as locked here"
-    return ""
-
-
-def _file(part: Part) -> str:
-    if part.is_own:
-        return "a file needs a location" if _said(part, "version") else ""
-    if part.version:
-        return "a file's version is its sha256"
-    if not _SHA256.fullmatch(part.sha256):
-        return "sha256: a file needs its own, 64 hexadecimal digits"
-    return _misplaced(part.location, url=False)
-
-
-_FAULTS = {"none": _none, "apt": _apt, "git": _git, "pip": _pip, "file": _file}
-
-
-def _said(part: Part, *names: str) -> bool:
-    return bool(part.sha256) or any(getattr(part, name) for name in names)
-
-
-def _misplaced(location: str, *, url: bool) -> str:
-    if re.search(r"//[^/]*:[^/]*@", location):
-        return "location: it lands in the manifest, so no password is taken in it"
-    plain = _PATH.fullmatch(location) or (url and _URL.fullmatch(location))
-    words = re.split(r"[/@]+", location)
-    if plain and not any(word.startswith("-") or word in (".", "..") for word in words):
-        return ""
-    takes = "a URL (git, http, https or ssh), a path" if url else "a path"
-    return f"location {location!r}: write {takes} or a name, without spaces and '..'"
+from deploys.settings.part import PackageName, Part, Source
 
 
 def _apt_row(location: str) -> Part:
@@ -191,6 +71,11 @@ BUILT = {
 """The parts that become Debian packages when they come from their sources."""
 OPTIONAL = tuple(name for name, taken in _TAKEN.items() if "none" in taken)
 """The parts that a box can do without."""
+
+
+def package_name(part: str) -> str:
+    """What the package of a part is called when it is built here."""
+    return f"pipeline-{part}"
 
 
 class Stack(BaseModel):
@@ -325,41 +210,3 @@ def _untaken(name: str, source: str) -> str:
     own = ("this checkout", *_TAKEN[name][1:])
     taken = " or ".join(own if DEFAULTS[name].is_own else _TAKEN[name])
     return f"{name} cannot come from {source}, only from {taken}"
-
-
-def package_name(part: str) -> str:
-    """What the package of a part is called when it is built here."""
-    return f"pipeline-{part}"
-
-
-def provenance(
-    rows: Rows, commit: str, packages: Mapping[str, str], built: Mapping[str, Mapping[str, str]]
-) -> dict[str, object]:
-    """Where a box's parts are from, and exactly which they are, for its manifest.
-
-    Args:
-        rows: of the settings.
-        commit: of this project.
-        packages: all that is installed, with versions.
-        built: those of our making, as ``deploys.facts.manifest.System`` says it.
-    """
-    versions = {name.partition(":")[0]: version for name, version in packages.items()}
-    replacing = {package_name(part): build.replaces for part, build in BUILT.items()}
-
-    def found(name: str, row: Mapping[str, str]) -> dict[str, object]:
-        source = {"source": row["source"]}
-        if DEFAULTS[name].is_own:
-            return {**source, "commit": commit}
-        if row["source"] == "apt":
-            names = {*row["location"].split()}
-            # A row whose package another row's has replaced is in that one.
-            names |= {ours for ours, theirs in replacing.items() if not names.isdisjoint(theirs)}
-            had = {name: versions[name] for name in sorted(names) if name in versions}
-            return {**source, "packages": had}
-        if name in BUILT:
-            return dict(built.get(package_name(name), {"source": "none"}))
-        said = {"commit" if row["source"] == "git" else "version": row.get("version", "")}
-        said["sha256"] = row.get("sha256", "")
-        return {**source, **{key: value for key, value in said.items() if value}}
-
-    return {name: found(name, row) for name, row in rows.items() if name in DEFAULTS}

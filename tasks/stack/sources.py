@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deploys.errors import BoxError
 from deploys.settings import Settings
-from deploys.settings.stack import Part
+from deploys.settings.part import Part
 from deploys.stack.bundle import ROOT
 from tasks.stack import git, sdist
 

@@ -11,7 +11,8 @@ from pyinfra.api.facts import FactBase
 
 from deploys.operations.packages import LocalPackage, present
 from deploys.session import Session, Target
-from deploys.settings.stack import BUILT, Part, package_name
+from deploys.settings.part import Part
+from deploys.settings.stack import BUILT, package_name
 from deploys.stack.items import REPOSITORY_PATH, repository
 from deploys.stack.items import no_items as dropped_repository
 from tasks.debian import archive, chroot

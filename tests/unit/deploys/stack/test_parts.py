@@ -6,7 +6,8 @@ import pytest
 
 from deploys.errors import SettingsError
 from deploys.settings import Settings
-from deploys.settings.stack import BUILT, DEFAULTS, provenance
+from deploys.settings.origins import provenance
+from deploys.settings.stack import BUILT, DEFAULTS
 from deploys.stack import stack_packages
 from tasks.desk.flags import load
 

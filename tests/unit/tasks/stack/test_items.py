@@ -12,7 +12,7 @@ from pyinfra.context import ctx_host
 
 from deploys.errors import BoxError
 from deploys.operations import onbox
-from deploys.settings.stack import Part
+from deploys.settings.part import Part
 from tasks.stack import items
 from tasks.stack.sources import Sources
 from tests.unit.tasks.stack import git_server

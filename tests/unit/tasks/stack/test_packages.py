@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from deploys.settings.stack import DEFAULTS, Part
+from deploys.settings.part import Part
+from deploys.settings.stack import DEFAULTS
 from tasks.debian import apt, archive, bootstrap, deb
 from tasks.desk import shell
 from tasks.stack import git, packages, sdist

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from deploys.settings.stack import DEFAULTS, Part
+from deploys.settings.part import Part
+from deploys.settings.stack import DEFAULTS
 from tasks.desk.places import ROOT
 from tasks.stack import sdist
 from tasks.stack.sources import Sources
