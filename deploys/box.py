@@ -16,7 +16,7 @@ from deploys.operations import onbox, services
 from deploys.operations.boot import marked_snapshot
 from deploys.operations.onbox import tree
 from deploys.plan.result import VolumePlan
-from deploys.reset import volumes as volume
+from deploys.reset import volumes
 from deploys.reset.boot import boot, removable_path
 from deploys.reset.new_machine import machine
 from deploys.services import gateway, runner, secure, tunnel
@@ -24,11 +24,9 @@ from deploys.services.provisiond import provisiond, source
 from deploys.services.status_page import status_page
 from deploys.session import Deploy
 from deploys.settings import Settings
-from deploys.stack import Parts, stack
-from deploys.stack import manifest as manifests
+from deploys.stack import Parts, manifest, stack
 from deploys.stack.bundle import Archive, Project, bundle
-from deploys.stack.items import no_items as dropped_repository
-from deploys.stack.items import repository
+from deploys.stack.items import no_items, repository
 
 TARGET = "pipeline-box.target"
 """What wants all units that a box is held to: a change that leaves one unwell is not kept."""
@@ -121,7 +119,7 @@ class BoxRow(Row):
 
 
 @deploy("Units")
-def held(units: Iterable[str]) -> None:
+def wanted_by_target(units: Iterable[str]) -> None:
     """The units start with the box, by the target that a trial asks for them."""
     onbox.files(name=f"Install {TARGET}", sources=tree(f"etc/systemd/system/{TARGET}"))
     services.enabled(name=f"Enable {TARGET}", unit=TARGET)
@@ -137,7 +135,7 @@ ROWS: tuple[Row, ...] = (
         where=Where.IMAGE | Where.EMPTIED,
         units=("host-keys.service",),
     ),
-    Row(lambda box: [partial(volume.volumes, plan=box.plan)], packages=volume.PACKAGES),
+    Row(lambda box: [partial(volumes.volumes, plan=box.plan)], packages=volumes.PACKAGES),
     BoxRow(lambda box: [partial(stack, settings=box.settings, parts=_parts(box))]),
     Row(lambda box: [partial(bundle, python=box.python, copy=box.copy)]),
     # Before the menu that makes a host a box: to a later provision its loader is no concern.
@@ -180,26 +178,29 @@ ROWS: tuple[Row, ...] = (
         packages=secure.PACKAGES,
         units=(secure.UNIT,),
     ),
-    BoxRow(lambda box: [partial(held, units=units(box.settings, box.where))], where=EVERYWHERE),
+    BoxRow(
+        lambda box: [partial(wanted_by_target, units=units(box.settings, box.where))],
+        where=EVERYWHERE,
+    ),
     Row(
         lambda box: [
             partial(repository, items=box.parts.items, role=box.settings.role)
             if box.parts.items
-            else partial(dropped_repository)
+            else partial(no_items)
         ]
     ),
     # Last: it is of all that came before it.
-    BoxRow(lambda box: [partial(manifests.manifest, settings=box.settings, project=box.project)]),
+    BoxRow(lambda box: [partial(manifest.manifest, settings=box.settings, project=box.project)]),
 )
 
 
 def deploys(box: Box) -> tuple[Deploy, ...]:
     """What makes a box what the table says, in order: of a Box that is not Golden its BoxRows."""
-    made = (_made(row, box) for row in rows(box.settings, box.where))
+    made = (_of_row(row, box) for row in rows(box.settings, box.where))
     return tuple(each for group in made for each in group)
 
 
-def _made(row: Row, box: Box) -> Iterable[Deploy]:
+def _of_row(row: Row, box: Box) -> Iterable[Deploy]:
     if isinstance(row, BoxRow):
         return row.deploys(box)
     return row.deploys(box) if isinstance(box, Golden) else ()

@@ -35,8 +35,8 @@ def provenance(
             return {**source, "packages": had}
         if name in BUILT:
             return dict(built.get(package_name(name), {"source": "none"}))
-        said = {"commit" if row["source"] == "git" else "version": row.get("version", "")}
-        said["sha256"] = row.get("sha256", "")
-        return {**source, **{key: value for key, value in said.items() if value}}
+        pins = {"commit" if row["source"] == "git" else "version": row.get("version", "")}
+        pins["sha256"] = row.get("sha256", "")
+        return {**source, **{key: value for key, value in pins.items() if value}}
 
     return {name: found(name, row) for name, row in rows.items() if name in DEFAULTS}

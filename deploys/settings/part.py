@@ -68,7 +68,9 @@ class Part(BaseModel):
 
 
 def _none(part: Part) -> str:
-    return "one that is left out has no more to say" if _said(part, "location", "version") else ""
+    return (
+        "one that is left out has no more to say" if _has_any(part, "location", "version") else ""
+    )
 
 
 def _apt(part: Part) -> str:
@@ -81,7 +83,7 @@ def _apt(part: Part) -> str:
 
 
 def _git(part: Part) -> str:
-    fault = _misplaced(part.location, url=True)
+    fault = _location_fault(part.location, url=True)
     if fault:
         return fault
     if not _COMMIT.fullmatch(part.version):
@@ -101,22 +103,22 @@ def _pip(part: Part) -> str:
 
 def _file(part: Part) -> str:
     if part.is_own:
-        return "a file needs a location" if _said(part, "version") else ""
+        return "a file needs a location" if _has_any(part, "version") else ""
     if part.version:
         return "a file's version is its sha256"
     if not _SHA256.fullmatch(part.sha256):
         return "sha256: a file needs its own, 64 hexadecimal digits"
-    return _misplaced(part.location, url=False)
+    return _location_fault(part.location, url=False)
 
 
 _FAULTS = {"none": _none, "apt": _apt, "git": _git, "pip": _pip, "file": _file}
 
 
-def _said(part: Part, *names: str) -> bool:
+def _has_any(part: Part, *names: str) -> bool:
     return bool(part.sha256) or any(getattr(part, name) for name in names)
 
 
-def _misplaced(location: str, *, url: bool) -> str:
+def _location_fault(location: str, *, url: bool) -> str:
     if re.search(r"//[^/]*:[^/]*@", location):
         return "location: it lands in the manifest, so no password is taken in it"
     plain = _PATH.fullmatch(location) or (url and _URL.fullmatch(location))

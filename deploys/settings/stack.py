@@ -28,7 +28,7 @@ DEFAULTS = {
     "lammps": _apt_row("lammps"),
 }
 # What a provision knows how to bring; the first is a row's default.
-_TAKEN: dict[str, tuple[Source, ...]] = {
+_SOURCES: dict[str, tuple[Source, ...]] = {
     SETUP: ("file", "git"),
     "openkim-api": ("apt", "git", "file", "none"),
     "openkim-kimcalculator-ase": ("apt", "git", "pip", "file", "none"),
@@ -69,7 +69,7 @@ BUILT = {
     ),
 }
 """The parts that become Debian packages when they come from their sources."""
-OPTIONAL = tuple(name for name, taken in _TAKEN.items() if "none" in taken)
+OPTIONAL = tuple(name for name, sources in _SOURCES.items() if "none" in sources)
 """The parts that a box can do without."""
 
 
@@ -125,8 +125,8 @@ class Stack(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Stack:
         for name, part in self.parts.items():
-            if _TAKEN[name][0] == part.source == "file" and not part.is_own:
-                raise ValueError(_untaken(name, "another file"))
+            if _SOURCES[name][0] == part.source == "file" and not part.is_own:
+                raise ValueError(_wrong_source(name, "another file"))
             pinned = self._pins.get(part.location, "")
             if part.source == "apt" and part.version not in ("", pinned):
                 raise ValueError(f"{part.location} is asked for in two versions")
@@ -199,14 +199,14 @@ def _completed(name: str, row: Any) -> Any:
     default = DEFAULTS.get(name)
     if default is None or not isinstance(row, dict):
         return row
-    if row.get("source", default.source) in set(get_args(Source)) - set(_TAKEN[name]):
-        raise ValueError(_untaken(name, row["source"]))
+    if row.get("source", default.source) in set(get_args(Source)) - set(_SOURCES[name]):
+        raise ValueError(_wrong_source(name, row["source"]))
     if row.get("source", default.source) == default.source:
         return {**default.model_dump(), **row}
     return {"location": name, **row} if row["source"] == "git" else row
 
 
-def _untaken(name: str, source: str) -> str:
-    own = ("this checkout", *_TAKEN[name][1:])
-    taken = " or ".join(own if DEFAULTS[name].is_own else _TAKEN[name])
-    return f"{name} cannot come from {source}, only from {taken}"
+def _wrong_source(name: str, source: str) -> str:
+    own = ("this checkout", *_SOURCES[name][1:])
+    sources = " or ".join(own if DEFAULTS[name].is_own else _SOURCES[name])
+    return f"{name} cannot come from {source}, only from {sources}"

@@ -26,13 +26,13 @@ def parse_settings(text: str | bytes, where: str) -> Settings:
         SettingsError: they are of another version of this project.
     """
     try:
-        told = json.loads(text)
+        found = json.loads(text)
     except ValueError as error:
         raise SettingsError(f"{where}: is not JSON: {error}") from error
-    if isinstance(told, dict) and told.get("role") in LABELS:
-        told["role"] = "devel"
+    if isinstance(found, dict) and found.get("role") in LABELS:
+        found["role"] = "devel"
     try:
-        return Settings.model_validate(told)
+        return Settings.model_validate(found)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])

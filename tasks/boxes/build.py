@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial as bound
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -36,7 +36,7 @@ from tasks.desk.places import BUNDLES, IMAGES
 from tasks.desk.progress import HostProgress
 from tasks.disks import box_disk
 from tasks.disks.identifiers import Fixed, Identifiers, source_date_epoch
-from tasks.stack import bundle, prepared
+from tasks.stack import bundle, pinned, prepared
 from tasks.stack.packages import PYTHONS
 
 
@@ -75,41 +75,40 @@ class Build:
         """
         loop.require_root("making a box's disk image")
         plan = plan_disk(self._settings)
-        asked = source_date_epoch()
+        epoch = source_date_epoch()
         wanted = pins.read(self._manifest) if self._manifest else None
         whole_files.require_place(self._out)
         whole_files.require_unused(self._out)
         with build_lock(self._out):
-            return self._build(plan, asked, wanted)
+            return self._build(plan, epoch, wanted)
 
-    def _build(self, plan: DiskPlan, asked: int | None, wanted: pins.Manifest | None) -> Built:
+    def _build(self, plan: DiskPlan, epoch: int | None, wanted: pins.Manifest | None) -> Built:
         suite = self._settings.image.suite
         self._progress.step("asking the mirror what it has")
         found = archive.read(suite, IMAGES)
         if wanted is not None:
             self._progress.step("looking for the manifest's versions")
             pins.require_available(wanted.packages, found, IMAGES)
-        pinned = self._settings.stack.versions
-        if pinned:
-            pins.require_available(pinned, found, IMAGES)
-        versions = self._versions(wanted)
+        if rows := self._settings.stack.versions:
+            pins.require_available(rows, found, IMAGES)
+        versions = pinned(self._settings, wanted)
         with layer(
             found, suite, packages(self._settings), IMAGES, self._progress.step, versions
         ) as installed:
             self._check_disk(installed)
-            return self._write(plan, asked, wanted, installed)
+            return self._write(plan, epoch, wanted, installed)
 
     def _write(
         self,
         plan: DiskPlan,
-        asked: int | None,
+        epoch: int | None,
         wanted: pins.Manifest | None,
         installed: Layer,
     ) -> Built:
         python, step = PYTHONS[self._settings.image.suite], self._progress.step
         parts = prepared(self._settings, python, {}, BUNDLES, step, wanted=wanted).parts
         # Not before what is in the packages: Python's compiled modules would be older than they.
-        epoch = max(bundle.project_time(), installed.date) if asked is None else asked
+        epoch = max(bundle.project_time(), installed.date) if epoch is None else epoch
         fixed = Fixed(Identifiers(_seed(self._settings, epoch)), epoch)
         boot_uuid = fixed.identifiers.uuid("boot")
         self._progress.step("copying the packages")
@@ -126,10 +125,6 @@ class Build:
             self._progress.step("flushing it to the disk")
             used = disk.stat().st_blocks * 512
         return Built(self._out, used, state)
-
-    def _versions(self, wanted: pins.Manifest | None) -> dict[str, str] | None:
-        """What packages are pinned to: by the manifest, and by the rows of the stack."""
-        return {**(wanted.packages if wanted else {}), **self._settings.stack.versions} or None
 
     def _apply(
         self,
@@ -158,7 +153,7 @@ class Build:
             copy=bundle.project_copy(BUNDLES),
             parts=parts,
         )
-        deploys: tuple[Deploy, ...] = (*box.deploys(made), bound(sealed, name="Seal the root"))
+        deploys: tuple[Deploy, ...] = (*box.deploys(made), partial(sealed, name="Seal the root"))
         with Session(target, self._progress) as session:
             session.prepare(deploys)
             session.run()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from functools import partial as bound
+from functools import partial
 from pathlib import Path
 
 from deploys.box import Box, Where, deploys
@@ -102,8 +102,8 @@ class Finalizing:
         # One after the other: what the first removes the second has to find missing.
         passes = (
             (
-                bound(no_ssh_keys, name="Remove the SSH keys of all users"),
-                bound(sealed, name="Seal the root"),
+                partial(no_ssh_keys, name="Remove the SSH keys of all users"),
+                partial(sealed, name="Seal the root"),
             ),
             deploys(box),
         )

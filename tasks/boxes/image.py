@@ -56,8 +56,8 @@ def box_image(settings: Settings, progress: HostProgress) -> Path:
     Raises:
         BoxError: it had to be built, and that failed.
     """
-    kept = _NOTE.exists() and BOX.exists() and _NOTE.read_text() == _made_of(settings)
-    return BOX if kept or is_finalized() else build_box(settings, progress).path
+    current = _NOTE.exists() and BOX.exists() and _NOTE.read_text() == _made_of(settings)
+    return BOX if current or is_finalized() else build_box(settings, progress).path
 
 
 def is_finalized() -> bool:
@@ -72,9 +72,9 @@ def is_replaceable(file: Path) -> bool:
 
 def note_finalized(image: Path) -> None:
     """A file that is about to become the image was finalized: a power cut may come between."""
-    kept = [_written(BOX)] if is_finalized() else []
+    before = [_written(BOX)] if is_finalized() else []
     with whole_files.replaced(_FINALIZED) as note:
-        note.write_text("".join(f"{line}\n" for line in (*kept, _written(image))))
+        note.write_text("".join(f"{line}\n" for line in (*before, _written(image))))
 
 
 def _finalized() -> list[str]:

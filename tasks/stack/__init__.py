@@ -60,7 +60,7 @@ def prepared(
         BoxError: a part cannot be had; or not as the manifest pins it.
     """
     read = cache(lambda suite: archive.read(suite, folder))
-    versions = {**(wanted.packages if wanted else {}), **settings.stack.versions} or None
+    versions = pinned(settings, wanted)
     local: list[LocalPackage] = []
     left_out: dict[str, str] = {}
     for part in settings.stack.built:
@@ -87,6 +87,11 @@ def prepared(
     if settings.stack.has_items:
         found = items.items(Sources.of(settings, "openkim-repository"), folder, progress)
     return Prepared(Parts(tuple(local), found), left_out)
+
+
+def pinned(settings: Settings, wanted: pins.Manifest | None) -> dict[str, str] | None:
+    """The versions that Debian's packages are to have: a manifest's, and over them the rows'."""
+    return {**(wanted.packages if wanted else {}), **settings.stack.versions} or None
 
 
 def _suite(sources: Sources, python: str) -> str:

@@ -35,12 +35,12 @@ def fetch(url: str, commit: str, tar: Path) -> Path:
         kind = "sha256" if len(commit) == 64 else "sha1"
         _git(name, "init", "--quiet", "--bare", "--template=", f"--object-format={kind}")
         # Not every server gives a commit by its name; all give what their branches hold.
-        for asked in (("--depth=1", "--", url, commit), ("--", url, *_ALL)):
-            said = _git(name, "fetch", "--quiet", "--no-tags", *asked, check=False)
+        for wanted in (("--depth=1", "--", url, commit), ("--", url, *_ALL)):
+            fetched = _git(name, "fetch", "--quiet", "--no-tags", *wanted, check=False)
             if _has(name, commit):
                 break
         else:
-            raise BoxError(_fault(url, commit, said))
+            raise BoxError(_fault(url, commit, fetched))
         _git(name, "archive", "--format=tar.gz", "--prefix=sources/", f"--output={tar}", commit)
     return tar
 
@@ -51,11 +51,11 @@ def _has(folder: str, commit: str) -> bool:
     return found.stdout.strip() == commit
 
 
-def _fault(url: str, commit: str, said: shell.Completed) -> str:
-    if not said.returncode:
+def _fault(url: str, commit: str, fetched: shell.Completed) -> str:
+    if not fetched.returncode:
         return f"{url} has no commit {commit}"
-    lines = [line for line in said.stderr.splitlines() if line.startswith("fatal: ")]
-    why = lines[0].removeprefix("fatal: ") if lines else f"git exited with {said.returncode}"
+    lines = [line for line in fetched.stderr.splitlines() if line.startswith("fatal: ")]
+    why = lines[0].removeprefix("fatal: ") if lines else f"git exited with {fetched.returncode}"
     return f"{url} cannot be fetched: {why}"
 
 

@@ -29,7 +29,7 @@ def items(sources: Sources, folder: Path, progress: Callable[[str], None]) -> It
     Raises:
         BoxError: they cannot be had; or have no item, one of another name, one twice, or a link.
     """
-    digest = hashlib.sha256(f"{_RECIPE}\0{sources.named}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{_RECIPE}\0{sources.identity}".encode()).hexdigest()
     path = folder / f"items-{digest[:16]}.tar.gz"
     if not path.exists():
         progress(f"fetching {sources.name}")

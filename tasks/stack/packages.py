@@ -32,7 +32,7 @@ def source_digest(sources: Sources, python: str) -> str:
     """What a host with this Python is to have: the sources, built and packed in this way."""
     recipe = RECIPES[sources.name]
     python = "" if recipe.portable else python
-    return _hashed(recipe.script, sources.named, python, _fields(sources, python, "0"))
+    return _hashed(recipe.script, sources.identity, python, _fields(sources, python, "0"))
 
 
 def built(
@@ -59,21 +59,21 @@ def built(
         BoxError: the sources cannot be had, or the build failed.
     """
     name, recipe, python = sources.name, RECIPES[sources.name], PYTHONS[suite]
-    asked = source_digest(sources, python)
-    kept = f"{name}-{asked[:16]}"
+    digest = source_digest(sources, python)
+    stem = f"{name}-{digest[:16]}"
     build = wanted.rpartition("+pipeline.")[2]
-    if build and (before := sorted(folder.glob(f"{kept}-{build}/*.deb"))):
+    if build and (before := sorted(folder.glob(f"{stem}-{build}/*.deb"))):
         return before[0]
     # apt takes seconds to say what an archive has, and says the same while that is the same.
-    now = folder / f"{kept}-now-{_hashed(found.digest, pins)[:16]}"
+    now = folder / f"{stem}-now-{_hashed(found.digest, pins)[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     progress(f"looking for a build of {name}")  # another process may be at it
     with FileLock(folder / f"{name}.lock"):
         if not now.exists():
             progress(f"asking apt what {name} is built with")
             tools = apt.resolved(recipe.tools, found, folder, pins)
-            build = _hashed(asked, suite, tools)[:_BUILD_LENGTH]
-            made = folder / f"{kept}-{build}"
+            build = _hashed(digest, suite, tools)[:_BUILD_LENGTH]
+            made = folder / f"{stem}-{build}"
             if not made.exists():
                 progress(f"building {name}, once")
                 tree = found.tree(suite, recipe.tools, pins)
@@ -87,16 +87,16 @@ def built(
 def _make(made: Path, tree: bootstrap.Tree, sources: Sources, python: str, build: str) -> None:
     name, recipe = sources.name, RECIPES[sources.name]
     with tempfile.TemporaryDirectory(dir=made.parent, prefix=f".{name}-") as folder:
-        work, kept = Path(folder) / "build", Path(folder) / "kept"
+        work, package = Path(folder) / "build", Path(folder) / "package"
         work.mkdir()
-        kept.mkdir()
+        package.mkdir()
         sources.fetch(work)
         try:
             bootstrap.run_in_tree(tree, work, recipe.script)
             out = work / "out"
-            said = (out / recipes.MADE).read_text().strip()
+            made_line = (out / recipes.MADE).read_text().strip()
             (out / recipes.MADE).unlink()
-            upstream = deb.version(recipe.version(Output(out, said, python)))
+            upstream = deb.version(recipe.version(Output(out, made_line, python)))
             fields = {
                 **_fields(sources, python, upstream),
                 "Architecture": "all" if recipe.portable else deb.architecture(),
@@ -104,10 +104,10 @@ def _make(made: Path, tree: bootstrap.Tree, sources: Sources, python: str, build
                 SOURCE_DIGEST: source_digest(sources, python),
                 ORIGIN: sources.origin,
             }
-            deb.write(out, fields, kept)
+            deb.write(out, fields, package)
         except BoxError as error:
             raise BoxError(f"building {name}: {error}") from error
-        kept.rename(made)
+        package.rename(made)
 
 
 def _fields(sources: Sources, python: str, upstream: str) -> dict[str, str]:

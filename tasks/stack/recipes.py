@@ -172,8 +172,8 @@ def _kim_api(output: Output) -> str:
     _require_program(output, _MANAGEMENT)
     names = sorted(output.made.split())
     if _LIBRARY not in names:
-        told = f"what else a box has is linked to {_LIBRARY}"
-        raise BoxError(f"the sources make {' '.join(names) or 'no libkim-api.so'}, and {told}")
+        linked = f"what else a box has is linked to {_LIBRARY}"
+        raise BoxError(f"the sources make {' '.join(names) or 'no libkim-api.so'}, and {linked}")
     return max(names, key=len).removeprefix("libkim-api.so.")
 
 

@@ -19,8 +19,8 @@ def get_requires_for_build_wheel(config_settings=None):
     return []
 
 def prepare_metadata_for_build_wheel(folder, config_settings=None):
-    said = email.message_from_string(pathlib.Path("PKG-INFO").read_text())
-    info = pathlib.Path(folder, f"{said['Name']}-{said['Version']}.dist-info")
+    about = email.message_from_string(pathlib.Path("PKG-INFO").read_text())
+    info = pathlib.Path(folder, f"{about['Name']}-{about['Version']}.dist-info")
     info.mkdir()
     shutil.copy("PKG-INFO", info / "METADATA")
     return info.name
@@ -45,7 +45,7 @@ def fetch(lock: Path, folder: Path) -> Path:
             shell.run(argv, env={"PYTHONPATH": name}, timeout=600)
         except shell.CommandError as error:
             lines = [line for line in error.stderr.splitlines() if line.startswith("ERROR: ")]
-            said = lines[-1].removeprefix("ERROR: ") if lines else str(error)
-            raise BoxError(f"fetching what {lock.name} names: {said}") from error
+            why = lines[-1].removeprefix("ERROR: ") if lines else str(error)
+            raise BoxError(f"fetching what {lock.name} names: {why}") from error
     (found,) = folder.glob("*.tar.gz")
     return found

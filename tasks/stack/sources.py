@@ -28,7 +28,7 @@ class Sources:
         return Sources(settings.stack.parts[name], settings.setup.hostname, name)
 
     @property
-    def named(self) -> str:
+    def identity(self) -> str:
         """What tells these sources from all others: their hash, not where they lie."""
         if self.part.source == "pip":
             return self._requirement
@@ -78,6 +78,6 @@ class Sources:
         except OSError as error:
             raise BoxError(f"{self.name} from {file}: {error.strerror}") from error
         if found != self.part.sha256:
-            told = f"its sha256 is {found}, not {self.part.sha256}"
-            raise BoxError(f"{self.name} from {file}: {told}")
+            fault = f"its sha256 is {found}, not {self.part.sha256}"
+            raise BoxError(f"{self.name} from {file}: {fault}")
         return copy

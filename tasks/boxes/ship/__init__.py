@@ -68,7 +68,7 @@ class Packaging:
                 or has another box of this version and there is no ``force``; a step failed. What
                 the folder held is as it was.
         """
-        asked = source_date_epoch()
+        epoch = source_date_epoch()
         if self._out.exists() and not self._out.is_dir():
             raise PreflightError(f"{self._out} is a file: name a folder")
         image = convert.look(self._image)
@@ -77,8 +77,10 @@ class Packaging:
             with _workshop(self._out) as work:
                 listed = catalog.read(self._catalog, self._settings.package.name)
                 summed = catalog.read_sums(self._out / _SUMS)
-                sums = self._make(image, work, _TIME if asked is None else asked)
-                whole_files.published(work, self._out, self._shelved(work, sums, listed, summed))
+                sums = self._make(image, work, _TIME if epoch is None else epoch)
+                whole_files.published(
+                    work, self._out, self._write_lists(work, sums, listed, summed)
+                )
         except OSError as error:
             raise BoxError(f"{self._out}: {error.strerror or error}") from error
         return Packaged({name: self._out / self._named(name) for name in self._progress})
@@ -119,9 +121,9 @@ class Packaging:
         names = [name for name in self._progress if FORMATS[name].disk == out.name]
         for name in names:
             self._progress[name].step("converting the disk")
-        heard = self._heard(*names)
-        made_by.write(image, out, heard)
-        return Disk(out, tarball.file_sum(out, heard), image.size)
+        report = self._reporter(*names)
+        made_by.write(image, out, report)
+        return Disk(out, tarball.file_sum(out, report), image.size)
 
     def _pack(self, name: str, converted: Future[Disk], time: int) -> str:
         """The archive of a format, if it is one; its SHA-256."""
@@ -132,20 +134,20 @@ class Packaging:
             self._progress[name].step("packing")
             out = disk.path.with_name(self._named(name))
             content = members(disk, self._settings)
-            checksum = tarball.write(out, content, time, self._heard(name))
+            checksum = tarball.write(out, content, time, self._reporter(name))
         self._progress[name].done("made")
         return checksum
 
-    def _heard(self, *names: str) -> convert.Heard:
-        def heard(percent: float) -> None:
+    def _reporter(self, *names: str) -> tarball.Report:
+        def report(percent: float) -> None:
             if self._stop.is_set():
                 raise _StoppedError("stopped")
             for name in names:
                 self._progress[name].amount(percent)
 
-        return heard
+        return report
 
-    def _shelved(
+    def _write_lists(
         self, work: Path, sums: Mapping[str, str], listed: Mapping[str, Any], summed: dict[str, str]
     ) -> list[str]:
         """Write the sums, the catalog and the user's file; all names, in the order they depend."""

@@ -34,7 +34,7 @@ class Format:
 
     ending: str
     disk: str
-    write: Callable[[convert.Image, Path, convert.Heard], None]
+    write: Callable[[convert.Image, Path, tarball.Report], None]
     members: Callable[[Disk, Settings], Members] | None
     provider: str = ""
 
