@@ -25,8 +25,7 @@ from deploys.services.tunnel import tunnel
 from deploys.settings import Settings
 from deploys.stack import Parts, stack
 from deploys.stack.bundle import Archive, Project
-from deploys.stack.items import Items, repository
-from deploys.stack.items import no_items as repository_dropped
+from deploys.stack.items import Items, no_items, repository
 from deploys.stack.manifest import manifest
 from tasks.desk.flags import load
 
@@ -62,9 +61,9 @@ def functions(where: Where, *overrides: str) -> list[object]:
 def test_items_that_are_no_longer_asked_for_leave_the_golden_root() -> None:
     items = Items(Path("items"), "feed", ())
     functions = [each.func for each in deploys(Parts(items=items))]
-    assert (repository in functions, repository_dropped in functions) == (True, False)
+    assert (repository in functions, no_items in functions) == (True, False)
     functions = [each.func for each in deploys(Parts())]
-    assert (repository in functions, repository_dropped in functions) == (False, True)
+    assert (repository in functions, no_items in functions) == (False, True)
 
 
 def test_a_box_that_applies_deploys_to_itself_keeps_the_packages_that_were_built() -> None:
