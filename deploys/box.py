@@ -1,6 +1,7 @@
-"""The table of what a box is: a row a deploy, and what ``secure`` can make of a box.
+"""The table of what a box is: its deploys, row by row, and the roles that ``secure`` can make.
 
-A new part of a box is a row here, a file with its deploy, and its files below ``static/onbox``.
+To give boxes something new, add a row here, a file with its deploy, and its files below
+``static/onbox``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from deploys.stack.bundle import Archive, Project, bundle
 from deploys.stack.items import no_items, repository
 
 TARGET = "pipeline-box.target"
-"""What wants all units that a box is held to: a change that leaves one unwell is not kept."""
+"""The target that wants each unit that must be up; a trial undoes a change that breaks one."""
 
 ROLES: Mapping[str, tuple[str, ...]] = {
     "worker": (tunnel.UNIT, runner.WORKER),
@@ -38,21 +39,22 @@ ROLES: Mapping[str, tuple[str, ...]] = {
 }
 """What ``secure`` can make of a devel box, and the units that runsecure then starts.
 
-One that ends in ``@.service`` is started for each CPU. All but devel is shut off from the outside.
+A unit that ends in ``@.service`` is started once for each CPU. Each role but devel is shut off
+from the outside.
 """
 
 
 class Where(Flag):
-    """What deploys are applied to."""
+    """What a deploy is applied to."""
 
     IMAGE = auto()
-    """The root of an image, from nothing but packages."""
+    """The root of a new image, which has packages and nothing else."""
     GOLDEN = auto()
     """A host's golden root, in maintenance."""
     SNAPSHOT = auto()
-    """A running box, by itself: nothing below /boot, no volumes, and nothing that is brought."""
+    """A running box, which applies deploys to itself: only those that need no desk and no boot."""
     EMPTIED = auto()
-    """The copy of a box that is to be shipped, whose /persistent was emptied."""
+    """The copy of a box that will be shipped; its /persistent is empty."""
 
 
 EVERYWHERE = ~Where(0)
@@ -60,7 +62,7 @@ EVERYWHERE = ~Where(0)
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """What every deploy may know; ``fstab`` is that of a machine of our making, if it has none."""
+    """What every deploy may use; ``fstab`` is that of a new machine, empty if it has one."""
 
     where: Where
     settings: Settings
@@ -70,7 +72,7 @@ class Box:
 
 @dataclass(frozen=True, kw_only=True)
 class Golden(Box):
-    """What a golden root or an image is made of beside: its volumes, and what is brought to it."""
+    """What deploys of golden roots and images may use too: the volumes, and files of the desk."""
 
     where: Where = Where.GOLDEN
     plan: VolumePlan
@@ -97,9 +99,10 @@ def _directs(settings: Settings) -> bool:
 
 @dataclass(frozen=True)
 class Row:
-    """What golden roots and images are given: ``deploys`` makes it of what it needs to know.
+    """Some deploys of golden roots and images; ``deploys`` makes them.
 
-    ``of`` says which boxes have it, if not all; these have ``packages`` too, and ``units`` are up.
+    ``where`` and ``of`` say which boxes get them (``of`` None: all). These boxes also get
+    ``packages``, and ``units`` must be up on them.
     """
 
     deploys: Callable[[Golden], Iterable[Deploy]]
@@ -112,7 +115,7 @@ class Row:
 
 @dataclass(frozen=True)
 class BoxRow(Row):
-    """A row that a Box is enough for; it may run on a running box too, if nothing else is said."""
+    """A row that needs no more than a Box: by default it is applied to a running box, too."""
 
     deploys: Callable[[Box], Iterable[Deploy]]
     where: Where = Where.IMAGE | Where.GOLDEN | Where.SNAPSHOT
@@ -120,7 +123,7 @@ class BoxRow(Row):
 
 @deploy("Units")
 def wanted_by_target(units: Iterable[str]) -> None:
-    """The units start with the box, by the target that a trial asks for them."""
+    """Install the target, and have it start the units; a trial checks what the target wants."""
     onbox.files(name=f"Install {TARGET}", sources=tree(f"etc/systemd/system/{TARGET}"))
     services.enabled(name=f"Enable {TARGET}", unit=TARGET)
     for unit in units:
@@ -128,7 +131,7 @@ def wanted_by_target(units: Iterable[str]) -> None:
 
 
 ROWS: tuple[Row, ...] = (
-    # A snapshot may be given units that are newer than its initrd.
+    # The initrd of a snapshot may be too old to make this mark, which units need.
     BoxRow(lambda _: [partial(marked_snapshot, name="Mark of a snapshot")], where=Where.SNAPSHOT),
     BoxRow(
         lambda box: [partial(machine, image=box.settings.image, fstab=box.fstab)],
@@ -138,7 +141,7 @@ ROWS: tuple[Row, ...] = (
     Row(lambda box: [partial(volumes.volumes, plan=box.plan)], packages=volumes.PACKAGES),
     BoxRow(lambda box: [partial(stack, settings=box.settings, parts=_parts(box))]),
     Row(lambda box: [partial(bundle, python=box.python, copy=box.copy)]),
-    # Before the menu that makes a host a box: to a later provision its loader is no concern.
+    # Before the boot menu, which makes the host a box: provision leaves the loader of a box alone.
     Row(lambda box: [partial(removable_path, plan=box.plan)]),
     Row(
         lambda box: [partial(boot, plan=box.plan, settings=box.settings)],
@@ -152,7 +155,7 @@ ROWS: tuple[Row, ...] = (
     BoxRow(
         lambda _: [partial(status_page)], units=("status-page.socket", "status-page-gather.timer")
     ),
-    # Not applied by a box to itself: what its operator told runsetup would be undone.
+    # Not in a snapshot: it would undo what the operator told runsetup.
     BoxRow(lambda box: [partial(source, settings=box.settings)], where=~Where.SNAPSHOT),
     BoxRow(
         lambda _: [partial(gateway.gateway)],
@@ -189,13 +192,13 @@ ROWS: tuple[Row, ...] = (
             else partial(no_items)
         ]
     ),
-    # Last: it is of all that came before it.
+    # Last: it describes what all other rows made.
     BoxRow(lambda box: [partial(manifest.manifest, settings=box.settings, project=box.project)]),
 )
 
 
 def deploys(box: Box) -> tuple[Deploy, ...]:
-    """What makes a box what the table says, in order: of a Box that is not Golden its BoxRows."""
+    """The deploys of a box in the table's order; a Box that is not Golden gets BoxRows only."""
     made = (_of_row(row, box) for row in rows(box.settings, box.where))
     return tuple(each for group in made for each in group)
 
@@ -207,15 +210,15 @@ def _of_row(row: Row, box: Box) -> Iterable[Deploy]:
 
 
 def packages(settings: Settings) -> tuple[str, ...]:
-    """The packages that the rows of a box have; what the stack has is not among them."""
+    """The Debian packages of a box's rows, without those of its stack."""
     return tuple(name for row in rows(settings, Where.IMAGE) for name in row.packages)
 
 
 def units(settings: Settings, where: Where) -> tuple[str, ...]:
-    """The units that are to be up on a box, whatever ``secure`` makes of it."""
+    """The units that must be up on a box, whatever ``secure`` makes of it."""
     return tuple(unit for row in rows(settings, where) for unit in row.units)
 
 
 def rows(settings: Settings, where: Where) -> Iterator[Row]:
-    """Those of the table that hold for a box."""
+    """The rows of the table that apply to a box."""
     return (row for row in ROWS if row.where & where and (row.of is None or row.of(settings)))

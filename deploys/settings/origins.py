@@ -1,4 +1,4 @@
-"""Where a box's parts are from, for its manifest."""
+"""Where the parts of a box come from, as its manifest says it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Rows = Mapping[str, Mapping[str, str]]
 def provenance(
     rows: Rows, commit: str, packages: Mapping[str, str], built: Mapping[str, Mapping[str, str]]
 ) -> dict[str, object]:
-    """Where a box's parts are from, and exactly which they are, for its manifest.
+    """The source and the exact version of each part of a box, for its manifest.
 
     Args:
-        rows: of the settings.
+        rows: of the stack, in the settings.
         commit: of this project.
-        packages: all that is installed, with versions.
-        built: those of our making, as ``deploys.facts.manifest.System`` says it.
+        packages: all that are installed, with versions.
+        built: the packages that were built here, as in ``deploys.facts.manifest.System``.
     """
     versions = {name.partition(":")[0]: version for name, version in packages.items()}
     replacing = {package_name(part): build.replaces for part, build in BUILT.items()}
@@ -29,7 +29,7 @@ def provenance(
             return {**source, "commit": commit}
         if row["source"] == "apt":
             names = {*row["location"].split()}
-            # A row whose package another row's has replaced is in that one.
+            # A package that is built for another row may take this one's place.
             names |= {ours for ours, theirs in replacing.items() if not names.isdisjoint(theirs)}
             had = {name: versions[name] for name in sorted(names) if name in versions}
             return {**source, "packages": had}

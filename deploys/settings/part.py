@@ -14,18 +14,18 @@ _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _DEBIAN_VERSION = re.compile(r"[0-9][A-Za-z0-9.+:~-]*")
 _PROJECT, _PROJECT_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), re.compile(r"[0-9a-z.+!]+")
 _COMMIT, _SHA256 = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}"), re.compile(r"[0-9a-f]{64}")
-# As runsetup has it: neither a part that git or ssh would take for an option, nor a helper program.
+# As in runsetup: nothing that git or ssh would take for an option or a helper program.
 _URL = re.compile(r"(git|https?|ssh)://[A-Za-z0-9\[][][A-Za-z0-9._~:/@+,=-]*")
 _PATH = re.compile(r"/?[A-Za-z0-9._~+-]+(/[A-Za-z0-9._~+-]+)*")
 
 
 class Part(BaseModel):
-    """One row: a source, what to take there, and exactly which.
+    """One row: where a part comes from, and exactly which version of it.
 
     ``location`` is, for apt, names of packages; for pip, a project's name; for git and file, what
-    follows ``setup.hostname`` and a slash, or an address of its own: a URL or an absolute path. A
-    file without one is of this checkout. ``version`` is a package's or a project's version, or
-    git's commit; ``sha256`` the archive's, for pip and file.
+    follows ``setup.hostname`` and a slash, or a full address: a URL or an absolute path. A file
+    without a location is part of this checkout. ``version`` is that of a package or project, or
+    a git commit; ``sha256`` is that of the archive, for pip and file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,13 +34,13 @@ class Part(BaseModel):
     location: str = Field(
         "",
         max_length=400,
-        description="for apt: names of Debian packages, with a blank between them; for pip: name "
-        "of the project; for git and file: what follows setup.hostname, or a full URL or path",
+        description="for apt: names of Debian packages, separated by blanks; for pip: name of "
+        "the project; for git and file: what follows setup.hostname, or a full URL or path",
     )
     version: str = Field(
         "",
         max_length=100,
-        description="for apt and pip: the exact version, or nothing; for git: the whole commit",
+        description="for apt and pip: the exact version, or empty; for git: the whole commit",
     )
     sha256: str = Field("", description="for pip and file: SHA-256 of the archive of the sources")
 
@@ -53,23 +53,25 @@ class Part(BaseModel):
 
     @property
     def is_own(self) -> bool:
-        """Whether it comes with the checkout that makes the box."""
+        """Whether it is part of the checkout that makes the box."""
         return self.source == "file" and not self.location
 
     @property
     def is_relative(self) -> bool:
-        """Whether ``setup.hostname`` says where it lies."""
+        """Whether its location is relative to ``setup.hostname``."""
         named = self.source in ("git", "file") and bool(self.location)
         return named and not self.location.startswith("/") and "://" not in self.location
 
     def address(self, hostname: str) -> str:
-        """The URL or the path of a part from git or from a file."""
+        """The URL or path of a part that comes from git or from a file."""
         return f"{hostname.rstrip('/')}/{self.location}" if self.is_relative else self.location
 
 
 def _none(part: Part) -> str:
     return (
-        "one that is left out has no more to say" if _has_any(part, "location", "version") else ""
+        "source none takes no location, version or sha256"
+        if _has_any(part, "location", "version")
+        else ""
     )
 
 
@@ -78,8 +80,8 @@ def _apt(part: Part) -> str:
     if not names or not all(map(_PACKAGE.fullmatch, names)):
         return f"location {part.location!r}: write the names of Debian packages"
     if part.version and (len(names) > 1 or not _DEBIAN_VERSION.fullmatch(part.version)):
-        return f"version {part.version!r}: write that of the one package in location, or nothing"
-    return "sha256 is for pip and file; apt has its archive's" if part.sha256 else ""
+        return f"version {part.version!r}: give that of the one package in location, or none"
+    return "sha256 is for pip and file; apt checks its own hashes" if part.sha256 else ""
 
 
 def _git(part: Part) -> str:
@@ -88,16 +90,16 @@ def _git(part: Part) -> str:
         return fault
     if not _COMMIT.fullmatch(part.version):
         return "version: git needs the whole commit, 40 or 64 hexadecimal digits; a branch moves"
-    return "sha256 is for pip and file; git has its commit" if part.sha256 else ""
+    return "sha256 is for pip and file; git checks its commit" if part.sha256 else ""
 
 
 def _pip(part: Part) -> str:
     if not _PROJECT.fullmatch(part.location):
         return f"location {part.location!r}: write a project's name"
     if not (part.version or part.sha256):
-        return ""  # what the lock file has
+        return ""  # the lock file has both
     if not (_PROJECT_VERSION.fullmatch(part.version) and _SHA256.fullmatch(part.sha256)):
-        return "pip needs the version and the sha256 of its sources; neither: as locked here"
+        return "pip needs both version and sha256 of its sources, or neither to use the lock file"
     return ""
 
 
@@ -105,9 +107,9 @@ def _file(part: Part) -> str:
     if part.is_own:
         return "a file needs a location" if _has_any(part, "version") else ""
     if part.version:
-        return "a file's version is its sha256"
+        return "a file has no version: its sha256 says which it is"
     if not _SHA256.fullmatch(part.sha256):
-        return "sha256: a file needs its own, 64 hexadecimal digits"
+        return "sha256: a file needs 64 hexadecimal digits"
     return _location_fault(part.location, url=False)
 
 
@@ -120,7 +122,7 @@ def _has_any(part: Part, *names: str) -> bool:
 
 def _location_fault(location: str, *, url: bool) -> str:
     if re.search(r"//[^/]*:[^/]*@", location):
-        return "location: it lands in the manifest, so no password is taken in it"
+        return "location: write no password in it, as it lands in the manifest"
     plain = _PATH.fullmatch(location) or (url and _URL.fullmatch(location))
     words = re.split(r"[/@]+", location)
     if plain and not any(word.startswith("-") or word in (".", "..") for word in words):

@@ -1,4 +1,4 @@
-"""The eight parts that a box computes with: where each comes from, and which of it."""
+"""The table of the eight parts that a box computes with, and where each can come from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _apt_row(location: str) -> Part:
 
 
 SETUP = "openkim-pipeline-setup"
-"""This project, by the name that it has below ``setup.hostname``."""
+"""The name of this project below ``setup.hostname``."""
 _OWN = Part(source="file")
 DEFAULTS = {
     SETUP: _OWN,
@@ -27,7 +27,7 @@ DEFAULTS = {
     "ase": _apt_row("python3-ase"),
     "lammps": _apt_row("lammps"),
 }
-# What a provision knows how to bring; the first is a row's default.
+# The sources that a part can come from; the first is its default.
 _SOURCES: dict[str, tuple[Source, ...]] = {
     SETUP: ("file", "git"),
     "openkim-api": ("apt", "git", "file", "none"),
@@ -42,10 +42,10 @@ _SOURCES: dict[str, tuple[Source, ...]] = {
 
 @dataclass(frozen=True)
 class Build:
-    """What a package of our making is among Debian's.
+    """A Debian package that is built here.
 
-    ``replaces`` are Debian's packages whose place it takes, ``needs`` those that it runs with. It
-    is built only where the box has the parts ``joins`` too. A host does without a ``dispensable``
+    ``replaces`` are Debian's packages whose place it takes, ``needs`` those it depends on. It is
+    built only where the box has the parts ``joins`` too. A host does without a ``dispensable``
     one that cannot be built for it.
     """
 
@@ -56,7 +56,7 @@ class Build:
 
 
 BUILT = {
-    # One package: what libkim-api-dev has is of the library's very version.
+    # One package, as the headers must be of the library's version.
     "openkim-api": Build(("libkim-api2", "libkim-api-dev"), ("libgfortran5", "libstdc++6")),
     "lammps": Build(("lammps",), ("libkim-api2", "libstdc++6")),
     "ase": Build(("python3-ase",), ("python3-matplotlib", "python3-numpy", "python3-scipy")),
@@ -74,12 +74,12 @@ OPTIONAL = tuple(name for name, sources in _SOURCES.items() if "none" in sources
 
 
 def package_name(part: str) -> str:
-    """What the package of a part is called when it is built here."""
+    """The name of the package of a part that is built here."""
     return f"pipeline-{part}"
 
 
 class Stack(BaseModel):
-    """The software that computes, part by part; what a part leaves out is as in its default."""
+    """The software that a box computes with; a key that a part leaves out has its default."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -112,7 +112,7 @@ class Stack(BaseModel):
     ase: Part = Field(DEFAULTS["ase"], description="the Atomic Simulation Environment")
     lammps: Part = Field(DEFAULTS["lammps"], description="LAMMPS, the molecular dynamics program")
     packages: tuple[PackageName, ...] = Field(
-        (), description="Debian packages that are installed on top of the parts"
+        (), description="Debian packages to install besides the parts"
     )
 
     @model_validator(mode="before")
@@ -129,27 +129,27 @@ class Stack(BaseModel):
                 raise ValueError(_wrong_source(name, "another file"))
             pinned = self._pins.get(part.location, "")
             if part.source == "apt" and part.version not in ("", pinned):
-                raise ValueError(f"{part.location} is asked for in two versions")
+                raise ValueError(f"two parts ask for different versions of {part.location}")
             if part.source == "pip" and not part.version and part != DEFAULTS[name]:
                 raise ValueError(f"{name}: no lock file has {part.location}; give a version")
             is_file = part.source == "file" and not DEFAULTS[name].is_own
             if is_file and not part.location.endswith(".tar.gz"):
-                raise ValueError(f"{name} from a file is a .tar.gz of sources")
+                raise ValueError(f"{name}: the file must be a .tar.gz of sources")
         for name in self.packages:
             if name in self.replaced:
-                raise ValueError(f"packages: {name} is built, as its row says")
+                raise ValueError(f"packages: a package that is built here replaces {name}")
         if self.openkim_pipeline_setup.location and not self.openkim_pipeline_setup.is_relative:
-            raise ValueError(f"{SETUP}: runsetup is told the hostname; location is what follows it")
+            raise ValueError(f"{SETUP}: location must be relative to setup.hostname")
         return self
 
     @property
     def parts(self) -> dict[str, Part]:
-        """The rows, by the parts' names."""
+        """The rows, by the names of the parts."""
         return {name: getattr(self, name.replace("-", "_")) for name in DEFAULTS}
 
     @property
     def built(self) -> tuple[str, ...]:
-        """The rows that come from their sources, as packages of our making."""
+        """The parts that are built here as Debian packages."""
         return tuple(
             name
             for name, build in BUILT.items()
@@ -158,12 +158,12 @@ class Stack(BaseModel):
 
     @property
     def replaced(self) -> frozenset[str]:
-        """Debian's packages that are not installed, as one of our making is in their place."""
+        """Debian's packages that are not installed, as one that is built here takes their place."""
         return frozenset(name for part in self.built for name in BUILT[part].replaces)
 
     @property
     def from_archive(self) -> tuple[str, ...]:
-        """The Debian packages that the rows and ``packages`` name, and what built ones need."""
+        """Debian's packages to install: of the rows, of ``packages``, and what built ones need."""
         rows = (part for part in self.parts.values() if part.source == "apt")
         named = [name for part in rows for name in part.location.split()]
         needed = [name for part in self.built for name in BUILT[part].needs]
@@ -172,17 +172,17 @@ class Stack(BaseModel):
 
     @property
     def versions(self) -> dict[str, str]:
-        """The versions that packages are to have, where the rows say it."""
+        """The versions of Debian's packages that rows pin, by package."""
         return {name: self._pins[name] for name in self._pins if name not in self.replaced}
 
     @property
     def has_items(self) -> bool:
-        """Whether the repository comes as the items' own files."""
+        """Whether the repository comes as files of items, not as a Debian package."""
         return self.openkim_repository.source in ("git", "file")
 
     @property
     def has_reference(self) -> bool:
-        """Whether a calculation with LAMMPS is possible: items alone are no models to run with."""
+        """Whether LAMMPS can calculate with a model; items alone are not installed as models."""
         return self._has("lammps", "openkim-repository") and not self.has_items
 
     @property
@@ -195,7 +195,7 @@ class Stack(BaseModel):
 
 
 def _completed(name: str, row: Any) -> Any:
-    """A row as given, and what it leaves out: of the default, if that is of the same source."""
+    """A row as given; one with the default's source takes from the default what it leaves out."""
     default = DEFAULTS.get(name)
     if default is None or not isinstance(row, dict):
         return row

@@ -178,7 +178,7 @@ def test_a_role_that_was_but_a_label_is_devel(label: str) -> None:
             '{"role": ',
             {"VOLGROUP": "vg"},
             SettingsError,
-            "box: /etc/pipeline/settings.json: is not JSON: "
+            "box: /etc/pipeline/settings.json: not JSON: "
             "Expecting value: line 1 column 10 (char 9)",
         ),
     ],
