@@ -1,6 +1,6 @@
-"""What a stack needs beside Debian's packages, built or fetched here if its host lacks it.
+"""Which parts a host needs besides Debian's packages, and from where: built or fetched here.
 
-One answer for a host that is provisioned and for the image of a box.
+The answer is the same for a host that is provisioned and for the image of a box.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tasks.stack.sources import Sources
 
 
 class UnavailableError(BoxError):
-    """A host lacks a part, and none can be built for it on this machine; the line says why."""
+    """A host lacks a part, and this machine cannot build it; the line says why."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,19 @@ def prepared(
     build: bool = True,
     wanted: pins.Manifest | None = None,
 ) -> Prepared:
-    """What a host with this Python is to have; only what it lacks is built.
+    """The parts that a host with this Python must have; only those that it lacks are built.
 
     Args:
         settings: of the host.
         python: the version of the host's Python, as ``3.13``.
-        installed: the source digests of the packages of our making that it has, by their names.
-        folder: where what is made is kept.
-        progress: is told what takes time.
-        build: not so, nothing is built; what is compared needs no file.
-        wanted: what a manifest pins, if the host is to be as that says.
+        installed: the source digests of the packages built here that the host has, by name.
+        folder: where packages and items are kept once they are made.
+        progress: gets a line before each slow step.
+        build: whether to build; a comparison needs no files.
+        wanted: the manifest whose versions the host must have, if any.
 
     Raises:
-        BoxError: a part cannot be had; or not as the manifest pins it.
+        BoxError: a part cannot be fetched or built, or not as the manifest pins it.
     """
     read = cache(lambda suite: archive.read(suite, folder))
     versions = pinned(settings, wanted)
@@ -90,12 +90,12 @@ def prepared(
 
 
 def pinned(settings: Settings, wanted: pins.Manifest | None) -> dict[str, str] | None:
-    """The versions that Debian's packages are to have: a manifest's, and over them the rows'."""
+    """The versions that Debian's packages must have: the rows', else those of a manifest."""
     return {**(wanted.packages if wanted else {}), **settings.stack.versions} or None
 
 
 def _suite(sources: Sources, python: str) -> str:
-    """The Debian release to build a part for, if this machine can."""
+    """The Debian release to build a part for; UnavailableError if this machine cannot."""
     portable = RECIPES[sources.name].portable
     suites = [name for name, has in PYTHONS.items() if portable or has == python]
     if not suites:

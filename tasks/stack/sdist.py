@@ -9,9 +9,9 @@ from pathlib import Path
 from deploys.errors import BoxError
 from tasks.desk import shell
 
-# pip asks the build backend for metadata even of what it only downloads, and kimpy's would look
-# for the KIM API on this machine. This one stands in for setuptools: it copies what the package
-# says of itself, and runs nothing of it.
+# pip asks the build backend for metadata even when it only downloads, and kimpy's backend would
+# look for the KIM API on this machine. This backend stands in for setuptools: it copies the
+# package's metadata and runs none of its code.
 _BACKEND = """
 import email, pathlib, shutil
 
@@ -29,10 +29,10 @@ _DOWNLOAD = ("-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolat
 
 
 def fetch(lock: Path, folder: Path) -> Path:
-    """The sources of the one package of a lock file, in ``folder``; their hash is the lock's.
+    """The sources of the one package of a lock file, put into ``folder``; pip checks their hash.
 
     Raises:
-        BoxError: they cannot be had.
+        BoxError: they cannot be fetched.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix="backend-") as name:
         backend = Path(name) / "setuptools"

@@ -1,4 +1,4 @@
-"""The sources of a part of the stack that is built here: those its row names, or the lock's."""
+"""The sources of a part that is built here, as its row or a lock file names them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.stack import git, sdist
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """A row of the stack, what its location is relative to, and what it is called."""
+    """A row of the stack, the hostname that its location is relative to, and the part's name."""
 
     part: Part
     hostname: str
@@ -24,19 +24,19 @@ class Sources:
 
     @staticmethod
     def of(settings: Settings, name: str) -> Sources:
-        """Those that settings name for a part."""
+        """The sources that the settings name for a part."""
         return Sources(settings.stack.parts[name], settings.setup.hostname, name)
 
     @property
     def identity(self) -> str:
-        """What tells these sources from all others: their hash, not where they lie."""
+        """Tells these sources from all others by their hash, wherever they lie."""
         if self.part.source == "pip":
             return self._requirement
         return f"{self.part.source} {self.part.version or self.part.sha256}"
 
     @property
     def origin(self) -> str:
-        """Where they are from and exactly which they are: ``git:COMMIT``, ``pip:SHA256``."""
+        """The source and the exact version: ``git:COMMIT``, ``pip:SHA256`` or ``file:SHA256``."""
         if self.part.source == "pip":
             return f"pip:{self._requirement.rpartition('--hash=sha256:')[2].strip()}"
         return f"{self.part.source}:{self.part.version or self.part.sha256}"
@@ -45,7 +45,7 @@ class Sources:
         """The sources as the one ``.tar.gz`` in ``folder``, checked against their hash.
 
         Raises:
-            BoxError: they cannot be had, or are others.
+            BoxError: they cannot be fetched, or have another hash.
         """
         address = self.part.address(self.hostname)
         if self.part.source == "git":
@@ -65,7 +65,7 @@ class Sources:
 
     @property
     def _requirement(self) -> str:
-        """As a lock file has it."""
+        """The row as the text of a lock file."""
         part = self.part
         if not part.version:
             return self._lock.read_text()
