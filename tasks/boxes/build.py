@@ -1,4 +1,4 @@
-"""From nothing to the disk image of a box: packages, deploys, partitions, all without a guest."""
+"""Builds the disk image of a box from nothing: packages, deploys, partitions; no guest runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from tasks.stack.packages import PYTHONS
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A box's disk image: its file, the bytes that takes, and what the box says it is."""
+    """A box's disk image: its file, the bytes that it takes here, and the state of the box."""
 
     path: Path
     used: int
@@ -50,13 +50,13 @@ class Built:
 
 
 def packages(settings: Settings) -> tuple[str, ...]:
-    """All that is installed by name: the system's, the stack's and the deploys'."""
+    """Debian's packages that are installed by name: for the system, the stack and the deploys."""
     named = (*settings.image.packages, *stack_packages(settings), *box.packages(settings))
     return tuple(sorted(set(named)))
 
 
 class Build:
-    """Builds one image; its steps are told to ``progress``."""
+    """Builds one image; ``progress`` shows the steps."""
 
     def __init__(
         self, settings: Settings, out: Path, progress: HostProgress, manifest: Path | None = None
@@ -67,11 +67,11 @@ class Build:
         self._manifest = manifest
 
     def run(self) -> Built:
-        """Make the image; it takes its name when it is whole.
+        """Make the image; the file gets its name when it is complete.
 
         Raises:
             BoxError: not root, a build runs already, the image is in use, a setting does not
-                fit, or a step failed. No mount, loop device or half file is left.
+                fit, or a step failed. No mount, loop device or incomplete file is left.
         """
         loop.require_root("making a box's disk image")
         plan = plan_disk(self._settings)
@@ -107,7 +107,7 @@ class Build:
     ) -> Built:
         python, step = PYTHONS[self._settings.image.suite], self._progress.step
         parts = prepared(self._settings, python, {}, BUNDLES, step, wanted=wanted).parts
-        # Not before what is in the packages: Python's compiled modules would be older than they.
+        # Not before the packages' files: compiled Python would be older than its sources.
         epoch = max(bundle.project_time(), installed.date) if epoch is None else epoch
         fixed = Fixed(Identifiers(_seed(self._settings, epoch)), epoch)
         boot_uuid = fixed.identifiers.uuid("boot")
@@ -134,7 +134,7 @@ class Build:
         wanted: pins.Manifest | None,
         parts: Parts,
     ) -> HostState:
-        """The deploys of a box that is made from nothing."""
+        """Apply the deploys of a new box to the tree."""
         self._progress.step("applying the deploys")
         settings = self._settings
         target = Target("the image", chroot=tree.root, environment=environment(epoch))
@@ -164,7 +164,7 @@ class Build:
             return session.fact(State)
 
     def _check_disk(self, installed: Layer) -> None:
-        """The layer is copied beside itself, and its files are written to the image."""
+        """Require room for a copy of the layer beside it, and for its files in the image."""
         size = installed.size
         places = {folder.stat().st_dev: folder for folder in (IMAGES, self._out.parent)}
         for place in places.values():
@@ -187,10 +187,10 @@ class Build:
 
 @contextmanager
 def build_lock(out: Path) -> Iterator[None]:
-    """While this process makes the image ``out``, none other makes one here.
+    """Keep other processes from making an image here while this one makes ``out``.
 
     Raises:
-        BoxError: another does; or a file could not be written, in one line.
+        BoxError: another process makes one; or a file could not be written.
     """
     IMAGES.mkdir(parents=True, exist_ok=True)
     try:

@@ -1,4 +1,4 @@
-"""A box's disk image in the formats it is shipped in, with its sums and its Vagrant catalog."""
+"""Packs a box's disk image in the formats it is shipped in, with checksums and a catalog."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from tasks.desk.progress import HostProgress
 from tasks.disks import convert
 from tasks.disks.identifiers import source_date_epoch
 
-# Where no time is asked for: the earliest that every archive format can say, 1980-01-01.
+# The time of files in archives by default: 1980-01-01, the earliest that every format can hold.
 _TIME = 315_532_800
 _SUMS = "SHA256SUMS"
 _FOR_USER = ROOT / "static" / "foruser" / "Vagrantfile"
 
 
 class _StoppedError(BoxError):
-    """Another part of the work failed, or the whole was interrupted."""
+    """Another format failed, or the user interrupted the work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packaged:
-    """What was made, by its format."""
+    """The files that were made, by format."""
 
     files: Mapping[str, Path]
 
 
 class Packaging:
-    """Packages one image; what becomes of a format is told to the progress of its name."""
+    """Packs one image; the progress of a format's name shows the steps of that format."""
 
     def __init__(
         self,
@@ -61,12 +61,12 @@ class Packaging:
         self._stop = threading.Event()
 
     def run(self) -> Packaged:
-        """Make the formats that ``progress`` names, side by side; they get their names at the end.
+        """Make the formats that ``progress`` names, in parallel; files get their names at the end.
 
         Raises:
-            BoxError: the image is missing, none, or being written; the folder cannot be written,
-                or has another box of this version and there is no ``force``; a step failed. What
-                the folder held is as it was.
+            BoxError: the image is missing, invalid or being written; the folder cannot be written,
+                or has another box of this version and ``force`` is not set; or a step failed. The
+                folder is then as it was.
         """
         epoch = source_date_epoch()
         if self._out.exists() and not self._out.is_dir():
@@ -94,7 +94,7 @@ class Packaging:
         return f"{stem(self._settings)}-{version}.{FORMATS[name].ending}"
 
     def _make(self, image: convert.Image, work: Path, time: int) -> dict[str, str]:
-        """Make the formats in ``work``; the SHA-256 of each by its format."""
+        """Make the formats in ``work``; returns the SHA-256 of each by format."""
         wanted = {name: FORMATS[name] for name in self._progress}
         writers = {each.disk: each for each in wanted.values()}
         with ThreadPoolExecutor(len(writers) + len(wanted)) as pool:
@@ -112,12 +112,12 @@ class Packaging:
                 self._stop.set()
                 raise
         for name, each in wanted.items():
-            if each.members is None:  # its disk is what others were packed from
+            if each.members is None:  # the disk is shipped as it is; others were packed from it
                 (work / each.disk).rename(work / self._named(name))
         return {name: future.result() for name, future in made.items()}
 
     def _disk(self, image: convert.Image, out: Path, made_by: Format) -> Disk:
-        """The disk that some formats share."""
+        """Convert the disk that some formats share."""
         names = [name for name in self._progress if FORMATS[name].disk == out.name]
         for name in names:
             self._progress[name].step("converting the disk")
@@ -126,7 +126,7 @@ class Packaging:
         return Disk(out, tarball.file_sum(out, report), image.size)
 
     def _pack(self, name: str, converted: Future[Disk], time: int) -> str:
-        """The archive of a format, if it is one; its SHA-256."""
+        """Pack the archive of a format that is one; returns the SHA-256 of its file."""
         disk = converted.result()
         checksum = disk.checksum
         members = FORMATS[name].members
@@ -150,7 +150,7 @@ class Packaging:
     def _write_lists(
         self, work: Path, sums: Mapping[str, str], listed: Mapping[str, Any], summed: dict[str, str]
     ) -> list[str]:
-        """Write the sums, the catalog and the user's file; all names, in the order they depend."""
+        """Write sums, catalog and the user's Vagrantfile; returns all names, in order of use."""
         box, setup = self._settings.package, self._settings.setup
         base = box.url or f"file://{quote(str(self._out))}/"
         named = {self._named(name): checksum for name, checksum in sums.items()}
@@ -172,7 +172,7 @@ class Packaging:
 
 
 def _require(futures: Sequence[Future[Any]]) -> None:
-    """Wait until all have ended well; raises what the first that failed did."""
+    """Wait until all have ended; raises what the first failure raised."""
     finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
     for future in finished:
         future.result()
@@ -180,7 +180,7 @@ def _require(futures: Sequence[Future[Any]]) -> None:
 
 @contextlib.contextmanager
 def _workshop(folder: Path) -> Iterator[Path]:
-    """A new folder within one that is there from now on, unless it was not and the block fails."""
+    """A new folder within ``folder``; that is made too, and removed if the block fails."""
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock, work = os.open(folder, os.O_RDONLY | os.O_DIRECTORY), folder / ".partial"
@@ -189,7 +189,7 @@ def _workshop(folder: Path) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BoxError(f"a box is being packaged into {folder} already") from error
-        shutil.rmtree(work, ignore_errors=True)  # of one that was killed
+        shutil.rmtree(work, ignore_errors=True)  # left by a run that was killed
         work.mkdir()
         try:
             yield work

@@ -1,4 +1,4 @@
-"""Tar archives in which only names and contents count, written and summed in one go."""
+"""Writes tar archives that depend on names and contents only, and sums them meanwhile."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from deploys.errors import BoxError
 _CHUNK = 2**20
 Report = Callable[[float], None]
 Member = tuple[str, bytes | Path]
-"""A name, and a content or the file that has it."""
+"""A name, and its content or the file that has it."""
 
 
 class _Summed(io.RawIOBase):
-    """A file that is only written to, with the SHA-256 of what was."""
+    """A write-only file, with the SHA-256 of what was written."""
 
     def __init__(self, file: io.BufferedWriter, size: int, report: Report) -> None:
         super().__init__()
@@ -38,13 +38,13 @@ class _Summed(io.RawIOBase):
 
 
 def write(out: Path, members: Sequence[Member], time: int, report: Report) -> str:
-    """Write a tar of regular files of root's, in the order given.
+    """Write a tar of regular files that belong to root, in the order given.
 
     Args:
-        out: the archive; it is not compressed: what it is for is.
-        members: what is in it.
-        time: all members' time, in seconds since 1970.
-        report: is told how much is done, in percent; what it raises ends the work.
+        out: the archive; it is not compressed, as disks in it are.
+        members: the files in it.
+        time: of all members, in seconds since 1970.
+        report: gets the percent that are done; an error that it raises ends the work.
 
     Returns:
         The archive's SHA-256.
@@ -64,7 +64,7 @@ def write(out: Path, members: Sequence[Member], time: int, report: Report) -> st
 
 
 def content_sum(content: bytes) -> str:
-    """The SHA-256 of what will be a member."""
+    """The SHA-256 of a member's content."""
     return hashlib.sha256(content).hexdigest()
 
 
