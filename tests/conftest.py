@@ -30,7 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     A run that is asked to end unwinds as with Ctrl-C: no guest, container or mount is left.
     """
     config.addinivalue_line("markers", "long: takes minutes; runs with inv test --long only")
-    for report in ("boot/cutreport", "slowest"):
+    for report in ("boot/cuts/cutreport", "slowest"):
         if (_TESTS / f"{report}.py").exists():
             config.pluginmanager.import_plugin(f"tests.{report.replace('/', '.')}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -25,7 +25,7 @@ _OWN_FLAGS = {
     "--print-completion-script",
 }
 # Rooms of which every path that is named must exist.
-_ROOMS = ("bin", "docs", "static", "tests/boot", "tests/lint", "tests/storage")
+_ROOMS = ("bin", "deploys", "docs", "static", "tasks", "tests/boot", "tests/lint", "tests/storage")
 _COINED = (
     *(
         "base box",
