@@ -52,7 +52,7 @@ class Where(Flag):
     GOLDEN = auto()
     """A host's golden root, in maintenance."""
     SNAPSHOT = auto()
-    """A running box, which applies deploys to itself: only those that need no desk and no boot."""
+    """A running box by itself: without volumes, files below /boot and what a desk brings."""
     EMPTIED = auto()
     """The copy of a box that will be shipped; its /persistent is empty."""
 

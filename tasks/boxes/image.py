@@ -1,6 +1,6 @@
 """The box's image in the state folder: built there, and built again when it is out of date.
 
-A finalized image cannot be built again: it is used as it is, and only ``--force`` replaces it.
+A finalized image cannot be built again: it is used as it is, and not replaced without asking.
 """
 
 from __future__ import annotations

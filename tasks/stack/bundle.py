@@ -24,7 +24,7 @@ _PLATFORM = "{machine}-manylinux_2_28"
 # uv evaluates the lock's markers for the box's Python, pip for its own.
 _INSTALL = ("-m", "uv", "pip", "install", "--quiet", "--link-mode=copy")
 _LOCK = ROOT / "requirements-box.txt"
-# Raise it when _needed changes, so that no older archive is used.
+# Raise it when _needed or pack changes, so that no older archive is used.
 _RECIPE = "1"
 _UNUSED = ("tests", "test", "testing", "__pycache__")
 

@@ -17,7 +17,7 @@ from tasks.stack.sources import Sources
 
 # As in kimpipeline.kim.kimid.
 _KIMID = re.compile(r"[A-Za-z][A-Za-z0-9_]*__(MO|MD|SM|TE|TD|VC)_\d{12}_\d{3}", re.ASCII)
-# Raise it when _gather changes, so that no older archive is used.
+# Raise it when _gather or bundle.pack changes, so that no older archive is used.
 _RECIPE = "1"
 
 

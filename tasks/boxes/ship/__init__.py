@@ -172,7 +172,7 @@ class Packaging:
 
 
 def _require(futures: Sequence[Future[Any]]) -> None:
-    """Wait until all have ended; raises what the first failure raised."""
+    """Wait until all have ended or one has failed; raises what that one raised."""
     finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
     for future in finished:
         future.result()
@@ -180,7 +180,7 @@ def _require(futures: Sequence[Future[Any]]) -> None:
 
 @contextlib.contextmanager
 def _workshop(folder: Path) -> Iterator[Path]:
-    """A new folder within ``folder``; that is made too, and removed if the block fails."""
+    """A work folder in ``folder``; a ``folder`` that was made for it goes if the block fails."""
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock, work = os.open(folder, os.O_RDONLY | os.O_DIRECTORY), folder / ".partial"

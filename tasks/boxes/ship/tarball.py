@@ -44,7 +44,7 @@ def write(out: Path, members: Sequence[Member], time: int, report: Report) -> st
         out: the archive; it is not compressed, as disks in it are.
         members: the files in it.
         time: of all members, in seconds since 1970.
-        report: gets the percent that are done; an error that it raises ends the work.
+        report: called with the percent done; an error that it raises ends the work.
 
     Returns:
         The archive's SHA-256.
