@@ -59,7 +59,8 @@ BUILT = {
     # One package, as the headers must be of the library's version.
     "openkim-api": Build(("libkim-api2", "libkim-api-dev"), ("libgfortran5", "libstdc++6")),
     "lammps": Build(("lammps",), ("libkim-api2", "libstdc++6")),
-    "ase": Build(("python3-ase",), ("python3-matplotlib", "python3-numpy", "python3-scipy")),
+    # Debian has the program ase in a package of its own.
+    "ase": Build(("python3-ase", "ase"), ("python3-matplotlib", "python3-numpy", "python3-scipy")),
     "openkim-kimcalculator-ase": Build(),
     "openkim-python": Build(
         ("python3-kimpy",),

@@ -111,7 +111,6 @@ def _calculator(output: Output) -> str:
 
 # The build type None, as in Debian's builds, adds no flags. Debugging symbols and paths of the
 # build are left out. When a build fails, the trap prints the compiler's error last.
-# Nine tenths of LAMMPS are potentials for its own styles: KIM's models bring what they need.
 _COMPILE = f"""
 export SOURCE_DATE_EPOCH={DATE} HOME="$PWD"
 export CXXFLAGS="-O2 -g0 -DNDEBUG -ffile-prefix-map=$PWD=." LDFLAGS=-Wl,--strip-all
@@ -122,7 +121,6 @@ cmake -S "sources/$folder" -B build -DCMAKE_BUILD_TYPE=None -DCMAKE_INSTALL_PREF
     -DCMAKE_BUILD_RPATH_USE_ORIGIN=ON "$@"
 cmake --build build --parallel "$(nproc)"
 DESTDIR="$PWD/out" cmake --install build
-rm -rf out/etc out/usr/etc out/usr/share
 """
 _CMAKE_TOOLS = ("cmake", "g++", "gfortran", "make")
 _LIBRARY, _MANAGEMENT = "libkim-api.so.2", "kim-api-collections-management"
@@ -154,13 +152,15 @@ LD_LIBRARY_PATH="$PWD/out$libraries" \\
 """
 # LAMMPS is linked to Debian's KIM API; one that is built here has the same soname and is loaded in
 # its place. A job is one process on one CPU, so there is neither MPI nor OpenMP. PKG_KIM is KIM's
-# interface; the other packages have potentials for simulator models.
+# interface; the other packages have potentials for simulator models. Nine tenths of what is
+# installed are potentials for LAMMPS' own styles, which KIM's models do not need: they are removed.
 _LAMMPS = f"""{_UNPACK}
 folder=cmake
 set -- -DBUILD_MPI=OFF -DBUILD_OMP=OFF -DBUILD_SHARED_LIBS=OFF -DDOWNLOAD_KIM=OFF \\
     -DWITH_JPEG=OFF -DWITH_PNG=OFF -DWITH_GZIP=OFF -DWITH_FFMPEG=OFF \\
     -DPKG_KIM=ON -DPKG_MANYBODY=ON -DPKG_MEAM=ON
 {_COMPILE}
+rm -rf out/etc out/usr/etc out/usr/share
 sed -n 's/^#define LAMMPS_VERSION "\\(.*\\)"/\\1/p' sources/src/version.h >out/{MADE} || :
 """
 

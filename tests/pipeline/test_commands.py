@@ -68,11 +68,14 @@ def test_all_matches_run(run: Run, place: Path) -> None:
     assert (code, said) == (0, f"{world.TEST} {world.MODEL}\n")
     code, said, error = run("run_matches", world.MODEL, "--out", str(place / "out"))
     assert (code, len(said.splitlines())) == (0, 1)
-    assert error.startswith("1 to run, by bubblewrap")
+    assert error.startswith("1 to run in bubblewrap")
     (place / "models" / world.MODEL).rmdir()
     code, _, error = run("run_matches", world.TEST)
     assert code == 1
-    assert error == f"pipeline-run-matches: {world.TEST}: no Test and installed Model match by it\n"
+    assert (
+        error
+        == f"pipeline-run-matches: {world.TEST}: it takes part in no pair with an installed Model\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,8 +111,8 @@ def test_all_that_is_wrong_with_an_item_is_said(run: Run, place: Path) -> None:
     assert code == 2
     assert [line.partition(": ")[2] for line in said.splitlines()] == [
         "pipeline.stdin.tpl: '@< query(1) >@' is not MODELNAME or path(...)",
-        "runner may not be executed",
-        "tag:none is no property of KIM's",
+        "runner is not executable",
+        "tag:none is not a KIM property",
     ]
     (folder / "kimspec.edn").write_text("{")
     code, said, _ = run("verify", world.TEST)

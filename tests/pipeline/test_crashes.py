@@ -23,8 +23,8 @@ from kimpipeline.kim import edn
 from kimpipeline.kim.items import ItemFolder
 from kimpipeline.queue.ledger import Ledger
 from kimpipeline.queue.messages import ERRORS, JOBS, UPDATES, Failure, parse
-from kimpipeline.queue.slot import Slot, end_left
-from kimpipeline.run import pair
+from kimpipeline.queue.slot import Slot, kill_left_jobs
+from kimpipeline.run.pair import run_test
 from kimpipeline.run.sandbox import choose
 from tests.pipeline import world
 from tests.pipeline.station import Station, until
@@ -48,7 +48,7 @@ def test_a_job_that_ends_its_worker_three_times_is_buried_with_its_log(station: 
     until(lambda: station.count(JOBS, "buried") == 1)
     (body,) = station.bodies(ERRORS)
     failure = parse(Failure, body)
-    assert failure.reason == "it ended its worker 3 times"
+    assert failure.reason == "its worker died 3 times"
     assert failure.log == "== pipeline.stdout\nit began\n"
     # a kick gives it as many lives again
     world.program(station.root / "worker/items" / world.TEST / "runner", world.GOOD)
@@ -178,7 +178,7 @@ def test_every_job_has_one_result_or_one_error(
         storm(station, workers=workers, jobs=jobs, kills=kills, seconds=seconds)
         check(station, jobs)
         for number in range(workers):
-            end_left(station.settings.folders.work / f"worker{number}")
+            kill_left_jobs(station.settings.folders.work / f"worker{number}")
         assert not _sandboxes(station)
 
 
@@ -214,7 +214,7 @@ def _forked(station: Station, work: Path) -> int:
             with Slot(work, "0") as slot:
                 items = ItemFolder(station.items)
                 sandbox = choose(station.settings)
-                pair.run(world.pair(items), slot.folder("1"), sandbox, world.LIMITS)
+                run_test(world.pair(items), slot.folder("1"), sandbox, world.LIMITS)
         finally:
             os._exit(0)
     return child

@@ -207,7 +207,9 @@ def test_a_crash_queues_no_pair_twice_and_loses_none(
             crash_delete if "delete" in moment else crash_put,
         )
         # as of a process that is gone, nothing is noted on the way out
-        patch.setattr(Ledger, "queued", Ledger.queued if "delete" in moment else lambda *_: None)
+        patch.setattr(
+            Ledger, "mark_queued", Ledger.mark_queued if "delete" in moment else lambda *_: None
+        )
         with Ledger(settings.folders.ledger) as ledger, pytest.raises(Crash):
             direct(station, ledger, update(world.TEST))
     assert put is Queue.put

@@ -1,4 +1,4 @@
-"""What is typed: the commands of a devel box, and the two services."""
+"""The commands that people type on a box, and the two services."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ from kimpipeline.errors import PipelineError
 from kimpipeline.files import scratch
 from kimpipeline.kim.items import ItemFolder
 from kimpipeline.kim.kimid import quoted
-from kimpipeline.run import pair as pairs
-from kimpipeline.run.matching import installed, make_pair
-from kimpipeline.run.matching import pairs as matching_pairs
-from kimpipeline.run.pair import Pair
+from kimpipeline.run.matching import find_pairs, installed, make_pair
+from kimpipeline.run.pair import Pair, move_results, run_test
 from kimpipeline.run.sandbox import choose
 from kimpipeline.run.supervise import probe
 from kimpipeline.run.verify import faults
 from kimpipeline.settings import Settings, load
 
-FAULT, FAILED = 1, 2  # exit codes: it could not be done; it was done, and a Test failed
+FAULT, FAILED = 1, 2  # exit codes: the command could not do its work; a Test or an item is bad
 
 
 def run_pair(argv: Sequence[str] | None = None) -> int:
@@ -33,93 +31,97 @@ def run_pair(argv: Sequence[str] | None = None) -> int:
     parser = _parser("pipeline-run-pair", "Run a Test with a Model.")
     parser.add_argument("test", metavar="TEST", help="the Test's KIM id")
     parser.add_argument("model", metavar="MODEL", help="the Model's KIM id")
-    _out(parser)
+    _add_out(parser)
 
-    def do(given: argparse.Namespace, settings: Settings) -> int:
+    def do(args: argparse.Namespace, settings: Settings) -> int:
         return _run(
-            [make_pair(ItemFolder(settings.folders.items), given.test, given.model)],
-            given.out,
+            [make_pair(ItemFolder(settings.folders.items), args.test, args.model)],
+            args.out,
             settings,
         )
 
-    return _guarded(parser, argv, do)
+    return _exit_code(parser, argv, do)
 
 
 def run_matches(argv: Sequence[str] | None = None) -> int:
     """``pipeline-run-matches``: all pairs that an item takes part in."""
     parser = _parser("pipeline-run-matches", "Run all pairs that an item takes part in.")
     parser.add_argument("item", metavar="ITEM", help="the KIM id of a Test, a Model or a driver")
-    parser.add_argument("--list", action="store_true", help="only say which pairs they are")
-    _out(parser)
+    parser.add_argument("--list", action="store_true", help="only print the pairs")
+    _add_out(parser)
 
-    def do(given: argparse.Namespace, settings: Settings) -> int:
+    def do(args: argparse.Namespace, settings: Settings) -> int:
         here = ItemFolder(settings.folders.items)
-        found = matching_pairs(here, given.item, installed(settings.folders.models))
+        found = find_pairs(here, args.item, installed(settings.folders.models))
         if not found:
-            raise PipelineError(f"{given.item}: no Test and installed Model match by it")
-        if given.list:
+            raise PipelineError(f"{args.item}: it takes part in no pair with an installed Model")
+        if args.list:
             for pair in found:
                 print(pair.test.kimid, pair.model.kimid)
             return 0
-        return _run(found, given.out, settings)
+        return _run(found, args.out, settings)
 
-    return _guarded(parser, argv, do)
+    return _exit_code(parser, argv, do)
 
 
 def verify(argv: Sequence[str] | None = None) -> int:
-    """``pipeline-verify``: whether an item is in KIM's format, and whole."""
-    parser = _parser("pipeline-verify", "Check that an item is in KIM's format, and whole.")
+    """``pipeline-verify``: check that an item is complete and in KIM's format."""
+    parser = _parser("pipeline-verify", "Check that an item is complete and in KIM's format.")
     parser.add_argument("item", metavar="ITEM", help="its KIM id")
 
-    def do(given: argparse.Namespace, settings: Settings) -> int:
-        found = faults(ItemFolder(settings.folders.items), given.item)
+    def do(args: argparse.Namespace, settings: Settings) -> int:
+        found = faults(ItemFolder(settings.folders.items), args.item)
         for line in found:
-            print(f"{given.item}: {line}")
+            print(f"{args.item}: {line}")
         if not found:
-            print(f"{given.item}: good")
+            print(f"{args.item}: good")
         return FAILED if found else 0
 
-    return _guarded(parser, argv, do)
+    return _exit_code(parser, argv, do)
 
 
 def items(argv: Sequence[str] | None = None) -> int:
-    """``pipeline-items``: the items here; what completes their names on a command line."""
-    parser = _parser("pipeline-items", "Say which items are here.")
-    parser.add_argument("kinds", metavar="KIND", nargs="*", help="as TE, MO; none: all")
+    """``pipeline-items``: list the items on this machine; bash completes names with it."""
+    parser = _parser("pipeline-items", "List the items on this machine.")
+    parser.add_argument(
+        "kinds", metavar="KIND", nargs="*", help="kinds to list, as TE or MO; default: all"
+    )
 
-    def do(given: argparse.Namespace, settings: Settings) -> int:
-        for name in ItemFolder(settings.folders.items).names(*given.kinds):
+    def do(args: argparse.Namespace, settings: Settings) -> int:
+        for name in ItemFolder(settings.folders.items).names(*args.kinds):
             print(name)
         return 0
 
-    return _guarded(parser, argv, do)
+    return _exit_code(parser, argv, do)
 
 
 def director(argv: Sequence[str] | None = None) -> int:
     """``pipeline-director``: the service that makes jobs of updates."""
-    parser = _parser("pipeline-director", "Make jobs of updates, until told to stop.")
+    parser = _parser("pipeline-director", "Make jobs of updates until told to stop.")
 
-    def do(_given: argparse.Namespace, settings: Settings) -> int:
-        directing.work(settings, _told_to_stop())
+    def do(_args: argparse.Namespace, settings: Settings) -> int:
+        directing.work(settings, _stop_on_sigterm())
         return 0
 
-    return _guarded(parser, argv, do)
+    return _exit_code(parser, argv, do)
 
 
 def worker(argv: Sequence[str] | None = None) -> int:
     """``pipeline-worker``: the service that runs jobs, one for each CPU."""
-    parser = _parser("pipeline-worker", "Run jobs from the queue, until told to stop.")
-    parser.add_argument("--slot", default="0", help="a name that no other worker here has")
+    parser = _parser("pipeline-worker", "Run jobs from the queue until told to stop.")
+    parser.add_argument(
+        "--slot", default="0", help="a name that no other worker on this machine has"
+    )
 
-    def do(given: argparse.Namespace, settings: Settings) -> int:
-        if not given.slot.isalnum():
-            raise PipelineError(f"--slot {quoted(given.slot)}: letters and digits only")
+    def do(args: argparse.Namespace, settings: Settings) -> int:
+        if not args.slot.isalnum():
+            raise PipelineError(f"--slot {quoted(args.slot)}: letters and digits only")
         sandbox = choose(settings)
         probe(sandbox)
-        working.work(settings, sandbox, given.slot, _told_to_stop())
+        working.work(settings, sandbox, args.slot, _stop_on_sigterm())
         return 0
 
-    return _guarded(parser, argv, do)
+    return _exit_code(parser, argv, do)
 
 
 def _parser(name: str, about: str) -> argparse.ArgumentParser:
@@ -128,25 +130,25 @@ def _parser(name: str, about: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _out(parser: argparse.ArgumentParser) -> None:
+def _add_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
         default=Path(),
         metavar="DIR",
-        help="where the results directories go; not given: here",
+        help="folder for the results directories; default: the current one",
     )
 
 
-def _guarded(
+def _exit_code(
     parser: argparse.ArgumentParser,
     argv: Sequence[str] | None,
     do: Callable[[argparse.Namespace, Settings], int],
 ) -> int:
-    given = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        return do(given, load(given.settings))
+        return do(args, load(args.settings))
     except PipelineError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return FAULT
@@ -154,9 +156,10 @@ def _guarded(
         return 128 + signal.SIGINT
 
 
-def _told_to_stop() -> Callable[[], bool]:
-    """Whether systemd has asked the service to stop. Any fault ends it too, and systemd starts it
-    anew: that is how it gets a new connection.
+def _stop_on_sigterm() -> Callable[[], bool]:
+    """A function that says whether systemd has told the service to stop.
+
+    Any fault ends the service too. systemd then starts it again, with a new connection.
     """
     told = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told.set())
@@ -164,20 +167,20 @@ def _told_to_stop() -> Callable[[], bool]:
 
 
 def _run(found: Sequence[Pair], out: Path, settings: Settings) -> int:
-    """Run pairs one after another, a line for each; their results directories go to ``out``."""
+    """Run pairs one after another, print a line for each, and move their results to ``out``."""
     sandbox = choose(settings)
     probe(sandbox)
-    print(f"{len(found)} to run, by {sandbox.name}", file=sys.stderr)
+    print(f"{len(found)} to run in {sandbox.name}", file=sys.stderr)
     code = 0
     for pair in found:
         target = out / pair.id
         if target.exists():
-            raise PipelineError(f"{target} exists; remove it, or say --out DIR")
+            raise PipelineError(f"{target} exists; remove it, or use --out DIR")
         with scratch() as folder:
-            outcome = pairs.run(pair, folder, sandbox, settings.limits)
+            outcome = run_test(pair, folder, sandbox, settings.limits)
             try:
                 out.mkdir(parents=True, exist_ok=True)
-                pairs.keep(outcome, target)
+                move_results(outcome, target)
             except OSError as error:
                 raise PipelineError(f"{target}: {error.strerror}") from error
         word = outcome.fault or "good"

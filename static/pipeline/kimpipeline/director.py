@@ -1,4 +1,4 @@
-"""The director: makes jobs of updates, each once, and hears what became of them."""
+"""The director makes jobs of updates, each once, and records how they ended."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from kimpipeline.queue.messages import (
 from kimpipeline.queue.queue import Queue, Reserved
 from kimpipeline.queue.report import Report
 from kimpipeline.queue.transfer import mirror
-from kimpipeline.run.matching import installed, make_pair, pairs
+from kimpipeline.run.matching import find_pairs, installed, make_pair
 from kimpipeline.run.pair import Pair
 from kimpipeline.settings import Settings
 
@@ -40,75 +40,75 @@ log = logging.getLogger("pipeline-director")
 
 
 class Director:
-    """Works on one connection; after a QueueError it is to be made anew."""
+    """A director with one connection to the queue; after a QueueError it needs a new one."""
 
     def __init__(self, settings: Settings, queue: Queue, ledger: Ledger) -> None:
         self._settings = settings
         self._queue = queue
         self._ledger = ledger
         self._items = ItemFolder(settings.folders.items)
-        self._holding = False
+        self._recovering = False
 
     def recover(self) -> None:
-        """Queue what an earlier director intended and did not, and nothing a second time.
+        """Queue the jobs that an earlier director intended and did not queue; none is queued twice.
 
-        What is on the queue is looked up there first. What is not, was never put, or is done with:
-        then what was said of it is on the queue, and is heard before anything is put.
+        First it looks which of them are on the queue. A job that is not there was never put, or has
+        ended. If it has ended, its result is on the queue, and is read before any job is put.
         """
         intended = self._ledger.intended()
         if intended:
             names = {entry.job.job for entry, _ in intended}
             newest = self._queue.newest()
             first = min(after for _, after in intended) + 1
-            self._ledger.queued(names & set(self._found(first, newest)))
-            self._holding = True
+            self._ledger.mark_queued(names & set(self._jobs_on_queue(first, newest)))
+            self._recovering = True
             while self.serve(0):
                 pass
-            self._holding = False
+            self._recovering = False
         self._queue_intended()
 
     def serve(self, timeout: float) -> bool:
-        """Take one message, if there is one within ``timeout`` seconds.
+        """Take one message; False if none comes within ``timeout`` seconds.
 
         Raises:
-            QueueError: the connection is of no use any more.
-            TransferError: nor is that to the items; what was asked for stays on the queue.
+            QueueError: the connection is lost; the director cannot go on.
+            TransferError: the items could not be fetched; the update stays on the queue.
         """
         reserved = self._queue.reserve(timeout)
         if reserved is None:
             return False
         try:
-            self._heard(reserved)
+            self._handle(reserved)
         except (QueueError, TransferError):
             raise
-        except LostError as error:  # it comes again
+        except LostError as error:  # the queue gives it out again
             log.warning("%s %d: %s", reserved.tube, reserved.id, error)
             return True
         except PipelineError as error:
-            # it stays where an operator finds it, and may be kicked when it is mended
+            # an operator finds it there, and can kick it once the cause is mended
             log.warning("%s %d: %s", reserved.tube, reserved.id, error)
             self._queue.bury(reserved)
         else:
             self._queue.delete(reserved)
         return True
 
-    def _heard(self, reserved: Reserved) -> None:
+    def _handle(self, reserved: Reserved) -> None:
         if reserved.tube == UPDATES:
-            self._updated(parse(Update, reserved.body), reserved)
+            self._handle_update(parse(Update, reserved.body), reserved)
         elif reserved.tube == RESULTS:
             result = parse(Result, reserved.body)
-            if self._ledger.done(result):
+            if self._ledger.mark_done(result):
                 log.info("%s is done, by %s", result.job, result.worker)
-                self._ledger.wake(self._queue.newest())
+                self._ledger.intend_waiting(self._queue.newest())
                 self._queue_intended()
         else:
             failure = parse(Failure, reserved.body)
-            if self._ledger.failed(failure):
+            if self._ledger.mark_failed(failure):
                 log.warning("%s failed: %s", failure.job, failure.reason)
 
-    def _updated(self, update: Update, reserved: Reserved) -> None:
+    def _handle_update(self, update: Update, reserved: Reserved) -> None:
         mirror(self._items, self._settings.remote, lambda: self._queue.touch(reserved))
-        found = pairs(self._items, update.kimid, installed(self._settings.folders.models))
+        found = find_pairs(self._items, update.kimid, installed(self._settings.folders.models))
         if update.status != "approved":
             log.info("%s is %s: %d pairs", update.kimid, update.status, len(found))
             return
@@ -119,12 +119,15 @@ class Director:
             except PipelineError as error:
                 log.warning("%s with %s: %s", pair.test.kimid, pair.model.kimid, error)
         self._ledger.intend(entries.values(), self._queue.newest())
-        self._ledger.wake(self._queue.newest())
+        self._ledger.intend_waiting(self._queue.newest())
         self._queue_intended()
         log.info("%s: %d pairs", update.kimid, len(entries))
 
     def _entries(self, pair: Pair, priority: int, above: tuple[str, ...]) -> dict[str, Entry]:
-        """A pair's job, and those of the Tests whose results it needs, with its Model."""
+        """A pair's job, and the jobs of the Tests whose results it needs, with the same Model.
+
+        ``above`` has the Tests that need this one.
+        """
         if pair.test.kimid in above:
             raise ItemError(f"{pair.test.kimid} needs its own results")
         entries: dict[str, Entry] = {}
@@ -142,7 +145,7 @@ class Director:
         return {**entries, pair.id: Entry(job, priority, tuple(needs))}
 
     def _queue_intended(self) -> None:
-        if self._holding:
+        if self._recovering:
             return
         put = []
         try:
@@ -150,14 +153,16 @@ class Director:
                 try:
                     self._queue.put(JOBS, entry.job, entry.priority)
                 except MessageError as error:
-                    self._ledger.failed(Failure(job=entry.job.job, worker="", reason=str(error)))
+                    self._ledger.mark_failed(
+                        Failure(job=entry.job.job, worker="", reason=str(error))
+                    )
                     continue
                 put.append(entry.job.job)
         finally:
-            self._ledger.queued(put)
+            self._ledger.mark_queued(put)
 
-    def _found(self, first: int, newest: int) -> list[str]:
-        """The jobs on the queue whose ids there are from ``first`` to before ``newest``."""
+    def _jobs_on_queue(self, first: int, newest: int) -> list[str]:
+        """The jobs among the queue's messages with ids from ``first`` to before ``newest``."""
         found = []
         for identifier in range(first, newest):
             body = self._queue.peek(identifier)
@@ -169,7 +174,7 @@ class Director:
 
 
 def work(settings: Settings, stopped: Callable[[], bool]) -> None:
-    """Direct until ``stopped``, on one connection.
+    """Run the director on one connection until ``stopped``.
 
     Raises:
         QueueError: the connection is lost.

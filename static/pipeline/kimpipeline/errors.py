@@ -1,33 +1,33 @@
-"""What can go wrong, each in one line."""
+"""The runner's errors; the text of each is one line."""
 
 
 class PipelineError(Exception):
-    """What is wrong, in one line; the commands print it and exit with a code that is not 0."""
+    """Says in one line what is wrong; a command prints it and exits with a code that is not 0."""
 
 
 class ItemError(PipelineError):
-    """An item is unknown, or not what KIM's format asks for."""
+    """An item does not exist, or is not in KIM's format."""
 
 
 class RunError(PipelineError):
-    """A pair ran and failed: its runner did, or a limit was met, or its results are not valid."""
+    """A pair failed: its runner failed, it exceeded a limit, or its results are not valid."""
 
 
 class SandboxError(PipelineError):
-    """A pair could not be started in its sandbox; this machine is at fault, not the pair."""
+    """A sandbox could not start or end a job; the machine is at fault, not the pair."""
 
 
 class QueueError(PipelineError):
-    """The queue cannot be reached, or it would not take a message."""
+    """The queue cannot be reached, or it refused a message."""
 
 
 class LostError(PipelineError):
-    """A job is not this worker's any more: its time to run passed without a sign of life."""
+    """A worker lost its job: the job's time to run passed without a sign of life."""
 
 
 class MessageError(PipelineError):
-    """A message is not one."""
+    """A message has a wrong form, or is too long."""
 
 
 class TransferError(PipelineError):
-    """An item could not be fetched, or a result not delivered."""
+    """An item could not be fetched, or results could not be delivered."""

@@ -1,4 +1,4 @@
-"""Files whose maker is not trusted: opened if regular, never through a link; and removed."""
+"""Open and remove files that an untrusted program made; follow none of its links."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import BinaryIO
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """A regular file, to be read.
+    """Open a regular file for reading.
 
     Raises:
-        OSError: there is none; a link is not followed, a pipe or a device not waited for.
+        OSError: there is none; a link is not followed, and a pipe or a device does not block.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     file = os.fdopen(os.open(path, flags), "rb")
@@ -30,7 +30,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-    """An empty folder that a job's user can reach; it is gone afterwards, whatever is in it."""
+    """An empty folder that a job's user can enter; it is removed at the end, with all in it."""
     folder = Path(tempfile.mkdtemp(prefix="pipeline-", dir="/var/tmp"))
     try:
         folder.chmod(0o755)
@@ -40,10 +40,10 @@ def scratch() -> Iterator[Path]:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder with all in it, however deep, even what may not be read.
+    """Remove a folder with all in it, at any depth, also where permissions forbid it.
 
     Raises:
-        OSError: something of it is still there.
+        OSError: a part of it could not be removed.
     """
     try:
         shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""What a runner is told: typed, frozen, from one TOML file; every value has a default."""
+"""The runner's settings, read from one TOML file; every value has a default."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ FILE = Path("/etc/pipeline/pipeline.toml")
 VARIABLE = "KIMPIPELINE_SETTINGS"
 MIB, GIB = 2**20, 2**30
 
-# What rsync takes before a KIM id or a job id: "host:", or a folder with a slash at its end. Not
-# an option, and nothing that a shell at the other end could take for more than a path.
+# What rsync gets, with a KIM id or a job id after it: "host:", "host:folder/" or a local folder,
+# with a slash at its end. It cannot be an option, and a remote shell reads it as a path only.
 Place = Annotated[
     str, Field(pattern=r"^([A-Za-z0-9_.@-]*[A-Za-z0-9]:([A-Za-z0-9_./-]*/)?|/(.*/)?)$")
 ]
@@ -27,21 +27,23 @@ class Section(BaseModel):
 
 
 class QueueSettings(Section):
-    """beanstalkd, at this machine's end of the tunnel."""
+    """Where beanstalkd is (on a worker: this end of the tunnel), and how long to wait for it."""
 
     host: str = "127.0.0.1"
     port: int = Field(14177, ge=1, le=65535)
-    ttr: int = Field(120, ge=3, le=3600, description="seconds after which silence frees a job")
-    largest: int = Field(60_000, ge=60_000, description="bytes of a message; see beanstalkd's -z")
-    reach: float = Field(10, ge=0, description="s in which a service tries to reach it")
-    patience: int = Field(2, ge=1, description="s that a service waits before it looks around")
-    lives: int = Field(3, ge=1, description="workers that a job may end before it is buried")
+    ttr: int = Field(
+        120, ge=3, le=3600, description="seconds of silence after which a job is freed"
+    )
+    largest: int = Field(60_000, ge=60_000, description="most bytes of a message; beanstalkd's -z")
+    reach: float = Field(10, ge=0, description="seconds for which a service tries to connect")
+    patience: int = Field(2, ge=1, description="seconds of one wait for a message")
+    lives: int = Field(3, ge=1, description="workers that may die of a job")
 
 
 class Remote(Section):
-    """Where items come from and results go to, by rsync."""
+    """Where items come from and where results go, by rsync."""
 
-    items: Place | None = Field(None, description="as pipeline@gateway: ; none: all are here")
+    items: Place | None = Field(None, description="as pipeline@gateway: ; none: all are local")
     results: Place = "/persistent/pipeline/results/"
     rsync: str = "rsync"
     ssh: tuple[str, ...] = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20")
@@ -49,14 +51,14 @@ class Remote(Section):
 
 
 class Folders(Section):
-    """On this machine."""
+    """Paths on this machine."""
 
     items: Path = Path("/persistent/pipeline/items")
     work: Path = Path("/var/tmp/pipeline")  # noqa: S108 - each worker makes its own folder there
     ledger: Path = Path("/persistent/pipeline/director.sqlite")
-    # no folder: where it is there, no worker takes another job (/usr/lib/resnap/pressure)
+    # while this file exists, workers take no new job (/usr/lib/resnap/pressure)
     drain: Path = Path("/run/resnap/drain")
-    # of the KIM API, as Debian lays it; a model is installed if one of these holds its name
+    # where Debian's KIM API keeps models; a model is installed if its name is in one of these
     models: tuple[str, ...] = (
         "/usr/lib/*/kim-api/portable-models",
         "/usr/lib/*/kim-api/simulator-models",
@@ -64,12 +66,12 @@ class Folders(Section):
 
 
 class Limits(Section):
-    """Of one job."""
+    """Limits of one job."""
 
     seconds: float = Field(3600, gt=0)
     memory: int = Field(4 * GIB, ge=16 * MIB, description="bytes")
     processes: int = Field(64, ge=4)
-    disk: int = Field(GIB, ge=MIB, description="bytes, of all that it writes and prints")
+    disk: int = Field(GIB, ge=MIB, description="bytes of all that it writes and prints")
 
 
 class Settings(Section):
@@ -78,16 +80,16 @@ class Settings(Section):
     folders: Folders = Folders()
     limits: Limits = Limits()
     sandbox: Literal["auto", "systemd", "bubblewrap"] = "auto"
-    job_user: str = Field("nobody", description="whom root runs jobs as")
+    job_user: str = Field("nobody", description="the user that root runs jobs as")
 
 
 def load(file: Path | None = None) -> Settings:
-    """Settings from ``file``, else from $KIMPIPELINE_SETTINGS, else /etc/pipeline/pipeline.toml.
+    """Read ``file``, else $KIMPIPELINE_SETTINGS, else /etc/pipeline/pipeline.toml.
 
-    Only the last of these may be missing.
+    Only the last of these may be missing; then every value is its default.
 
     Raises:
-        PipelineError: the file cannot be read, or has a setting that is unknown or out of range.
+        PipelineError: the file cannot be read, or a setting is unknown or out of range.
     """
     named = file or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
     path = named or FILE

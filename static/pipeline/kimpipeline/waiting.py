@@ -1,4 +1,4 @@
-"""Wait for a process without asking again and again, as subprocess does when it has a deadline."""
+"""Wait for a process by its file descriptor: Popen.wait polls, and pauses for up to 50 ms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 
 
 def ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether a child ends within ``seconds``; it is then still to be waited for."""
+    """Whether a process ends within ``seconds``; it is not reaped."""
     if process.returncode is not None:
         return True
     descriptor = os.pidfd_open(process.pid)

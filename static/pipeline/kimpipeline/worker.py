@@ -1,8 +1,8 @@
-"""A worker: takes a job, runs it, delivers what came of it, says so; runs one at a time.
+"""A worker takes a job, runs it, delivers its results and reports them; it runs one at a time.
 
-A delivery takes as long as the way to the gateway, and keeps no processor busy: the next job runs
-meanwhile. A job stays on the queue until it is reported, so one whose worker is gone is another's.
-Then it runs again, and its results, named by the job, take the place of what the first delivered.
+A delivery takes time but no CPU, so the next job runs meanwhile. A job stays on the queue until it
+is reported: if its worker dies, another worker runs it again. The second results then replace what
+the first worker delivered, as both have the job's name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from kimpipeline.errors import (
     SandboxError,
     TransferError,
 )
-from kimpipeline.files import remove
 from kimpipeline.kim import results
 from kimpipeline.kim.items import ItemFolder
 from kimpipeline.queue.messages import ERRORS, JOBS, LOG, RESULTS, Failure, Job, Result, parse
@@ -33,24 +32,23 @@ from kimpipeline.queue.queue import Queue, Reserved
 from kimpipeline.queue.report import Report
 from kimpipeline.queue.slot import Slot
 from kimpipeline.queue.transfer import deliver, fetch
-from kimpipeline.run import pair as pairs
 from kimpipeline.run.confined import Sandbox
 from kimpipeline.run.matching import make_pair
-from kimpipeline.run.pair import Outcome
+from kimpipeline.run.pair import Outcome, run_test
 from kimpipeline.settings import Settings
 
 log = logging.getLogger("pipeline-worker")
-_AGAIN = 30  # seconds until a job that this machine could not serve may be taken again
+_RETRY_DELAY = 30  # seconds before a job that could not be finished may be taken again
 
 
-class Stopped(PipelineError):  # noqa: N818 - what was asked for; not a fault
+class Stopped(PipelineError):  # noqa: N818 - a request, not a fault
     """The worker was told to stop."""
 
 
 class Worker:
-    """Works on one connection, in one slot of this machine.
+    """A worker with one connection to the queue and one slot on this machine.
 
-    At the end of a ``with`` what is on its way has arrived; or, after a fault, is given up.
+    The end of a ``with`` waits for the delivery in progress; after a fault it gives that up.
     """
 
     def __init__(
@@ -70,79 +68,83 @@ class Worker:
         self._stopped = stopped
         self._items = ItemFolder(settings.folders.items)
         self._name = f"{platform.node()}/{slot.name}"
-        self._courier = ThreadPoolExecutor(1)
-        self._sent: Future[None] | None = None
-        self._sent_job = ""
-        self._over = False
+        self._delivery_thread = ThreadPoolExecutor(1)
+        self._delivery: Future[None] | None = None
+        self._delivery_job = ""
+        self._given_up = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._over = kind is not None
-        # of two faults the first is told
-        with self._courier, suppress(PipelineError) if kind else nullcontext():
-            self.settle(lambda: None)
+        self._given_up = kind is not None
+        # of two faults the first is the one to report
+        with self._delivery_thread, suppress(PipelineError) if kind else nullcontext():
+            self.finish_delivery(lambda: None)
 
     def serve(self, timeout: float) -> bool:
-        """Take one job, if one is there within ``timeout`` seconds; run it, send what comes of it.
+        """Run one job, if one comes within ``timeout`` seconds, and begin to deliver its results.
+
+        Returns:
+            False if there was neither a job nor a delivery in progress.
 
         Raises:
-            QueueError: the connection is of no use any more.
+            QueueError: the connection is lost; the worker cannot go on.
             SandboxError: this machine cannot run jobs; the job was given back.
-            Stopped: likewise, as the worker is to stop.
+            Stopped: the worker is to stop; the job was given back.
         """
-        # who waits for a job keeps the connection from the one that is on its way
-        reserved = self._queue.reserve(0 if self._sent else timeout)
+        # reserve() blocks the connection: do not wait while a delivery still needs it
+        reserved = self._queue.reserve(0 if self._delivery else timeout)
         if reserved is None:
-            return self.settle(self._look)
-        with self._holding(reserved):
-            self._attend(reserved, self._beat(reserved))
+            return self.finish_delivery(self._check_stop)
+        with self._give_back_on_error(reserved):
+            self._do_job(reserved, self._beat(reserved))
         return True
 
-    def settle(self, beat: Callable[[], None]) -> bool:
-        """Wait until the results that are on their way are reported; False if there are none.
+    def finish_delivery(self, beat: Callable[[], None]) -> bool:
+        """Wait until the delivery in progress is reported; False if there is none.
 
         Raises:
-            QueueError: they are not; so, too, Stopped.
+            QueueError: the connection is lost.
+            Stopped: the worker is to stop; the job was given back.
         """
-        if self._sent is None:
+        if self._delivery is None:
             return False
-        while not wait([self._sent], 1.0).done:
+        while not wait([self._delivery], 1.0).done:
             beat()
-        sent, self._sent = self._sent, None
-        sent.result()
+        delivery, self._delivery = self._delivery, None
+        delivery.result()
         return True
 
     @contextmanager
-    def _holding(self, reserved: Reserved) -> Iterator[None]:
-        """Give a job back that could not be seen through."""
+    def _give_back_on_error(self, reserved: Reserved) -> Iterator[None]:
+        """Give a job back to the queue if it could not be finished."""
         try:
             yield
         except LostError as error:
             log.warning("%d: %s", reserved.id, error)
         except TransferError as error:
             log.warning("%d: %s", reserved.id, error)
-            self._queue.release(reserved, _AGAIN)
+            self._queue.release(reserved, _RETRY_DELAY)
         except SandboxError:
-            self._queue.release(reserved, _AGAIN)
+            self._queue.release(reserved, _RETRY_DELAY)
             raise
         except Stopped:
             self._queue.release(reserved)
             raise
 
-    def _attend(self, reserved: Reserved, beat: Callable[[], None]) -> None:
+    def _do_job(self, reserved: Reserved, beat: Callable[[], None]) -> None:
         try:
             job = parse(Job, reserved.body)
         except MessageError as error:
-            # there is no job to name, so no word of it but this: it stays, buried
+            # without a job's id nothing can be reported: log it and bury it
             log.warning("%s %d: %s", reserved.tube, reserved.id, error)
             self._queue.bury(reserved)
             return
         lives = self._settings.queue.lives
-        if reserved.deaths >= lives * (1 + reserved.buries):  # a kick gives it new ones
-            reason = f"it ended its worker {reserved.deaths} times"
-            self._fail(reserved, job, reason, self._slot.lost(job.job))
+        if reserved.deaths >= lives * (1 + reserved.buries):  # each kick adds as many lives
+            reason = f"its worker died {reserved.deaths} times"
+            self._fail(reserved, job, reason, self._slot.saved_log(job.job))
             return
         try:
             outcome = self._run(job, beat)
@@ -150,34 +152,36 @@ class Worker:
             self._fail(reserved, job, str(error), "")
             return
         log.info("%s: %s after %.1f s", job.job, outcome.fault or "good", outcome.seconds)
-        self.settle(beat)
-        self._sent_job = job.job
-        self._sent = self._courier.submit(self._conclude, reserved, job, outcome)
+        self.finish_delivery(beat)
+        self._delivery_job = job.job
+        self._delivery = self._delivery_thread.submit(
+            self._deliver_and_report, reserved, job, outcome
+        )
 
-    def _conclude(self, reserved: Reserved, job: Job, outcome: Outcome) -> None:
-        """Deliver and report; on a thread of its own."""
-        with self._holding(reserved):
+    def _deliver_and_report(self, reserved: Reserved, job: Job, outcome: Outcome) -> None:
+        """Deliver a job's results and report how it ended; runs on the delivery thread."""
+        with self._give_back_on_error(reserved):
             self._deliver(outcome, job, self._beat(reserved))
             if outcome.fault:
                 self._fail(reserved, job, outcome.fault, tail(outcome.folder))
             else:
                 self._succeed(reserved, job, outcome)
-        remove(outcome.folder.parent)
+        self._slot.remove(job.job)
 
     def _run(self, job: Job, beat: Callable[[], None]) -> Outcome:
-        if self._sent_job == job.job:  # it was lost on its way, and comes again
-            self.settle(beat)
+        if self._delivery_job == job.job:  # it was lost during its delivery, and is here again
+            self.finish_delivery(beat)
         for kimid in (job.test, job.model, *job.items):
             fetch(kimid, self._items, self._settings.remote, beat)
         pair = make_pair(self._items, job.test, job.model)
         if pair.id != job.job:
-            raise ItemError("the items need others than the job says")
-        on_its_way = self._sent_job if self._sent and not self._sent.done() else ""
-        folder = self._slot.folder(job.job, on_its_way)
-        return pairs.run(pair, folder, self._sandbox, self._settings.limits, beat, job.given)
+            raise ItemError("the items need other items than the job names")
+        delivering = self._delivery_job if self._delivery and not self._delivery.done() else ""
+        folder = self._slot.folder(job.job, delivering)
+        return run_test(pair, folder, self._sandbox, self._settings.limits, beat, job.given)
 
     def _deliver(self, outcome: Outcome, job: Job, beat: Callable[[], None]) -> None:
-        """Try until it succeeds, for as long as one transfer may take: a run may have been long."""
+        """Deliver, and try again for the time of one transfer: the run may have been a long one."""
         remote = self._settings.remote
         deadline = time.monotonic() + remote.timeout
         while True:
@@ -187,7 +191,7 @@ class Worker:
             except TransferError as error:
                 if time.monotonic() > deadline:
                     raise
-                log.warning("%s; again in a moment", error)
+                log.warning("%s; will try again", error)
             pause = time.monotonic() + min(5.0, remote.timeout / 10)
             while time.monotonic() < pause:
                 beat()
@@ -198,39 +202,42 @@ class Worker:
         result = Result(job=job.job, worker=self._name, seconds=outcome.seconds, results=text)
         try:
             self._queue.put(RESULTS, result)
-        except MessageError:  # they are too long to be told; they are delivered
+        except MessageError:  # too long for a message, but delivered
             self._queue.put(RESULTS, result.model_copy(update={"results": ""}))
         self._queue.delete(reserved)
         self._report.job(f"{job.job}: good", failed=False)
 
-    def _fail(self, reserved: Reserved, job: Job, reason: str, said: str) -> None:
-        failure = Failure(job=job.job, worker=self._name, reason=reason[:2000], log=said[-LOG:])
+    def _fail(self, reserved: Reserved, job: Job, reason: str, output: str) -> None:
+        failure = Failure(job=job.job, worker=self._name, reason=reason[:2000], log=output[-LOG:])
         self._queue.put(ERRORS, failure)
         self._queue.bury(reserved)
         self._report.job(f"{job.job}: {reason}", failed=True)
 
     def _beat(self, reserved: Reserved) -> Callable[[], None]:
-        """What is to be called now and then: a sign of life every third of the time to run."""
+        """A function that a run or a transfer calls about once a second.
+
+        It shows the queue every third of the job's time to run that the worker is alive. It raises,
+        and so ends the call, when the worker is to stop or has lost the job.
+        """
         every = self._settings.queue.ttr / 3
         last = time.monotonic()
 
         def beat() -> None:
             nonlocal last
-            self._look()
+            self._check_stop()
             if time.monotonic() - last >= every:
                 self._queue.touch(reserved)
                 last = time.monotonic()
 
         return beat
 
-    def _look(self) -> None:
-        if self._stopped() or self._over:
+    def _check_stop(self) -> None:
+        if self._stopped() or self._given_up:
             raise Stopped("told to stop")
 
 
 def work(settings: Settings, sandbox: Sandbox, slot: str, stopped: Callable[[], bool]) -> None:
-    """Work until ``stopped``, on one connection; or until the job is done after which none is taken
-    as the box is to be reset.
+    """Run jobs on one connection until ``stopped``, or until workers are to take no new job.
 
     Raises:
         QueueError: the connection is lost.
@@ -242,7 +249,7 @@ def work(settings: Settings, sandbox: Sandbox, slot: str, stopped: Callable[[], 
         Queue(settings.queue, JOBS) as queue,
         suppress(Stopped),
     ):
-        results.properties()  # takes longer than a short job
+        results.properties()  # read now: it takes longer than a short job
         report.link("up")
         with Worker(settings, queue, sandbox, own, stopped, report) as worker:
             while not stopped() and not settings.folders.drain.exists():

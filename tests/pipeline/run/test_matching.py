@@ -8,7 +8,7 @@ import pytest
 
 from kimpipeline.errors import ItemError
 from kimpipeline.kim.items import ItemFolder, Kimspec
-from kimpipeline.run.matching import fit, installed, latest, make_pair, pairs
+from kimpipeline.run.matching import find_pairs, fit, installed, latest, make_pair
 from tests.pipeline import world
 
 SPECIAL = "special-purpose-models"
@@ -60,7 +60,7 @@ def items(tmp_path: Path) -> ItemFolder:
 
 def _pairs(items: ItemFolder, kimid: str) -> list[tuple[str, str]]:
     models = frozenset(items.names("MO"))
-    return [(pair.test.kimid, pair.model.kimid) for pair in pairs(items, kimid, models)]
+    return [(pair.test.kimid, pair.model.kimid) for pair in find_pairs(items, kimid, models)]
 
 
 def test_pairs_of_each_kind_of_item(items: ItemFolder) -> None:
@@ -76,8 +76,8 @@ def test_only_installed_models_are_taken(items: ItemFolder, tmp_path: Path) -> N
     (collection / world.MODEL).mkdir(parents=True)
     found = installed([f"{tmp_path}/lib/*/kim-api/portable-models", "/no/such/folder"])
     assert found == {world.MODEL}
-    assert pairs(items, "Pair_Si__MO_000000000913_000", found) == []
-    assert len(pairs(items, world.TEST, found)) == 1
+    assert find_pairs(items, "Pair_Si__MO_000000000913_000", found) == []
+    assert len(find_pairs(items, world.TEST, found)) == 1
 
 
 def test_others_take_part_in_their_latest_version(items: ItemFolder) -> None:

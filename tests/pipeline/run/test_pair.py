@@ -15,12 +15,11 @@ import pytest
 from kimpipeline.errors import QueueError, SandboxError
 from kimpipeline.files import remove
 from kimpipeline.kim import edn
-from kimpipeline.run import pair
 from kimpipeline.run.bubblewrap import Bubblewrap
 from kimpipeline.run.confined import Confined, Sandbox
-from kimpipeline.run.pair import Outcome
+from kimpipeline.run.pair import Outcome, run_test
 from kimpipeline.run.provenance import provenance
-from kimpipeline.run.supervise import used
+from kimpipeline.run.supervise import disk_usage
 from kimpipeline.settings import Limits
 from tests.pipeline import world
 
@@ -36,7 +35,7 @@ def run(place: Path, sandbox: Sandbox) -> Run:
     ) -> Outcome:
         items = world.repository(place / "items", lines)
         (place / "scratch").mkdir()
-        return pair.run(world.pair(items), place / "scratch", sandbox, limits, beat)
+        return run_test(world.pair(items), place / "scratch", sandbox, limits, beat)
 
     return run
 
@@ -116,7 +115,7 @@ def test_a_test_without_a_runner_fails_alone(place: Path, sandbox: Sandbox) -> N
     items = world.repository(place / "items")
     (place / "items" / world.TEST / "runner").unlink()
     (place / "scratch").mkdir()
-    done = pair.run(world.pair(items), place / "scratch", sandbox, world.LIMITS)
+    done = run_test(world.pair(items), place / "scratch", sandbox, world.LIMITS)
     assert done.fault.startswith("failed with exit code ")
 
 
@@ -211,12 +210,12 @@ def test_one_that_digs_deeper_than_paths_reach_is_ended_and_removed(run: Run, pl
 def test_what_is_too_deep_is_not_taken_over(run: Run) -> None:
     deep = DIG.replace("while True", "for _ in range(1500)")
     done = run(f"python3 -c '{deep}'; {world.GOOD}")
-    assert done.fault.startswith("output cannot be taken over: ")
+    assert done.fault.startswith("output cannot be copied: ")
 
 
 def test_what_is_hidden_counts_as_too_much(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x" * 10_000)
-    assert used(tmp_path) < 100_000
+    assert disk_usage(tmp_path) < 100_000
     here = os.open(tmp_path, os.O_RDONLY)
     for _ in range(2100):  # deeper than a path may be long
         os.mkdir("a", dir_fd=here)
@@ -224,16 +223,16 @@ def test_what_is_hidden_counts_as_too_much(tmp_path: Path) -> None:
         os.close(here)
         here = deeper
     os.close(here)
-    assert used(tmp_path) > 2**60
+    assert disk_usage(tmp_path) > 2**60
     remove(tmp_path / "a")
-    assert used(tmp_path) < 100_000
+    assert disk_usage(tmp_path) < 100_000
 
 
 def test_an_item_that_cannot_be_copied_fails_its_job(place: Path, sandbox: Sandbox) -> None:
     items = world.repository(place / "items")
     os.mkfifo(place / "items" / world.TEST / "pipe")
     (place / "scratch").mkdir()
-    done = pair.run(world.pair(items), place / "scratch", sandbox, world.LIMITS)
+    done = run_test(world.pair(items), place / "scratch", sandbox, world.LIMITS)
     assert done.fault == f"{world.TEST} cannot be copied: Error"
 
 
@@ -260,7 +259,7 @@ def test_a_job_ends_with_its_worker(place: Path) -> None:
     if child == 0:
         box = Bubblewrap("nobody" if os.geteuid() == 0 else None)
         try:
-            pair.run(world.pair(items), place / "scratch", box, world.LIMITS)
+            run_test(world.pair(items), place / "scratch", box, world.LIMITS)
         finally:
             os._exit(0)
     _until(lambda: bool(_running("sleep 98761")))
@@ -277,8 +276,8 @@ def test_a_machine_that_cannot_shut_in_says_so(
     (place / "bin").mkdir()
     world.program(place / "bin/bwrap", "echo no namespaces >&2; exit 1")
     monkeypatch.setenv("PATH", f"{place}/bin", prepend=":")
-    with pytest.raises(SandboxError, match="could not shut a job in: no namespaces"):
-        pair.run(world.pair(items), place / "scratch", Bubblewrap(None), world.LIMITS)
+    with pytest.raises(SandboxError, match="could not start a job: no namespaces"):
+        run_test(world.pair(items), place / "scratch", Bubblewrap(None), world.LIMITS)
 
 
 def test_an_unknown_user_is_one_line() -> None:

@@ -147,11 +147,11 @@ def test_a_machine_that_cannot_run_jobs_is_known_before_the_first(tools: Path) -
     probe(Systemd("root"))
     program = tools / "systemd-run"
     program.write_text("#!/bin/sh\necho first >&2\necho no bus >&2\nexit 1\n")
-    with pytest.raises(SandboxError, match=r"^systemd cannot shut a job in: no bus$"):
+    with pytest.raises(SandboxError, match=r"^systemd cannot run jobs: no bus$"):
         probe(Systemd("root"))
 
 
 def test_a_tool_that_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     with pytest.raises(SandboxError, match="Debian's package is bubblewrap"):
-        confined.find("bwrap", "bubblewrap")
+        confined.find_program("bwrap", "bubblewrap")

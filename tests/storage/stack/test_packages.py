@@ -41,7 +41,9 @@ target_link_libraries(kim-api-collections-management kim-api)
 add_executable(kim-api-portable-model-info model.cpp)
 install(TARGETS kim-api kim-api-collections-management)
 install(TARGETS kim-api-portable-model-info DESTINATION ${{CMAKE_INSTALL_LIBEXECDIR}}/kim-api)
+install(FILES items.cmake DESTINATION share/cmake/kim-api-items)
 """,
+    "items.cmake": "# what models are built with\n",
     "library.cpp": 'extern "C" const char *models() {{ return MODELS " by {version}"; }}\n',
     "program.cpp": """\
 #include <cstdio>
@@ -59,6 +61,7 @@ include(GNUInstallDirs)
 if(PKG_KIM AND NOT BUILD_MPI)
   add_executable(lmp ../src/main.cpp)
   install(TARGETS lmp)
+  install(FILES ../src/version.h DESTINATION share/lammps/potentials)
 endif()
 """,
     "src/version.h": '#define LAMMPS_VERSION "29 Aug 2024"\n',
@@ -159,6 +162,7 @@ def test_a_kim_api_of_a_commit_takes_debians_place_and_gives_it_back(
     assert applied(root, having(first, packages=needs)) == (1, 0)
     assert loaded("of-models") == loaded(MANAGEMENT) == f"{folder} by 2.8.0"
     assert (is_there(root, "libkim-api2"), is_there(root, "openkim-models")) == (False, True)
+    assert (root / "usr/share/cmake/kim-api-items/items.cmake").exists()
     assert fact(root, SourceDigests) == {first.name: first.digest}
     assert applied(root, having(second, packages=needs)) == (1, 0)
     assert loaded("of-models") == loaded(MANAGEMENT) == f"{folder} by 2.9.1"
@@ -188,6 +192,7 @@ def test_the_lammps_of_a_commit_is_there_or_debians_never_both(
     assert applied(root, ours) == (1, 0)
     assert inside(root, "lmp") == ["of a commit"]
     assert not is_there(root, "lammps")
+    assert not (root / "usr/share/lammps").exists()
     # by hand, as in a snapshot: apt's own rules
     inside(root, "apt-get", "-q", "-y", "install", "lammps")
     assert (inside(root, "lmp"), is_there(root, made.name)) == (["of Debian"], False)

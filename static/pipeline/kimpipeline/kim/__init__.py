@@ -1,1 +1,1 @@
-"""What KIM says: ids, items, and how they are written."""
+"""KIM's formats: ids, items, templates, results."""

@@ -1,4 +1,4 @@
-"""KIM's EDN files: read with a limit, never through a link; written with a newline at the end."""
+"""KIM's EDN files: read with a size limit and never through a link."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_text(path: Path, largest: int = LARGEST) -> str:
     """The text of a regular file of at most ``largest`` bytes.
 
     Raises:
-        ItemError: it is no such file; a link, a pipe or a device is not followed or opened.
+        ItemError: it is no such file; links are not followed, pipes and devices not opened.
     """
     try:
         with open_regular(path) as file:
@@ -34,7 +34,7 @@ def read_text(path: Path, largest: int = LARGEST) -> str:
 
 
 def read(path: Path) -> Any:
-    """What an EDN file holds: dicts, lists, strings, numbers and booleans.
+    """The content of an EDN file: dicts, lists, strings, numbers and booleans.
 
     Raises:
         ItemError: there is no such file, or it is not EDN as KIM writes it.

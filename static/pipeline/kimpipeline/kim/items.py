@@ -1,4 +1,4 @@
-"""KIM items: Tests, Test Drivers and Models, one folder each in a repository."""
+"""KIM items: Tests, Models and their drivers, each a folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Species = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]{0,15}$")]
 
 
 class Kimspec(BaseModel):
-    """What the pipeline reads of an item's ``kimspec.edn``; KIM has more keys."""
+    """The keys of an item's ``kimspec.edn`` that the pipeline reads; KIM has more."""
 
     model_config = ConfigDict(
         frozen=True, extra="ignore", alias_generator=lambda name: name.replace("_", "-")
@@ -38,7 +38,7 @@ class Kimspec(BaseModel):
 
 @dataclass(frozen=True)
 class Item:
-    """An item's folder and what its ``kimspec.edn`` says."""
+    """An item's folder and the content of its ``kimspec.edn``."""
 
     path: Path
     spec: Kimspec
@@ -53,7 +53,7 @@ class Item:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The KIM ids of the items that it cannot do without, sorted."""
+        """The KIM ids of the items that it needs, sorted."""
         named = (self.spec.test_driver, self.spec.model_driver, *self.spec.dependencies)
         return tuple(sorted({each for each in named if each}))
 
@@ -64,10 +64,10 @@ class Item:
 
 
 def load(path: Path) -> Item:
-    """The item in a folder.
+    """Read an item from its folder.
 
     Raises:
-        ItemError: it has no valid ``kimspec.edn``, or one of another item.
+        ItemError: ``kimspec.edn`` is missing, not valid, or that of another item.
     """
     try:
         spec = Kimspec.model_validate(edn.read(path / "kimspec.edn"))
@@ -84,7 +84,7 @@ def load(path: Path) -> Item:
 
 
 class ItemFolder:
-    """A folder of items, each in a folder that has its KIM id for a name."""
+    """A folder of items; the name of each item's folder is its KIM id."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -94,7 +94,7 @@ class ItemFolder:
         """An item by its KIM id.
 
         Raises:
-            ItemError: the name is none, or there is no such item, or it is not valid.
+            ItemError: the name is no KIM id, or the item does not exist or is not valid.
         """
         path = self.root / check_kimid(kimid)
         if path.is_symlink() or not path.is_dir():
@@ -104,27 +104,27 @@ class ItemFolder:
         except OSError as error:
             raise ItemError(f"{kimid}: kimspec.edn: {error.strerror}") from error
         version = (state.st_mtime_ns, state.st_ino)
-        kept = self._read.get(path)
-        if kept is None or kept[0] != version:  # a director reads thousands, again and again
-            kept = self._read[path] = (version, load(path))
-        return kept[1]
+        cached = self._read.get(path)
+        if cached is None or cached[0] != version:  # the director reads thousands, many times
+            cached = self._read[path] = (version, load(path))
+        return cached[1]
 
     def has(self, kimid: str) -> bool:
         return (self.root / check_kimid(kimid)).is_dir()
 
     def names(self, *kinds: str) -> list[str]:
-        """The KIM ids of the folders, sorted; of these kinds only, if any is given."""
+        """The KIM ids of the items, sorted; only those of ``kinds``, if any are given."""
         found = []
         for entry in os.scandir(self.root) if self.root.is_dir() else ():
             try:
                 if not kinds or kind(entry.name) in kinds:
                     found.append(check_kimid(entry.name))
             except ItemError:
-                continue  # something else may lie there, as an item that is just arriving
+                continue  # not an item, as a folder that is still being fetched
         return sorted(found)
 
     def items(self, *kinds: str) -> Iterator[Item]:
-        """The valid items of these kinds; one that is not valid belongs to no pair."""
+        """The items of these kinds, without those that are not valid."""
         for name in self.names(*kinds):
             try:
                 yield self.get(name)
@@ -132,12 +132,12 @@ class ItemFolder:
                 continue
 
     def closure(self, *items: Item) -> tuple[Item, ...]:
-        """All items that these need, and those need, without these; sorted by KIM id.
+        """All items that these need, directly or through others, sorted by KIM id; without these.
 
-        A Test among them is not followed: what it needs concerns its own job.
+        What a needed Test needs is left out: that belongs to its own job.
 
         Raises:
-            ItemError: one is missing or not valid.
+            ItemError: an item is missing or not valid.
         """
         given = {item.kimid for item in items}
         found: dict[str, Item] = {}

@@ -1,4 +1,4 @@
-"""Names: a KIM item's extended id, and the id of a job, which is also that of its result."""
+"""Names: the extended id of a KIM item, and the id of a job, which its results have too."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pydantic import AfterValidator
 
 from kimpipeline.errors import ItemError
 
-# PREFIX__KIND_twelve digits_version; no character of it means anything to a shell or in a path.
+# PREFIX__KIND_twelve digits_version; no character of it is special in a shell or a path.
 _EXTENDED = re.compile(r"[A-Za-z][A-Za-z0-9_]*__((MO|MD|SM|TE|TD|VC)_\d{12}_\d{3})", re.ASCII)
 _JOB = re.compile(r"(TE|VC)_\d{12}_\d{3}-and-(MO|SM)_\d{12}_\d{3}-[0-9a-f]{12}", re.ASCII)
-_LONGEST = 200  # a folder's name may have 255 bytes, and some are needed for those being fetched
+_LONGEST = 200  # a file name has at most 255 bytes, and temporary names add some
 
 MODELS = ("MO", "SM")
 TESTS = ("TE", "VC")
@@ -28,7 +28,7 @@ def _match(kimid: str) -> re.Match[str]:
 
 
 def check_kimid(kimid: str) -> str:
-    """The same text, if it is a KIM item's extended id.
+    """Return the text if it is a KIM item's extended id.
 
     Raises:
         ItemError: it is not.
@@ -38,22 +38,22 @@ def check_kimid(kimid: str) -> str:
 
 
 def kind(kimid: str) -> str:
-    """``MO``, ``MD``, ``SM``, ``TE``, ``TD`` or ``VC``; an ItemError for what is no KIM id."""
+    """``MO``, ``MD``, ``SM``, ``TE``, ``TD`` or ``VC``; raises ItemError for what is no KIM id."""
     return _match(kimid)[2]
 
 
 def code(kimid: str) -> str:
-    """The id without its prefix, as ``TE_000000000111_000``; an ItemError as for ``kind``."""
+    """The id without its prefix, as ``TE_000000000111_000``; raises ItemError as ``kind`` does."""
     return _match(kimid)[1]
 
 
 def job_id(test: str, model: str, others: Iterable[str]) -> str:
-    """The one id of a pair and its versions.
+    """The id of a pair, which differs for each version of an item that takes part.
 
     Args:
-        test: the Test's KIM id; it ends with its version, as all do.
-        model: the Model's.
-        others: of the items that those two need.
+        test: the Test's KIM id.
+        model: the Model's KIM id.
+        others: the KIM ids of the items that those two need.
     """
     versions = "\n".join([test, model, *sorted(others)])
     digest = hashlib.sha256(versions.encode()).hexdigest()
@@ -61,7 +61,7 @@ def job_id(test: str, model: str, others: Iterable[str]) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text of unknown origin for a message: quoted, on one line, not long."""
+    """A text of unknown origin, for a message: quoted, on one line, at most 80 characters."""
     quoted = ascii(text)
     return quoted if len(quoted) <= 80 else f"{quoted[:77]}..."
 

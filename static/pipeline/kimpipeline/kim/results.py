@@ -1,4 +1,4 @@
-"""``results.edn``: whether what a Test wrote is instances of KIM's properties."""
+"""``results.edn``: check that its content is instances of KIM's properties."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from kimpipeline.kim import edn
 
 @cache
 def properties() -> dict[str, Any]:
-    """The definitions that KIM's own library carries, by property id."""
+    """The definitions of KIM's properties in KIM's own library, by property id."""
     found: dict[str, Any] = kim_property.get_properties()
     return found
 
 
 def check(path: Path, expected: tuple[str, ...]) -> list[dict[str, Any]]:
-    """The property instances of a file.
+    """Read the property instances of a ``results.edn`` and check them.
 
     Args:
-        path: of ``results.edn``.
+        path: the file.
         expected: the ids of the properties that the Test says it computes; empty: any.
 
     Raises:
-        RunError: it is missing, no EDN, or has an instance that is not valid or not expected.
+        RunError: the file is missing or not EDN, or an instance is not valid or not expected.
     """
     try:
         instances = edn.read(path)
@@ -38,7 +38,7 @@ def check(path: Path, expected: tuple[str, ...]) -> list[dict[str, Any]]:
     if not isinstance(instances, list) or not instances:
         raise RunError(f"{path.name} is no list of property instances")
     for instance in instances:
-        # a text would be taken for the name of a file
+        # kim_property would take a string for the name of a file
         if not isinstance(instance, dict):
             raise RunError(f"{path.name}: a property instance is no map")
         try:
@@ -47,7 +47,7 @@ def check(path: Path, expected: tuple[str, ...]) -> list[dict[str, Any]]:
             reason = re.sub(r"\s+", " ", re.sub(r"ERROR\(@\w+\): ", "", str(error))).strip()
             raise RunError(f"{path.name}: {reason}") from error
         except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
-            # what kim_property says of a value that is of quite another kind
+            # kim_property raises these for a value of a wrong type
             raise RunError(f"{path.name}: not a property instance: {error}") from error
         if expected and instance["property-id"] not in expected:
             raise RunError(f"{path.name}: {instance['property-id']} is not in kimspec.edn")

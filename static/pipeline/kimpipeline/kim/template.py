@@ -1,8 +1,8 @@
-"""``pipeline.stdin``: what a Test's runner reads, made from its template for one Model.
+"""``pipeline.stdin``: the input of a Test's runner, made from the Test's template for one Model.
 
-Of KIM's templates the two tags that need nothing but the items themselves are known:
-``@< MODELNAME >@`` and ``@< path("KIMID") >@``. The template comes from the Test's author and is
-filled outside the sandbox, so it is no place for a language that has loops.
+Only the two of KIM's tags are known that need nothing but the items: ``@< MODELNAME >@`` and ``@<
+path("KIMID") >@``. The template comes from the Test's author and is filled in outside the sandbox,
+so a template language with loops would be a risk.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from collections.abc import Mapping
 from kimpipeline.errors import ItemError
 from kimpipeline.kim.kimid import quoted
 
-# KIM's other tags, @[ statement ]@ and @# comment #@, are seen so that they can be refused.
+# KIM's other tags, @[ statement ]@ and @# comment #@, are matched so that they can be refused.
 _TAG = re.compile(r"@<(.*?)>@|(@\[|@#|@<)", re.DOTALL)
 _PATH = re.compile(r"""path\(\s*(["'])([^"']*)\1\s*\)""")
 
 
 def render(template: str, model: str, paths: Mapping[str, str]) -> str:
-    """The text that the template gives.
+    """Fill in a template.
 
     Args:
         template: the content of ``pipeline.stdin.tpl``.
         model: the Model's KIM id.
-        paths: by KIM id, what ``path`` gives: of the items that the Test says it needs.
+        paths: what ``path`` gives, by the KIM ids of the items that the Test says it needs.
 
     Raises:
-        ItemError: it has another tag, or names an item that the Test does not say it needs.
+        ItemError: the template has another tag, or names an item that is not in ``paths``.
     """
 
     def fill(tag: re.Match[str]) -> str:

@@ -1,8 +1,8 @@
-"""What the director remembers: every job that it queued, in a database that outlives a reset.
+"""The director's record of every job that it queued: a database that outlives a reset.
 
 A job is ``waiting`` (for the results of others), ``intended``, ``queued``, ``done`` or ``failed``.
-It is intended here before it is put on the queue, and queued once that has answered; a crash in
-between leaves it intended, and what became of it is then read from the queue itself.
+It is intended before it is put on the queue, and queued once the queue has answered. A crash in
+between leaves it intended; the director then looks on the queue what became of it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ create table if not exists jobs (
     priority integer not null,
     body text not null,      -- the message
     needs text not null,     -- the jobs whose results it waits for, as JSON
-    after integer not null,  -- the queue's ids are larger than this one
+    after integer not null,  -- its id on the queue is larger than this
     result text not null default '',
     reason text not null default '',
     log text not null default ''
@@ -35,7 +35,7 @@ create table if not exists jobs (
 
 @dataclass(frozen=True)
 class Entry:
-    """A job to be queued: its message, its priority, the jobs whose results it waits for."""
+    """A job to queue: its message, its priority, and the jobs whose results it waits for."""
 
     job: Job
     priority: int
@@ -43,6 +43,8 @@ class Entry:
 
 
 class Ledger:
+    """The database; ``with`` closes it."""
+
     def __init__(self, path: Path) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +62,7 @@ class Ledger:
         self._database.close()
 
     def state(self, job: str) -> State | None:
-        """A job's state; None if it was never heard of."""
+        """A job's state; None if the job is unknown."""
         found = self._database.execute("select state from jobs where job = ?", [job]).fetchone()
         return found[0] if found else None
 
@@ -69,10 +71,10 @@ class Ledger:
         return dict(self._database.execute("select state, count(*) from jobs group by state"))
 
     def intend(self, entries: Iterable[Entry], after: int) -> None:
-        """Note all of these that are new, in one step; the others stay as they are.
+        """Record the jobs that are new, in one transaction; known jobs stay as they are.
 
         Args:
-            entries: jobs; one that needs another's results waits for them.
+            entries: jobs; one that needs the results of others is waiting, any other is intended.
             after: the queue's newest id now.
         """
         rows = [
@@ -86,14 +88,14 @@ class Ledger:
             )
             for entry in entries
         ]
-        self._many(
+        self._execute_many(
             "insert into jobs (job, state, priority, body, needs, after)"
             " values (?, ?, ?, ?, ?, ?) on conflict do nothing",
             rows,
         )
 
     def intended(self) -> list[tuple[Entry, int]]:
-        """The jobs to be put on the queue, the lowest priority first, each with its ``after``."""
+        """The jobs to put on the queue, the lowest priority first, each with its ``after``."""
         rows = self._database.execute(
             "select body, priority, after from jobs where state = 'intended'"
             " order by priority, rowid"
@@ -102,15 +104,15 @@ class Ledger:
             (Entry(parse(Job, body.encode()), priority), after) for body, priority, after in rows
         ]
 
-    def queued(self, jobs: Iterable[str]) -> None:
-        """These are on the queue; one that is done by now stays so."""
-        self._many(
+    def mark_queued(self, jobs: Iterable[str]) -> None:
+        """Mark intended jobs as queued; a job that is done by now stays done."""
+        self._execute_many(
             "update jobs set state = 'queued' where job = ? and state = 'intended'",
             [(job,) for job in jobs],
         )
 
-    def done(self, result: Result) -> bool:
-        """A job has its result; False if it is unknown, or had one before."""
+    def mark_done(self, result: Result) -> bool:
+        """Record a job's result; False if the job is unknown, or had a result before."""
         changed = self._database.execute(
             "update jobs set state = 'done', result = ?, reason = '', log = ''"
             " where job = ? and state != 'done'",
@@ -118,8 +120,8 @@ class Ledger:
         )
         return changed.rowcount == 1
 
-    def failed(self, failure: Failure) -> bool:
-        """A job failed; False if it is unknown, or has a result, or failed before."""
+    def mark_failed(self, failure: Failure) -> bool:
+        """Record why a job failed; False if it is unknown, has a result, or failed before."""
         changed = self._database.execute(
             "update jobs set state = 'failed', reason = ?, log = ?"
             " where job = ? and state not in ('done', 'failed')",
@@ -127,8 +129,8 @@ class Ledger:
         )
         return changed.rowcount == 1
 
-    def wake(self, after: int) -> None:
-        """Intend the waiting jobs that now have the results they need, and give them these."""
+    def intend_waiting(self, after: int) -> None:
+        """Mark the waiting jobs whose needed results have come as intended, and add the results."""
         waiting = self._database.execute(
             "select job, body, needs from jobs where state = 'waiting'"
         )
@@ -150,7 +152,7 @@ class Ledger:
         ).fetchone()
         return (parse(Job, found[0].encode()).test, found[1]) if found else None
 
-    def _many(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+    def _execute_many(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
         self._database.execute("begin immediate")
         try:
             self._database.executemany(statement, rows)

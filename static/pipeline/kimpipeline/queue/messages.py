@@ -1,4 +1,4 @@
-"""What travels through the queue: JSON, typed, and checked where it enters."""
+"""The messages on the queue: typed JSON, checked when it is read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kimpipeline.kim.kimid import MODELS, TESTS, JobId, KimId, job_id, kind
 
 Priority = Annotated[int, Field(ge=0, le=2**32 - 1, strict=True)]
 Line = Annotated[str, Field(max_length=2000)]
-LOG = 12_000  # characters of a log that travel with a failure; four bytes each at the most
+LOG = 12_000  # most characters of a log in a message; each has at most four bytes
 
 UPDATES, JOBS, RESULTS, ERRORS = "updates", "jobs", "results", "errors"
 
@@ -21,9 +21,9 @@ class Message(BaseModel):
 
 
 class Update(Message):
-    """An item is there, or has changed what belongs to it. The lowest priority runs first.
+    """An item is new, or something that belongs to it has changed.
 
-    ``pending``: it is checked, and not run yet.
+    The lowest ``priority`` runs first. ``pending`` only logs how many pairs there are.
     """
 
     kimid: KimId
@@ -32,9 +32,9 @@ class Update(Message):
 
 
 class Job(Message):
-    """A Test to be run with a Model; ``items`` are those that the two need, sorted.
+    """A Test to run with a Model; ``items`` are those that the two need, sorted.
 
-    ``given`` has, by Test, the results.edn of the jobs that had to come before.
+    ``given`` has the text of the results.edn that the Test needs, by the Test that it comes from.
     """
 
     job: JobId
@@ -44,16 +44,16 @@ class Job(Message):
     given: dict[KimId, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _agrees(self) -> Self:
+    def _check_id(self) -> Self:
         if kind(self.test) not in TESTS or kind(self.model) not in MODELS:
             raise ValueError("a job is a Test with a Model")
         if self.job != job_id(self.test, self.model, self.items):
-            raise ValueError("the job's id is not that of its items")
+            raise ValueError("the job's id does not match its items")
         return self
 
 
 class Result(Message):
-    """A job's results are delivered; ``results`` is their text, empty where that is long."""
+    """A job's results were delivered; ``results`` is their text, or empty if that is too long."""
 
     job: JobId
     worker: Line
@@ -62,7 +62,7 @@ class Result(Message):
 
 
 class Failure(Message):
-    """A job has no results, and why; with the end of what it said."""
+    """A job failed: why, and the end of its log."""
 
     job: JobId
     worker: Line
@@ -77,7 +77,7 @@ def parse(kind_of: type[AnyMessage], body: bytes) -> AnyMessage:
     """A message of the given kind.
 
     Raises:
-        MessageError: the body is none, in one line.
+        MessageError: the body is no such message.
     """
     try:
         return kind_of.model_validate_json(body)

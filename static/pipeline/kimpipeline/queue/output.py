@@ -1,4 +1,4 @@
-"""What a job said, for a message: its end, and printable."""
+"""The log of a job, short enough for a message."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from kimpipeline.queue.messages import LOG
 
 
 def tail(folder: Path) -> str:
-    """The end of what a job said, printable."""
-    said = []
+    """The end of each log in a results directory; what cannot be printed becomes ``?``."""
+    parts = []
     for name in ("pipeline.stdout", "pipeline.stderr", "kim.log"):
         path = folder / name
         if path.is_file() and path.stat().st_size:
             with path.open("rb") as file:
                 file.seek(max(0, path.stat().st_size - LOG // 4))
                 text = file.read().decode(errors="replace")
-            shown = "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
-            said.append(f"== {name}\n{shown}")
-    return "\n".join(said)
+            printable = "".join(
+                each if each.isprintable() or each == "\n" else "?" for each in text
+            )
+            parts.append(f"== {name}\n{printable}")
+    return "\n".join(parts)

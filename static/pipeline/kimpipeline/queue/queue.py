@@ -1,4 +1,4 @@
-"""beanstalkd through greenstalk: every fault is a QueueError, and nothing waits for ever."""
+"""A connection to beanstalkd by greenstalk: a fault is a QueueError, and no call waits for ever."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ import greenstalk
 
 from kimpipeline.errors import LostError, MessageError, QueueError
 from kimpipeline.queue.messages import Message
-from kimpipeline.settings import QueueSettings as Settings
+from kimpipeline.settings import QueueSettings
 
-_ANSWER = 30.0  # seconds for an answer, on top of what it is asked to wait
+_ANSWER = 30.0  # seconds for an answer, beside those that a call waits for a message
 DEFAULT_PRIORITY = 2**16
 
 
 @dataclass(frozen=True)
 class Reserved:
-    """A message in this connection's hands, and how often it was in others'."""
+    """A message that this connection has reserved.
 
-    job: greenstalk.Job[bytes]
+    ``deaths`` counts the workers that lost it before, ``buries`` how often it was buried.
+    """
+
+    handle: greenstalk.Job[bytes]
     tube: str
     priority: int
     deaths: int
@@ -32,20 +35,20 @@ class Reserved:
 
     @property
     def id(self) -> int:
-        return self.job.id
+        return self.handle.id
 
     @property
     def body(self) -> bytes:
-        return self.job.body
+        return self.handle.body
 
 
 class Queue:
-    """A connection. After a QueueError it is of no use any more; ``with`` closes it.
+    """A connection to the queue; ``with`` closes it. After a QueueError it cannot be used any more.
 
-    Threads may share it; one that waits for a message keeps the others waiting.
+    Threads may share it, but while one waits for a message, the others wait too.
     """
 
-    def __init__(self, settings: Settings, *watch: str) -> None:
+    def __init__(self, settings: QueueSettings, *watch: str) -> None:
         self._settings = settings
         self._lock = threading.Lock()
         with _faults():
@@ -63,11 +66,11 @@ class Queue:
         """Put a message on a tube.
 
         Returns:
-            beanstalkd's own id of it; a later one is larger.
+            the message's id on the queue; later messages have larger ones.
 
         Raises:
             MessageError: it is too long.
-            QueueError: the queue would not take it.
+            QueueError: the queue refused it.
         """
         body = message.model_dump_json().encode()
         if len(body) > self._settings.largest:
@@ -77,7 +80,7 @@ class Queue:
             return int(self._client.put(body, priority=priority, ttr=self._settings.ttr))
 
     def newest(self) -> int:
-        """The id that was given last, which a message of no consequence finds out."""
+        """The newest id that the queue has given: puts and deletes an empty message to learn it."""
         with self._lock, _faults():
             self._client.use("newest")
             identifier = int(self._client.put(b"", priority=DEFAULT_PRIORITY))
@@ -85,7 +88,7 @@ class Queue:
             return identifier
 
     def peek(self, identifier: int) -> bytes | None:
-        """A message's body wherever it is, reserved and buried too; None if it is gone."""
+        """The body of a message in any state, reserved and buried too; None if it is gone."""
         with self._lock, _faults():
             try:
                 return bytes(self._client.peek(identifier).body)
@@ -93,7 +96,7 @@ class Queue:
                 return None
 
     def reserve(self, timeout: float) -> Reserved | None:
-        """The next message of the watched tubes; None if there is none within ``timeout`` s."""
+        """The next message of the watched tubes; None if none comes within ``timeout`` seconds."""
         with self._lock, _faults():
             try:
                 job = self._client.reserve(timeout=int(timeout))
@@ -102,34 +105,39 @@ class Queue:
             try:
                 stats = self._client.stats_job(job)
             except greenstalk.NotFoundError:
-                return None  # its time to run has passed already
-        # a connection that was lost, and a time to run that passed, leave no other trace
+                return None  # its time to run has already passed
+        # a lost connection and a passed time to run leave no other trace
         deaths = stats["reserves"] - 1 - stats["releases"] - stats["buries"]
         return Reserved(job, stats["tube"], stats["pri"], deaths, stats["buries"])
 
     def touch(self, reserved: Reserved) -> None:
-        """Have its time to run begin anew; a LostError if it is in this hand no more."""
+        """Let the message's time to run begin anew.
+
+        Raises:
+            LostError: this connection does not have it any more.
+        """
         with self._lock, _faults(lost=True):
-            self._client.touch(reserved.job)
+            self._client.touch(reserved.handle)
 
     def delete(self, reserved: Reserved) -> None:
         with self._lock, _faults(lost=True):
-            self._client.delete(reserved.job)
+            self._client.delete(reserved.handle)
 
     def release(self, reserved: Reserved, delay: int = 0) -> None:
-        """Give it back, for any hand after ``delay`` seconds."""
+        """Give the message back; any worker may take it after ``delay`` seconds."""
         with self._lock, _faults(lost=True):
-            self._client.release(reserved.job, priority=reserved.priority, delay=delay)
+            self._client.release(reserved.handle, priority=reserved.priority, delay=delay)
 
     def bury(self, reserved: Reserved) -> None:
-        """Set it aside, until an operator kicks it."""
+        """Set the message aside until an operator kicks it."""
         with self._lock, _faults(lost=True):
-            self._client.bury(reserved.job, priority=reserved.priority)
+            self._client.bury(reserved.handle, priority=reserved.priority)
 
 
-def _connection(settings: Settings) -> socket.socket:
-    """Tried again for a while: at boot the tunnel may be a moment late, and a service that ends
-    for that costs more than the moment.
+def _connection(settings: QueueSettings) -> socket.socket:
+    """Connect, and try again for ``reach`` seconds.
+
+    At boot the tunnel may come a moment late; a restart of the service would take longer.
     """
     deadline = time.monotonic() + settings.reach
     while True:
@@ -153,5 +161,5 @@ def _faults(*, lost: bool = False) -> Iterator[None]:
         raise MessageError("the queue takes no message as long as this one") from error
     except greenstalk.Error as error:
         raise QueueError(f"the queue: {type(error).__name__} {error}".rstrip()) from error
-    except (OSError, ValueError, IndexError) as error:  # what greenstalk makes of half an answer
+    except (OSError, ValueError, IndexError) as error:  # greenstalk raises these for half an answer
         raise QueueError(f"the queue: {error or type(error).__name__}") from error

@@ -1,7 +1,7 @@
-"""What a service tells its box's status page: that it has the queue, how its jobs went.
+"""The report of a service for the status page: whether it reaches the queue, how its jobs ended.
 
-A file in the folder that systemd made for the service, and removes with it; its form is that of
-the box's ``/usr/lib/status-page/reports.py``. Where nobody made one, nobody is told.
+It is a file in the service's own folder, which systemd makes and removes. Its format is that of
+``/usr/lib/status-page/reports.py``. Without that folder nothing is written.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LONGEST = 200
 
 
 class Report:
-    """Of one service, from its start on; what cannot be written is no fault of the service's."""
+    """The report of one service since its start; a report that cannot be written is no fault."""
 
     def __init__(self) -> None:
         self._folder = os.environ.get("RUNTIME_DIRECTORY", "")
@@ -36,15 +36,15 @@ class Report:
         self.link("down")
 
     def link(self, word: Literal["up", "down"]) -> None:
-        """Whether the queue is reached, from now on."""
+        """Report whether the service reaches the queue from now on."""
         self._content["queue"] = {"link": word, "since": int(time.time())}
         self._write()
 
     def job(self, text: str, *, failed: bool) -> None:
-        """A job has ended, of which this is to be said."""
+        """Report that a job has ended, with a line of text."""
         level = "warning" if failed else "info"
         line = {"time": int(time.time()), "level": level, "text": text[:_LONGEST]}
-        with self._lock:  # one job may end while another's results arrive
+        with self._lock:  # the delivery thread reports jobs too
             jobs = self._content.setdefault("jobs", {"done": 0, "failed": 0})
             jobs["failed" if failed else "done"] += 1
             self._log.append(line)

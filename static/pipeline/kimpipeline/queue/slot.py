@@ -1,4 +1,4 @@
-"""A worker's own folder on its machine: one worker in it at a time, and what the last one left."""
+"""A worker's own folder: for one worker at a time, with what the last worker left."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from kimpipeline.errors import SandboxError
 from kimpipeline.files import remove
 from kimpipeline.queue.messages import LOG
 from kimpipeline.queue.output import tail
+from kimpipeline.run.pair import results_folder
 
-_DEADLINE = 10  # seconds for a process to be gone
+_DEADLINE = 10  # seconds for a killed process to end
 
 
 class Slot:
-    """``work/NAME``; entered, it belongs to this process alone.
+    """The folder ``work/NAME``; within ``with`` only this process uses it.
 
-    A job that was running when a worker died has left its folder there. The end of what it said
-    is kept, as ``work/lost/JOB``, for whoever has to bury that job.
+    A worker that dies leaves its job's folder there. The next worker saves the end of that job's
+    log as ``work/lost/JOB``, for the worker that has to bury the job.
     """
 
     def __init__(self, work: Path, name: str) -> None:
@@ -41,8 +42,8 @@ class Slot:
             raise SandboxError(f"{self._root}: another worker is in it") from error
         except OSError as error:
             raise SandboxError(f"{self._root}: {error.strerror}") from error
-        end_left(self._root)
-        self._keep()
+        kill_left_jobs(self._root)
+        self._save_logs()
         self.clear()
         return self
 
@@ -51,20 +52,24 @@ class Slot:
         os.close(self._lock)
 
     def folder(self, job: str, beside: str = "") -> Path:
-        """An empty folder for a job's run; of the others only ``beside``'s stays."""
+        """Make an empty folder for a job; remove all others, except that of the job ``beside``."""
         self.clear(beside)
         folder = self._root / job
         folder.mkdir()
         return folder
 
+    def remove(self, job: str) -> None:
+        """Remove a job's folder."""
+        remove(self._root / job)
+
     def clear(self, but: str = "") -> None:
-        """Remove what the last jobs left, but for one."""
+        """Remove the folders of all jobs, except that of the job ``but``."""
         for path in self._root.iterdir():
             if path.name != but:
                 remove(path)
 
-    def lost(self, job: str) -> str:
-        """What the job said on this machine when its workers died; empty if it was never here."""
+    def saved_log(self, job: str) -> str:
+        """Take the log of a job whose worker died on this machine; empty if there is none."""
         path = self._lost / job
         if not path.exists():
             return ""
@@ -72,22 +77,22 @@ class Slot:
         path.unlink()
         return text
 
-    def _keep(self) -> None:
+    def _save_logs(self) -> None:
         for path in self._root.iterdir():
-            said = tail(path / path.name)
-            if said:
-                (self._lost / path.name).write_text(said[-LOG:])
+            log = tail(results_folder(path, path.name))
+            if log:
+                (self._lost / path.name).write_text(log[-LOG:])
 
 
-def end_left(root: Path) -> None:
-    """End the jobs whose worker died as bubblewrap was starting them, which it may fail to notice.
+def kill_left_jobs(root: Path) -> None:
+    """Kill jobs whose worker died while bubblewrap started them, which bubblewrap may not notice.
 
-    They are known by the folder below ``root`` that bubblewrap was told to show them. Where systemd
-    runs the worker, it has ended them already.
+    They are found by the folder below ``root`` that is an argument of bubblewrap. Where systemd
+    runs the worker, systemd has ended them already.
     """
     mark = b"\0--bind\0" + os.fsencode(root) + b"/"
     for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # gone by now
+        with contextlib.suppress(OSError):  # it has ended
             process = os.pidfd_open(int(entry.name))
             try:
                 if mark in (entry / "cmdline").read_bytes():

@@ -1,4 +1,4 @@
-"""Items come and results go by rsync, to a folder or through an account that allows just that."""
+"""Items come and results go by rsync: from and to a folder, or through a gateway's account."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from kimpipeline.settings import Remote
 from kimpipeline.waiting import ends_within
 
 Beat = Callable[[], None]
-# Of what others wrote, links may lead to an item's own files only; the modes are ours, but for what
-# is a program.
-_TAKEN = ("-rlptE", "--safe-links", "--chmod=D0755,Fu+rw,Fgo+r,Fgo-w,Fug-s")
+# Others wrote the items: links may lead only to files of the same item, and the modes are set here,
+# except that programs stay programs.
+_FETCH = ("-rlptE", "--safe-links", "--chmod=D0755,Fu+rw,Fgo+r,Fgo-w,Fug-s")
 _NOT_THERE = 23  # rsync: some files could not be transferred, as when all items are missing
 
 
 def fetch(kimid: str, items: ItemFolder, remote: Remote, beat: Beat) -> None:
-    """Have an item in the repository here; one that is there stays, as a version never changes.
+    """Fetch an item, unless it is here already: a version never changes.
 
     Raises:
-        ItemError: the name is none, or there is no such item, here or there.
-        TransferError: it could not be asked for.
+        ItemError: the name is no KIM id, or the item does not exist or is not valid.
+        TransferError: rsync failed.
     """
     target = items.root / check_kimid(kimid)
     if target.is_dir() or remote.items is None:
@@ -39,9 +39,9 @@ def fetch(kimid: str, items: ItemFolder, remote: Remote, beat: Beat) -> None:
     part = Path(tempfile.mkdtemp(dir=items.root, prefix=".part-"))
     try:
         part.chmod(0o755)
-        # by a filter: a gateway answers a name that is not there as if it had broken off
+        # by a filter: for a missing path a gateway answers as if the connection broke
         only = [f"--include=/{kimid}/", f"--include=/{kimid}/**", "--exclude=*"]
-        code = _rsync(remote, [*_TAKEN, *only], remote.items, f"{part}/", beat)
+        code = _rsync(remote, [*_FETCH, *only], remote.items, f"{part}/", beat)
         if code == _NOT_THERE or (not code and not (part / kimid).is_dir()):
             raise ItemError(f"{kimid}: there is no such item at {remote.items}")
         if code:
@@ -56,26 +56,26 @@ def fetch(kimid: str, items: ItemFolder, remote: Remote, beat: Beat) -> None:
 
 
 def mirror(items: ItemFolder, remote: Remote, beat: Beat) -> None:
-    """Have all items that there are in the repository here, if they are kept elsewhere.
+    """Fetch all items, unless this machine has them anyway.
 
     Raises:
-        TransferError: they could not be asked for.
+        TransferError: rsync failed.
     """
     if remote.items is None:
         return
     items.root.mkdir(parents=True, exist_ok=True)
-    code = _rsync(remote, _TAKEN, remote.items, f"{items.root}/", beat)
+    code = _rsync(remote, _FETCH, remote.items, f"{items.root}/", beat)
     if code:
         raise TransferError(f"the items could not be fetched: rsync's exit code is {code}")
 
 
 def deliver(folder: Path, job: str, remote: Remote, beat: Beat) -> None:
-    """Make a job's folder in the results be as this one; what an earlier try left there goes.
+    """Make a job's folder in the results equal to ``folder``; files of an earlier try are removed.
 
-    A gateway lets no box delete anything, and sees to that itself (its ``transfer``).
+    On a gateway no box may delete; there its ``transfer`` replaces the whole folder.
 
     Raises:
-        TransferError: it could not be.
+        TransferError: rsync failed.
     """
     here = ["--delete"] if remote.results.startswith("/") else []
     flags = ["-rt", *here, "--chmod=D0755,F0644"]
@@ -105,5 +105,5 @@ def _rsync(remote: Remote, flags: Sequence[str], source: str, target: str, beat:
 
 
 def _environment() -> dict[str, str]:
-    """Without what would have rsync add options of its own."""
+    """This process's environment, without the variables that add options to rsync."""
     return {name: value for name, value in os.environ.items() if not name.startswith("RSYNC_")}

@@ -1,1 +1,1 @@
-"""A pair of a Test and a Model, run by itself."""
+"""Run a pair of a Test and a Model."""

@@ -1,4 +1,4 @@
-"""A job in bubblewrap, which needs neither root nor systemd."""
+"""A sandbox made by bubblewrap, which needs neither root nor systemd."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from kimpipeline.run.confined import (
     SCRATCH,
     Confined,
     Running,
-    entry_of,
+    chown_tree,
     environment,
-    find,
-    give,
+    find_program,
     hidden_folders,
+    user_entry,
 )
 
 _KILL_DEADLINE = 30  # seconds
 
 
 class _Wrapped:
-    """A job in bubblewrap: when the first process of its namespace is gone, all are."""
+    """A job in bubblewrap; when the first process of its namespace ends, all others end too."""
 
     def __init__(self, process: subprocess.Popen[bytes], first: int | None) -> None:
         self.process = process
@@ -36,7 +36,7 @@ class _Wrapped:
     def kill(self) -> None:
         if self._first is None:
             return
-        # bubblewrap ends its job with itself, but for one that it is just about to start
+        # a job ends with its bubblewrap, except one that bubblewrap is just starting
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._first, signal.SIGKILL)
         self.process.kill()
@@ -51,7 +51,7 @@ class _Wrapped:
 
 
 class Bubblewrap:
-    """bubblewrap for the namespaces, resource limits for the rest."""
+    """Runs jobs in namespaces made by bubblewrap, under resource limits."""
 
     name = "bubblewrap"
 
@@ -59,14 +59,14 @@ class Bubblewrap:
         self.user = user
 
     def argv(self, job: Confined, information: int) -> list[str]:
-        """The command that a job is started by; ``information`` is where bubblewrap reports."""
+        """The command that starts a job; bubblewrap writes to the descriptor ``information``."""
         folder, limits = str(job.folder), job.limits
         words: list[str] = []
         if self.user is not None:
-            entry = entry_of(self.user)
-            words += [find("setpriv", "util-linux"), f"--reuid={entry.pw_uid}"]
+            entry = user_entry(self.user)
+            words += [find_program("setpriv", "util-linux"), f"--reuid={entry.pw_uid}"]
             words += [f"--regid={entry.pw_gid}", "--clear-groups", "--no-new-privs"]
-        words += [find("bwrap", "bubblewrap"), "--unshare-all", "--unshare-user"]
+        words += [find_program("bwrap", "bubblewrap"), "--unshare-all", "--unshare-user"]
         words += ["--disable-userns", "--die-with-parent", "--new-session"]
         words += ["--info-fd", str(information), "--ro-bind", "/", "/"]
         words += ["--dev", "/dev", "--proc", "/proc"]
@@ -76,16 +76,16 @@ class Bubblewrap:
             words += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", name]
         words += ["--ro-bind", str(job.items), str(job.items), "--bind", folder, folder]
         for name in ("/dev", *hidden_folders()):
-            words += ["--remount-ro", name]  # else memory to fill without a limit
-        # within, where no other job's processes count
-        words += ["--chdir", folder, "--", find("prlimit", "util-linux"), "--core=0"]
+            words += ["--remount-ro", name]  # else a job could fill memory there without a limit
+        # inside the namespace, where the processes of other jobs do not count
+        words += ["--chdir", folder, "--", find_program("prlimit", "util-linux"), "--core=0"]
         words += [f"--as={limits.memory}", f"--fsize={limits.disk}", f"--nproc={limits.processes}"]
         return [*words, *job.argv]
 
     def start(
         self, job: Confined, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]
     ) -> Running:
-        give(job.folder, self.user)
+        chown_tree(job.folder, self.user)
         reader, writer = os.pipe()
         with os.fdopen(reader, "rb") as information:
             try:
@@ -106,12 +106,12 @@ class Bubblewrap:
                 process.kill()
                 process.wait()
                 line = Path(stderr.name).read_text(errors="replace")[-200:].strip()
-                line = line.rpartition("\n")[2] or "without a word"
-                raise SandboxError(f"bubblewrap could not shut a job in: {line}") from error
+                line = line.rpartition("\n")[2] or "no message"
+                raise SandboxError(f"bubblewrap could not start a job: {line}") from error
 
 
 def _open(process: int) -> int | None:
-    """A process's file descriptor; None if it has ended already."""
+    """A process's file descriptor; None if it has already ended."""
     try:
         return os.pidfd_open(process)
     except ProcessLookupError:

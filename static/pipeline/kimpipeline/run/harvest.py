@@ -1,4 +1,4 @@
-"""What a job left in its folder, taken over without following anything it made."""
+"""Copy what a job left in its folder, and follow no link that it made."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from kimpipeline.errors import RunError
 from kimpipeline.files import open_regular
 
-# Names that are the pipeline's own in a results directory.
+# Names in a results directory that only the pipeline writes.
 RESERVED = frozenset(
     {
         "kim.log",
@@ -24,30 +24,30 @@ RESERVED = frozenset(
 _MOST_FILES = 10_000
 
 
-def take(source: Path, target: Path, largest: int) -> None:
-    """Copy the regular files below ``source`` to ``target``; links, pipes and the like stay.
+def copy_tree(source: Path, target: Path, largest: int) -> None:
+    """Copy the regular files below ``source`` to ``target``, but no links, pipes or devices.
 
-    The job has ended, all its processes with it, so nothing changes meanwhile.
+    The job and all its processes have ended, so nothing changes meanwhile.
 
     Raises:
-        RunError: they are more than ``largest`` bytes or too many files, or a name is taken, or
+        RunError: there are more than ``largest`` bytes or too many files, or a name is reserved,
             too long or too deep.
     """
     try:
-        _take(source, target, largest)
+        _copy_tree(source, target, largest)
     except (OSError, RecursionError) as error:
-        raise RunError(f"output cannot be taken over: {type(error).__name__}") from error
+        raise RunError(f"output cannot be copied: {type(error).__name__}") from error
 
 
-def _take(source: Path, target: Path, largest: int) -> None:
+def _copy_tree(source: Path, target: Path, largest: int) -> None:
     left, files = largest, 0
-    for path, folders, names in os.walk(source):  # does not go into links to folders
+    for path, folders, names in os.walk(source):  # does not follow links to folders
         here = target / Path(path).relative_to(source)
         if here != target:
             here.mkdir()
-        taken = RESERVED & {*folders, *names} if here == target else ()
-        if taken:
-            raise RunError(f"output/{min(taken)}: that name is the pipeline's own")
+        reserved = RESERVED & {*folders, *names} if here == target else ()
+        if reserved:
+            raise RunError(f"output/{min(reserved)}: that name is the pipeline's own")
         files += len(names) + len(folders)
         if files > _MOST_FILES:
             raise RunError(f"output has more than {_MOST_FILES} files")
@@ -58,10 +58,10 @@ def _take(source: Path, target: Path, largest: int) -> None:
             left -= found.st_size
             if left < 0:
                 raise RunError(f"output has more than {largest} bytes")
-            copy(Path(path, name), here / name)
+            copy_file(Path(path, name), here / name)
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy a regular file's content, and nothing else of it; never through a link."""
+def copy_file(source: Path, target: Path) -> None:
+    """Copy the content of a regular file, not its mode or owner; never through a link."""
     with open_regular(source) as reader, target.open("xb") as writer:
         shutil.copyfileobj(reader, writer)

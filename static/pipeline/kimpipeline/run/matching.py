@@ -1,4 +1,4 @@
-"""Which Tests and Models belong together: by species, by kind, and by what is installed."""
+"""Which Tests run with which Models: by species, by kind, and by what is installed."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from kimpipeline.kim.kimid import MODELS, TESTS, code
 from kimpipeline.run.pair import Pair
 
 _STANDARD = "standard-models"
-# KIM's schema of special-purpose Tests: all portable models and those simulator models that say so.
+# KIM's schema: all portable models have this run-compatibility, and some simulator models do.
 _PORTABLE = "portable-models"
 
 
 def installed(patterns: Sequence[str]) -> frozenset[str]:
-    """The names of the models in the KIM API's collections, folders that the patterns name."""
+    """The names of the installed models; the patterns match the KIM API's folders of them."""
     root = Path("/")
     folders = (folder for pattern in patterns for folder in root.glob(pattern.lstrip("/")))
     return frozenset(entry.name for folder in folders for entry in folder.iterdir())
 
 
 def fit(test: Kimspec, model: Kimspec) -> bool:
-    """Whether a Test is for a Model: one of the standard ones, and of all the Test's species.
+    """Whether a Test runs with a Model: both are standard, and the species match.
 
-    A Test without a species is for none; a verification check without one is for each.
+    The Model must have all species of the Test. A Test without a species fits no Model; a
+    verification check without one fits each.
     """
     standard = _STANDARD in test.matching_models and model.run_compatibility == _PORTABLE
     named = bool(test.species) or "__VC_" in test.extended_id
@@ -33,7 +34,7 @@ def fit(test: Kimspec, model: Kimspec) -> bool:
 
 
 def latest(items: Iterable[Item]) -> list[Item]:
-    """Of each item its highest version only, by KIM id."""
+    """The highest version of each item, sorted by KIM id."""
     found: dict[str, Item] = {}
     for item in sorted(items, key=lambda item: code(item.kimid)):
         found[code(item.kimid)[:-4]] = item  # without _VERSION
@@ -41,10 +42,10 @@ def latest(items: Iterable[Item]) -> list[Item]:
 
 
 def make_pair(items: ItemFolder, test: str, model: str) -> Pair:
-    """A Test and a Model with all that they need.
+    """A pair of a Test and a Model, with all items that they need.
 
     Raises:
-        ItemError: they are not a Test and a Model, not for each other, or something is missing.
+        ItemError: they are not a Test and a Model, they do not fit, or an item is missing.
     """
     first, second = items.get(test), items.get(model)
     if first.kind not in TESTS:
@@ -57,16 +58,16 @@ def make_pair(items: ItemFolder, test: str, model: str) -> Pair:
     return Pair(first, second, items.closure(first, second))
 
 
-def pairs(items: ItemFolder, kimid: str, models: frozenset[str]) -> list[Pair]:
-    """The pairs that an item takes part in, with the latest versions of all others.
+def find_pairs(items: ItemFolder, kimid: str, models: frozenset[str]) -> list[Pair]:
+    """The pairs that an item takes part in, with the latest versions of all other items.
 
     Args:
-        items: where they are; a pair that lacks something there is left out.
-        kimid: a Test, a Model, or a driver that either needs.
-        models: those that are installed.
+        items: the folder of the items; a pair that lacks one there is left out.
+        kimid: a Test, a Model, or a driver of either.
+        models: the names of the installed models.
 
     Raises:
-        ItemError: there is no such item, or it is not valid, or what it needs is missing.
+        ItemError: the item does not exist or is not valid, or an item that it needs is missing.
     """
     item = items.get(kimid)
     items.closure(item)

@@ -1,4 +1,4 @@
-"""Run a Test with a Model: in a fresh copy, shut in; what comes of it in KIM's shape."""
+"""Run a copy of a Test with a Model in a sandbox, and make a results directory in KIM's format."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from kimpipeline.run.provenance import provenance
 from kimpipeline.run.supervise import Ended, supervise
 from kimpipeline.settings import Limits
 
-_STDIN = 2**20  # bytes of a template, and of what it gives
+_STDIN = 2**20  # most bytes of a template
 _STREAMS = ("pipeline.stdin", "pipeline.stdout", "pipeline.stderr", "kim.log")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A Test, a Model, and the items that those need."""
+    """A Test, a Model, and the items that they need."""
 
     test: Item
     model: Item
@@ -34,33 +34,38 @@ class Pair:
 
     @property
     def id(self) -> str:
-        """The id of its job and of its result."""
+        """The id of its job and of its results."""
         return job_id(self.test.kimid, self.model.kimid, (each.kimid for each in self.others))
 
     @property
     def versions(self) -> list[str]:
-        """The KIM ids of all that takes part, sorted."""
+        """The KIM ids of all items that take part, sorted."""
         return sorted({each.kimid for each in (self.test, self.model, *self.others)})
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The results directory; ``fault`` is empty, or the line that says why it has no results."""
+    """A results directory; ``fault`` is empty, or says in one line why it has no results."""
 
     folder: Path
     fault: str
     seconds: float
 
 
+def results_folder(scratch: Path, job: str) -> Path:
+    """The results directory of a job that runs in ``scratch``."""
+    return scratch / job
+
+
 def stdin(pair: Pair, given: Mapping[str, str] = MappingProxyType({})) -> str:
-    """``pipeline.stdin`` of a pair.
+    """The text of ``pipeline.stdin`` for a pair.
 
     Args:
-        pair: whose Test has a template.
-        given: by the KIM id of a Test that it needs, the path of that one's results.
+        pair: its Test has the template.
+        given: the paths of the results that the Test needs, by the KIM id of their Test.
 
     Raises:
-        ItemError: the Test has no template, or one that cannot be filled.
+        ItemError: the Test has no template, or the template cannot be filled in.
     """
     template = edn.read_text(pair.test.path / "pipeline.stdin.tpl", _STDIN)
     paths = {
@@ -69,7 +74,7 @@ def stdin(pair: Pair, given: Mapping[str, str] = MappingProxyType({})) -> str:
     return render(template, pair.model.kimid, {**paths, **given})
 
 
-def run(
+def run_test(
     pair: Pair,
     scratch: Path,
     sandbox: Sandbox,
@@ -80,26 +85,26 @@ def run(
     """Run a pair; a failure of the Test is an outcome too.
 
     Args:
-        pair: whose items lie in one repository.
-        scratch: an empty folder of its own; afterwards it holds the results directory.
-        sandbox: what shuts it in.
-        limits: of the runner.
-        beat: is called every second or so; what it raises ends the job.
-        given: by the KIM id of a Test that it needs, the text of that one's results for the Model.
+        pair: its items are in one folder.
+        scratch: an empty folder for this run; the results directory is made there.
+        sandbox: runs the job.
+        limits: limits of the job.
+        beat: called about once a second; what it raises ends the job.
+        given: the text of the results that the Test needs, by the KIM id of their Test.
 
     Raises:
         SandboxError: this machine could not run it.
     """
-    folder, target = scratch / "test", scratch / pair.id
+    folder, target = scratch / "test", results_folder(scratch, pair.id)
     target.mkdir()
     for name in _STREAMS:
         (target / name).touch()
     ended = Ended("", 0.0, 0.0)
     began = time.time()
     try:
-        _copy(pair.test, folder)
-        _empty(folder / "output")
-        before = _give(given, folder / "dependencies") if given else {}
+        _copy_test(pair.test, folder)
+        _make_empty(folder / "output")
+        before = _write_dependencies(given, folder / "dependencies") if given else {}
         (target / "pipeline.stdin").write_text(stdin(pair, before))
         job = Confined(("./runner",), folder, pair.test.path.parent, limits)
         with (
@@ -111,7 +116,7 @@ def run(
         try:
             _collect(folder, target, limits.disk)
         except RunError:
-            if not ended.fault:  # else that came first
+            if not ended.fault:  # else report that fault, which came first
                 raise
         if ended.fault:
             raise RunError(ended.fault)
@@ -119,21 +124,21 @@ def run(
         fault = ""
     except (RunError, ItemError) as error:
         fault = str(error).replace("\n", " ")
-        _disown(target)
-    _describe(pair, target, fault, ended, sandbox, began)
+        _set_results_aside(target)
+    _write_metadata(pair, target, fault, ended, sandbox, began)
     return Outcome(target, fault, ended.seconds)
 
 
-def _copy(test: Item, folder: Path) -> None:
+def _copy_test(test: Item, folder: Path) -> None:
     try:
-        # the item's own links stay links: the sandbox decides what they lead to
+        # links stay links: in the sandbox they lead only to what a job may read
         shutil.copytree(test.path, folder, symlinks=True)
     except (OSError, RecursionError) as error:
         raise ItemError(f"{test.kimid} cannot be copied: {type(error).__name__}") from error
 
 
-def _empty(folder: Path) -> None:
-    """An empty folder in the place of what a Test's author put there, even a link."""
+def _make_empty(folder: Path) -> None:
+    """Make an empty folder in place of what a Test's author put there, even of a link."""
     if folder.is_dir() and not folder.is_symlink():
         shutil.rmtree(folder)
     else:
@@ -141,12 +146,12 @@ def _empty(folder: Path) -> None:
     folder.mkdir()
 
 
-def _give(given: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Write the results that came before as files, and say where each is."""
-    _empty(folder)
+def _write_dependencies(given: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Write the results that a Test needs as files; return their paths."""
+    _make_empty(folder)
     for kimid, text in given.items():
         if not text:
-            raise ItemError(f"the results of {kimid} are too long to be given to another Test")
+            raise ItemError(f"the results of {kimid} are too long for another Test")
         (folder / f"{kimid}.edn").write_text(text)
     return {kimid: str(folder / f"{kimid}.edn") for kimid in given}
 
@@ -154,29 +159,33 @@ def _give(given: Mapping[str, str], folder: Path) -> dict[str, str]:
 def _collect(folder: Path, target: Path, largest: int) -> None:
     output = folder / "output"
     if output.is_dir() and not output.is_symlink():
-        harvest.take(output, target, largest)
+        harvest.copy_tree(output, target, largest)
     log = folder / "kim.log"  # the KIM API writes it where the program runs
     if log.is_file() and not log.is_symlink() and log.stat().st_size <= largest:
         (target / "kim.log").unlink()
-        harvest.copy(log, target / "kim.log")
+        harvest.copy_file(log, target / "kim.log")
 
 
-def keep(outcome: Outcome, target: Path) -> None:
-    """Move a results directory to where it is to stay; an OSError if that cannot be."""
+def move_results(outcome: Outcome, target: Path) -> None:
+    """Move a results directory to its final place.
+
+    Raises:
+        OSError: it cannot be moved there.
+    """
     shutil.move(outcome.folder, target)
 
 
-def _disown(target: Path) -> None:
-    """A failure has no results: what was written stays to be looked at, under another name."""
+def _set_results_aside(target: Path) -> None:
+    """Rename the results of a job that failed: they can be read, but are not results."""
     path = target / "results.edn"
     if path.exists():
         path.rename(target / "results.edn.invalid")
 
 
-def _describe(
+def _write_metadata(
     pair: Pair, target: Path, fault: str, ended: Ended, sandbox: Sandbox, began: float
 ) -> None:
-    """The two files that say what this directory is, and how it came about."""
+    """Write the two files that say what a results directory is and how it came about."""
     about: dict[str, object] = {
         "UUID": pair.id,
         "item-type": "er" if fault else "tr",

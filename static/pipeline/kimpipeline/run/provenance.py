@@ -1,4 +1,4 @@
-"""Where a result comes from: the box's frozen software, and this boot of it."""
+"""Where a result comes from: the software of the box, and its boot."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def provenance(root: Path = Path("/")) -> dict[str, str]:
-    """Of the machine whose filesystem is ``root``; a value it does not have is left out.
+    """The provenance on the machine whose filesystem is ``root``; unknown values are left out.
 
-    ``manifest`` is the hash of /etc/pipeline-release. ``reset`` is the reset's verdict on the
+    ``manifest`` is the hash in /etc/pipeline-release. ``reset`` is the reset's verdict on the
     snapshot that the machine runs on, or golden in maintenance.
     """
     release = _text(root / "etc/pipeline-release")

@@ -1,8 +1,9 @@
-"""How a job is shut in. Two ways behind one interface: systemd's, and bubblewrap's.
+"""The choice of a sandbox: systemd's or bubblewrap's.
 
-Both: no network, a read-only filesystem with nobody's files in it, a private /tmp, an unprivileged
-user, limits, and no process left when it ends. systemd limits the memory of the whole job, and is
-used where root has it; bubblewrap limits that of each process, and needs neither root nor systemd.
+In both a job has no network, a read-only filesystem without the files of others, a private /tmp, an
+unprivileged user and limits, and none of its processes outlives it. systemd needs root, and limits
+the memory of the whole job. bubblewrap needs neither root nor systemd, and limits the memory of
+each process.
 """
 
 from __future__ import annotations
@@ -12,24 +13,25 @@ from pathlib import Path
 
 from kimpipeline.errors import SandboxError
 from kimpipeline.run.bubblewrap import Bubblewrap
-from kimpipeline.run.confined import (
-    Sandbox,
-)
+from kimpipeline.run.confined import Sandbox
 from kimpipeline.run.systemd import Systemd
 from kimpipeline.settings import Settings
 
 
 def choose(settings: Settings, root: Path = Path("/")) -> Sandbox:
-    """The sandbox that the settings name; for ``auto`` the one that the machine at ``root`` has.
+    """The sandbox that the settings name; for ``auto`` systemd's, if this machine has it.
+
+    Args:
+        settings: the runner's settings.
+        root: where the machine's filesystem is.
 
     Raises:
-        SandboxError: it does not have the one that they name.
+        SandboxError: the machine does not have the sandbox that the settings name.
     """
     able = os.geteuid() == 0 and _has_systemd(root)
     if settings.sandbox == "systemd" and not able:
         raise SandboxError(
-            "systemd can shut jobs in only for root, where cgroup v2 has the"
-            " memory and pids controllers"
+            "systemd's sandbox needs root, and cgroup v2 with the memory and pids controllers"
         )
     if able and settings.sandbox != "bubblewrap":
         return Systemd(settings.job_user)
@@ -37,8 +39,10 @@ def choose(settings: Settings, root: Path = Path("/")) -> Sandbox:
 
 
 def _has_systemd(root: Path) -> bool:
-    """Whether systemd runs there and can limit: it takes MemoryMax and TasksMax in any case, and
-    without the controllers a job that forks without end has the whole machine.
+    """Whether systemd runs on the machine and can limit jobs.
+
+    Without these controllers systemd accepts MemoryMax and TasksMax and ignores them: a job that
+    forks without end would take the whole machine.
     """
     try:
         controllers = (root / "sys/fs/cgroup/cgroup.controllers").read_text().split()

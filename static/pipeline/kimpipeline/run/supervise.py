@@ -1,4 +1,4 @@
-"""A job from its start to its end: its limits of time and disk, and the beat meanwhile."""
+"""Run a job to its end, within its limits of time and disk, and call the beat meanwhile."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from kimpipeline.waiting import ends_within
 _BLOCK = 4096
 _TIMES = "pipeline.times"
 _SHELL = 'times=$1; shift; "$@"; code=$?; times >"$times"; exit "$code"'
-_LOOK = 1.0  # seconds between two looks at what a job has written
+_INTERVAL = 1.0  # seconds between two checks of a job
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a job ended: ``fault`` is empty, or one line that says why it failed.
+    """How a job ended; ``fault`` is empty, or says in one line why it failed.
 
-    ``seconds`` is the time that passed; ``cpu`` that of the processors, as the job's own shell
-    counted it, so a hostile job may forge it, and 0 if the job was ended.
+    ``seconds`` is the time that passed. ``cpu`` is the CPU time in seconds as the job's own shell
+    measured it, so a hostile job can forge it; it is 0 if the job was killed.
     """
 
     fault: str
@@ -43,20 +43,20 @@ def supervise(
     printed: Path,
     beat: Callable[[], None],
 ) -> Ended:
-    """Run a job to its end, however that comes.
+    """Run a job until it ends or has to be killed.
 
     Args:
-        sandbox: what shuts it in.
+        sandbox: starts the job.
         job: what to run.
         files: its stdin, stdout and stderr.
-        printed: the folder of its stdout and stderr, which count as what it wrote.
-        beat: is called every second or so, on this thread; what it raises ends the job.
+        printed: the folder of its stdout and stderr, which count towards its disk limit.
+        beat: called about once a second, on this thread; what it raises ends the job.
 
     Raises:
-        SandboxError: the job could not be started, or not be ended.
+        SandboxError: the job could not be started, or not be killed.
     """
     began = time.monotonic()
-    running = sandbox.start(_timed(job), *files)
+    running = sandbox.start(_with_times(job), *files)
     try:
         fault = _watch(running, job, printed, beat, began + job.limits.seconds)
     except BaseException:
@@ -71,10 +71,10 @@ def supervise(
 
 
 def probe(sandbox: Sandbox) -> None:
-    """Shut in a program that does nothing, once before the first job.
+    """Run a program that does nothing, once before the first job.
 
-    systemd-run's exit code does not tell its own failure from that of a job, and a job must not be
-    able to pass itself off as a broken machine, on which it would be tried again for ever.
+    systemd-run's exit code does not tell its own failure from that of a job. Without this test a
+    job could pass itself off as a broken machine, and would be tried again for ever.
 
     Raises:
         SandboxError: this machine cannot run jobs.
@@ -90,31 +90,31 @@ def probe(sandbox: Sandbox) -> None:
         said.seek(0)
         line = said.read(1000).decode(errors="replace").strip().rpartition("\n")[2]
     if ended.fault:
-        raise SandboxError(f"{sandbox.name} cannot shut a job in: {line or ended.fault}")
+        raise SandboxError(f"{sandbox.name} cannot run jobs: {line or ended.fault}")
 
 
 def _watch(
     running: Running, job: Confined, printed: Path, beat: Callable[[], None], deadline: float
 ) -> str:
-    """Why the job must be ended; empty when it ended by itself."""
+    """Wait for the job's end; return why it must be killed, or an empty text."""
     while True:
         left = deadline - time.monotonic()
         if left <= 0:
             return f"not done after {job.limits.seconds:g} s"
-        if ends_within(running.process, min(left, _LOOK)):
+        if ends_within(running.process, min(left, _INTERVAL)):
             return ""
         beat()
-        if used(job.folder) + used(printed) > job.limits.disk:
+        if disk_usage(job.folder) + disk_usage(printed) > job.limits.disk:
             return f"wrote more than {job.limits.disk} bytes"
 
 
-def _timed(job: Confined) -> Confined:
-    """The job with a shell around it, that counts the time of the processors."""
+def _with_times(job: Confined) -> Confined:
+    """The job in a shell that measures its CPU time."""
     return replace(job, argv=("/bin/sh", "-c", _SHELL, "sh", str(job.folder / _TIMES), *job.argv))
 
 
 def _cpu(path: Path) -> float:
-    """The seconds of all of a shell's children, as its ``times`` wrote them; 0 if it did not."""
+    """The CPU seconds of a shell's children, as its ``times`` wrote them; 0 if it did not."""
     try:
         with open_regular(path) as file:
             lines = file.read(200).decode(errors="replace").splitlines()
@@ -127,15 +127,16 @@ def _cpu(path: Path) -> float:
 def _exit_fault(code: int) -> str:
     if code == 0:
         return ""
-    # a shell, and bubblewrap, report a signal as 128 and its number
+    # a shell and bubblewrap report a signal as 128 plus its number
     signal = -code if code < 0 else code - 128
     return f"ended by signal {signal}" if signal > 0 else f"failed with exit code {code}"
 
 
-def used(folder: Path) -> int:
-    """Bytes that a folder's files take on the disk; what vanishes meanwhile counts as nothing.
+def disk_usage(folder: Path) -> int:
+    """The bytes that a folder's files take on disk; files that vanish meanwhile do not count.
 
-    One who hides files, where paths grow too long or reading is forbidden, used up all there is.
+    If a part cannot be read, as paths are too long or closed, it is ``sys.maxsize``: no job can
+    hide files there.
     """
     total, folders = 0, [os.fspath(folder)]
     while folders:
@@ -145,7 +146,7 @@ def used(folder: Path) -> int:
                     try:
                         if entry.is_dir(follow_symlinks=False):
                             folders.append(entry.path)
-                        # an empty file takes an inode
+                        # even an empty file takes an inode
                         size = entry.stat(follow_symlinks=False).st_blocks * 512
                         total += max(size, _BLOCK)
                     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A job as a transient unit of the system's systemd, with root's right to start it."""
+"""A sandbox made by systemd, which needs root: each job is a transient unit."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from kimpipeline.run.confined import (
     SCRATCH,
     Confined,
     Running,
+    chown_tree,
     environment,
-    find,
-    give,
+    find_program,
     hidden_folders,
 )
 
-# Set by a worker's unit: its jobs go when it does.
+# A worker's unit sets this variable to its own name; its jobs end with it.
 WORKER_UNIT = "KIMPIPELINE_UNIT"
 _KILL_DEADLINE = 30  # seconds
 
 
 class _Unit:
-    """A job's unit and the systemd-run that waits for it."""
+    """A job's unit, and the systemd-run that waits for it."""
 
     def __init__(self, process: subprocess.Popen[bytes], unit: str) -> None:
         self.process = process
         self._unit = unit
 
     def kill(self) -> None:
-        stop = [find("systemctl", "systemd"), "kill", "--signal=KILL", self._unit]
+        stop = [find_program("systemctl", "systemd"), "kill", "--signal=KILL", self._unit]
         subprocess.run(stop, capture_output=True, timeout=_KILL_DEADLINE, check=False)  # noqa: S603
         try:
             self.process.wait(_KILL_DEADLINE)
@@ -40,7 +40,7 @@ class _Unit:
 
 
 class Systemd:
-    """systemd-run, whose unit is gone when it returns."""
+    """Runs jobs by systemd-run; a job's unit is gone when it ends."""
 
     name = "systemd"
 
@@ -48,7 +48,7 @@ class Systemd:
         self.user = user
 
     def argv(self, job: Confined, unit: str) -> list[str]:
-        """The command that a job is started by, as the unit of this name."""
+        """The command that starts a job as the unit of this name."""
         limits = job.limits
         properties = [
             f"User={self.user}",
@@ -74,14 +74,14 @@ class Systemd:
             f"TasksMax={limits.processes}",
             f"LimitFSIZE={limits.disk}",
             "LimitCORE=0",
-            # the worker's own deadline comes first, and says so; this one is for a dead worker
+            # the worker's own deadline is earlier, and is reported; this one is for a dead worker
             f"RuntimeMaxSec={limits.seconds + 60:g}",
         ]
         worker = os.environ.get(WORKER_UNIT)
         if worker:
-            # the worker stops first, and says that its job was not to blame
+            # the worker stops first, so that it can give its job back
             properties += [f"BindsTo={worker}", f"Before={worker}"]
-        words = [find("systemd-run", "systemd"), "--quiet", "--collect", "--pipe", "--wait"]
+        words = [find_program("systemd-run", "systemd"), "--quiet", "--collect", "--pipe", "--wait"]
         words += [f"--unit={unit}", "--service-type=exec"]
         words += [f"--property={each}" for each in properties]
         words += [f"--setenv={name}={value}" for name, value in environment(job.folder).items()]
@@ -90,7 +90,7 @@ class Systemd:
     def start(
         self, job: Confined, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]
     ) -> Running:
-        give(job.folder, self.user)
+        chown_tree(job.folder, self.user)
         unit = f"pipeline-job-{uuid.uuid4().hex}.service"
         process = subprocess.Popen(  # noqa: S603 - an argv list
             self.argv(job, unit), stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True

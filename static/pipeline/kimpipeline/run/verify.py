@@ -1,4 +1,4 @@
-"""Whether an item is in KIM's format and whole, before anyone runs it."""
+"""Check that an item is complete and in KIM's format, without running it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _PROGRAMS = (*TESTS, "TD")
 
 
 def faults(items: ItemFolder, kimid: str) -> list[str]:
-    """A line for each thing that is wrong with an item; none: it is good.
+    """A line for each fault of an item; none if it is good.
 
     Raises:
         ItemError: there is no such item.
     """
     if not items.has(kimid):
-        items.get(kimid)  # says so
+        items.get(kimid)  # raises
     try:
         item = items.get(kimid)
     except ItemError as error:
@@ -44,7 +44,8 @@ def faults(items: ItemFolder, kimid: str) -> list[str]:
 def _template(test: Item, others: tuple[Item, ...]) -> list[str]:
     given = {other.kimid: "results.edn" for other in others if other.kind in TESTS}
     try:
-        stdin(Pair(test, test, others), given)  # of a Model only its name is filled in
+        # the Test stands for the Model too, of which only the name is used
+        stdin(Pair(test, test, others), given)
     except ItemError as error:
         return [str(error)]
     return []
@@ -53,11 +54,11 @@ def _template(test: Item, others: tuple[Item, ...]) -> list[str]:
 def _program(item: Item) -> list[str]:
     if item.runner.is_symlink() or not item.runner.is_file():
         return ["there is no program named runner"]
-    return [] if os.access(item.runner, os.X_OK) else ["runner may not be executed"]
+    return [] if os.access(item.runner, os.X_OK) else ["runner is not executable"]
 
 
 def _properties(item: Item) -> list[str]:
     if not item.spec.properties and item.kind == "TE":
         return ["kimspec.edn names no properties"]
     known = results.properties()
-    return [f"{name} is no property of KIM's" for name in item.spec.properties if name not in known]
+    return [f"{name} is not a KIM property" for name in item.spec.properties if name not in known]
