@@ -1,6 +1,7 @@
-"""The table of what a box is: a row a deploy, and what ``secure`` can make of a box.
+"""The table of what a box is: its deploys, row by row, and the roles that ``secure`` can make.
 
-A new part of a box is a row here, a file with its deploy, and its files below ``static/onbox``.
+To give boxes something new, add a row here, a file with its deploy, and its files below
+``static/onbox``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from deploys.operations import onbox, services
 from deploys.operations.boot import marked_snapshot
 from deploys.operations.onbox import tree
 from deploys.plan.result import VolumePlan
-from deploys.reset import volumes as volume
+from deploys.reset import volumes
 from deploys.reset.boot import boot, removable_path
 from deploys.reset.new_machine import machine
 from deploys.services import gateway, runner, secure, tunnel
@@ -24,14 +25,12 @@ from deploys.services.provisiond import provisiond, source
 from deploys.services.status_page import status_page
 from deploys.session import Deploy
 from deploys.settings import Settings
-from deploys.stack import Parts, stack
-from deploys.stack import manifest as manifests
+from deploys.stack import Parts, manifest, stack
 from deploys.stack.bundle import Archive, Project, bundle
-from deploys.stack.items import no_items as dropped_repository
-from deploys.stack.items import repository
+from deploys.stack.items import no_items, repository
 
 TARGET = "pipeline-box.target"
-"""What wants all units that a box is held to: a change that leaves one unwell is not kept."""
+"""The target that wants each unit that must be up; a trial undoes a change that breaks one."""
 
 ROLES: Mapping[str, tuple[str, ...]] = {
     "worker": (tunnel.UNIT, runner.WORKER),
@@ -40,21 +39,22 @@ ROLES: Mapping[str, tuple[str, ...]] = {
 }
 """What ``secure`` can make of a devel box, and the units that runsecure then starts.
 
-One that ends in ``@.service`` is started for each CPU. All but devel is shut off from the outside.
+A unit that ends in ``@.service`` is started once for each CPU. Each role but devel is shut off
+from the outside.
 """
 
 
 class Where(Flag):
-    """What deploys are applied to."""
+    """What a deploy is applied to."""
 
     IMAGE = auto()
-    """The root of an image, from nothing but packages."""
+    """The root of a new image, which has packages and nothing else."""
     GOLDEN = auto()
     """A host's golden root, in maintenance."""
     SNAPSHOT = auto()
-    """A running box, by itself: nothing below /boot, no volumes, and nothing that is brought."""
+    """A running box by itself: without volumes, files below /boot and what a desk brings."""
     EMPTIED = auto()
-    """The copy of a box that is to be shipped, whose /persistent was emptied."""
+    """The copy of a box that will be shipped; its /persistent is empty."""
 
 
 EVERYWHERE = ~Where(0)
@@ -62,7 +62,7 @@ EVERYWHERE = ~Where(0)
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """What every deploy may know; ``fstab`` is that of a machine of our making, if it has none."""
+    """What every deploy may use; ``fstab`` is that of a new machine, empty if it has one."""
 
     where: Where
     settings: Settings
@@ -72,7 +72,7 @@ class Box:
 
 @dataclass(frozen=True, kw_only=True)
 class Golden(Box):
-    """What a golden root or an image is made of beside: its volumes, and what is brought to it."""
+    """What deploys of golden roots and images may use too: the volumes, and files of the desk."""
 
     where: Where = Where.GOLDEN
     plan: VolumePlan
@@ -99,9 +99,10 @@ def _directs(settings: Settings) -> bool:
 
 @dataclass(frozen=True)
 class Row:
-    """What golden roots and images are given: ``deploys`` makes it of what it needs to know.
+    """Some deploys of golden roots and images; ``deploys`` makes them.
 
-    ``of`` says which boxes have it, if not all; these have ``packages`` too, and ``units`` are up.
+    ``where`` and ``of`` say which boxes get them (``of`` None: all). These boxes also get
+    ``packages``, and ``units`` must be up on them.
     """
 
     deploys: Callable[[Golden], Iterable[Deploy]]
@@ -114,15 +115,15 @@ class Row:
 
 @dataclass(frozen=True)
 class BoxRow(Row):
-    """A row that a Box is enough for; it may run on a running box too, if nothing else is said."""
+    """A row that needs no more than a Box: by default it is applied to a running box, too."""
 
     deploys: Callable[[Box], Iterable[Deploy]]
     where: Where = Where.IMAGE | Where.GOLDEN | Where.SNAPSHOT
 
 
 @deploy("Units")
-def held(units: Iterable[str]) -> None:
-    """The units start with the box, by the target that a trial asks for them."""
+def wanted_by_target(units: Iterable[str]) -> None:
+    """Install the target, and have it start the units; a trial checks what the target wants."""
     onbox.files(name=f"Install {TARGET}", sources=tree(f"etc/systemd/system/{TARGET}"))
     services.enabled(name=f"Enable {TARGET}", unit=TARGET)
     for unit in units:
@@ -130,17 +131,17 @@ def held(units: Iterable[str]) -> None:
 
 
 ROWS: tuple[Row, ...] = (
-    # A snapshot may be given units that are newer than its initrd.
+    # The initrd of a snapshot may be too old to make this mark, which units need.
     BoxRow(lambda _: [partial(marked_snapshot, name="Mark of a snapshot")], where=Where.SNAPSHOT),
     BoxRow(
         lambda box: [partial(machine, image=box.settings.image, fstab=box.fstab)],
         where=Where.IMAGE | Where.EMPTIED,
         units=("host-keys.service",),
     ),
-    Row(lambda box: [partial(volume.volumes, plan=box.plan)], packages=volume.PACKAGES),
+    Row(lambda box: [partial(volumes.volumes, plan=box.plan)], packages=volumes.PACKAGES),
     BoxRow(lambda box: [partial(stack, settings=box.settings, parts=_parts(box))]),
     Row(lambda box: [partial(bundle, python=box.python, copy=box.copy)]),
-    # Before the menu that makes a host a box: to a later provision its loader is no concern.
+    # Before the boot menu, which makes the host a box: provision leaves the loader of a box alone.
     Row(lambda box: [partial(removable_path, plan=box.plan)]),
     Row(
         lambda box: [partial(boot, plan=box.plan, settings=box.settings)],
@@ -154,7 +155,7 @@ ROWS: tuple[Row, ...] = (
     BoxRow(
         lambda _: [partial(status_page)], units=("status-page.socket", "status-page-gather.timer")
     ),
-    # Not applied by a box to itself: what its operator told runsetup would be undone.
+    # Not in a snapshot: it would undo what the operator told runsetup.
     BoxRow(lambda box: [partial(source, settings=box.settings)], where=~Where.SNAPSHOT),
     BoxRow(
         lambda _: [partial(gateway.gateway)],
@@ -180,41 +181,44 @@ ROWS: tuple[Row, ...] = (
         packages=secure.PACKAGES,
         units=(secure.UNIT,),
     ),
-    BoxRow(lambda box: [partial(held, units=units(box.settings, box.where))], where=EVERYWHERE),
+    BoxRow(
+        lambda box: [partial(wanted_by_target, units=units(box.settings, box.where))],
+        where=EVERYWHERE,
+    ),
     Row(
         lambda box: [
             partial(repository, items=box.parts.items, role=box.settings.role)
             if box.parts.items
-            else partial(dropped_repository)
+            else partial(no_items)
         ]
     ),
-    # Last: it is of all that came before it.
-    BoxRow(lambda box: [partial(manifests.manifest, settings=box.settings, project=box.project)]),
+    # Last: it describes what all other rows made.
+    BoxRow(lambda box: [partial(manifest.manifest, settings=box.settings, project=box.project)]),
 )
 
 
 def deploys(box: Box) -> tuple[Deploy, ...]:
-    """What makes a box what the table says, in order: of a Box that is not Golden its BoxRows."""
-    made = (_made(row, box) for row in rows(box.settings, box.where))
+    """The deploys of a box in the table's order; a Box that is not Golden gets BoxRows only."""
+    made = (_of_row(row, box) for row in rows(box.settings, box.where))
     return tuple(each for group in made for each in group)
 
 
-def _made(row: Row, box: Box) -> Iterable[Deploy]:
+def _of_row(row: Row, box: Box) -> Iterable[Deploy]:
     if isinstance(row, BoxRow):
         return row.deploys(box)
     return row.deploys(box) if isinstance(box, Golden) else ()
 
 
 def packages(settings: Settings) -> tuple[str, ...]:
-    """The packages that the rows of a box have; what the stack has is not among them."""
+    """The Debian packages of a box's rows, without those of its stack."""
     return tuple(name for row in rows(settings, Where.IMAGE) for name in row.packages)
 
 
 def units(settings: Settings, where: Where) -> tuple[str, ...]:
-    """The units that are to be up on a box, whatever ``secure`` makes of it."""
+    """The units that must be up on a box, whatever ``secure`` makes of it."""
     return tuple(unit for row in rows(settings, where) for unit in row.units)
 
 
 def rows(settings: Settings, where: Where) -> Iterator[Row]:
-    """Those of the table that hold for a box."""
+    """The rows of the table that apply to a box."""
     return (row for row in ROWS if row.where & where and (row.of is None or row.of(settings)))

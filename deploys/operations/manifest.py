@@ -13,7 +13,7 @@ from pyinfra.context import host
 
 from deploys.facts.manifest import System, SystemState
 from deploys.operations import onbox
-from deploys.settings.stack import provenance
+from deploys.settings.origins import provenance
 
 MANIFEST = "/etc/pipeline/manifest.json"
 SETTINGS = "/etc/pipeline/settings.json"

@@ -1,4 +1,4 @@
-"""What a box is to be: typed, frozen settings."""
+"""The settings of a box: typed and frozen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from pydantic import (
     model_validator,
 )
 
-from deploys.settings.stack import SETUP, PackageName, Stack
+from deploys.settings.part import PackageName
+from deploys.settings.stack import SETUP, Stack
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 STATUS_PORT = 14178  # where every box shows its status page
@@ -37,7 +38,7 @@ def parse_size(value: object) -> int:
 
 
 def format_size(size: int) -> str:
-    """A size in bytes as LVM would write it, as ``8G``; ``parse_size`` undoes it exactly."""
+    """A size in bytes in LVM's notation, as ``8G``; ``parse_size`` gives the same bytes back."""
     for unit in "TGMK":
         if size and size % _UNITS[unit] == 0:
             return f"{size // _UNITS[unit]}{unit}"
@@ -52,12 +53,12 @@ def _check_lvsize(value: str) -> str:
 
 Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size)]
 LvSize = Annotated[str, AfterValidator(_check_lvsize)]
-# lvm(8), "VALID NAMES": what LVM takes; a hyphen first would read as an option.
+# lvm(8), "VALID NAMES"; LVM would take a hyphen at the beginning for an option.
 LvmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$", max_length=100)]
-# What provision makes. All else that a box can be secure makes of a devel box (deploys/box.py).
+# The roles that provision makes. secure makes the others of a devel box (deploys/box.py).
 Role = Literal["devel", "gateway"]
 LABELS = ("director", "worker")
-"""What boxes of older versions may say that they are, after a provision that made them devel."""
+"""Roles that older versions of provision wrote on boxes that were devel."""
 
 
 class Section(BaseModel):
@@ -77,37 +78,37 @@ class Volumes(Section):
     lvsnap: LvmName = Field("root_snap", description="name of the snapshot that the box runs on")
     lvsize: LvSize = Field(
         "100%ORIGIN",
-        description="size of the snapshot, as 4G or as 50%ORIGIN, a share of the golden root; "
-        "one of 100%ORIGIN cannot fill",
+        description="size of the snapshot, as 4G, or as 50%ORIGIN for half of the golden root; "
+        "a snapshot of 100%ORIGIN cannot overflow",
     )
     warn_percent: int = Field(
-        80, ge=1, le=98, description="fill of the snapshot, in percent, from which status warns"
+        80, ge=1, le=98, description="percent full at which status warns about the snapshot"
     )
     reset_percent: int = Field(
         95,
         ge=2,
         le=99,
-        description="fill, in percent, from which workers take no new job and the box resets; "
-        "only of a snapshot that can fill",
+        description="percent full at which workers take no new job and the box resets; only for "
+        "a snapshot that can overflow",
     )
     chunksize: Size = Field(
         64 * KIB,
         ge=4 * KIB,
         le=512 * KIB,
-        description="chunk of the snapshot; LVM's own 4K reads six times slower",
+        description="size of the snapshot's chunks; LVM's own 4K is six times slower to read",
     )
     root_size: Size | None = Field(
         None,
         ge=2 * GIB,
-        description="size of the golden root on a disk given by --device; not given: the largest "
-        "that leaves room for its snapshot",
+        description="size of the golden root on the disk that --device names; if not set: the "
+        "largest that leaves room for its snapshot",
     )
     persistent_size: Size = Field(
         2 * GIB, ge=256 * MIB, description="size of /persistent, which outlives each reset"
     )
-    swap_size: Size = Field(GIB, ge=64 * MIB, description="size of the swap")
+    swap_size: Size = Field(GIB, ge=64 * MIB, description="size of the swap volume")
     boot_size: Size = Field(
-        512 * MIB, ge=256 * MIB, description="size of the partition of /boot on a new disk"
+        512 * MIB, ge=256 * MIB, description="size of the /boot partition on a new disk"
     )
 
     @model_validator(mode="after")
@@ -126,7 +127,7 @@ class Boot(Section):
         120,
         ge=5,
         le=3600,
-        description="seconds that the initramfs tries, where a disk is late or a volume is busy",
+        description="seconds that the initramfs waits for a late disk or a busy volume",
     )
     reboot_deadline: int = Field(
         600, ge=30, le=7200, description="seconds until a host must answer again after a reboot"
@@ -134,13 +135,13 @@ class Boot(Section):
 
 
 class Setup(Section):
-    """Where provisiond takes the setup project from after each reset."""
+    """Where provisiond fetches the setup project after each reset."""
 
     hostname: str = Field(
         "",
         pattern=r"^[^\s'\"`$\\]*$",
-        description="prefix of git URLs, as https://git.example.org; the name of a project follows "
-        "it. Empty: the setup project is the one that provision brought. Write no password in it",
+        description="prefix of git URLs, as https://git.example.org; the name of a project is "
+        "added to it. Empty: the box uses the copy that provision brought. Write no password in it",
     )
     branch: str = Field(
         "stable",
@@ -150,36 +151,36 @@ class Setup(Section):
 
 
 class Jobs(Section):
-    """What one job of the pipeline may take on this box, and who makes the jobs."""
+    """What one job of the pipeline may use on this box, and who makes the jobs."""
 
     seconds: int = Field(3600, ge=1, description="seconds that a job may run")
     memory: Size = Field(4 * GIB, ge=64 * MIB, description="memory that a job may use")
     disk: Size = Field(
-        GIB, ge=16 * MIB, description="disk that a job may fill with its files and its output"
+        GIB, ge=16 * MIB, description="disk space that the files and the output of a job may use"
     )
     drain: int = Field(
         600,
         ge=0,
         le=86400,
-        description="seconds that a running job has to end when a full snapshot is to be reset",
+        description="seconds that running jobs have to end before a full snapshot is reset",
     )
-    director: bool = Field(False, description="whether a gateway is the pipeline's director too")
+    director: bool = Field(False, description="whether a gateway is also the pipeline's director")
 
 
 class Image(Section):
-    """The disk image of ``inv box.build``."""
+    """The disk image that ``inv box.build`` makes."""
 
     suite: Literal["trixie"] = Field("trixie", description="release of Debian")
     packages: tuple[PackageName, ...] = Field(
         (
-            "dbus",  # logind needs it to heed the power button
+            "dbus",  # with it, logind reacts to the power button
             "e2fsprogs",
             "grub-efi-amd64-bin",
-            "grub-pc-bin",  # grub-pc itself would, when upgraded, ask which disk it is on
+            "grub-pc-bin",  # grub-pc itself would ask for its disk at an upgrade
             "grub2-common",
             "initramfs-tools",
             "iproute2",
-            "linux-image-amd64",  # the cloud one lacks VirtualBox's network card
+            "linux-image-amd64",  # the cloud kernel has no driver for VirtualBox's network card
             "openssh-server",
             "procps",
             "rsync",
@@ -188,7 +189,7 @@ class Image(Section):
             "systemd-sysv",
             "udev",
         ),
-        description="Debian packages of the system; what a box and its stack need is added",
+        description="Debian packages of the system; those that a box and its stack need are added",
     )
     user: str = Field(
         "vagrant",
@@ -200,17 +201,17 @@ class Image(Section):
         24 * GIB,
         ge=4 * GIB,
         le=2048 * GIB,
-        description="size of the disk; its file takes only what is used",
+        description="size of the disk; its file takes only the space that is used",
     )
 
 
 class Guest(Section):
-    """The local virtual machine of ``inv up``."""
+    """The virtual machine that ``inv up`` starts here."""
 
     memory: Size = Field(2 * GIB, ge=512 * MIB, description="memory of the guest")
     cpus: int = Field(2, ge=1, le=64, description="processors of the guest")
     disk_size: Size = Field(
-        8 * GIB, ge=3 * GIB, description="size of the system's disk with inv up --bare"
+        8 * GIB, ge=3 * GIB, description="size of the system disk with inv up --bare"
     )
     spare_size: Size = Field(
         24 * GIB, ge=4 * GIB, description="size of the spare disk with inv up --bare"
@@ -218,7 +219,7 @@ class Guest(Section):
 
 
 class Package(Section):
-    """What ``inv box.package`` calls a box, and where people will fetch it."""
+    """The name and version that ``inv box.package`` gives a box, and where people fetch it."""
 
     name: str = Field(
         "openkim/pipeline",
@@ -226,7 +227,7 @@ class Package(Section):
         max_length=100,
         description="name of the box in Vagrant",
     )
-    # what RubyGems, and so Vagrant, takes for a version
+    # what RubyGems, and so Vagrant, accepts as a version
     version: str = Field(
         "0.1.0",
         pattern=r"^\d+(\.[0-9A-Za-z]+)*(-[0-9A-Za-z]+(\.[0-9A-Za-z]+)*)?$",
@@ -246,8 +247,8 @@ class Settings(Section):
 
     role: Role = Field(
         "devel",
-        description="what the box is for; a gateway is made by provision, a worker or a "
-        "director by secure",
+        description="what the box is for; provision makes a gateway, secure makes a worker or a "
+        "director of a devel box",
     )
     volumes: Volumes = Volumes()
     boot: Boot = Boot()
@@ -273,7 +274,7 @@ class Settings(Section):
         hostname = self.setup.hostname
         for name, part in self.stack.parts.items():
             if name == SETUP:
-                continue  # runsetup, too, is told a hostname
+                continue  # runsetup can be given a hostname later
             is_file = part.source == "file"
             if part.is_relative and not hostname.startswith("/") and (is_file or not hostname):
                 wanted = "a path in setup.hostname" if is_file else "setup.hostname"
@@ -284,9 +285,9 @@ class Settings(Section):
         return self
 
     def of_box(self) -> str:
-        """What lands on the box, as JSON: all but how its disk is made, run and shipped."""
+        """The settings that land on the box, as JSON: all but those of image, guest and package."""
         return self.model_dump_json(indent=1, exclude={"guest", "image", "package"})
 
     def of_image(self) -> str:
-        """What a box's disk image is made of, as JSON."""
+        """The settings that a disk image depends on, as JSON."""
         return self.model_dump_json(exclude={"guest", "package"})

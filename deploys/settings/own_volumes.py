@@ -1,8 +1,8 @@
-"""The volumes that a box has beside its root and the root's snapshot: one table of them.
+"""The table of a box's volumes besides its root and the root's snapshot.
 
-A new volume is a row here and its size in ``settings.Volumes``. What follows from a row: the room
-that is planned, the volume and its filesystem on hosts and in images, its line in fstab, its mount
-point in the root, what is left of it when a box is shipped, and whether ``status`` looks after it.
+To add a volume, add a row here and its size to ``settings.Volumes``. The rest follows from the row:
+the planned room, the volume and its filesystem on hosts and in images, its line in fstab, its mount
+point in the root, whether its content is shipped, and whether ``status`` checks it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from deploys.settings import Volumes
 
 @dataclass(frozen=True)
 class OwnVolume:
-    """A row: the LV's name, which is its label too, and what is to be done with it.
+    """One volume; ``name`` is that of the LV, and the label of its filesystem.
 
     ``size_key`` is the key of its size in ``settings.Volumes``. ``fstype`` is ``ext4`` or
-    ``swap``; swap has no ``mount`` point. ``ships_content`` is False for a volume that is made
-    anew when a box that has run is shipped. A ``watched`` one must be mounted, writable and not
-    full, or ``status`` reports a fault.
+    ``swap``; swap has no ``mount`` point. A volume that does not ship its content is made anew
+    when a box that has run is shipped. A ``watched`` one must be mounted, writable and not full,
+    or ``status`` reports a fault.
     """
 
     name: str
@@ -31,13 +31,13 @@ class OwnVolume:
     watched: bool = True
 
     def size(self, volumes: Volumes) -> int:
-        """Bytes, as the settings have them."""
+        """Its size in the settings, in bytes."""
         size = getattr(volumes, self.size_key)
         assert isinstance(size, int)
         return size
 
     def fstab(self, vg: str) -> str:
-        """Its line of fstab, see fstab(5): no boot fails for want of it."""
+        """Its line in fstab(5); the box boots without the volume, too."""
         source = mapper_path(vg, self.name)
         if not self.mount:
             return f"{source} none swap sw,nofail 0 0"
@@ -51,15 +51,15 @@ TABLE = (
 
 
 def mounted() -> tuple[OwnVolume, ...]:
-    """Those with a mount point: a host that keeps its volume group gets these, and no swap."""
+    """The volumes with a mount point. A host that keeps its volume group gets only these."""
     return tuple(row for row in TABLE if row.mount)
 
 
 def watched() -> tuple[str, ...]:
-    """The mount points that ``status`` looks after."""
+    """The mount points that ``status`` checks."""
     return tuple(row.mount for row in mounted() if row.watched)
 
 
 def fstab(vg: str) -> tuple[str, ...]:
-    """The lines of fstab for all of them."""
+    """The lines in fstab of all volumes."""
     return tuple(row.fstab(vg) for row in TABLE)

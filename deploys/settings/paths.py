@@ -1,4 +1,4 @@
-"""Folders of a box that more than one part knows."""
+"""Folders of a box that several modules use."""
 
 from __future__ import annotations
 

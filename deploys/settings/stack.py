@@ -1,133 +1,13 @@
-"""The eight parts that a box computes with: where each comes from, and which of it."""
+"""The table of the eight parts that a box computes with, and where each can come from."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Source = Literal["git", "apt", "pip", "file", "none"]
-Rows = Mapping[str, Mapping[str, str]]
-PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
-
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
-_DEBIAN_VERSION = re.compile(r"[0-9][A-Za-z0-9.+:~-]*")
-_PROJECT, _PROJECT_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), re.compile(r"[0-9a-z.+!]+")
-_COMMIT, _SHA256 = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}"), re.compile(r"[0-9a-f]{64}")
-# As runsetup has it: neither a part that git or ssh would take for an option, nor a helper program.
-_URL = re.compile(r"(git|https?|ssh)://[A-Za-z0-9\[][][A-Za-z0-9._~:/@+,=-]*")
-_PATH = re.compile(r"/?[A-Za-z0-9._~+-]+(/[A-Za-z0-9._~+-]+)*")
-
-
-class Part(BaseModel):
-    """One row: a source, what to take there, and exactly which.
-
-    ``location`` is, for apt, names of packages; for pip, a project's name; for git and file, what
-    follows ``setup.hostname`` and a slash, or an address of its own: a URL or an absolute path. A
-    file without one is of this checkout. ``version`` is a package's or a project's version, or
-    git's commit; ``sha256`` the archive's, for pip and file.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: Source = Field(description="where the part comes from")
-    location: str = Field(
-        "",
-        max_length=400,
-        description="for apt: names of Debian packages, with a blank between them; for pip: name "
-        "of the project; for git and file: what follows setup.hostname, or a full URL or path",
-    )
-    version: str = Field(
-        "",
-        max_length=100,
-        description="for apt and pip: the exact version, or nothing; for git: the whole commit",
-    )
-    sha256: str = Field("", description="for pip and file: SHA-256 of the archive of the sources")
-
-    @model_validator(mode="after")
-    def _check(self) -> Part:
-        fault = _FAULTS[self.source](self)
-        if fault:
-            raise ValueError(fault)
-        return self
-
-    @property
-    def is_own(self) -> bool:
-        """Whether it comes with the checkout that makes the box."""
-        return self.source == "file" and not self.location
-
-    @property
-    def is_relative(self) -> bool:
-        """Whether ``setup.hostname`` says where it lies."""
-        named = self.source in ("git", "file") and bool(self.location)
-        return named and not self.location.startswith("/") and "://" not in self.location
-
-    def address(self, hostname: str) -> str:
-        """The URL or the path of a part from git or from a file."""
-        return f"{hostname.rstrip('/')}/{self.location}" if self.is_relative else self.location
-
-
-def _none(part: Part) -> str:
-    return "one that is left out has no more to say" if _said(part, "location", "version") else ""
-
-
-def _apt(part: Part) -> str:
-    names = part.location.split()
-    if not names or not all(map(_PACKAGE.fullmatch, names)):
-        return f"location {part.location!r}: write the names of Debian packages"
-    if part.version and (len(names) > 1 or not _DEBIAN_VERSION.fullmatch(part.version)):
-        return f"version {part.version!r}: write that of the one package in location, or nothing"
-    return "sha256 is for pip and file; apt has its archive's" if part.sha256 else ""
-
-
-def _git(part: Part) -> str:
-    fault = _misplaced(part.location, url=True)
-    if fault:
-        return fault
-    if not _COMMIT.fullmatch(part.version):
-        return "version: git needs the whole commit, 40 or 64 hexadecimal digits; a branch moves"
-    return "sha256 is for pip and file; git has its commit" if part.sha256 else ""
-
-
-def _pip(part: Part) -> str:
-    if not _PROJECT.fullmatch(part.location):
-        return f"location {part.location!r}: write a project's name"
-    if not (part.version or part.sha256):
-        return ""  # what the lock file has
-    if not (_PROJECT_VERSION.fullmatch(part.version) and _SHA256.fullmatch(part.sha256)):
-        return "pip needs the version and the sha256 of its sources; neither: as locked here"
-    return ""
-
-
-def _file(part: Part) -> str:
-    if part.is_own:
-        return "a file needs a location" if _said(part, "version") else ""
-    if part.version:
-        return "a file's version is its sha256"
-    if not _SHA256.fullmatch(part.sha256):
-        return "sha256: a file needs its own, 64 hexadecimal digits"
-    return _misplaced(part.location, url=False)
-
-
-_FAULTS = {"none": _none, "apt": _apt, "git": _git, "pip": _pip, "file": _file}
-
-
-def _said(part: Part, *names: str) -> bool:
-    return bool(part.sha256) or any(getattr(part, name) for name in names)
-
-
-def _misplaced(location: str, *, url: bool) -> str:
-    if re.search(r"//[^/]*:[^/]*@", location):
-        return "location: it lands in the manifest, so no password is taken in it"
-    plain = _PATH.fullmatch(location) or (url and _URL.fullmatch(location))
-    words = re.split(r"[/@]+", location)
-    if plain and not any(word.startswith("-") or word in (".", "..") for word in words):
-        return ""
-    takes = "a URL (git, http, https or ssh), a path" if url else "a path"
-    return f"location {location!r}: write {takes} or a name, without spaces and '..'"
+from deploys.settings.part import PackageName, Part, Source
 
 
 def _apt_row(location: str) -> Part:
@@ -135,7 +15,7 @@ def _apt_row(location: str) -> Part:
 
 
 SETUP = "openkim-pipeline-setup"
-"""This project, by the name that it has below ``setup.hostname``."""
+"""The name of this project below ``setup.hostname``."""
 _OWN = Part(source="file")
 DEFAULTS = {
     SETUP: _OWN,
@@ -147,8 +27,8 @@ DEFAULTS = {
     "ase": _apt_row("python3-ase"),
     "lammps": _apt_row("lammps"),
 }
-# What a provision knows how to bring; the first is a row's default.
-_TAKEN: dict[str, tuple[Source, ...]] = {
+# The sources that a part can come from; the first is its default.
+_SOURCES: dict[str, tuple[Source, ...]] = {
     SETUP: ("file", "git"),
     "openkim-api": ("apt", "git", "file", "none"),
     "openkim-kimcalculator-ase": ("apt", "git", "pip", "file", "none"),
@@ -162,35 +42,45 @@ _TAKEN: dict[str, tuple[Source, ...]] = {
 
 @dataclass(frozen=True)
 class Build:
-    """What a package of our making is among Debian's.
+    """A Debian package that is built here.
 
-    ``replaces`` are Debian's packages whose place it takes, ``needs`` those that it runs with, and
-    without one of the rows ``joins`` it is of no use.
+    ``replaces`` are Debian's packages whose place it takes, ``needs`` those it depends on. It is
+    built only where the box has the parts ``joins`` too. A host does without a ``dispensable``
+    one that cannot be built for it.
     """
 
     replaces: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     joins: tuple[str, ...] = ()
+    dispensable: bool = False
 
 
 BUILT = {
-    # One package: what libkim-api-dev has is of the library's very version.
+    # One package, as the headers must be of the library's version.
     "openkim-api": Build(("libkim-api2", "libkim-api-dev"), ("libgfortran5", "libstdc++6")),
     "lammps": Build(("lammps",), ("libkim-api2", "libstdc++6")),
     # Debian has the program ase in a package of its own.
     "ase": Build(("python3-ase", "ase"), ("python3-matplotlib", "python3-numpy", "python3-scipy")),
     "openkim-kimcalculator-ase": Build(),
     "openkim-python": Build(
-        ("python3-kimpy",), ("libkim-api2", "libstdc++6", "python3-numpy"), ("openkim-api", "ase")
+        ("python3-kimpy",),
+        ("libkim-api2", "libstdc++6", "python3-numpy"),
+        joins=("openkim-api", "ase"),
+        dispensable=True,
     ),
 }
 """The parts that become Debian packages when they come from their sources."""
-OPTIONAL = tuple(name for name, taken in _TAKEN.items() if "none" in taken)
+OPTIONAL = tuple(name for name, sources in _SOURCES.items() if "none" in sources)
 """The parts that a box can do without."""
 
 
+def package_name(part: str) -> str:
+    """The name of the package of a part that is built here."""
+    return f"pipeline-{part}"
+
+
 class Stack(BaseModel):
-    """The software that computes, part by part; what a part leaves out is as in its default."""
+    """The software that a box computes with; a key that a part leaves out has its default."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -223,7 +113,7 @@ class Stack(BaseModel):
     ase: Part = Field(DEFAULTS["ase"], description="the Atomic Simulation Environment")
     lammps: Part = Field(DEFAULTS["lammps"], description="LAMMPS, the molecular dynamics program")
     packages: tuple[PackageName, ...] = Field(
-        (), description="Debian packages that are installed on top of the parts"
+        (), description="Debian packages to install besides the parts"
     )
 
     @model_validator(mode="before")
@@ -236,32 +126,31 @@ class Stack(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Stack:
         for name, part in self.parts.items():
-            if _TAKEN[name][0] == part.source == "file" and not part.is_own:
-                raise ValueError(_untaken(name, "another file"))
+            if _SOURCES[name][0] == part.source == "file" and not part.is_own:
+                raise ValueError(_wrong_source(name, "another file"))
             pinned = self._pins.get(part.location, "")
             if part.source == "apt" and part.version not in ("", pinned):
-                raise ValueError(f"{part.location} is asked for in two versions")
-            locked = DEFAULTS["openkim-python"]
-            if part.source == "pip" and not part.version and part != locked:
-                raise ValueError(f"{name}: {locked.location} alone is locked; say a version")
+                raise ValueError(f"two parts ask for different versions of {part.location}")
+            if part.source == "pip" and not part.version and part != DEFAULTS[name]:
+                raise ValueError(f"{name}: no lock file has {part.location}; give a version")
             is_file = part.source == "file" and not DEFAULTS[name].is_own
             if is_file and not part.location.endswith(".tar.gz"):
-                raise ValueError(f"{name} from a file is a .tar.gz of sources")
+                raise ValueError(f"{name}: the file must be a .tar.gz of sources")
         for name in self.packages:
             if name in self.replaced:
-                raise ValueError(f"packages: {name} is built, as its row says")
+                raise ValueError(f"packages: a package that is built here replaces {name}")
         if self.openkim_pipeline_setup.location and not self.openkim_pipeline_setup.is_relative:
-            raise ValueError(f"{SETUP}: runsetup is told the hostname; location is what follows it")
+            raise ValueError(f"{SETUP}: location must be relative to setup.hostname")
         return self
 
     @property
     def parts(self) -> dict[str, Part]:
-        """The rows, by the parts' names."""
+        """The rows, by the names of the parts."""
         return {name: getattr(self, name.replace("-", "_")) for name in DEFAULTS}
 
     @property
     def built(self) -> tuple[str, ...]:
-        """The rows that come from their sources, as packages of our making."""
+        """The parts that are built here as Debian packages."""
         return tuple(
             name
             for name, build in BUILT.items()
@@ -270,12 +159,12 @@ class Stack(BaseModel):
 
     @property
     def replaced(self) -> frozenset[str]:
-        """Debian's packages that are not installed, as one of our making is in their place."""
+        """Debian's packages that are not installed, as one that is built here takes their place."""
         return frozenset(name for part in self.built for name in BUILT[part].replaces)
 
     @property
     def from_archive(self) -> tuple[str, ...]:
-        """The Debian packages that the rows and ``packages`` name, and what built ones need."""
+        """Debian's packages to install: of the rows, of ``packages``, and what built ones need."""
         rows = (part for part in self.parts.values() if part.source == "apt")
         named = [name for part in rows for name in part.location.split()]
         needed = [name for part in self.built for name in BUILT[part].needs]
@@ -284,17 +173,17 @@ class Stack(BaseModel):
 
     @property
     def versions(self) -> dict[str, str]:
-        """The versions that packages are to have, where the rows say it."""
+        """The versions of Debian's packages that rows pin, by package."""
         return {name: self._pins[name] for name in self._pins if name not in self.replaced}
 
     @property
     def has_items(self) -> bool:
-        """Whether the repository comes as the items' own files."""
+        """Whether the repository comes as files of items, not as a Debian package."""
         return self.openkim_repository.source in ("git", "file")
 
     @property
     def has_reference(self) -> bool:
-        """Whether a calculation with LAMMPS is possible: items alone are no models to run with."""
+        """Whether LAMMPS can calculate with a model; items alone are not installed as models."""
         return self._has("lammps", "openkim-repository") and not self.has_items
 
     @property
@@ -307,56 +196,18 @@ class Stack(BaseModel):
 
 
 def _completed(name: str, row: Any) -> Any:
-    """A row as given, and what it leaves out: of the default, if that is of the same source."""
+    """A row as given; one with the default's source takes from the default what it leaves out."""
     default = DEFAULTS.get(name)
     if default is None or not isinstance(row, dict):
         return row
-    if row.get("source", default.source) in set(get_args(Source)) - set(_TAKEN[name]):
-        raise ValueError(_untaken(name, row["source"]))
+    if row.get("source", default.source) in set(get_args(Source)) - set(_SOURCES[name]):
+        raise ValueError(_wrong_source(name, row["source"]))
     if row.get("source", default.source) == default.source:
         return {**default.model_dump(), **row}
     return {"location": name, **row} if row["source"] == "git" else row
 
 
-def _untaken(name: str, source: str) -> str:
-    own = ("this checkout", *_TAKEN[name][1:])
-    taken = " or ".join(own if DEFAULTS[name].is_own else _TAKEN[name])
-    return f"{name} cannot come from {source}, only from {taken}"
-
-
-def package_name(part: str) -> str:
-    """What the package of a part is called when it is built here."""
-    return f"pipeline-{part}"
-
-
-def provenance(
-    rows: Rows, commit: str, packages: Mapping[str, str], built: Mapping[str, Mapping[str, str]]
-) -> dict[str, object]:
-    """Where a box's parts are from, and exactly which they are, for its manifest.
-
-    Args:
-        rows: of the settings.
-        commit: of this project.
-        packages: all that is installed, with versions.
-        built: those of our making, as ``deploys.facts.manifest.System`` says it.
-    """
-    versions = {name.partition(":")[0]: version for name, version in packages.items()}
-    replacing = {package_name(part): build.replaces for part, build in BUILT.items()}
-
-    def found(name: str, row: Mapping[str, str]) -> dict[str, object]:
-        source = {"source": row["source"]}
-        if DEFAULTS[name].is_own:
-            return {**source, "commit": commit}
-        if row["source"] == "apt":
-            names = {*row["location"].split()}
-            # A row whose package another row's has replaced is in that one.
-            names |= {ours for ours, theirs in replacing.items() if not names.isdisjoint(theirs)}
-            had = {name: versions[name] for name in sorted(names) if name in versions}
-            return {**source, "packages": had}
-        if name in BUILT:
-            return dict(built.get(package_name(name), {"source": "none"}))
-        said = {"commit" if row["source"] == "git" else "version": row.get("version", "")}
-        said["sha256"] = row.get("sha256", "")
-        return {**source, **{key: value for key, value in said.items() if value}}
-
-    return {name: found(name, row) for name, row in rows.items() if name in DEFAULTS}
+def _wrong_source(name: str, source: str) -> str:
+    own = ("this checkout", *_SOURCES[name][1:])
+    sources = " or ".join(own if DEFAULTS[name].is_own else _SOURCES[name])
+    return f"{name} cannot come from {source}, only from {sources}"

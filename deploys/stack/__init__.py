@@ -14,15 +14,16 @@ from deploys.settings import Settings
 from deploys.settings.stack import BUILT, DEFAULTS, package_name
 from deploys.stack.items import Items
 
-# runsetup fetches with git over whichever transport, and applies with Python.
+# runsetup fetches with git, over https or ssh, and applies deploys with Python.
 _OWN = ("python3", "git", "ca-certificates", "openssh-client")
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What the stack has beside Debian's packages: those of our making, and items.
+    """What a stack has besides Debian's packages: packages that were built here, and items.
 
-    A row that is built and not among ``packages`` could not be built: a box keeps what it has.
+    If a part should be built and is not among ``packages``, it could not be: the box keeps what it
+    has.
     """
 
     packages: tuple[LocalPackage, ...] = ()
@@ -30,15 +31,15 @@ class Parts:
 
 
 def stack_packages(settings: Settings) -> tuple[str, ...]:
-    """Debian's packages that compute, and those that set the box up."""
+    """Debian's packages that a box computes with, and those that it sets itself up with."""
     return tuple(sorted({*_OWN, *settings.stack.from_archive}))
 
 
 @deploy("Stack")
 def stack(settings: Settings, parts: Parts | None = None) -> None:
-    """The packages of all parts, with Python, git and the box's own helpers.
+    """Install the packages of all parts, Python, git and the box's own helpers.
 
-    Without ``parts``, as on the box itself, those of our making stay as they are.
+    Without ``parts``, as on the box itself, packages that were built elsewhere stay as they are.
     """
     wanted = settings.stack
     absent = [package_name(part) for part in BUILT if part not in wanted.built]

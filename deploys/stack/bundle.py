@@ -1,4 +1,4 @@
-"""What a box carries to apply deploys to itself: Python libraries and a copy of this project."""
+"""What a box needs to apply deploys to itself: Python libraries and a copy of this project."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Archive:
-    """A tar file on this machine; ``digest`` (sha256, hexadecimal) names what it holds."""
+    """A tar file on this machine; ``digest`` (sha256, hexadecimal) identifies its content."""
 
     path: Path
     digest: str
@@ -29,7 +29,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Project:
-    """Which version of this project a box is made by.
+    """The version of this project that makes a box.
 
     ``commit`` is the last that touched ``deploys`` or ``static``, followed by ``-dirty`` when
     files differ from it, or ``unknown``. ``digest`` is the sha256 over all those files.
@@ -40,7 +40,7 @@ class Project:
 
 
 def project_files(root: Path = ROOT) -> list[Path]:
-    """The files of the parts of the project that go on a box, sorted; no compiled Python.
+    """The files of this project that go on a box, sorted, without compiled Python.
 
     Raises:
         DeployError: ``root`` is no copy of this project.
@@ -48,7 +48,7 @@ def project_files(root: Path = ROOT) -> list[Path]:
     found: list[Path] = []
     for part in PARTS:
         if not (root / part).is_dir():
-            raise DeployError(f"{root}: holds no {part}; not a copy of this project")
+            raise DeployError(f"{root} has no folder {part}: it is not a copy of this project")
         found += [
             file
             for file in (root / part).rglob("*")
@@ -68,7 +68,7 @@ def files_digest(files: Iterable[Path], root: Path) -> str:
 
 
 def project(root: Path = ROOT) -> Project:
-    """The version of the copy at ``root``, by the commit it was taken from (``.commit``).
+    """The version of the copy at ``root``; its file ``.commit`` names the commit.
 
     Raises:
         DeployError: ``root`` is no copy of this project.
@@ -82,7 +82,7 @@ def project(root: Path = ROOT) -> Project:
 
 @deploy("Bundle")
 def bundle(python: Archive, copy: Archive) -> None:
-    """The libraries at ``/opt/pipeline/python`` and the project at ``/opt/pipeline/setup``."""
+    """Unpack the libraries to ``/opt/pipeline/python``, the project to ``/opt/pipeline/setup``."""
     onbox.unpacked(
         name="Python libraries",
         archive=python.path,

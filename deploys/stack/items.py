@@ -1,4 +1,4 @@
-"""The items of openkim-repository, where its row has their own files: Tests, drivers, Models."""
+"""The Tests, Models and drivers of the part openkim-repository, if it comes as files of items."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REPOSITORY_PATH = "/opt/pipeline/repository"
 
 @dataclass(frozen=True)
 class Items:
-    """A tar file on this machine, in which each item is a folder; what names it; their KIM ids."""
+    """A tar file on this machine with a folder for each item; its digest; the items' KIM ids."""
 
     path: Path
     digest: str
@@ -24,9 +24,9 @@ class Items:
 
 @deploy("Repository")
 def repository(items: Items, role: str) -> None:
-    """The items as they are at ``/opt/pipeline/repository``, and each among those of the pipeline.
+    """Unpack the items to ``/opt/pipeline/repository``, and add each to those of the pipeline.
 
-    On a gateway these are the ones that boxes are served; ``/persistent`` must be mounted.
+    A gateway serves the pipeline's items to boxes. ``/persistent`` must be mounted.
     """
     onbox.unpacked(
         name="Items of the repository",
@@ -42,8 +42,8 @@ def repository(items: Items, role: str) -> None:
 
 @deploy("Repository of before")
 def no_items() -> None:
-    """No items at ``/opt/pipeline/repository``: what the golden root has, its manifest says.
+    """Remove ``/opt/pipeline/repository``: the golden root has only what its manifest says.
 
-    Those of the pipeline stay in ``/persistent``.
+    The pipeline's items stay in ``/persistent``.
     """
     onbox.removed(name="No items of a repository", path=REPOSITORY_PATH)

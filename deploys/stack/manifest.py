@@ -1,4 +1,4 @@
-"""Box = manifest: what a box is, and one hash over all of it."""
+"""The manifest: what a box is made of, and one hash over all of it."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ __all__ = ["MANIFEST", "RELEASE", "SETTINGS", "manifest", "parse_settings"]
 
 
 def parse_settings(text: str | bytes, where: str) -> Settings:
-    """The settings that a box has of itself; ``where`` says whose they are.
+    """The settings that a box has of itself; ``where`` names the box in errors.
 
-    What is a director or worker by its label alone is the devel box that it always was.
+    Older versions called some devel boxes director or worker: these are devel.
 
     Raises:
-        SettingsError: they are of another version of this project.
+        SettingsError: they are no JSON, or of another version of this project.
     """
     try:
-        told = json.loads(text)
+        found = json.loads(text)
     except ValueError as error:
-        raise SettingsError(f"{where}: is not JSON: {error}") from error
-    if isinstance(told, dict) and told.get("role") in LABELS:
-        told["role"] = "devel"
+        raise SettingsError(f"{where}: not JSON: {error}") from error
+    if isinstance(found, dict) and found.get("role") in LABELS:
+        found["role"] = "devel"
     try:
-        return Settings.model_validate(told)
+        return Settings.model_validate(found)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
@@ -41,9 +41,9 @@ def parse_settings(text: str | bytes, where: str) -> Settings:
 
 @deploy("Manifest")
 def manifest(settings: Settings, project: Project, promoted: int | None = None) -> None:
-    """The box's manifest, settings and release file; the last deploy of a pass.
+    """Write the box's manifest, settings and release file; the last deploy of a pass.
 
-    ``promoted``: when, in seconds since 1970, the root was made golden with what was changed in it.
+    ``promoted`` is when the root was promoted to golden, in seconds since 1970.
     """
     operations.manifest(
         name=f"Write {PurePosixPath(MANIFEST).name}",

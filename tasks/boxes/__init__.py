@@ -1,1 +1,1 @@
-"""A box's image: built, kept, finalized, started, shipped."""
+"""A box's disk image: build or finalize it, start a guest of it, ship it."""

@@ -1,4 +1,4 @@
-"""From nothing to the disk image of a box: packages, deploys, partitions, all without a guest."""
+"""Builds the disk image of a box from nothing: packages, deploys, partitions; no guest runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial as bound
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -36,13 +36,13 @@ from tasks.desk.places import BUNDLES, IMAGES
 from tasks.desk.progress import HostProgress
 from tasks.disks import box_disk
 from tasks.disks.identifiers import Fixed, Identifiers, source_date_epoch
-from tasks.stack import bundle, prepared
+from tasks.stack import bundle, pinned, prepared
 from tasks.stack.packages import PYTHONS
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A box's disk image: its file, the bytes that takes, and what the box says it is."""
+    """A box's disk image: its file, the bytes that it takes here, and the state of the box."""
 
     path: Path
     used: int
@@ -50,13 +50,13 @@ class Built:
 
 
 def packages(settings: Settings) -> tuple[str, ...]:
-    """All that is installed by name: the system's, the stack's and the deploys'."""
+    """Debian's packages that are installed by name: for the system, the stack and the deploys."""
     named = (*settings.image.packages, *stack_packages(settings), *box.packages(settings))
     return tuple(sorted(set(named)))
 
 
 class Build:
-    """Builds one image; its steps are told to ``progress``."""
+    """Builds one image; ``progress`` shows the steps."""
 
     def __init__(
         self, settings: Settings, out: Path, progress: HostProgress, manifest: Path | None = None
@@ -67,49 +67,48 @@ class Build:
         self._manifest = manifest
 
     def run(self) -> Built:
-        """Make the image; it takes its name when it is whole.
+        """Make the image; the file gets its name when it is complete.
 
         Raises:
             BoxError: not root, a build runs already, the image is in use, a setting does not
-                fit, or a step failed. No mount, loop device or half file is left.
+                fit, or a step failed. No mount, loop device or incomplete file is left.
         """
         loop.require_root("making a box's disk image")
         plan = plan_disk(self._settings)
-        asked = source_date_epoch()
+        epoch = source_date_epoch()
         wanted = pins.read(self._manifest) if self._manifest else None
         whole_files.require_place(self._out)
         whole_files.require_unused(self._out)
         with build_lock(self._out):
-            return self._build(plan, asked, wanted)
+            return self._build(plan, epoch, wanted)
 
-    def _build(self, plan: DiskPlan, asked: int | None, wanted: pins.Manifest | None) -> Built:
+    def _build(self, plan: DiskPlan, epoch: int | None, wanted: pins.Manifest | None) -> Built:
         suite = self._settings.image.suite
         self._progress.step("asking the mirror what it has")
         found = archive.read(suite, IMAGES)
         if wanted is not None:
             self._progress.step("looking for the manifest's versions")
             pins.require_available(wanted.packages, found, IMAGES)
-        pinned = self._settings.stack.versions
-        if pinned:
-            pins.require_available(pinned, found, IMAGES)
-        versions = self._versions(wanted)
+        if rows := self._settings.stack.versions:
+            pins.require_available(rows, found, IMAGES)
+        versions = pinned(self._settings, wanted)
         with layer(
             found, suite, packages(self._settings), IMAGES, self._progress.step, versions
         ) as installed:
             self._check_disk(installed)
-            return self._write(plan, asked, wanted, installed)
+            return self._write(plan, epoch, wanted, installed)
 
     def _write(
         self,
         plan: DiskPlan,
-        asked: int | None,
+        epoch: int | None,
         wanted: pins.Manifest | None,
         installed: Layer,
     ) -> Built:
         python, step = PYTHONS[self._settings.image.suite], self._progress.step
         parts = prepared(self._settings, python, {}, BUNDLES, step, wanted=wanted).parts
-        # Not before what is in the packages: Python's compiled modules would be older than they.
-        epoch = max(bundle.project_time(), installed.date) if asked is None else asked
+        # Not before the packages' files: compiled Python would be older than its sources.
+        epoch = max(bundle.project_time(), installed.date) if epoch is None else epoch
         fixed = Fixed(Identifiers(_seed(self._settings, epoch)), epoch)
         boot_uuid = fixed.identifiers.uuid("boot")
         self._progress.step("copying the packages")
@@ -127,10 +126,6 @@ class Build:
             used = disk.stat().st_blocks * 512
         return Built(self._out, used, state)
 
-    def _versions(self, wanted: pins.Manifest | None) -> dict[str, str] | None:
-        """What packages are pinned to: by the manifest, and by the rows of the stack."""
-        return {**(wanted.packages if wanted else {}), **self._settings.stack.versions} or None
-
     def _apply(
         self,
         tree: Worktree,
@@ -139,7 +134,7 @@ class Build:
         wanted: pins.Manifest | None,
         parts: Parts,
     ) -> HostState:
-        """The deploys of a box that is made from nothing."""
+        """Apply the deploys of a new box to the tree."""
         self._progress.step("applying the deploys")
         settings = self._settings
         target = Target("the image", chroot=tree.root, environment=environment(epoch))
@@ -158,7 +153,7 @@ class Build:
             copy=bundle.project_copy(BUNDLES),
             parts=parts,
         )
-        deploys: tuple[Deploy, ...] = (*box.deploys(made), bound(sealed, name="Seal the root"))
+        deploys: tuple[Deploy, ...] = (*box.deploys(made), partial(sealed, name="Seal the root"))
         with Session(target, self._progress) as session:
             session.prepare(deploys)
             session.run()
@@ -169,7 +164,7 @@ class Build:
             return session.fact(State)
 
     def _check_disk(self, installed: Layer) -> None:
-        """The layer is copied beside itself, and its files are written to the image."""
+        """Require room for a copy of the layer beside it, and for its files in the image."""
         size = installed.size
         places = {folder.stat().st_dev: folder for folder in (IMAGES, self._out.parent)}
         for place in places.values():
@@ -192,10 +187,10 @@ class Build:
 
 @contextmanager
 def build_lock(out: Path) -> Iterator[None]:
-    """While this process makes the image ``out``, none other makes one here.
+    """Keep other processes from making an image here while this one makes ``out``.
 
     Raises:
-        BoxError: another does; or a file could not be written, in one line.
+        BoxError: another process makes one; or a file could not be written.
     """
     IMAGES.mkdir(parents=True, exist_ok=True)
     try:

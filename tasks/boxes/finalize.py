@@ -1,9 +1,9 @@
-"""A local guest in maintenance becomes the disk image of a box that never ran."""
+"""Makes the disk image of a new box from a local guest in maintenance."""
 
 from __future__ import annotations
 
 import shutil
-from functools import partial as bound
+from functools import partial
 from pathlib import Path
 
 from deploys.box import Box, Where, deploys
@@ -29,9 +29,9 @@ from tasks.stack import bundle
 
 
 class Finalizing:
-    """Finalizes a guest into a file; its steps are told to ``progress``.
+    """Makes an image file from a guest; ``progress`` shows the steps.
 
-    All that cannot be undone is done to the copy: the guest keeps its keys and its logs.
+    What cannot be undone is done to the copy only: the guest keeps its keys and its logs.
     """
 
     def __init__(self, guest: Guest, out: Path, progress: HostProgress) -> None:
@@ -40,18 +40,18 @@ class Finalizing:
         self._progress = progress
 
     def run(self) -> Built:
-        """Change what follows from the golden root, power the guest off, copy its disk, seal that.
+        """Update what depends on the golden root, power the guest off, copy its disk and seal it.
 
         Raises:
-            BoxError: the guest is none that can be shipped, is not in maintenance, or a step
-                failed. There is no new file then, and the guest can be started again.
+            BoxError: the guest cannot be shipped, is not in maintenance, or a step failed. Then
+                there is no new file, and the guest can be started again.
         """
         loop.require_root("making a box's disk image")
         guest = shippable(self._guest)
         disk = guest.root_disk
         whole_files.require_place(self._out)
         files = convert.chain(disk)
-        # What the guest lies on may lose its name: the guest has one of its own for it.
+        # The image that the guest's disk is based on may be replaced: the guest has its own link.
         if not (self._out.exists() and any(map(self._out.samefile, files))):
             whole_files.require_unused(self._out)
         self._require_room(sum(files.values()))
@@ -67,7 +67,7 @@ class Finalizing:
         return Built(self._out, self._out.stat().st_blocks * 512, state)
 
     def _require_room(self, needed: int) -> None:
-        """Before the guest is changed; a copy that needs more all the same is one line later."""
+        """Check this before the guest is changed; if the copy needs more, it fails in one line."""
         free = shutil.disk_usage(self._out.parent).free
         if free < needed:
             raise PreflightError(
@@ -76,7 +76,7 @@ class Finalizing:
             )
 
     def _in_guest(self, guest: Guest) -> Settings:
-        """The golden root as it is to be, and the guest off; the settings of the box."""
+        """Update the golden root and power the guest off; returns the settings of the box."""
         host = connected(guest)
         try:
             self._progress.step("looking at the guest")
@@ -90,7 +90,7 @@ class Finalizing:
         return settings
 
     def _seal(self, copy: Path, settings: Settings, user: str) -> HostState:
-        """Make the copy the disk of nobody's box, as box.build makes one."""
+        """Make the copy the disk of a new box, like one of box.build."""
         self._progress.step("sealing the copy")
         box_sealed.empty(copy, settings.volumes)
         image = settings.image.model_copy(update={"user": user})
@@ -99,11 +99,11 @@ class Finalizing:
             settings=settings.model_copy(update={"image": image}),
             project=bundle.project_version(),
         )
-        # One after the other: what the first removes the second has to find missing.
+        # In two passes, as the second must see that the keys are gone.
         passes = (
             (
-                bound(no_ssh_keys, name="Remove the SSH keys of all users"),
-                bound(sealed, name="Seal the root"),
+                partial(no_ssh_keys, name="Remove the SSH keys of all users"),
+                partial(sealed, name="Seal the root"),
             ),
             deploys(box),
         )
@@ -118,10 +118,10 @@ class Finalizing:
 
 
 def shippable(guest: Guest) -> Guest:
-    """The guest, if its disk can become that of a box for others.
+    """The guest, if its disk can be shipped as a box.
 
     Raises:
-        PreflightError: it is off, of a provider whose guests cannot, or was a bare host.
+        PreflightError: it is off, was a bare host, or its provider's guests cannot be shipped.
     """
     row = PROVIDERS[guest.provider]
     if not row.finalizes:
@@ -132,7 +132,7 @@ def shippable(guest: Guest) -> Guest:
         )
     if not guest.is_box:
         raise PreflightError(
-            "the guest was a bare host before: only one that inv up made of a box can be shipped"
+            "the guest was a bare host: only a guest that inv up made from a box can be shipped"
         )
     if not guest.alive:
         raise PreflightError("the guest is off: inv up starts it, inv maintain comes next")

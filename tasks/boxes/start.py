@@ -1,4 +1,4 @@
-"""The local guest: made of the box's image or as a bare host, and started."""
+"""Starts the local guest, and makes it first: of the box's image, or as a bare host."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ def start(
     """The local guest, running: made if there is none, powered on if it is off.
 
     A new one is the box of ``inv box.build``, or with ``bare`` a plain host with a spare disk.
-    ``provider`` is a name of ``providers.PROVIDERS``; empty: that of the guest that is here, else
-    the first.
+    ``provider`` is a name in ``providers.PROVIDERS``; empty: that of the guest, else the first.
 
     Raises:
-        BoxError: it cannot be made or started, or the one that is here is another.
+        BoxError: it cannot be made or started, or there is a guest of another kind.
     """
     row = providers.chosen(GUEST, provider)
     if bare and not row.bare:

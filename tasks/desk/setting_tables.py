@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from deploys.settings import Settings, Size, format_size
-from deploys.settings.stack import Part
+from deploys.settings.part import Part
 
 _SIZE = get_args(Size)[1:]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import get_args
 
@@ -50,12 +50,12 @@ class Request:
 class Provisioned:
     """A provision that succeeded: whether it changed anything, and the box's state after it.
 
-    ``without_kimpy`` says why kimpy was left out; it is empty if it was not.
+    ``left_out`` says of each part that could not be built for the host why that is.
     """
 
     changed: bool
     state: HostState
-    without_kimpy: str = ""
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def manifest(self) -> str:
@@ -87,8 +87,7 @@ class Provision:
         if self._request.reclaim:
             rows.append(("reclaim", found.state.defaults["OLD_ROOT_UUID"], "erased"))
         rows += [("change", name, "") for name in self._would_change(found)]
-        without = self._prepared.without_kimpy
-        rows += [("leave out", "kimpy", without)] if without else []
+        rows += [("leave out", part, why) for part, why in self._prepared.left_out.items()]
         return rows
 
     def run(self) -> Provisioned:
@@ -170,7 +169,7 @@ class Provision:
         if verdict.name != "golden":
             wanted = self._request.reclaim or verdict.name == "failed"
             if not wanted and not self._would_change(found):
-                return Provisioned(False, found.state, self._prepared.without_kimpy)
+                return Provisioned(False, found.state, self._prepared.left_out)
             self._progress.step("booting into maintenance")
             expect(self._host, self._host.reboot("maintenance", self._deadline), "golden")
         with self._undo_on_error():
@@ -236,7 +235,7 @@ class Provision:
         self._progress.step("booting a fresh snapshot")
         state = self._host.reboot("resnap", self._deadline)
         expect(self._host, state, "fresh")
-        return Provisioned(True, state, self._prepared.without_kimpy)
+        return Provisioned(True, state, self._prepared.left_out)
 
     def _after_trial(self) -> Provisioned:
         """Reboot the box, which tries the change by itself, and keeps it or rolls it back."""
@@ -247,7 +246,7 @@ class Provision:
         if why := rollback_reason(state, before):
             raise DeployError(f"{self._host.name}: the change was rolled back: {why}")
         expect(self._host, state, "fresh")
-        return Provisioned(True, state, self._prepared.without_kimpy)
+        return Provisioned(True, state, self._prepared.left_out)
 
     def _apply(self, step: str, deploys: Sequence[Deploy]) -> None:
         self._progress.step(step)

@@ -49,8 +49,8 @@ def provisioned(results: Mapping[str, Provisioned], failed: Collection[str] = ()
         table.add_row(name, "[bold red]failed[/]")
     _console().print(table)
     for name, result in results.items():
-        if result.without_kimpy:
-            _console().print(f"{name}: kimpy is left out: {escape(result.without_kimpy)}")
+        for part, why in result.left_out.items():
+            _console().print(f"{name}: {part} is left out: {escape(why)}")
 
 
 def reboots(results: Mapping[str, HostState], _failed: Collection[str] = ()) -> None:

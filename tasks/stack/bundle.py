@@ -1,7 +1,6 @@
-"""Makes, on this machine, the archives that a box carries: see deploys/stack/bundle.py.
+"""Makes the archives that a box carries (deploys/stack/bundle.py) on this machine.
 
-Both are reproducible: the same input gives the same bytes. They are kept in a folder of the
-caller's, named by a digest of what went in, and made once.
+The same input gives the same bytes. An archive is made once: its name has a digest of its input.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from tasks.desk import shell
 
 # glibc of the oldest system a box may be, Ubuntu 22.04, is 2.35; wheels ask for 2.28 at most.
 _PLATFORM = "{machine}-manylinux_2_28"
-# uv evaluates the lock's markers for the box's Python; pip would for the one it runs in.
+# uv evaluates the lock's markers for the box's Python, pip for its own.
 _INSTALL = ("-m", "uv", "pip", "install", "--quiet", "--link-mode=copy")
 _LOCK = ROOT / "requirements-box.txt"
-# Raised when what is kept of a package changes: an archive made before is not taken then.
+# Raise it when _needed or pack changes, so that no older archive is used.
 _RECIPE = "1"
 _UNUSED = ("tests", "test", "testing", "__pycache__")
 
@@ -42,7 +41,7 @@ def python_bundle(
         lock: the requirements, with hashes.
 
     Raises:
-        PreflightError: ``version`` is not a Python the libraries are for.
+        PreflightError: the libraries do not support this Python.
         CommandError: the libraries cannot be fetched.
     """
     if not re.fullmatch(r"3\.1\d", version):
@@ -68,7 +67,7 @@ def python_bundle(
 
 
 def project_copy(folder: Path, root: Path = ROOT) -> Archive:
-    """``deploys`` and ``static`` of this checkout, with the commit they are of, as a ``.tar.gz``.
+    """``deploys`` and ``static`` of this checkout, with their commit, as a ``.tar.gz``.
 
     Raises:
         DeployError: ``root`` is no checkout of this project.
@@ -91,7 +90,7 @@ def project_copy(folder: Path, root: Path = ROOT) -> Archive:
 
 
 def project_version(root: Path = ROOT) -> Project:
-    """The commit of this checkout that last touched what goes on a box, and those files' digest.
+    """The last commit of this checkout that touched what goes on a box, and the files' digest.
 
     Raises:
         DeployError: ``root`` is no copy of this project.
@@ -101,7 +100,7 @@ def project_version(root: Path = ROOT) -> Project:
 
 
 def project_time(root: Path = ROOT) -> int:
-    """When that commit was made, in seconds since 1970; 0 where there is none.
+    """When that commit was made, in seconds since 1970; 0 if there is none.
 
     Raises:
         CommandError: git is missing.
@@ -113,7 +112,7 @@ def project_time(root: Path = ROOT) -> int:
 
 
 def _project_files(root: Path) -> list[Path]:
-    """As deploys.stack.bundle.project_files, without what git is told to ignore."""
+    """Those of deploys.stack.bundle.project_files that git does not ignore."""
     files = project_files(root)
     if not (root / ".git").exists():
         return files
@@ -150,8 +149,8 @@ def _commit(root: Path) -> str:
 def _needed(site_packages: Path) -> Iterable[Path]:
     for file in site_packages.rglob("*"):
         parts = file.relative_to(site_packages).parts
-        # types-paramiko and other stubs serve type checkers alone; bin/ holds scripts with our
-        # interpreter's path in them.
+        # Stubs such as types-paramiko serve type checkers only; scripts in bin/ have the path of
+        # this machine's interpreter in them.
         unused = parts[0] in ("bin", ".lock") or parts[0].endswith("-stubs")
         unused = unused or any(part in _UNUSED for part in parts)
         if file.is_file() and not unused and file.suffix not in (".pyi", ".c", ".pyx", ".h"):

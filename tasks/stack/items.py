@@ -1,4 +1,4 @@
-"""Gathers, on this machine, the items that a box carries: see deploys/stack/items.py."""
+"""Gathers the items that a box carries (deploys/stack/items.py) on this machine."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from deploys.stack.items import Items
 from tasks.stack import bundle
 from tasks.stack.sources import Sources
 
-# As kimpipeline.kim.kimid has it.
+# As in kimpipeline.kim.kimid.
 _KIMID = re.compile(r"[A-Za-z][A-Za-z0-9_]*__(MO|MD|SM|TE|TD|VC)_\d{12}_\d{3}", re.ASCII)
-# Raised when what is kept of a repository changes.
+# Raise it when _gather or bundle.pack changes, so that no older archive is used.
 _RECIPE = "1"
 
 
 def items(sources: Sources, folder: Path, progress: Callable[[str], None]) -> Items:
-    """The items of ``sources``, wherever they lie in them, fetched once and kept in ``folder``.
+    """The items in ``sources``, at any depth, fetched once and kept in ``folder``.
 
     An item is a folder with a ``kimspec.edn``; its name is its KIM id.
 
     Raises:
-        BoxError: they cannot be had; or have no item, one of another name, one twice, or a link.
+        BoxError: the sources cannot be fetched or hold no item; or an item has a name that is no
+            KIM id, or that another has, or a link in it.
     """
-    digest = hashlib.sha256(f"{_RECIPE}\0{sources.named}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{_RECIPE}\0{sources.identity}".encode()).hexdigest()
     path = folder / f"items-{digest[:16]}.tar.gz"
     if not path.exists():
         progress(f"fetching {sources.name}")
@@ -58,7 +59,7 @@ def _gather(tar: tarfile.TarFile, gathered: Path) -> None:
         if found is None or member.isdir():
             continue
         if not member.isreg() or ".." in path.parts:
-            raise BoxError(f"{path} is a link, or no plain file: an item has none")
+            raise BoxError(f"{path} is a link, or not a regular file: an item holds neither")
         target = gathered / found.name / path.relative_to(found)
         target.parent.mkdir(parents=True, exist_ok=True)
         content = tar.extractfile(member)
@@ -69,15 +70,15 @@ def _gather(tar: tarfile.TarFile, gathered: Path) -> None:
 
 
 def _places(paths: list[PurePosixPath]) -> set[PurePosixPath]:
-    """The folders of items among all paths; those within another item are that one's own."""
+    """The folders of items among all paths; a folder within an item is part of that item."""
     folders = {path.parent for path in paths if path.name == "kimspec.edn"}
     outer = {each for each in folders if folders.isdisjoint(each.parents)}
     if not outer:
-        raise BoxError("there is no item in it: no folder with a kimspec.edn")
+        raise BoxError("it holds no item: no folder has a kimspec.edn")
     names: set[str] = set()
     for place in sorted(outer):
         if not _KIMID.fullmatch(place.name):
-            raise BoxError(f"{place} has a kimspec.edn, and its name is no KIM id")
+            raise BoxError(f"{place} has a kimspec.edn, but its name is no KIM id")
         if place.name in names:
             raise BoxError(f"{place.name} is there twice")
         names.add(place.name)

@@ -1,8 +1,8 @@
-"""Builds parts of the stack as Debian packages, in a throwaway tree, and keeps what was built.
+"""Builds parts of the stack as Debian packages, in a throwaway tree, and keeps the packages.
 
-The tree is of the box's Debian release, with compilers and headers that no box has. A package is
-kept in a folder of the caller's under a hash of all that made it: the sources, the recipe, and each
-package that the build needs with its version. The same make the same bytes.
+The tree has the box's Debian release, and compilers and headers that no box has. A package is kept
+under a hash of all that made it: the sources, the recipe, and each package that the build needs,
+with its version. The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from tasks.stack import recipes
 from tasks.stack.recipes import RECIPES, Output
 from tasks.stack.sources import Sources
 
-# Debian's releases that parts are built for, each with its Python: by that a host's is known.
+# The Debian releases that parts are built for, and the Python by which a host is matched to one.
 PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
 _BUILD_LENGTH = 12
 
 
 def source_digest(sources: Sources, python: str) -> str:
-    """What a host with this Python is to have: the sources, built and packed in this way."""
+    """The digest of the sources, the recipe and the control file, for hosts with this Python."""
     recipe = RECIPES[sources.name]
     python = "" if recipe.portable else python
-    return _hashed(recipe.script, sources.named, python, _fields(sources, python, "0"))
+    return _hashed(recipe.script, sources.identity, python, _fields(sources, python, "0"))
 
 
 def built(
@@ -44,36 +44,36 @@ def built(
     pins: Mapping[str, str] | None = None,
     wanted: str = "",
 ) -> Path:
-    """The package of a part for boxes of a Debian release, built once for all that it is of.
+    """The package of a part for boxes of a Debian release, built unless ``folder`` has it.
 
     Args:
         sources: what it is built from.
-        found: the archive of the release, as it stands.
+        found: the archive of the release, as it is now.
         suite: the release's name, as ``trixie``.
-        folder: where what was built is kept.
-        progress: is told what takes time.
-        pins: versions that packages are to have if the archive has them.
-        wanted: the version of one that was built before, which is taken if it was kept.
+        folder: where packages are kept once they are built.
+        progress: gets a line before each slow step.
+        pins: versions of packages to build with, where the archive has them.
+        wanted: the version of an earlier build, which is used if ``folder`` has it.
 
     Raises:
-        BoxError: the sources cannot be had, or the build failed.
+        BoxError: the sources cannot be fetched, or the build failed.
     """
     name, recipe, python = sources.name, RECIPES[sources.name], PYTHONS[suite]
-    asked = source_digest(sources, python)
-    kept = f"{name}-{asked[:16]}"
+    digest = source_digest(sources, python)
+    stem = f"{name}-{digest[:16]}"
     build = wanted.rpartition("+pipeline.")[2]
-    if build and (before := sorted(folder.glob(f"{kept}-{build}/*.deb"))):
+    if build and (before := sorted(folder.glob(f"{stem}-{build}/*.deb"))):
         return before[0]
-    # apt takes seconds to say what an archive has, and says the same while that is the same.
-    now = folder / f"{kept}-now-{_hashed(found.digest, pins)[:16]}"
+    # apt takes seconds to resolve the tools; the answer holds until the archive changes.
+    now = folder / f"{stem}-now-{_hashed(found.digest, pins)[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
-    progress(f"looking for a build of {name}")  # another process may be at it
+    progress(f"looking for a build of {name}")  # another process may be building it
     with FileLock(folder / f"{name}.lock"):
         if not now.exists():
             progress(f"asking apt what {name} is built with")
             tools = apt.resolved(recipe.tools, found, folder, pins)
-            build = _hashed(asked, suite, tools)[:_BUILD_LENGTH]
-            made = folder / f"{kept}-{build}"
+            build = _hashed(digest, suite, tools)[:_BUILD_LENGTH]
+            made = folder / f"{stem}-{build}"
             if not made.exists():
                 progress(f"building {name}, once")
                 tree = found.tree(suite, recipe.tools, pins)
@@ -87,16 +87,16 @@ def built(
 def _make(made: Path, tree: bootstrap.Tree, sources: Sources, python: str, build: str) -> None:
     name, recipe = sources.name, RECIPES[sources.name]
     with tempfile.TemporaryDirectory(dir=made.parent, prefix=f".{name}-") as folder:
-        work, kept = Path(folder) / "build", Path(folder) / "kept"
+        work, package = Path(folder) / "build", Path(folder) / "package"
         work.mkdir()
-        kept.mkdir()
+        package.mkdir()
         sources.fetch(work)
         try:
             bootstrap.run_in_tree(tree, work, recipe.script)
             out = work / "out"
-            said = (out / recipes.MADE).read_text().strip()
+            made_line = (out / recipes.MADE).read_text().strip()
             (out / recipes.MADE).unlink()
-            upstream = deb.version(recipe.version(Output(out, said, python)))
+            upstream = deb.version(recipe.version(Output(out, made_line, python)))
             fields = {
                 **_fields(sources, python, upstream),
                 "Architecture": "all" if recipe.portable else deb.architecture(),
@@ -104,14 +104,14 @@ def _make(made: Path, tree: bootstrap.Tree, sources: Sources, python: str, build
                 SOURCE_DIGEST: source_digest(sources, python),
                 ORIGIN: sources.origin,
             }
-            deb.write(out, fields, kept)
+            deb.write(out, fields, package)
         except BoxError as error:
             raise BoxError(f"building {name}: {error}") from error
-        kept.rename(made)
+        package.rename(made)
 
 
 def _fields(sources: Sources, python: str, upstream: str) -> dict[str, str]:
-    """What the control file says, but for which build it is."""
+    """The fields of the control file that are the same for every build."""
     part, recipe = BUILT[sources.name], RECIPES[sources.name]
     needs = [*part.needs]
     if recipe.is_python:
@@ -133,5 +133,5 @@ def _fields(sources: Sources, python: str, upstream: str) -> dict[str, str]:
 
 
 def _hashed(*parts: object) -> str:
-    """One sha256, hexadecimal, over what JSON can hold."""
+    """The sha256, hexadecimal, of values that JSON can hold."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,8 +1,7 @@
-"""How each part of the stack becomes a package's files: what builds it, and what is held to it.
+"""How each part of the stack becomes the files of a package, and how the result is checked.
 
 A recipe's script runs in a throwaway tree, in a folder with the sources as a ``.tar.gz``. It leaves
-in ``out`` the files as they are to lie on a box, and in ``out/made`` a line from which the
-recipe tells upstream's version.
+the files in ``out``, laid out as on a box, and in ``out/made`` a line with upstream's version.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from deploys.errors import BoxError
 from tasks.debian.deb import DATE
 
 MADE = "made"
-"""Beside the files of a package: the line that says what was made."""
+"""The file beside those of the package; its line says what was made."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a script left: the files of the package, and its line; for boxes with this Python."""
+    """What a script left for boxes with this Python: the files of a package, and the line."""
 
     folder: Path
     made: str
@@ -30,10 +29,10 @@ class Output:
 
 @dataclass(frozen=True)
 class Recipe:
-    """``script`` runs in a tree that has ``tools``; what is ``portable`` serves every release.
+    """``script`` runs in a tree that has ``tools``; a ``portable`` package serves every release.
 
-    ``version`` is upstream's, of what was made; it raises a BoxError if that is something else.
-    ``is_python`` says that the package's files are modules of Python.
+    ``version`` gives upstream's version; it raises a BoxError if something else was made.
+    ``is_python`` says that the package holds Python modules.
     """
 
     tools: tuple[str, ...]
@@ -53,10 +52,9 @@ export DEB_PYTHON_INSTALL_LAYOUT=deb
 python3 -m installer --no-compile-bytecode --destdir=out dist/*.whl
 basename dist/*.whl >out/{MADE}
 """
-# Neither debugging symbols (9 of 10 bytes) nor paths are kept. Modules are compiled side by side;
-# -O1 takes 0.6 of the compiler's time that -O2 with -g does, and they only hand on what the KIM
-# API's own library computes. The flags stand in place of Python's own: what those say of asserts
-# and of overflow is said again.
+# Debugging symbols (9 of 10 bytes) and paths of the build are left out. Modules are compiled in
+# parallel. -O1 takes 0.6 of the time of -O2 -g and is enough: kimpy only passes on what the KIM API
+# computes. The flags replace those of Python, so -DNDEBUG and -fwrapv are repeated.
 _KIMPY = f"""{_UNPACK}\
 printf '[build_ext]\\nparallel = %s\\n' "$(nproc)" >options
 export DIST_EXTRA_CONFIG="$PWD/options" SOURCE_DATE_EPOCH={DATE} HOME="$PWD"
@@ -75,7 +73,7 @@ _KIMPY_TOOLS = (
     "python3-setuptools",
     "python3-wheel",
 )
-# Any PEP 517 backend of the tree; none is fetched.
+# Any PEP 517 backend that the tree has; none is fetched.
 _PURE = f"""{_UNPACK}\
 export SOURCE_DATE_EPOCH={DATE} HOME="$PWD" PIP_ROOT_USER_ACTION=ignore
 python3 -m pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir dist ./sources
@@ -101,7 +99,7 @@ def _kimpy(output: Output) -> str:
 
 def _pure(output: Output) -> str:
     if not output.made.endswith("-none-any.whl"):
-        raise BoxError(f"the sources make {output.made}, which is not of Python alone")
+        raise BoxError(f"the sources make {output.made}, which is not pure Python")
     return output.made.split("-")[1]
 
 
@@ -111,8 +109,8 @@ def _calculator(output: Output) -> str:
     return _pure(output)
 
 
-# Debian's kind of build is called None: the flags are those given, and no others. Neither debugging
-# symbols nor paths are kept. What went wrong is to be the last line that is printed.
+# The build type None, as in Debian's builds, adds no flags. Debugging symbols and paths of the
+# build are left out. When a build fails, the trap prints the compiler's error last.
 _COMPILE = f"""
 export SOURCE_DATE_EPOCH={DATE} HOME="$PWD"
 export CXXFLAGS="-O2 -g0 -DNDEBUG -ffile-prefix-map=$PWD=." LDFLAGS=-Wl,--strip-all
@@ -126,9 +124,8 @@ DESTDIR="$PWD/out" cmake --install build
 """
 _CMAKE_TOOLS = ("cmake", "g++", "gfortran", "make")
 _LIBRARY, _MANAGEMENT = "libkim-api.so.2", "kim-api-collections-management"
-# The system's collection is Debian's: models of the package, and those that a user puts there.
-# One soname is not enough: as KIM API 2.4 reads the parameter files in a model, those of 2.3 are
-# noise, of which it says nothing that a user would see.
+# Models lie where Debian's package has them. The same soname is not enough: KIM API 2.4 misreads
+# the parameter files in models of 2.3, without an error that a user would see.
 _KIM_API = f"""{_UNPACK}
 folder=.
 libraries=/usr/lib/$(gcc -print-multiarch)
@@ -153,10 +150,10 @@ LD_LIBRARY_PATH="$PWD/out$libraries" \\
     exit 1
 }}
 """
-# Debian's KIM API is linked: that of the row openkim-api, of the same soname, is loaded in its
-# place. A job is one process on one CPU, so there is neither MPI nor OpenMP. The packages are
-# those of models: KIM's own interface, and potentials for its simulator models. Nine tenths of what
-# it installs are potentials for its own styles: KIM's models bring what they need.
+# LAMMPS is linked to Debian's KIM API; one that is built here has the same soname and is loaded in
+# its place. A job is one process on one CPU, so there is neither MPI nor OpenMP. PKG_KIM is KIM's
+# interface; the other packages have potentials for simulator models. Nine tenths of what is
+# installed are potentials for LAMMPS' own styles, which KIM's models do not need: they are removed.
 _LAMMPS = f"""{_UNPACK}
 folder=cmake
 set -- -DBUILD_MPI=OFF -DBUILD_OMP=OFF -DBUILD_SHARED_LIBS=OFF -DDOWNLOAD_KIM=OFF \\
@@ -172,8 +169,8 @@ def _kim_api(output: Output) -> str:
     _require_program(output, _MANAGEMENT)
     names = sorted(output.made.split())
     if _LIBRARY not in names:
-        told = f"what else a box has is linked to {_LIBRARY}"
-        raise BoxError(f"the sources make {' '.join(names) or 'no libkim-api.so'}, and {told}")
+        linked = f"other software of a box is linked to {_LIBRARY}"
+        raise BoxError(f"the sources make {' '.join(names) or 'no libkim-api.so'}, and {linked}")
     return max(names, key=len).removeprefix("libkim-api.so.")
 
 
@@ -182,7 +179,7 @@ def _lammps(output: Output) -> str:
     try:
         return datetime.strptime(output.made, "%d %b %Y").strftime("%Y%m%d")
     except ValueError:
-        return "0"  # a fork may say it otherwise
+        return "0"  # a fork may have another form of version
 
 
 def _require_program(output: Output, program: str) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from deploys.errors import BoxError
 from tasks.desk import shell
 
-# pip asks the build backend for metadata even of what it only downloads, and kimpy's would look
-# for the KIM API on this machine. This one stands in for setuptools: it copies what the package
-# says of itself, and runs nothing of it.
+# pip asks the build backend for metadata even when it only downloads, and kimpy's backend would
+# look for the KIM API on this machine. This backend stands in for setuptools: it copies the
+# package's metadata and runs none of its code.
 _BACKEND = """
 import email, pathlib, shutil
 
@@ -19,8 +19,8 @@ def get_requires_for_build_wheel(config_settings=None):
     return []
 
 def prepare_metadata_for_build_wheel(folder, config_settings=None):
-    said = email.message_from_string(pathlib.Path("PKG-INFO").read_text())
-    info = pathlib.Path(folder, f"{said['Name']}-{said['Version']}.dist-info")
+    about = email.message_from_string(pathlib.Path("PKG-INFO").read_text())
+    info = pathlib.Path(folder, f"{about['Name']}-{about['Version']}.dist-info")
     info.mkdir()
     shutil.copy("PKG-INFO", info / "METADATA")
     return info.name
@@ -29,10 +29,10 @@ _DOWNLOAD = ("-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolat
 
 
 def fetch(lock: Path, folder: Path) -> Path:
-    """The sources of the one package of a lock file, in ``folder``; their hash is the lock's.
+    """The sources of the one package of a lock file, put into ``folder``; pip checks their hash.
 
     Raises:
-        BoxError: they cannot be had.
+        BoxError: they cannot be fetched.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix="backend-") as name:
         backend = Path(name) / "setuptools"
@@ -45,7 +45,7 @@ def fetch(lock: Path, folder: Path) -> Path:
             shell.run(argv, env={"PYTHONPATH": name}, timeout=600)
         except shell.CommandError as error:
             lines = [line for line in error.stderr.splitlines() if line.startswith("ERROR: ")]
-            said = lines[-1].removeprefix("ERROR: ") if lines else str(error)
-            raise BoxError(f"fetching what {lock.name} names: {said}") from error
+            why = lines[-1].removeprefix("ERROR: ") if lines else str(error)
+            raise BoxError(f"fetching what {lock.name} names: {why}") from error
     (found,) = folder.glob("*.tar.gz")
     return found

@@ -1,4 +1,4 @@
-"""The sources of a part of the stack that is built here: those its row names, or the lock's."""
+"""The sources of a part that is built here, as its row or a lock file names them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from pathlib import Path
 
 from deploys.errors import BoxError
 from deploys.settings import Settings
-from deploys.settings.stack import Part
+from deploys.settings.part import Part
 from deploys.stack.bundle import ROOT
 from tasks.stack import git, sdist
-
-_LOCK = ROOT / "requirements-kimpy.txt"
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """A row of the stack, what its location is relative to, and what it is called."""
+    """A row of the stack, the hostname that its location is relative to, and the part's name."""
 
     part: Part
     hostname: str
@@ -26,19 +24,19 @@ class Sources:
 
     @staticmethod
     def of(settings: Settings, name: str) -> Sources:
-        """Those that settings name for a part."""
+        """The sources that the settings name for a part."""
         return Sources(settings.stack.parts[name], settings.setup.hostname, name)
 
     @property
-    def named(self) -> str:
-        """What tells these sources from all others: their hash, not where they lie."""
+    def identity(self) -> str:
+        """Tells these sources from all others by their hash, wherever they lie."""
         if self.part.source == "pip":
             return self._requirement
         return f"{self.part.source} {self.part.version or self.part.sha256}"
 
     @property
     def origin(self) -> str:
-        """Where they are from and exactly which they are: ``git:COMMIT``, ``pip:SHA256``."""
+        """The source and the exact version: ``git:COMMIT``, ``pip:SHA256`` or ``file:SHA256``."""
         if self.part.source == "pip":
             return f"pip:{self._requirement.rpartition('--hash=sha256:')[2].strip()}"
         return f"{self.part.source}:{self.part.version or self.part.sha256}"
@@ -47,7 +45,7 @@ class Sources:
         """The sources as the one ``.tar.gz`` in ``folder``, checked against their hash.
 
         Raises:
-            BoxError: they cannot be had, or are others.
+            BoxError: they cannot be fetched, or have another hash.
         """
         address = self.part.address(self.hostname)
         if self.part.source == "git":
@@ -55,17 +53,22 @@ class Sources:
         if self.part.source == "file":
             return self._copy(Path(address), folder)
         if not self.part.version:
-            return sdist.fetch(_LOCK, folder)
+            return sdist.fetch(self._lock, folder)
         lock = folder / f"{self.name}.txt"
         lock.write_text(self._requirement)
         return sdist.fetch(lock, folder)
 
     @property
+    def _lock(self) -> Path:
+        """The lock file of this project that pins a row without a version."""
+        return ROOT / f"requirements-{self.part.location}.txt"
+
+    @property
     def _requirement(self) -> str:
-        """As a lock file has it."""
+        """The row as the text of a lock file."""
         part = self.part
         if not part.version:
-            return _LOCK.read_text()
+            return self._lock.read_text()
         return f"{part.location}=={part.version} --hash=sha256:{part.sha256}\n"
 
     def _copy(self, file: Path, folder: Path) -> Path:
@@ -75,6 +78,6 @@ class Sources:
         except OSError as error:
             raise BoxError(f"{self.name} from {file}: {error.strerror}") from error
         if found != self.part.sha256:
-            told = f"its sha256 is {found}, not {self.part.sha256}"
-            raise BoxError(f"{self.name} from {file}: {told}")
+            fault = f"its sha256 is {found}, not {self.part.sha256}"
+            raise BoxError(f"{self.name} from {file}: {fault}")
         return copy

@@ -17,7 +17,9 @@ import pytest
 # operation may use is at the bottom.
 _HEIGHT = {
     "deploys.errors": 0,
+    "deploys.settings.part": 0,
     "deploys.settings.stack": 0,
+    "deploys.settings.origins": 0,
     "deploys.settings.own_volumes": 2,
     "deploys.settings": 1,
     "deploys.facts": 2,

@@ -1,4 +1,4 @@
-"""A box's disk image in the formats it is shipped in, with its sums and its Vagrant catalog."""
+"""Packs a box's disk image in the formats it is shipped in, with checksums and a catalog."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from tasks.desk.progress import HostProgress
 from tasks.disks import convert
 from tasks.disks.identifiers import source_date_epoch
 
-# Where no time is asked for: the earliest that every archive format can say, 1980-01-01.
+# The time of files in archives by default: 1980-01-01, the earliest that every format can hold.
 _TIME = 315_532_800
 _SUMS = "SHA256SUMS"
 _FOR_USER = ROOT / "static" / "foruser" / "Vagrantfile"
 
 
 class _StoppedError(BoxError):
-    """Another part of the work failed, or the whole was interrupted."""
+    """Another format failed, or the user interrupted the work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packaged:
-    """What was made, by its format."""
+    """The files that were made, by format."""
 
     files: Mapping[str, Path]
 
 
 class Packaging:
-    """Packages one image; what becomes of a format is told to the progress of its name."""
+    """Packs one image; the progress of a format's name shows the steps of that format."""
 
     def __init__(
         self,
@@ -61,14 +61,14 @@ class Packaging:
         self._stop = threading.Event()
 
     def run(self) -> Packaged:
-        """Make the formats that ``progress`` names, side by side; they get their names at the end.
+        """Make the formats that ``progress`` names, in parallel; files get their names at the end.
 
         Raises:
-            BoxError: the image is missing, none, or being written; the folder cannot be written,
-                or has another box of this version and there is no ``force``; a step failed. What
-                the folder held is as it was.
+            BoxError: the image is missing, invalid or being written; the folder cannot be written,
+                or has another box of this version and ``force`` is not set; or a step failed. The
+                folder is then as it was.
         """
-        asked = source_date_epoch()
+        epoch = source_date_epoch()
         if self._out.exists() and not self._out.is_dir():
             raise PreflightError(f"{self._out} is a file: name a folder")
         image = convert.look(self._image)
@@ -77,8 +77,10 @@ class Packaging:
             with _workshop(self._out) as work:
                 listed = catalog.read(self._catalog, self._settings.package.name)
                 summed = catalog.read_sums(self._out / _SUMS)
-                sums = self._make(image, work, _TIME if asked is None else asked)
-                whole_files.published(work, self._out, self._shelved(work, sums, listed, summed))
+                sums = self._make(image, work, _TIME if epoch is None else epoch)
+                whole_files.published(
+                    work, self._out, self._write_lists(work, sums, listed, summed)
+                )
         except OSError as error:
             raise BoxError(f"{self._out}: {error.strerror or error}") from error
         return Packaged({name: self._out / self._named(name) for name in self._progress})
@@ -92,7 +94,7 @@ class Packaging:
         return f"{stem(self._settings)}-{version}.{FORMATS[name].ending}"
 
     def _make(self, image: convert.Image, work: Path, time: int) -> dict[str, str]:
-        """Make the formats in ``work``; the SHA-256 of each by its format."""
+        """Make the formats in ``work``; returns the SHA-256 of each by format."""
         wanted = {name: FORMATS[name] for name in self._progress}
         writers = {each.disk: each for each in wanted.values()}
         with ThreadPoolExecutor(len(writers) + len(wanted)) as pool:
@@ -110,21 +112,21 @@ class Packaging:
                 self._stop.set()
                 raise
         for name, each in wanted.items():
-            if each.members is None:  # its disk is what others were packed from
+            if each.members is None:  # the disk is shipped as it is; others were packed from it
                 (work / each.disk).rename(work / self._named(name))
         return {name: future.result() for name, future in made.items()}
 
     def _disk(self, image: convert.Image, out: Path, made_by: Format) -> Disk:
-        """The disk that some formats share."""
+        """Convert the disk that some formats share."""
         names = [name for name in self._progress if FORMATS[name].disk == out.name]
         for name in names:
             self._progress[name].step("converting the disk")
-        heard = self._heard(*names)
-        made_by.write(image, out, heard)
-        return Disk(out, tarball.file_sum(out, heard), image.size)
+        report = self._reporter(*names)
+        made_by.write(image, out, report)
+        return Disk(out, tarball.file_sum(out, report), image.size)
 
     def _pack(self, name: str, converted: Future[Disk], time: int) -> str:
-        """The archive of a format, if it is one; its SHA-256."""
+        """Pack the archive of a format that is one; returns the SHA-256 of its file."""
         disk = converted.result()
         checksum = disk.checksum
         members = FORMATS[name].members
@@ -132,23 +134,23 @@ class Packaging:
             self._progress[name].step("packing")
             out = disk.path.with_name(self._named(name))
             content = members(disk, self._settings)
-            checksum = tarball.write(out, content, time, self._heard(name))
+            checksum = tarball.write(out, content, time, self._reporter(name))
         self._progress[name].done("made")
         return checksum
 
-    def _heard(self, *names: str) -> convert.Heard:
-        def heard(percent: float) -> None:
+    def _reporter(self, *names: str) -> tarball.Report:
+        def report(percent: float) -> None:
             if self._stop.is_set():
                 raise _StoppedError("stopped")
             for name in names:
                 self._progress[name].amount(percent)
 
-        return heard
+        return report
 
-    def _shelved(
+    def _write_lists(
         self, work: Path, sums: Mapping[str, str], listed: Mapping[str, Any], summed: dict[str, str]
     ) -> list[str]:
-        """Write the sums, the catalog and the user's file; all names, in the order they depend."""
+        """Write sums, catalog and the user's Vagrantfile; returns all names, in order of use."""
         box, setup = self._settings.package, self._settings.setup
         base = box.url or f"file://{quote(str(self._out))}/"
         named = {self._named(name): checksum for name, checksum in sums.items()}
@@ -170,7 +172,7 @@ class Packaging:
 
 
 def _require(futures: Sequence[Future[Any]]) -> None:
-    """Wait until all have ended well; raises what the first that failed did."""
+    """Wait until all have ended or one has failed; raises what that one raised."""
     finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
     for future in finished:
         future.result()
@@ -178,7 +180,7 @@ def _require(futures: Sequence[Future[Any]]) -> None:
 
 @contextlib.contextmanager
 def _workshop(folder: Path) -> Iterator[Path]:
-    """A new folder within one that is there from now on, unless it was not and the block fails."""
+    """A work folder in ``folder``; a ``folder`` that was made for it goes if the block fails."""
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock, work = os.open(folder, os.O_RDONLY | os.O_DIRECTORY), folder / ".partial"
@@ -187,7 +189,7 @@ def _workshop(folder: Path) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BoxError(f"a box is being packaged into {folder} already") from error
-        shutil.rmtree(work, ignore_errors=True)  # of one that was killed
+        shutil.rmtree(work, ignore_errors=True)  # left by a run that was killed
         work.mkdir()
         try:
             yield work

@@ -1,4 +1,4 @@
-"""The list of a box's versions that Vagrant reads, and the sums of what was packaged."""
+"""The catalog of a box's versions for Vagrant, and the checksums of the packed files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SUM = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A box for one provider: where it is to be had, and its SHA-256."""
+    """A box for one provider: its URL and its SHA-256."""
 
     provider: str
     url: str
@@ -25,10 +25,10 @@ class Entry:
 
 
 def read(path: Path, name: str) -> dict[str, Any]:
-    """The catalog in a file; an empty one of that name if there is none.
+    """The catalog in a file; an empty one of this name if there is no file.
 
     Raises:
-        PreflightError: the file is no catalog, or another box's.
+        PreflightError: the file is no catalog, or that of another box.
     """
     try:
         catalog = json.loads(path.read_text("utf-8"))
@@ -50,10 +50,10 @@ def read(path: Path, name: str) -> dict[str, Any]:
 def merged(
     catalog: Mapping[str, Any], version: str, entries: Sequence[Entry], *, force: bool
 ) -> dict[str, Any]:
-    """The catalog with the entries in it, and all else that was in it.
+    """The catalog with the entries added.
 
     Raises:
-        BoxError: it has this version with another content, unless ``force``.
+        BoxError: it has this version with other content, and ``force`` is not set.
     """
     versions = [dict(each) for each in catalog["versions"]]
     found = next((each for each in versions if each["version"] == version), None)
@@ -78,15 +78,15 @@ def merged(
 
 
 def as_json(catalog: Mapping[str, Any]) -> str:
-    """The catalog's text."""
+    """The catalog as the text of its file."""
     return json.dumps(catalog, indent=1, ensure_ascii=False) + "\n"
 
 
 def read_sums(path: Path) -> dict[str, str]:
-    """A SHA256SUMS file: the sums by their files' names; none if there is no such file.
+    """The sums in a SHA256SUMS file, by file name; none if there is no such file.
 
     Raises:
-        PreflightError: it is something else.
+        PreflightError: the file is something else.
     """
     try:
         lines = path.read_text("utf-8").splitlines()
@@ -103,10 +103,10 @@ def read_sums(path: Path) -> dict[str, str]:
 def merged_sums(
     before: Mapping[str, str], made: Mapping[str, str], version: str, *, force: bool
 ) -> dict[str, str]:
-    """The sums with those of the files that were made.
+    """The sums, with those of new files added.
 
     Raises:
-        BoxError: one of these was there with another content, unless ``force``.
+        BoxError: a file had other content before, and ``force`` is not set.
     """
     for name, checksum in made.items():
         if before.get(name, checksum) != checksum and not force:
@@ -121,6 +121,6 @@ def as_sums(sums: Mapping[str, str]) -> str:
 
 def _other(what: str, version: str) -> str:
     return (
-        f"there is a {what} of version {version} already, with another content: "
+        f"there is a {what} of version {version} already, with other content: "
         "give a new --box-version, or --force to replace it"
     )

@@ -1,4 +1,4 @@
-"""What a box is shipped as: the disk each format is made from, and what lies around it."""
+"""The table of formats that a box is shipped in: the disk of each, and the files around it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.disks import convert
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A converted disk: its file, that's SHA-256, and the bytes that a machine sees of it."""
+    """A converted disk: its file, the file's SHA-256, and the disk's size in bytes."""
 
     path: Path
     checksum: str
@@ -29,20 +29,21 @@ Members = Sequence[tarball.Member]
 class Format:
     """One way to ship a box.
 
-    ``disk`` is the name of its disk, which formats may share, ``write`` what makes that;
-    ``members`` are those of its tar archive (None: it is the disk itself); ``ending`` is that of
-    its file; ``provider`` is Vagrant's name for what runs it (empty: no Vagrant box).
+    ``disk`` is the name of its disk, which formats may share, and ``write`` makes that disk.
+    ``members`` gives the members of its tar archive; None: the disk is shipped as it is.
+    ``ending`` ends the name of its file. ``provider`` is Vagrant's name of the hypervisor; empty:
+    this is no Vagrant box.
     """
 
     ending: str
     disk: str
-    write: Callable[[convert.Image, Path, convert.Heard], None]
+    write: Callable[[convert.Image, Path, tarball.Report], None]
     members: Callable[[Disk, Settings], Members] | None
     provider: str = ""
 
 
 def stem(settings: Settings) -> str:
-    """What the files of a box begin with."""
+    """The beginning of the names of a box's files."""
     return settings.package.name.replace("/", "-")
 
 
@@ -61,7 +62,7 @@ def _libvirt(disk: Disk, settings: Settings) -> Members:
 
 
 def _ova(disk: Disk, settings: Settings) -> Members:
-    """The description is the first, as the standard wants it."""
+    """The description comes first, as the standard demands."""
     name, description = f"{stem(settings)}.ovf", _described(disk, settings)
     manifest = ovf.manifest({name: tarball.content_sum(description), disk.path.name: disk.checksum})
     return ((name, description), (disk.path.name, disk.path), (f"{stem(settings)}.mf", manifest))

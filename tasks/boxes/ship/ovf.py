@@ -1,8 +1,8 @@
 """The description of a virtual machine in the Open Virtualization Format (DMTF DSP0243, 1.1).
 
-The standard's own section is what every hypervisor reads. VirtualBox takes from it neither the
-type of the network card nor how the disk behaves: those are in a section of VirtualBox's own,
-which it reads in place of the standard's, and which others must be able to pass over.
+Every hypervisor reads the standard's own section. VirtualBox would not take the type of the network
+card or the options of the disk from it: these are in a section of VirtualBox's own, which it reads
+instead, and which other hypervisors skip.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PREFIXES = {"ovf": _OVF, "rasd": _RASD, "vssd": _VSSD, "vbox": _VBOX}
 _DEBIAN = "96"  # CIM_OperatingSystem.OsType: Debian, 64 bits
 # CIM_ResourceAllocationSettingData.ResourceType
 _CPU, _MEMORY, _ETHERNET, _DISK, _SATA = "3", "4", "10", "17", "20"
-# Of VirtualBox 6.0: newer ones read it, and it knows all that is said below.
+# The format of VirtualBox 6.0, which newer versions read, and which has all that is used below.
 _VBOX_SETTINGS = "1.16-linux"
 
 
@@ -32,8 +32,8 @@ _VBOX_SETTINGS = "1.16-linux"
 class Appliance:
     """A machine with one disk: ``file`` beside the description, ``file_size`` bytes long.
 
-    ``capacity`` is the disk's size as the machine sees it, ``memory`` its memory, in bytes;
-    ``mac`` is twelve hexadecimal digits; what is to be unique follows from ``identity``.
+    ``capacity`` is the disk's size as the machine sees it, ``memory`` its memory, both in bytes;
+    ``mac`` is twelve hexadecimal digits; the machine's UUIDs are derived from ``identity``.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Appliance:
 
 
 def describe(machine: Appliance) -> bytes:
-    """The machine's description, an XML document."""
+    """The description of the machine, an XML document."""
     for prefix, namespace in _PREFIXES.items():
         ElementTree.register_namespace(prefix, namespace)
     disk = f"{{{_uuid(machine, 'disk')}}}"
@@ -75,7 +75,7 @@ def describe(machine: Appliance) -> bytes:
 
 
 def manifest(sums: Mapping[str, str]) -> bytes:
-    """The file beside it that has the SHA-256 of each of the others, by their names."""
+    """The manifest: a file with the SHA-256 of each other file, by name."""
     return "".join(f"SHA256({name})= {checksum}\n" for name, checksum in sums.items()).encode()
 
 
@@ -91,7 +91,7 @@ def _hardware(system: ElementTree.Element, machine: Appliance) -> None:
         VirtualSystemType="virtualbox-2.2",
     )
     memory = str(machine.memory // MIB)
-    # The schema wants the properties in the order of the alphabet.
+    # The schema demands properties in alphabetical order.
     items: tuple[dict[str, str], ...] = (
         {
             "ElementName": f"{machine.cpus} processors",
@@ -135,7 +135,7 @@ def _hardware(system: ElementTree.Element, machine: Appliance) -> None:
 
 
 def _virtualbox(system: ElementTree.Element, machine: Appliance, disk: str) -> None:
-    """What VirtualBox reads: virtio, a disk that takes discards, no sound, no serial port."""
+    """VirtualBox's section: a virtio card, a disk that takes discards, no sound, no serial port."""
     attributes = {
         _ovf("required"): "false",
         "version": _VBOX_SETTINGS,
@@ -217,5 +217,5 @@ def _properties(parent: ElementTree.Element, namespace: str, **properties: str) 
 
 
 def _plain(parent: ElementTree.Element, tag: str, **attributes: str) -> ElementTree.Element:
-    """An element of VirtualBox's: below ``vbox:Machine`` they have no prefix."""
+    """An element below ``vbox:Machine``, where VirtualBox uses no prefix."""
     return ElementTree.SubElement(parent, tag, attributes)

@@ -1,4 +1,4 @@
-"""Tar archives in which only names and contents count, written and summed in one go."""
+"""Writes tar archives that depend on names and contents only, and sums them meanwhile."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 from deploys.errors import BoxError
 
 _CHUNK = 2**20
-Heard = Callable[[float], None]
+Report = Callable[[float], None]
 Member = tuple[str, bytes | Path]
-"""A name, and a content or the file that has it."""
+"""A name, and its content or the file that has it."""
 
 
 class _Summed(io.RawIOBase):
-    """A file that is only written to, with the SHA-256 of what was."""
+    """A write-only file, with the SHA-256 of what was written."""
 
-    def __init__(self, file: io.BufferedWriter, size: int, heard: Heard) -> None:
+    def __init__(self, file: io.BufferedWriter, size: int, report: Report) -> None:
         super().__init__()
         self._file = file
         self._size = size
-        self._heard = heard
+        self._report = report
         self._written = 0
         self.sum = hashlib.sha256()
 
@@ -33,18 +33,18 @@ class _Summed(io.RawIOBase):
     def write(self, data: bytes) -> int:  # type: ignore[override]
         self.sum.update(data)
         self._written += len(data)
-        self._heard(min(100, 100 * self._written / self._size))
+        self._report(min(100, 100 * self._written / self._size))
         return self._file.write(data)
 
 
-def write(out: Path, members: Sequence[Member], time: int, heard: Heard) -> str:
-    """Write a tar of regular files of root's, in the order given.
+def write(out: Path, members: Sequence[Member], time: int, report: Report) -> str:
+    """Write a tar of regular files that belong to root, in the order given.
 
     Args:
-        out: the archive; it is not compressed: what it is for is.
-        members: what is in it.
-        time: all members' time, in seconds since 1970.
-        heard: is told how much is done, in percent; what it raises ends the work.
+        out: the archive; it is not compressed, as disks in it are.
+        members: the files in it.
+        time: of all members, in seconds since 1970.
+        report: called with the percent done; an error that it raises ends the work.
 
     Returns:
         The archive's SHA-256.
@@ -54,7 +54,7 @@ def write(out: Path, members: Sequence[Member], time: int, heard: Heard) -> str:
     """
     size = sum(_size(content) for _, content in members) or 1
     with out.open("wb") as file:
-        summed = _Summed(file, size, heard)
+        summed = _Summed(file, size, report)
         with tarfile.TarFile(
             fileobj=summed, mode="w", format=tarfile.USTAR_FORMAT, copybufsize=_CHUNK
         ) as archive:
@@ -64,18 +64,18 @@ def write(out: Path, members: Sequence[Member], time: int, heard: Heard) -> str:
 
 
 def content_sum(content: bytes) -> str:
-    """The SHA-256 of what will be a member."""
+    """The SHA-256 of a member's content."""
     return hashlib.sha256(content).hexdigest()
 
 
-def file_sum(path: Path, heard: Heard) -> str:
+def file_sum(path: Path, report: Report) -> str:
     """A file's SHA-256."""
     size, done, found = path.stat().st_size or 1, 0, hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             found.update(chunk)
             done += len(chunk)
-            heard(100 * done / size)
+            report(100 * done / size)
     return found.hexdigest()
 
 

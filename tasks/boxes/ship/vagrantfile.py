@@ -1,4 +1,4 @@
-"""What Vagrant reads: the files within a box, and the one file that a user takes."""
+"""The files for Vagrant: those within a box, and the Vagrantfile that a user downloads."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from pathlib import Path
 from deploys.settings import GIB, MIB, Guest
 from tasks.boxes.ship.catalog import ARCHITECTURE
 
-# Of the range that VirtualBox takes its cards' addresses from.
+# In the range from which VirtualBox takes addresses of network cards.
 MAC = "0800270B0C5E"
-# The one file that differs by the settings, of which the lines are known by how they begin.
+# The lines of the user's Vagrantfile that the settings change, by their beginnings.
 _BOX = "config.vm.box = "
 _URL = "config.vm.box_url = "
 _SETUP = "config.vm.provision :shell, :inline => "
 
-# A box's own file comes before the user's, who has the last word.
+# Vagrant reads the file within the box first, so the user's can override it.
 _COMMON = """\
-  # A key of Vagrant's making would be gone after the first reset, and no login left.
+  # A key that Vagrant made would be lost at the first reset, and with it the login.
   config.ssh.insert_key = false
-  # It would lie in a root that is thrown away, and needs what the host may not have.
+  # It would be lost at each reset, and needs programs that the host may not have.
   config.vm.synced_folder ".", "/vagrant", disabled: true
 """
 
 
 def virtualbox() -> dict[str, bytes]:
-    """The files beside a VirtualBox machine's description and disk, by their names."""
+    """The files beside the description and the disk of a VirtualBox box, by name."""
     body = f'{_COMMON}  config.vm.base_mac = "{MAC}"\n'
     about = {"provider": "virtualbox", "architecture": ARCHITECTURE}
     return {"metadata.json": _json(about), "Vagrantfile": _configure(body)}
 
 
 def libvirt(size: int, guest: Guest) -> dict[str, bytes]:
-    """The files beside a libvirt box's disk, which is ``size`` bytes large, by their names."""
+    """The files beside the disk of a libvirt box, which has ``size`` bytes, by name."""
     body = f"""\
 {_COMMON}  config.vm.provider :libvirt do |libvirt|
     libvirt.memory = {guest.memory // MIB}
@@ -53,14 +53,14 @@ def libvirt(size: int, guest: Guest) -> dict[str, bytes]:
 
 
 def for_user(template: Path, box: str, url: str, hostname: str, branch: str) -> str:
-    """The file a user takes, for one box.
+    """The Vagrantfile that the users of one box download.
 
     Args:
         template: ``static/foruser/Vagrantfile``.
         box: the box's name.
         url: of its catalog.
-        hostname: where the box takes its set-up project from; empty: from what was remembered,
-            or the copy it has.
+        hostname: where the box fetches its setup project; empty: where it did before, or the
+            copy that it has.
         branch: of that project.
     """
     runsetup = " ".join(("/persistent/runsetup", *((hostname, branch) if hostname else ())))

@@ -211,7 +211,7 @@ def shelf(packages: Path, tmp_path: Path) -> Iterator[Path]:
 
 def test_another_box_of_the_same_version_is_refused(shelf: Path, tmp_path: Path) -> None:
     other = small_disk(tmp_path / "other.raw")
-    with pytest.raises(BoxError, match=r"version 1\.2\.0 already, with another content: .*--force"):
+    with pytest.raises(BoxError, match=r"version 1\.2\.0 already, with other content: .*--force"):
         packaging(other, shelf).run()
 
 

@@ -174,7 +174,7 @@ def apply(root: Path) -> list[PlannedOperation]:
     deploys = (
         lambda: provisiond(roles=box.ROLES),
         *(each for settings, row in _rows() for each in row.deploys(_made(settings))),
-        lambda: box.held(units=("provisiond.service", *_units())),
+        lambda: box.wanted_by_target(units=("provisiond.service", *_units())),
     )
     with loop.chroot(root), Session(target) as session:
         planned = session.prepare(deploys)

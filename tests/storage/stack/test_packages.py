@@ -16,7 +16,8 @@ from deploys.errors import BoxError
 from deploys.facts.packages import SourceDigests
 from deploys.operations.packages import LocalPackage, present
 from deploys.operations.prefixes import no_prefixes
-from deploys.settings.stack import Part, package_name
+from deploys.settings.part import Part
+from deploys.settings.stack import package_name
 from tasks.debian import archive
 from tasks.desk import shell
 from tasks.stack import packages

@@ -11,9 +11,9 @@ from pyinfra.api.facts import FactBase
 
 from deploys.operations.packages import LocalPackage, present
 from deploys.session import Session, Target
-from deploys.settings.stack import BUILT, Part, package_name
-from deploys.stack.items import REPOSITORY_PATH, repository
-from deploys.stack.items import no_items as dropped_repository
+from deploys.settings.part import Part
+from deploys.settings.stack import BUILT, package_name
+from deploys.stack.items import REPOSITORY_PATH, no_items, repository
 from tasks.debian import archive, chroot
 from tasks.desk import shell
 from tasks.stack import items, packages
@@ -80,7 +80,7 @@ def test_items_of_a_commit_are_the_pipelines_and_stay_what_they_are(
     assert (root / place / TEST / "runner").read_text() == "#!/bin/sh\n"
     new = shell.run(["chroot", root, "cat", f"/opt/pipeline/repository/{TEST}/runner"]).stdout
     assert new == "changed, by the same name\n"
-    assert applied(root, dropped_repository) == (1, 0)
+    assert applied(root, no_items) == (1, 0)
     assert sorted(path.name for path in (root / place).iterdir()) == [TEST, MODEL]
     assert not list(root.glob(f"{REPOSITORY_PATH[1:]}*"))
 

@@ -12,7 +12,8 @@ import pytest
 from deploys.errors import BoxError
 from deploys.operations.onbox import ONBOX
 from deploys.operations.packages import LocalPackage, present
-from deploys.settings.stack import BUILT, Part, package_name
+from deploys.settings.part import Part
+from deploys.settings.stack import BUILT, package_name
 from tasks.debian import apt, archive, bootstrap
 from tasks.desk import loop, shell
 from tasks.stack import packages

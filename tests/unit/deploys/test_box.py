@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deploys import box
-from deploys.box import Box, BoxRow, Golden, Where, held
+from deploys.box import Box, BoxRow, Golden, Where, wanted_by_target
 from deploys.operations.boot import marked_snapshot
 from deploys.operations.onbox import ONBOX
 from deploys.operations.packages import LocalPackage
@@ -25,8 +25,7 @@ from deploys.services.tunnel import tunnel
 from deploys.settings import Settings
 from deploys.stack import Parts, stack
 from deploys.stack.bundle import Archive, Project
-from deploys.stack.items import Items, repository
-from deploys.stack.items import no_items as repository_dropped
+from deploys.stack.items import Items, no_items, repository
 from deploys.stack.manifest import manifest
 from tasks.desk.flags import load
 
@@ -62,9 +61,9 @@ def functions(where: Where, *overrides: str) -> list[object]:
 def test_items_that_are_no_longer_asked_for_leave_the_golden_root() -> None:
     items = Items(Path("items"), "feed", ())
     functions = [each.func for each in deploys(Parts(items=items))]
-    assert (repository in functions, repository_dropped in functions) == (True, False)
+    assert (repository in functions, no_items in functions) == (True, False)
     functions = [each.func for each in deploys(Parts())]
-    assert (repository in functions, repository_dropped in functions) == (False, True)
+    assert (repository in functions, no_items in functions) == (False, True)
 
 
 def test_a_box_that_applies_deploys_to_itself_keeps_the_packages_that_were_built() -> None:
@@ -90,14 +89,14 @@ def test_a_box_applies_to_itself_what_may_change_while_it_runs() -> None:
     ):
         found = functions(Where.SNAPSHOT, *overrides)
         assert found[:4] == [marked_snapshot, stack, provisiond, status_page]
-        assert found[-2:] == [held, manifest]
+        assert found[-2:] == [wanted_by_target, manifest]
         others = {tunnel, runner.runner, secure.secure, gateway.gateway} - has
         assert has <= {*found[4:-2]}
         assert not {volumes, boot, machine, source, *others} & {*found}
 
 
 def test_a_copy_whose_persistent_was_emptied_gets_back_what_lies_there() -> None:
-    assert functions(Where.EMPTIED) == [machine, provisiond, source, held]
+    assert functions(Where.EMPTIED) == [machine, provisiond, source, wanted_by_target]
 
 
 def test_an_image_has_all_that_a_host_has_and_a_machine_below_it() -> None:
@@ -116,7 +115,7 @@ def test_what_a_box_applies_to_itself_needs_nothing_that_is_brought() -> None:
 
 
 def unit_files(*overrides: str) -> list[Path]:
-    """Of all units that a box is held to, whatever it is made later."""
+    """Of all units that pipeline-box.target wants, whatever it is made later."""
     units = box.units(load(None, overrides), Where.IMAGE)
     roles = () if overrides else (unit for role in box.ROLES.values() for unit in role)
     return [ONBOX / "etc/systemd/system" / unit for unit in (*units, *roles)]

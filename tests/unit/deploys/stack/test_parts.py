@@ -6,7 +6,8 @@ import pytest
 
 from deploys.errors import SettingsError
 from deploys.settings import Settings
-from deploys.settings.stack import BUILT, DEFAULTS, provenance
+from deploys.settings.origins import provenance
+from deploys.settings.stack import BUILT, DEFAULTS
 from deploys.stack import stack_packages
 from tasks.desk.flags import load
 
@@ -117,23 +118,26 @@ def test_the_setup_project_is_pinned_with_a_hostname_or_without(location: str) -
     ("overrides", "line"),
     [
         (["stack.packages=-y"], "setting stack.packages.0: String should match pattern"),
-        ([*git("ase"), "stack.packages=python3-ase"], "python3-ase is built, as its row says"),
+        (
+            [*git("ase"), "stack.packages=python3-ase"],
+            "a package that is built here replaces python3-ase",
+        ),
         (["stack.lamps.source=apt"], "unknown setting 'stack.lamps'; did you mean 'stack.lammps'?"),
         (["stack.lammps.commit=1"], "unknown setting 'stack.lammps.commit'"),
         (["stack.lammps.source=svn"], "stack.lammps.source: Input should be 'git', 'apt', 'pip'"),
         (["stack.lammps.source=pip"], "from pip, only from apt or git or file or none"),
         (["stack.openkim-api.source=git"], "stack.openkim-api: version: git needs the whole"),
-        ([f"{LAMMPS}.source=file", f"{LAMMPS}.location=/x"], "needs its own"),
-        (LAMMPS_FILE, "lammps from a file is a .tar.gz of sources"),
+        ([f"{LAMMPS}.source=file", f"{LAMMPS}.location=/x"], "a file needs 64"),
+        (LAMMPS_FILE, "lammps: the file must be a .tar.gz of sources"),
         (["stack.openkim-repository.source=pip"], "from pip, only from apt or git or file or none"),
         (["stack.ase.source=pip"], "stack.ase: location '': write a project's name"),
-        (["stack.ase.source=pip", "stack.ase.location=ase"], "ase: kimpy alone is locked; say a"),
+        (["stack.ase.source=pip", "stack.ase.location=ase"], "ase: no lock file has ase; give a"),
         (["stack.ase.source=git"], "stack.ase: version: git needs the whole commit"),
         ([f"{SETUP}.source=pip"], "cannot come from pip, only from this checkout or git"),
         ([f"{SETUP}.source=git"], "git needs the whole commit"),
         ([f"{SETUP}.location=/x", f"{SETUP}.sha256={SHA256}"], "only from this checkout or git"),
-        ([*PINNED, f"{SETUP}.location=/srv/setup"], "location is what follows it"),
-        ([*PINNED, f"{SETUP}.location=git://h/setup"], "location is what follows it"),
+        ([*PINNED, f"{SETUP}.location=/srv/setup"], "location must be relative to"),
+        ([*PINNED, f"{SETUP}.location=git://h/setup"], "location must be relative to"),
         (["stack.openkim-pipeline.source=none"], "only from this checkout"),
         (
             ["stack.openkim-pipeline.location=/x", f"stack.openkim-pipeline.sha256={SHA256}"],
@@ -142,25 +146,28 @@ def test_the_setup_project_is_pinned_with_a_hostname_or_without(location: str) -
         (["stack.lammps.location="], "stack.lammps: location '': write the names of Debian"),
         (["stack.lammps.location=$(id)"], "write the names of Debian packages"),
         (["stack.lammps.location=-y"], "write the names of Debian packages"),
-        (["stack.lammps.version=1 2"], "version '1 2': write that of the one package"),
+        (["stack.lammps.version=1 2"], "version '1 2': give that of the one package"),
         (["stack.lammps.location=a1 b1", "stack.lammps.version=1"], "that of the one package"),
         (["stack.lammps.sha256=1"], "sha256 is for pip and file"),
-        (["stack.ase.version=1", "stack.openkim-kimcalculator-ase.version=2"], "in two versions"),
-        ([f"{PYTHON}.source=none", f"{PYTHON}.version=1"], "left out has no more to say"),
-        ([f"{PYTHON}.version=2.1.3"], "pip needs the version and the sha256"),
-        ([f"{PYTHON}.sha256={SHA256}"], "pip needs the version and the sha256"),
+        (
+            ["stack.ase.version=1", "stack.openkim-kimcalculator-ase.version=2"],
+            "ask for different versions",
+        ),
+        ([f"{PYTHON}.source=none", f"{PYTHON}.version=1"], "source none takes no location"),
+        ([f"{PYTHON}.version=2.1.3"], "pip needs both version and sha256"),
+        ([f"{PYTHON}.sha256={SHA256}"], "pip needs both version and sha256"),
         ([f"{PYTHON}.location=a b"], "write a project's name"),
-        ([f"{PYTHON}.location=kimpier"], "openkim-python: kimpy alone is locked; say a version"),
+        ([f"{PYTHON}.location=kimpier"], "no lock file has kimpier; give a version"),
         (GIT[:1], "git needs the whole commit, 40 or 64 hexadecimal digits; a branch moves"),
         ([GIT[0], f"{PYTHON}.version=stable"], "git needs the whole commit"),
         ([GIT[0], f"{PYTHON}.version={COMMIT[:12]}"], "git needs the whole commit"),
-        ([*GIT, f"{PYTHON}.sha256={SHA256}"], "git has its commit"),
+        ([*GIT, f"{PYTHON}.sha256={SHA256}"], "git checks its commit"),
         (GIT, "stack.openkim-python: openkim-python is relative: it needs setup.hostname"),
-        ([FILE[0], f"{PYTHON}.location=/x.tar.gz"], "sha256: a file needs its own"),
-        (FILE[:1], "openkim-python from a file is a .tar.gz"),
+        ([FILE[0], f"{PYTHON}.location=/x.tar.gz"], "sha256: a file needs 64"),
+        (FILE[:1], "openkim-python: the file must be a .tar.gz"),
         (FILE, "stack.openkim-python: a file needs a location"),
-        ([*FILE, f"{PYTHON}.location=/x.zip"], "openkim-python from a file is a .tar.gz"),
-        ([FILE[0], f"{PYTHON}.location=/x", f"{PYTHON}.version=1"], "version is its sha256"),
+        ([*FILE, f"{PYTHON}.location=/x.zip"], "openkim-python: the file must be a .tar.gz"),
+        ([FILE[0], f"{PYTHON}.location=/x", f"{PYTHON}.version=1"], "a file has no version"),
         ([*FILE, f"{PYTHON}.location=k.tar.gz", HOSTNAME], "it needs a path in setup.hostname"),
         ([*FILE, f"{PYTHON}.location=https://h/k.tar.gz"], "write a path or a name"),
     ],

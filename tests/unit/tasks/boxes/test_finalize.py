@@ -15,7 +15,7 @@ from invoke.exceptions import Exit
 from deploys.errors import BoxError, PreflightError, SettingsError
 from deploys.facts.state import HostState
 from deploys.settings import Settings
-from tasks import box as finalize
+from tasks import box as tasks_box
 from tasks import ns
 from tasks.boxes.build import Built
 from tasks.boxes.finalize import Finalizing, shippable
@@ -31,9 +31,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the image lies when no flag says otherwise; it is there, and can be built again."""
     box = tmp_path / "box.raw"
     box.touch()
-    monkeypatch.setattr(finalize, "BOX", box)
-    monkeypatch.setattr(finalize, "is_replaceable", lambda file: file == box)
-    monkeypatch.setattr(finalize, "load", lambda _: "the guest")
+    monkeypatch.setattr(tasks_box, "BOX", box)
+    monkeypatch.setattr(tasks_box, "is_replaceable", lambda file: file == box)
+    monkeypatch.setattr(tasks_box, "load", lambda _: "the guest")
     return box
 
 
@@ -58,7 +58,7 @@ def test_it_has_its_name() -> None:
 def test_it_says_what_was_made(
     place: Path, finalized: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    finalize.finalize(Context())
+    tasks_box.finalize(Context())
     assert finalized == [place]
     said = capsys.readouterr().out
     assert f"image       {place}\n" in said
@@ -72,9 +72,9 @@ def test_a_file_that_cannot_be_built_again_is_asked_about(
     monkeypatch.setattr("sys.stdin", io.StringIO())
     other = place.with_name("other.raw")
     with pytest.raises(Exit, match=r"other.raw will be replaced. Say --force"):
-        finalize.finalize(Context(), out=str(other))
+        tasks_box.finalize(Context(), out=str(other))
     assert finalized == []
-    finalize.finalize(Context(), out=str(other), force=True)
+    tasks_box.finalize(Context(), out=str(other), force=True)
     assert finalized == [other]
 
 
@@ -94,7 +94,7 @@ def test_it_ends_in_one_line(
 
     monkeypatch.setattr(Finalizing, "run", run)
     with pytest.raises(Exit) as caught:
-        finalize.finalize(Context())
+        tasks_box.finalize(Context())
     assert str(caught.value).startswith(line)
     assert caught.value.code == code
 
@@ -105,13 +105,13 @@ def test_not_root_is_one_line_before_the_guest_is_looked_at(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Exit, match=r"^error: making a box's disk image needs root"):
-        finalize.finalize(Context())
+        tasks_box.finalize(Context())
 
 
 def test_without_a_guest_it_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finalize, "GUEST", tmp_path)
+    monkeypatch.setattr(tasks_box, "GUEST", tmp_path)
     with pytest.raises(Exit, match=r"^error: there is no guest in .*: make one with inv up$"):
-        finalize.finalize(Context(), out=str(tmp_path / "new.raw"))
+        tasks_box.finalize(Context(), out=str(tmp_path / "new.raw"))
 
 
 def guest(folder: Path, monkeypatch: pytest.MonkeyPatch, *, alive: bool, box: bool) -> qemu.Guest:
@@ -178,7 +178,7 @@ def test_a_role_that_was_but_a_label_is_devel(label: str) -> None:
             '{"role": ',
             {"VOLGROUP": "vg"},
             SettingsError,
-            "box: /etc/pipeline/settings.json: is not JSON: "
+            "box: /etc/pipeline/settings.json: not JSON: "
             "Expecting value: line 1 column 10 (char 9)",
         ),
     ],

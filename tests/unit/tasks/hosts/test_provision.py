@@ -414,6 +414,7 @@ def test_the_role_of_a_box_is_known_before_anything_is_changed(host: FakeHost) -
 
 
 STACK = ("openkim-api", "openkim-python", "ase")
+WHY = "building it needs root"
 KIMPY = LocalPackage("pipeline-openkim-python", "d", Path("kimpy.deb"))
 
 
@@ -433,7 +434,7 @@ def asked_parts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     ) -> Prepared:
         asked.append((settings.stack.built, python, installed, build))
         if "unbuildable" in installed:
-            return Prepared(Parts(), "building it needs root")
+            return Prepared(Parts(), {"openkim-python": WHY})
         return Prepared(Parts((KIMPY,)))
 
     monkeypatch.setattr(provisioning, "prepared", prepare)
@@ -451,13 +452,13 @@ def test_parts_are_built_before_anything_is_changed(
     assert asked_parts[1] == (built, "3.13", host.installed, False)
 
 
-def test_without_kimpy_the_rest_is_done_and_it_is_said(
+def test_without_a_dispensable_part_the_rest_is_done(
     host: FakeHost, asked_parts: list[tuple[object, ...]]
 ) -> None:
     host.installed["unbuildable"] = ""
     result = provision(host, None, *STACK).run()
-    assert (result.changed, result.without_kimpy) == (True, "building it needs root")
-    assert provision(host, None, *STACK).plan()[-1][0] == "leave out"
+    assert (result.changed, result.left_out) == (True, {"openkim-python": WHY})
+    assert provision(host, None, *STACK).plan()[-1] == ("leave out", "openkim-python", WHY)
     assert (len(asked_parts), host.parts) == (2, Parts())
 
 

@@ -12,7 +12,7 @@ from pyinfra.context import ctx_host
 
 from deploys.errors import BoxError
 from deploys.operations import onbox
-from deploys.settings.stack import Part
+from deploys.settings.part import Part
 from tasks.stack import items
 from tasks.stack.sources import Sources
 from tests.unit.tasks.stack import git_server
@@ -89,12 +89,12 @@ def at(path: Path) -> Sources:
 @pytest.mark.parametrize(
     ("members", "link", "line"),
     [
-        (["r/README"], "", "there is no item in it"),
-        (["r/kimspec.edn"], "", "r has a kimspec.edn, and its name is no KIM id"),
+        (["r/README"], "", "it holds no item"),
+        (["r/kimspec.edn"], "", "r has a kimspec.edn, but its name is no KIM id"),
         ([f"r/{TEST} x/kimspec.edn"], "", "no KIM id"),
         ([f"a/{TEST}/kimspec.edn", f"b/{TEST}/kimspec.edn"], "", f"{TEST} is there twice"),
         ([f"r/{TEST}/kimspec.edn"], f"r/{TEST}/shadow", "shadow is a link"),
-        ([f"r/{TEST}/kimspec.edn", f"r/{TEST}/../../x"], "", "an item has none"),
+        ([f"r/{TEST}/kimspec.edn", f"r/{TEST}/../../x"], "", "an item holds neither"),
     ],
 )
 def test_what_is_no_repository_of_items_is_one_line(

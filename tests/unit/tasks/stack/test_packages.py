@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from deploys.settings.stack import DEFAULTS, Part
+from deploys.settings.part import Part
+from deploys.settings.stack import DEFAULTS
 from tasks.debian import apt, archive, bootstrap, deb
 from tasks.desk import shell
 from tasks.stack import git, packages, sdist
@@ -221,17 +222,17 @@ _MANAGEMENT = "usr/bin/kim-api-collections-management"
             "openkim-api",
             (_MANAGEMENT,),
             "libkim-api.so.3",
-            "make libkim-api.so.3, and what else a box has is linked to libkim-api.so.2",
+            "make libkim-api.so.3, and other software of a box is linked to libkim-api.so.2",
         ),
         (
             "openkim-api",
             (_MANAGEMENT,),
             "",
-            "the sources make no libkim-api.so, and what else a box has is linked to",
+            "the sources make no libkim-api.so, and other software of a box is linked to",
         ),
         ("openkim-python", (), "evil-1-cp313-cp313-linux_x86_64.whl", "which is not kimpy"),
         ("openkim-python", (), "kimpy-1-cp312-cp312-x.whl", "which is not for Python 3.13"),
-        ("ase", (), "ase-3.25.0-cp313-cp313-x.whl", "which is not of Python alone"),
+        ("ase", (), "ase-3.25.0-cp313-cp313-x.whl", "which is not pure Python"),
         (
             "openkim-kimcalculator-ase",
             (f"{MODULES}/ase/__init__.py",),

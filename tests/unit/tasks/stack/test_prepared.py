@@ -129,7 +129,8 @@ def test_a_host_for_which_none_can_be_built_does_without_kimpy_alone(
     def refused(python: str = "3.13") -> str:
         found = asked(tmp_path, python=python)
         assert found.parts == Parts()
-        why = found.without_kimpy
+        assert set(found.left_out) == {"openkim-python"}
+        why = found.left_out["openkim-python"]
         with pytest.raises(PreflightError, match=re.escape(f"lammps cannot be built here: {why}")):
             asked(tmp_path, *lammps, python=python)
         return why

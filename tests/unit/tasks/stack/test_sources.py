@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from deploys.settings.stack import DEFAULTS, Part
+from deploys.settings.part import Part
+from deploys.settings.stack import DEFAULTS
 from tasks.desk.places import ROOT
 from tasks.stack import sdist
 from tasks.stack.sources import Sources
@@ -25,7 +26,7 @@ def test_the_default_is_the_lock_file(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sdist, "fetch", lambda lock, _folder: asked.append(lock))
     kimpy().fetch(tmp_path)
     assert asked == [LOCK]
-    assert kimpy().named == LOCK.read_text()
+    assert kimpy().identity == LOCK.read_text()
     source, _, sha256 = kimpy().origin.partition(":")
     assert (source, len(sha256), f"sha256:{sha256}" in LOCK.read_text()) == ("pip", 64, True)
 
