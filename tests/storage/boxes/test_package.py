@@ -54,7 +54,7 @@ def packaging(
 
 def unpacked(archive: Path, into: Path) -> list[str]:
     with tarfile.open(archive, "r:") as tar:
-        tar.extractall(into, filter="data")
+        tar.extractall(into)
         return tar.getnames()
 
 

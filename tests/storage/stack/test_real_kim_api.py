@@ -59,7 +59,7 @@ def repository(package: str, folder: Path) -> str:
         shell.run(argv, env=config, cwd=fetched, timeout=900, check=False)
     (origin,) = fetched.glob(f"{package}_*.orig.tar.*")
     with tarfile.open(origin) as tar:
-        tar.extractall(folder, filter="data")
+        tar.extractall(folder)
     (sources,) = folder.iterdir()
     for path in sources.iterdir():
         path.rename(folder / path.name)
