@@ -92,9 +92,7 @@ class BlockDevices(FactBase[BlockTree]):
             " | xargs -n 1 blkid --probe --output export || true"
         )
 
-    @staticmethod
-    def default() -> BlockTree:
-        return BlockTree()
+    default = BlockTree
 
     def process(self, output: list[str]) -> BlockTree:
         probed = _probed(output[1:])
@@ -109,9 +107,7 @@ class Filesystems(FactBase[tuple[Mount, ...]]):
         columns = "TARGET,SOURCE,FSTYPE,SIZE,USED,AVAIL"
         return f"findmnt --json --bytes --real --list --output {columns}"
 
-    @staticmethod
-    def default() -> tuple[Mount, ...]:
-        return ()
+    default = tuple
 
     def process(self, output: list[str]) -> tuple[Mount, ...]:
         return tuple(
@@ -134,9 +130,7 @@ class RealPath(FactBase[str]):
     def command(self, path: str) -> StringCommand:
         return StringCommand("readlink", "-e", "--", QuoteString(path), "|| true")
 
-    @staticmethod
-    def default() -> str:
-        return ""
+    default = str
 
 
 class Signatures(FactBase[tuple[str, ...]]):
@@ -150,9 +144,7 @@ class Signatures(FactBase[tuple[str, ...]]):
             "wipefs", "--noheadings", "--output", "TYPE", "--", QuoteString(device), "|| true"
         )
 
-    @staticmethod
-    def default() -> tuple[str, ...]:
-        return ()
+    default = tuple
 
     def process(self, output: list[str]) -> tuple[str, ...]:
         # wipefs finds GPT twice (primary and backup), and the protective MBR beside it.
@@ -169,9 +161,7 @@ class KernelSize(FactBase[int]):
             " -printf '%f %s\\n'"
         )
 
-    @staticmethod
-    def default() -> int:
-        return 0
+    default = int
 
     def process(self, output: list[str]) -> int:
         sizes = {"vmlinuz": 0, "initrd.img": 0}
@@ -188,9 +178,7 @@ class Fstab(FactBase[tuple[str, ...]]):
     def command(self) -> str:
         return "cat /etc/fstab 2>/dev/null || true"
 
-    @staticmethod
-    def default() -> tuple[str, ...]:
-        return ()
+    default = tuple
 
     def process(self, output: list[str]) -> tuple[str, ...]:
         return tuple(output)

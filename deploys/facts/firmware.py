@@ -88,9 +88,7 @@ class Firmware(FactBase[FirmwareState]):
     def command(self) -> str:
         return shlex.join(("sh", "-c", _FIRMWARE))
 
-    @staticmethod
-    def default() -> FirmwareState:
-        return FirmwareState()
+    default = FirmwareState
 
     def process(self, output: list[str]) -> FirmwareState:
         values = dict(line.partition("=")[::2] for line in output)
@@ -112,9 +110,7 @@ class Esp(FactBase[EspContent]):
     def command(self, device: str) -> str:
         return shlex.join(("unshare", "--mount", "sh", "-c", _ESP, "esp", device))
 
-    @staticmethod
-    def default() -> EspContent:
-        return EspContent()
+    default = EspContent
 
     def process(self, output: list[str]) -> EspContent:
         files: dict[str, int] = {}

@@ -101,9 +101,7 @@ class Lvm(FactBase[LvmReport]):
         sections = " ".join(f"--configreport {name} -o {of}" for name, of in _FIELDS.items())
         return f"lvm fullreport --reportformat json --units b --nosuffix {sections}"
 
-    @staticmethod
-    def default() -> LvmReport:
-        return LvmReport()
+    default = LvmReport
 
     def process(self, output: list[str]) -> LvmReport:
         reports = json.loads("\n".join(output))["report"]

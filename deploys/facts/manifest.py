@@ -60,9 +60,7 @@ class SystemState(FactBase[System]):
         ]
         return "; ".join(parts)
 
-    @staticmethod
-    def default() -> System:
-        return System()
+    default = System
 
     def process(self, output: list[str]) -> System:
         parts: dict[str, list[str]] = {name: [] for name in (*_PARTS, "python")}

@@ -33,9 +33,7 @@ class FileStates(FactBase[dict[str, FileState]]):
             f"sha256sum -- {quoted}; }} 2>/dev/null || true"
         )
 
-    @staticmethod
-    def default() -> dict[str, FileState]:
-        return {}
+    default = dict
 
     def process(self, output: list[str]) -> dict[str, FileState]:
         sums: dict[str, str] = {}
@@ -69,9 +67,7 @@ class Entries(FactBase[set[str]]):
     def command(self, folder: str) -> str:
         return f"ls -1 -- {shlex.quote(folder)} 2>/dev/null || true"
 
-    @staticmethod
-    def default() -> set[str]:
-        return set()
+    default = set
 
     def process(self, output: list[str]) -> set[str]:
         return set(output)

@@ -17,9 +17,7 @@ class SourceDigests(FactBase[dict[str, str]]):
         fields = f"${{Package}} ${{db:Status-Status}} ${{{SOURCE_DIGEST}}}\\n"
         return f"dpkg-query -W -f='{fields}' 'pipeline-*' 2>/dev/null || true"
 
-    @staticmethod
-    def default() -> dict[str, str]:
-        return {}
+    default = dict
 
     def process(self, output: list[str]) -> dict[str, str]:
         rows = (line.split() for line in output)

@@ -19,9 +19,7 @@ class State(FactBase[HostState]):
     def command(self) -> str:
         return host_state.command()
 
-    @staticmethod
-    def default() -> HostState:
-        return HostState()
+    default = HostState
 
     def process(self, output: list[str]) -> HostState:
         return replace(host_state.parsed(output), read_at=time.time())

@@ -48,9 +48,7 @@ class InitrdsAreCurrent(FactBase[bool]):
             f"{chroot_prefix(root)}/usr/sbin/makeinitrd --check 2>/dev/null && echo current || true"
         )
 
-    @staticmethod
-    def default() -> bool:
-        return False
+    default = bool
 
     def process(self, output: list[str]) -> bool:
         return "current" in output
@@ -69,9 +67,7 @@ class UnmarkedSnapshot(FactBase[str]):
             "[ ! -e /run/resnap/$verdict ] || echo $verdict; done"
         )
 
-    @staticmethod
-    def default() -> str:
-        return ""
+    default = str
 
     def process(self, output: list[str]) -> str:
         return "".join(output)
