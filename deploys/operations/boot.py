@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 
 from pyinfra.api.command import StringCommand
 from pyinfra.api.facts import FactBase
@@ -13,8 +13,7 @@ from pyinfra.context import host
 from deploys.facts.host_state import VERDICTS
 from deploys.facts.mapper import mapper_path
 from deploys.facts.onbox import FileStates
-
-Commands = Generator[StringCommand, None, None]
+from deploys.operations import Commands
 
 COPY = "/run/pipeline-golden"
 """Where the copied root is mounted while it is made bootable."""

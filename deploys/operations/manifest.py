@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator
 from dataclasses import replace
 
-from pyinfra.api.command import FileUploadCommand, StringCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from deploys.facts.manifest import System, SystemState
-from deploys.operations import onbox
+from deploys.operations import Commands, onbox
 from deploys.settings.origins import provenance
 
 MANIFEST = "/etc/pipeline/manifest.json"
@@ -27,7 +25,7 @@ def manifest(
     settings: str,
     python: str,
     promoted: int | None = None,
-) -> Generator[StringCommand | FileUploadCommand, None, None]:
+) -> Commands:
     """Bring manifest, settings and release file of the box up to date.
 
     The packages are read when this runs, after earlier operations have installed theirs.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator
 
 from pyinfra.api.command import StringCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from deploys.facts.onbox import Entries
+from deploys.operations import Commands
 
 _FOLDER = "/opt/pipeline"
 NAMES = ("ase", "kimpy", "lammps", "openkim-api", "openkim-kimcalculator-ase")
@@ -30,7 +30,7 @@ for name; do rm -rf /opt/pipeline/"$name"-* /opt/pipeline/"$name"; done
 
 
 @operation()
-def no_prefixes() -> Generator[StringCommand, None, None]:
+def no_prefixes() -> Commands:
     """Remove every prefix, and the links and settings that point to one."""
     there = host.get_fact(Entries, folder=_FOLDER)
     found = [each for each in NAMES if any(f"{name}-".startswith(f"{each}-") for name in there)]
