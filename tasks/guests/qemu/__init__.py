@@ -36,6 +36,9 @@ class Guest:
     The guest goes on running when this process ends. A ``with`` block cuts its power at the end.
     """
 
+    provider = "qemu"
+    off_to_compact = False  # QEMU makes a hole in the file as soon as the guest trims
+
     def __init__(self, directory: Path, record: _Record) -> None:
         self.directory = directory
         self._record = record
@@ -83,11 +86,6 @@ class Guest:
 
     def __exit__(self, *exception: object) -> None:
         self.cut_power()
-
-    @property
-    def provider(self) -> str:
-        """The provider's name in tasks/guests/providers.py."""
-        return "qemu"
 
     @property
     def is_box(self) -> bool:
@@ -145,11 +143,6 @@ class Guest:
     def disk_usage(self) -> int:
         """The room that its disks take on this host, in bytes, without the images below them."""
         return sum(disk.stat().st_blocks for disk in self.machine.disks) * 512
-
-    @property
-    def off_to_compact(self) -> bool:
-        """No: QEMU makes a hole in the file as soon as the guest trims."""
-        return False
 
     def compact(self) -> int:
         """Do nothing, as the guest has trimmed already; returns the bytes that its disks take."""
