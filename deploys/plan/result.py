@@ -90,10 +90,6 @@ class VolumePlan:
         """The partition that becomes a PV: the last one of the disk."""
         return partition_path(self.device, len(self.layout)) if self.layout else ""
 
-    @property
-    def changes(self) -> bool:
-        return bool(self.rows())
-
     def rows(self) -> list[tuple[str, str, str]]:
         """Operation, object and detail of each step that is left, in order."""
         rows = [("wipe", self.device, "; ".join(self.wipe))] if self.wipe else []
