@@ -52,6 +52,8 @@ class System:
 class SystemState(FactBase[System]):
     """The :class:`System` of a host. ``python`` is the path of the Python libraries' link."""
 
+    default = System
+
     def command(self, python: str) -> str:
         commands = {**_PARTS, "python": f"readlink -- {shlex.quote(python)}"}
         parts = [
@@ -59,8 +61,6 @@ class SystemState(FactBase[System]):
             for name, command in commands.items()
         ]
         return "; ".join(parts)
-
-    default = System
 
     def process(self, output: list[str]) -> System:
         parts: dict[str, list[str]] = {name: [] for name in (*_PARTS, "python")}

@@ -42,12 +42,12 @@ done
 class InitrdsAreCurrent(FactBase[bool]):
     """Whether makeinitrd has run since its sources last changed."""
 
+    default = bool
+
     def command(self, root: str) -> str:
         return (
             f"{chroot_prefix(root)}/usr/sbin/makeinitrd --check 2>/dev/null && echo current || true"
         )
-
-    default = bool
 
     def process(self, output: list[str]) -> bool:
         return "current" in output
@@ -59,14 +59,14 @@ class UnmarkedSnapshot(FactBase[str]):
     An initrd of an earlier version of this project leaves no such file.
     """
 
+    default = str
+
     def command(self) -> str:
         names = " ".join(name for name, meaning in VERDICTS.items() if meaning.mode == "snapshot")
         return (
             f"[ -e {IN_SNAPSHOT} ] || for verdict in {names}; do "
             "[ ! -e /run/resnap/$verdict ] || echo $verdict; done"
         )
-
-    default = str
 
     def process(self, output: list[str]) -> str:
         return "".join(output)
