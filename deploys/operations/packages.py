@@ -43,12 +43,9 @@ fi
 
 @dataclass(frozen=True)
 class LocalPackage:
-    """A package that this project built.
+    """A package that this project built; ``digest`` is its field ``Pipeline-Source-Digest``.
 
-    Attributes:
-        name: its name.
-        digest: its control field ``Pipeline-Source-Digest``.
-        file: its file on this machine. It need not exist if the host has the package.
+    The file on this machine need not exist if the host has the package.
     """
 
     name: str
