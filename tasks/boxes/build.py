@@ -111,10 +111,11 @@ class Build:
         epoch = max(bundle.project_time(), installed.date) if epoch is None else epoch
         fixed = Fixed(Identifiers(_seed(self._settings, epoch)), epoch)
         boot_uuid = fixed.identifiers.uuid("boot")
+        boot = plan.partitions[box_disk.BOOT]
         self._progress.step("copying the packages")
         with (
             whole_files.replaced(self._out) as disk,
-            worktree.copied(installed.file, IMAGES, plan.boot.size or 0, boot_uuid) as tree,
+            worktree.copied(installed.file, IMAGES, boot.size or 0, boot_uuid) as tree,
         ):
             state = self._apply(tree, boot_uuid, epoch, wanted, parts)
             for written in (tree.scratch, tree.root / "boot"):
