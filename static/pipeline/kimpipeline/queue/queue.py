@@ -62,11 +62,8 @@ class Queue:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def put(self, tube: str, message: Message, priority: int = DEFAULT_PRIORITY) -> int:
+    def put(self, tube: str, message: Message, priority: int = DEFAULT_PRIORITY) -> None:
         """Put a message on a tube.
-
-        Returns:
-            the message's id on the queue; later messages have larger ones.
 
         Raises:
             MessageError: it is too long.
@@ -77,7 +74,7 @@ class Queue:
             raise MessageError(f"a message of {len(body)} bytes; {self._settings.largest} at most")
         with self._lock, _faults():
             self._client.use(tube)
-            return int(self._client.put(body, priority=priority, ttr=self._settings.ttr))
+            self._client.put(body, priority=priority, ttr=self._settings.ttr)
 
     def newest(self) -> int:
         """The newest id that the queue has given: puts and deletes an empty message to learn it."""
