@@ -31,10 +31,7 @@ class _Record(folder.Note):
 
 
 class Guest:
-    """A QEMU process and its folder.
-
-    The guest goes on running when this process ends. A ``with`` block cuts its power at the end.
-    """
+    """A QEMU process and its folder. The guest goes on running when this process ends."""
 
     provider = "qemu"
     off_to_compact = False  # QEMU makes a hole in the file as soon as the guest trims
@@ -81,12 +78,6 @@ class Guest:
         record = _Record.read(directory.resolve())
         return None if record is None else cls(directory.resolve(), record)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.cut_power()
-
     @property
     def is_box(self) -> bool:
         """Whether it was made from a box's image: only boxes get credentials."""
@@ -106,11 +97,6 @@ class Guest:
     def identity(self) -> ssh_keys.Identity:
         """Its user and its host key."""
         return self._record.identity
-
-    @property
-    def accelerator(self) -> str:
-        """QEMU's name of the accelerator that it was started with: kvm or tcg."""
-        return self._record.accelerator
 
     @property
     def pid(self) -> int:
