@@ -45,7 +45,7 @@ def up(
     set: Sequence[str] | None = None,  # noqa: A002 - the flag is --set
     settings: str = "",
 ) -> None:
-    """Start a box here, after building it if need be, and run a calculation on it."""
+    """Start a box in a guest here, and run a calculation on it; build its image if need be."""
     chosen = load_settings(settings, set)
     began = time.monotonic()
     with working("guest", interrupted="inv up goes on from here") as progress:

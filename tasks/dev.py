@@ -123,7 +123,7 @@ def names_a_bench(argv: Sequence[str]) -> bool:
 @task(
     positional=["name"] if names_a_bench(sys.argv) else [],
     help={
-        "name": "The bench to run; none: all. A wrong name prints the names of all benches.",
+        "name": "The bench to run; without it, all. A wrong name prints the names of all benches.",
         "json": "Also write the numbers and a description of this machine to this file.",
     },
 )

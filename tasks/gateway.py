@@ -76,7 +76,7 @@ def users(c: Context) -> None:
     help={
         "item": "KIM id of a Test, a Model or a driver; all its pairs will run.",
         "priority": "A number; the lowest runs first.",
-        "status": "approved; or pending, which only logs the number of pairs.",
+        "status": "approved, if not given; pending only has the director log the number of pairs.",
     }
 )
 def submit(c: Context, item: str, priority: int = 2**16, status: str = "approved") -> None:
@@ -101,7 +101,7 @@ def queue(c: Context, once: bool = False) -> None:
                 time.sleep(_EVERY)  # it waits for nothing: the picture is drawn at fixed times
 
 
-@task(help={"job": "Show the result of this job.", "most": "List at most so many."})
+@task(help={"job": "Show the result of this job.", "most": "List at most so many; without it, 20."})
 def results(c: Context, job: str = "", most: int = 20) -> None:
     """On a gateway: list the newest results, or show one."""
     with _gateway(c) as host:

@@ -34,10 +34,10 @@ from tasks.hosts.shrink import Shrunk, shrink_box
     iterable=["set"],
     help={
         **SETTINGS_HELP,
-        "role": f"{' or '.join(get_args(Role))}; without it, a box keeps its role.",
-        "device": "The disk to use, as /dev/vdb; needed where the root is not on LVM.",
+        "role": f"{' or '.join(get_args(Role))}; without it, as the box is; a new one: devel.",
+        "device": "An empty disk, as /dev/vdb; needed unless the root is on LVM with free space.",
         "force": "Wipe the data on --device; do not ask before --reclaim.",
-        "reclaim": "Give the old root's partition to the volume group.",
+        "reclaim": "Erase the old root, and give its partition to the volume group.",
         "dry-run": "Show what would be done; change nothing.",
     },
 )
@@ -168,7 +168,7 @@ def secure(
     host_key: str = "",
     password_fd: int = -1,
 ) -> None:
-    """Make a devel box the pipeline's worker or director, and shut it off from the outside."""
+    """Make a devel box a worker or a director, and shut it off from the outside, for good."""
     part = Part(role, site, username)
     with exit_on_error():
         require_part(part)

@@ -19,7 +19,7 @@ from deploys.settings.stack import OPTIONAL
 from tasks.desk.progress import exit_on_error
 
 SETTINGS_HELP = {
-    "set": "A setting, as volumes.lvsize=4G; may be given more than once.",
+    "set": "A setting, as volumes.lvsize=4G, any number of times; inv settings shows all.",
     "settings": "A TOML file with settings.",
 }
 

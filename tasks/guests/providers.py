@@ -21,7 +21,7 @@ def names() -> str:
 
 def help_line() -> str:
     """The help of ``--provider``."""
-    return f"What runs a new guest: {names()}; not given: the first."
+    return f"What runs a new guest: {names()}; without it, {next(iter(PROVIDERS))}."
 
 
 def chosen(directory: Path, name: str = "") -> Provider:

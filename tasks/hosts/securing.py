@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import dataclass
+from functools import cache
 
 from deploys.box import ROLES
 from deploys.errors import BoxError, DeployError, PreflightError
@@ -39,8 +40,12 @@ def require_part(part: Part) -> None:
         raise BoxError(f"say --role {' or '.join(ROLES)}, --site and --username")
 
 
+@cache
 def read_password(part: Part, descriptor: int) -> str:
-    """Read the password of the part's account; see ``questions.password``."""
+    """Read the password of the part's account, once for all hosts of a command line.
+
+    See ``questions.password``.
+    """
     prompt = f"password of {part.username} at {part.site}: "
     return questions.password(prompt, descriptor, _PASSWORD_BYTES)
 

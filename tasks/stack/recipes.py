@@ -105,7 +105,7 @@ def _pure(output: Output) -> str:
 
 def _calculator(output: Output) -> str:
     if any(output.folder.glob("usr/lib/python3/dist-packages/ase/*")):
-        raise BoxError("the sources bring ase itself: name them in the row ase")
+        raise BoxError("the sources bring ase itself: name them in stack.ase")
     return _pure(output)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import shlex
 from collections.abc import Iterator
@@ -211,7 +212,10 @@ def _tasks() -> dict[str, set[str]]:
     """The flags of each task."""
     found = {}
     for name, task in _walk(ns, ""):
-        flags = (flag for argument in task.get_arguments() for flag in argument.names)
+        # get_arguments takes the help texts out of the task that it is asked of
+        flags = (
+            flag for argument in copy.deepcopy(task).get_arguments() for flag in argument.names
+        )
         found[name] = {f"--{flag.replace('_', '-')}" for flag in flags if len(flag) > 1}
     return found
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,8 @@ from tasks.debian import apt, bootstrap
 
 def build(patch: pytest.MonkeyPatch) -> None:
     """Have all recipes run here, as long as ``patch`` holds; apt is asked for nothing."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    # Debian's own Python comes first: it lays modules out as Debian's packages do.
+    path = f"/usr/bin:{os.environ['PATH']}"
 
     def run_in_tree(_tree: bootstrap.Tree, work: Path, script: str) -> None:
         with (work / "log").open("w") as log:

@@ -97,7 +97,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help_and_refusal_name_it(folder: Path) -> None:
     assert not folder.exists()
     said = providers.help_line()
-    assert said == "What runs a new guest: qemu, virtualbox or cloud; not given: the first."
+    assert said == "What runs a new guest: qemu, virtualbox or cloud; without it, qemu."
     with pytest.raises(BoxError, match=r"'vmware': say qemu, virtualbox or cloud$"):
         start.start(Settings(), PROGRESS, provider="vmware")
 

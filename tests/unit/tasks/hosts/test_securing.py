@@ -16,7 +16,7 @@ from deploys.box import ROLES
 from deploys.facts.state import HostState, Verdict
 from deploys.services.secure import SECURE
 from tasks.host import secure
-from tasks.hosts import fleet
+from tasks.hosts import fleet, securing
 from tasks.hosts.connection import Host
 from tests.unit.tasks.hosts.descriptors import descriptor_of
 
@@ -56,6 +56,7 @@ def asked(
     monkeypatch.setattr(Host, "close", lambda _: None)
     yield commands
     fleet._enlisted.clear()
+    securing.read_password.cache_clear()
 
 
 def call(host: str = "box", **flags: Any) -> None:
@@ -80,6 +81,19 @@ def test_the_password_goes_to_standard_input_alone(
     said = capsys.readouterr()
     assert "box: this box is a worker of gw.example.org\n" in said.out
     assert PASSWORD not in said.out + said.err + command
+
+
+def test_one_password_serves_all_hosts_of_a_command_line(
+    asked: list[tuple[str, bytes | None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fabric calls the task once for each host; the person is asked once."""
+    typed = iter([PASSWORD])
+    monkeypatch.setattr(getpass, "getpass", lambda _: next(typed))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    for host in ("box", "other"):
+        secure(fabric.Connection(host), **GIVEN, host_key=KEY)
+    fleet.finish(Context())
+    assert [stdin for _, stdin in asked] == [f"{PASSWORD}\n".encode()] * 2
 
 
 @pytest.mark.parametrize("answer", ["y", "n"])

@@ -237,7 +237,7 @@ _MANAGEMENT = "usr/bin/kim-api-collections-management"
             "openkim-kimcalculator-ase",
             (f"{MODULES}/ase/__init__.py",),
             "kimcalculator-1-py3-none-any.whl",
-            "the sources bring ase itself: name them in the row ase",
+            "the sources bring ase itself: name them in stack.ase",
         ),
     ],
 )
