@@ -211,6 +211,6 @@ def package(
     ):
         progress = {name: HostProgress(name, frame) for name in select(format or ())}
         packaged = Packaging(source, folder, chosen, progress, force=force).run()
-    for name, file in packaged.files.items():
+    for name, file in packaged.items():
         print(f"{name:<12}{file}, {human(file.stat().st_size)}")
     print(f"took        {time.monotonic() - began:.0f} s")
