@@ -16,7 +16,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from deploys.errors import PreflightError
-from deploys.stack.bundle import COMMIT_FILE, ROOT, Archive, Project, files_digest, project_files
+from deploys.stack.bundle import (
+    COMMIT_FILE,
+    PARTS,
+    ROOT,
+    Archive,
+    Project,
+    files_digest,
+    project_files,
+)
 from tasks.desk import shell
 
 # glibc of the oldest system a box may be, Ubuntu 22.04, is 2.35; wheels ask for 2.28 at most.
@@ -103,7 +111,7 @@ def project_time() -> int:
     """
     if not (ROOT / ".git").exists():
         return 0
-    argv = ["git", "log", "-1", "--format=%ct", "--", "deploys", "static"]
+    argv = ["git", "log", "-1", "--format=%ct", "--", *PARTS]
     return int(shell.run(argv, cwd=ROOT, check=False).stdout.strip() or 0)
 
 
@@ -112,19 +120,8 @@ def _project_files(root: Path) -> list[Path]:
     files = project_files(root)
     if not (root / ".git").exists():
         return files
-    listed = shell.run(
-        [
-            "git",
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-            "deploys",
-            "static",
-        ],
-        cwd=root,
-    ).stdout
+    argv = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *PARTS]
+    listed = shell.run(argv, cwd=root).stdout
     wanted = {root / name for name in listed.split("\0") if name}
     return [file for file in files if file in wanted]
 
@@ -132,7 +129,7 @@ def _project_files(root: Path) -> list[Path]:
 def _commit(root: Path) -> str:
     if not (root / ".git").exists():
         return "unknown"
-    paths = ("--", "deploys", "static")
+    paths = ("--", *PARTS)
     # Fails in a repository without a commit.
     log = shell.run(["git", "log", "-1", "--format=%H", *paths], cwd=root, check=False)
     commit = log.stdout.strip()
