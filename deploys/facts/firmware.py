@@ -11,10 +11,7 @@ from pyinfra.api.facts import FactBase
 
 from deploys.facts.host_state import EFI_VARIABLES, SECURE_BOOT
 
-_SIGNED = (
-    "/usr/lib/shim/shimx64.efi.signed",
-    "/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
-)
+_SIGNED = ("/usr/lib/shim/shimx64.efi.signed", "/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed")
 _FIRMWARE = f"""
 [ ! -d /sys/firmware/efi ] || {{
     echo kind=uefi

@@ -278,10 +278,7 @@ def _verdict(values: dict[str, str]) -> Verdict | None:
         name: float(values[name]) for name in ("started", "disk", "finished") if name in values
     }
     return Verdict(
-        values["verdict"],
-        reason=values.get("reason", ""),
-        initrd=values.get("initrd", ""),
-        **times,
+        values["verdict"], reason=values.get("reason", ""), initrd=values.get("initrd", ""), **times
     )
 
 

@@ -20,11 +20,7 @@ RELEASE = "/etc/pipeline-release"
 
 @operation()
 def manifest(
-    commit: str,
-    digest: str,
-    settings: str,
-    python: str,
-    promoted: int | None = None,
+    commit: str, digest: str, settings: str, python: str, promoted: int | None = None
 ) -> Commands:
     """Bring manifest, settings and release file of the box up to date.
 

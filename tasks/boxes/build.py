@@ -99,11 +99,7 @@ class Build:
             return self._write(plan, epoch, wanted, installed)
 
     def _write(
-        self,
-        plan: DiskPlan,
-        epoch: int | None,
-        wanted: pins.Manifest | None,
-        installed: Layer,
+        self, plan: DiskPlan, epoch: int | None, wanted: pins.Manifest | None, installed: Layer
     ) -> Built:
         python, step = PYTHONS[self._settings.image.suite], self._progress.step
         parts = prepared(self._settings, python, {}, BUNDLES, step, wanted=wanted).parts
@@ -128,12 +124,7 @@ class Build:
         return Built(self._out, used, state)
 
     def _apply(
-        self,
-        tree: Worktree,
-        boot_uuid: str,
-        epoch: int,
-        wanted: pins.Manifest | None,
-        parts: Parts,
+        self, tree: Worktree, boot_uuid: str, epoch: int, wanted: pins.Manifest | None, parts: Parts
     ) -> HostState:
         """Apply the deploys of a new box to the tree."""
         self._progress.step("applying the deploys")

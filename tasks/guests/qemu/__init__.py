@@ -198,12 +198,7 @@ def _launch(
         raise
     pid = int(pidfile.read_text())
     return _Record(
-        machine=machine,
-        identity=identity,
-        accelerator=accel.name,
-        pid=pid,
-        port=port,
-        page=page,
+        machine=machine, identity=identity, accelerator=accel.name, pid=pid, port=port, page=page
     )
 
 
