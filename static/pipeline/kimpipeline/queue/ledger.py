@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from kimpipeline.errors import PipelineError
 from kimpipeline.queue.messages import Failure, Job, Result, parse
@@ -41,7 +41,7 @@ class Entry:
     needs: tuple[str, ...] = ()
 
 
-class Ledger:
+class Ledger(AbstractContextManager["Ledger"]):
     """The database; ``with`` closes it."""
 
     def __init__(self, path: Path) -> None:
@@ -53,9 +53,6 @@ class Ledger:
             self._database.execute(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise PipelineError(f"{path}: {error}") from error
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._database.close()

@@ -6,9 +6,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Self
 
 import greenstalk
 
@@ -42,7 +41,7 @@ class Reserved:
         return self.handle.body
 
 
-class Queue:
+class Queue(AbstractContextManager["Queue"]):
     """A connection to the queue; ``with`` closes it. After a QueueError it cannot be used any more.
 
     Threads may share it, but while one waits for a message, the others wait too.
@@ -55,9 +54,6 @@ class Queue:
             sock = _connection(settings)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._client = greenstalk.Client(sock, encoding=None, watch=watch or "default")
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._client.close()
