@@ -60,6 +60,7 @@ def test_what_is_missing_is_installed_without_questions(
     assert mend.startswith("dpkg noninteractive --configure -a")
     assert update.endswith("update")
     assert "--no-install-recommends" in install
+    assert "APT::Cmd::Pattern-Only=true" in install  # no name is a regular expression
     wanted = sorted({"git", "lammps"} - set(installed))
     assert install.split()[-len(wanted) :] == wanted
 
