@@ -209,6 +209,6 @@ def test_a_box_of_an_older_version_is_told_from_one_and_left_as_it_is(
 ) -> None:
     """Its script has another name; promote would have written a manifest before it noticed."""
     host = FakeHost(fresh(), fresh(), is_older=True)
-    with pytest.raises(PreflightError, match="^box was made by an older version .* provision it"):
+    with pytest.raises(PreflightError, match=r"^box was made by an older version .* provision it"):
         ask(host)
     assert host.record == []
