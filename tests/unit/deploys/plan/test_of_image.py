@@ -59,6 +59,12 @@ def test_the_size_that_is_asked_for_is_enough() -> None:
     assert plan_disk(load(None, ["volumes.root_size=12G", enough])).root.size == 12 * 2**30
 
 
+@pytest.mark.parametrize("key", ["lvroot", "lvsnap"])
+def test_two_volumes_of_one_name_are_refused(key: str) -> None:
+    with pytest.raises(PreflightError, match=rf"^volumes\.{key} persistent: another volume"):
+        plan_disk(load(None, [f"volumes.{key}=persistent"]))
+
+
 def test_names_of_the_settings_are_in_fstab_and_plan() -> None:
     settings = load(None, ["volumes.volgroup=a-b", "volumes.lvroot=gold"])
     lines = fstab(settings, "1234").splitlines()
