@@ -207,8 +207,8 @@ def test_another_fault_is_not_hidden() -> None:
         raise PreflightError("no")
 
 
-def test_a_host_that_is_named_twice_is_refused_before_any_work(closed: list[str]) -> None:
+def test_a_host_that_is_named_twice_is_refused_before_any_work() -> None:
     done: list[str] = []
-    with pytest.raises(Exit, match="^error: a is named twice$"):
+    with pytest.raises(Exit, match=r"^error: a is named twice$"):
         _run(lambda host, _progress: done.append(host.name), "a", "b", "root@a:22")
     assert not done

@@ -165,3 +165,28 @@ def test_a_reason_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
 def test_of_no_host_there_is_no_table(capsys: pytest.CaptureFixture[str]) -> None:
     status_tables.tables({})
     assert capsys.readouterr().out == ""
+
+
+ODD = "[/]"
+HOSTILE = replace(
+    FRESH,
+    os_id=ODD,
+    kernel=ODD,
+    provisiond={"state": ODD},
+    versions={"lammps": ODD},
+    free={"/[/]": 1},
+    release={"ROLE": ODD, "MANIFEST": ODD},
+)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("more", [0, 3])
+def test_no_word_of_a_host_and_no_name_is_markup(
+    more: int, wide: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One host would end the report of all."""
+    others = {f"{number}.example": FRESH for number in range(more)}
+    status_tables.tables({ODD: HOSTILE, **others}, ["[/b]"], wide=wide)
+    out = capsys.readouterr().out
+    assert ODD in out
+    assert all(name in out for name in others)
