@@ -10,7 +10,7 @@ from deploys.operations.disks import Partition
 from deploys.operations.root import BOOT_OPTIONS
 from deploys.plan.of_spare import spare_layout
 from deploys.plan.refusals import check_names
-from deploys.plan.result import Kind, Volume, VolumePlan
+from deploys.plan.result import Kind, Volume, VolumePlan, own_volume
 from deploys.plan.sizes import (
     EXTENT,
     group_size,
@@ -73,7 +73,7 @@ def plan_disk(settings: Settings) -> DiskPlan:
         boot=boot,
         lvm=lvm,
         root=Volume(volumes.lvroot, root),
-        own=tuple(Volume(row.name, row.size(volumes), row.fstype) for row in own_volumes.TABLE),
+        own=tuple(own_volume(None, row, volumes) for row in own_volumes.TABLE),
     )
 
 
