@@ -44,7 +44,7 @@ def versions(host: Host) -> list[Version]:
     """
     state_of_box(host)
     _require_script(host)
-    rows = (line.split() for line in host.run(f"{_VERSIONS} list").splitlines())
+    rows = (line.split(" ") for line in host.run(f"{_VERSIONS} list").splitlines())
     return [Version(name, int(when), *words) for name, when, *words in rows]
 
 

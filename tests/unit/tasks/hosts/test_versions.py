@@ -203,6 +203,12 @@ def test_what_was_promoted_and_rolled_back_is_an_error() -> None:
         promote(host)
 
 
+def test_a_version_of_no_known_commit_is_listed_too() -> None:
+    """As of a root that was promoted before its first provision was done."""
+    host = FakeHost(fresh(), fresh(), listed=f"root_feedfeedfeed 2000 {OLD} \n")
+    assert versions.versions(cast(Host, host)) == [Version("root_feedfeedfeed", 2000, OLD, "")]
+
+
 @pytest.mark.parametrize("ask", [roll_back, promote, lambda host: versions.versions(host)])
 def test_a_box_of_an_older_version_is_told_from_one_and_left_as_it_is(
     ask: Callable[[FakeHost], object],
