@@ -55,7 +55,7 @@ def plan_disk(settings: Settings) -> DiskPlan:
     Raises:
         PreflightError: the disk is too small for the volumes, or two of them have one name.
     """
-    volumes, size = settings.volumes, settings.image.disk_size
+    volumes, size = settings.volumes, round_up(settings.image.disk_size, MIB)
     check_names(volumes, volumes.lvroot)
     bios, esp, boot, lvm = spare_layout(volumes, ESP_SIZE)
     room = root_and_snapshot(group_size(size, (boot.size or 0) + ESP_SIZE), volumes)

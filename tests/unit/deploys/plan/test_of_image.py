@@ -59,6 +59,11 @@ def test_the_size_that_is_asked_for_is_enough() -> None:
     assert plan_disk(load(None, ["volumes.root_size=12G", enough])).root.size == 12 * 2**30
 
 
+def test_a_disk_has_whole_mebibytes() -> None:
+    """Else a converted disk ends later than its table, which GPT repeats at its end."""
+    assert plan_disk(load(None, ["image.disk_size=24.3G"])).size % MIB == 0
+
+
 def test_each_volume_has_whole_extents() -> None:
     """LVM refuses a number of bytes that is no number of sectors, as 1.3G is."""
     sizes = [f"volumes.{key}_size=1.3G" for key in ("persistent", "swap")]
