@@ -75,3 +75,18 @@ class Entries(FactBase[set[str]]):
 
     def process(self, output: list[str]) -> set[str]:
         return set(output)
+
+
+class Present(FactBase[set[str]]):
+    """Those of ``paths`` that exist, dangling links too. No path may have a newline."""
+
+    def command(self, paths: Sequence[str]) -> str:
+        quoted = " ".join(shlex.quote(path) for path in paths)
+        return f'for p in {quoted}; do if [ -e "$p" ] || [ -L "$p" ]; then echo "$p"; fi; done'
+
+    @staticmethod
+    def default() -> set[str]:
+        return set()
+
+    def process(self, output: list[str]) -> set[str]:
+        return set(output)
