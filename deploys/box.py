@@ -122,12 +122,17 @@ class BoxRow(Row):
 
 
 @deploy("Units")
-def wanted_by_target(units: Iterable[str]) -> None:
-    """Install the target, and have it start the units; a trial checks what the target wants."""
+def wanted_by_target(units: Iterable[str], others: Iterable[str] = ()) -> None:
+    """Install the target, and have it start the units; a trial checks what the target wants.
+
+    It no longer starts ``others``, which earlier settings may have asked for.
+    """
     onbox.files(name=f"Install {TARGET}", sources=tree(f"etc/systemd/system/{TARGET}"))
     services.enabled(name=f"Enable {TARGET}", unit=TARGET)
     for unit in units:
         services.enabled(name=f"Enable {unit}", unit=unit, target=TARGET)
+    for unit in others:
+        services.disabled(name=f"Disable {unit}", unit=unit, target=TARGET)
 
 
 ROWS: tuple[Row, ...] = (
@@ -182,7 +187,13 @@ ROWS: tuple[Row, ...] = (
         units=(secure.UNIT,),
     ),
     BoxRow(
-        lambda box: [partial(wanted_by_target, units=units(box.settings, box.where))],
+        lambda box: [
+            partial(
+                wanted_by_target,
+                units=units(box.settings, box.where),
+                others=others(box.settings, box.where),
+            )
+        ],
         where=EVERYWHERE,
     ),
     Row(
@@ -217,6 +228,12 @@ def packages(settings: Settings) -> tuple[str, ...]:
 def units(settings: Settings, where: Where) -> tuple[str, ...]:
     """The units that must be up on a box, whatever ``secure`` makes of it."""
     return tuple(unit for row in rows(settings, where) for unit in row.units)
+
+
+def others(settings: Settings, where: Where) -> tuple[str, ...]:
+    """The units that must be up only on boxes with other settings."""
+    every = (unit for row in ROWS if row.where & where for unit in row.units)
+    return tuple(sorted({*every} - {*units(settings, where)}))
 
 
 def rows(settings: Settings, where: Where) -> Iterator[Row]:

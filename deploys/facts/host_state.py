@@ -284,7 +284,7 @@ def _verdict(values: dict[str, str]) -> Verdict | None:
 
 def _rolled_back(line: str) -> tuple[int, str] | None:
     when, _, why = line.partition(" ")
-    return (int(when), why) if when.isdecimal() else None
+    return (int(when), why) if re.fullmatch(r"[0-9]{1,11}", when) else None
 
 
 def _percent(lines: list[str], defaults: Mapping[str, str]) -> float | None:

@@ -71,3 +71,16 @@ class Entries(FactBase[set[str]]):
 
     def process(self, output: list[str]) -> set[str]:
         return set(output)
+
+
+class Present(FactBase[set[str]]):
+    """Those of ``paths`` that exist, dangling links too. No path may have a newline."""
+
+    default = set
+
+    def command(self, paths: Sequence[str]) -> str:
+        quoted = " ".join(shlex.quote(path) for path in paths)
+        return f'for p in {quoted}; do if [ -e "$p" ] || [ -L "$p" ]; then echo "$p"; fi; done'
+
+    def process(self, output: list[str]) -> set[str]:
+        return set(output)

@@ -71,7 +71,8 @@ def filling(state: HostState) -> list[str]:
     """A line if the snapshot fills up, and one if it filled up within the last day."""
     found = []
     percent = state.snapshot_percent
-    limits = [int(state.defaults.get(name, 0)) for name in ("WARN_PERCENT", "RESET_PERCENT")]
+    words = [state.defaults.get(name, "") for name in ("WARN_PERCENT", "RESET_PERCENT")]
+    limits = [int(word) if word.isdecimal() else 0 for word in words]
     if percent is not None and 0 < limits[0] <= percent:
         what_follows = ""
         if not re.fullmatch(r"[1-9]\d\d+%ORIGIN", state.defaults.get("LVSIZE", "")):

@@ -16,14 +16,16 @@ from deploys.facts.packages import SourceDigests
 from deploys.operations import Commands
 
 # It waits for another apt, such as the daily update that a new host runs at its first boot.
-# --fix-broken completes an installation that a power cut ended.
+# --fix-broken completes an installation that a power cut ended. Without Pattern-Only, apt takes an
+# unknown name with a dot for a regular expression, and installs every package that matches.
 _SCRIPT = """
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 dpkg --configure -a --force-confdef --force-confold
 $update
-apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef \
-    -o Dpkg::Options::=--force-confold --fix-broken --no-install-recommends install "$@"
+apt-get -q -y -o DPkg::Lock::Timeout=300 -o APT::Cmd::Pattern-Only=true \
+    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+    --fix-broken --no-install-recommends install "$@"
 """
 
 _UPDATE = "apt-get -q -o DPkg::Lock::Timeout=300 update"

@@ -1,4 +1,4 @@
-"""Enable, reload and mask units; systemd need not be running."""
+"""Enable, disable, reload and mask units; systemd need not be running."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ def enabled(unit: str, target: str = "multi-user.target") -> Commands:
     """
     if not host.get_fact(LinkTarget, path=f"/etc/systemd/system/{target}.wants/{unit}"):
         yield StringCommand("systemctl", "enable", "--quiet", shlex.quote(unit))
+
+
+@operation()
+def disabled(unit: str, target: str) -> Commands:
+    """Have ``unit`` not start at boot, if ``target`` wants it. It is not stopped now."""
+    if host.get_fact(LinkTarget, path=f"/etc/systemd/system/{target}.wants/{unit}"):
+        yield StringCommand("systemctl", "disable", "--quiet", shlex.quote(unit))
 
 
 @operation()

@@ -9,7 +9,8 @@ from deploys.facts.mapper import mapper_path
 from deploys.operations.disks import Partition
 from deploys.operations.root import BOOT_OPTIONS
 from deploys.plan.of_spare import spare_layout
-from deploys.plan.result import Kind, Volume, VolumePlan
+from deploys.plan.refusals import check_names
+from deploys.plan.result import Kind, Volume, VolumePlan, own_volume
 from deploys.plan.sizes import (
     EXTENT,
     group_size,
@@ -45,9 +46,10 @@ def plan_disk(settings: Settings) -> DiskPlan:
     """Plan the sizes on a box's disk. Room for the snapshot stays free until the first boot.
 
     Raises:
-        PreflightError: the disk is too small for the volumes.
+        PreflightError: the disk is too small for the volumes, or two of them have one name.
     """
-    volumes, size = settings.volumes, settings.image.disk_size
+    volumes, size = settings.volumes, round_up(settings.image.disk_size, MIB)
+    check_names(volumes, volumes.lvroot)
     layout = spare_layout(volumes, ESP_SIZE)
     _, _, boot, _ = layout
     room = root_and_snapshot(group_size(size, (boot.size or 0) + ESP_SIZE), volumes)
@@ -62,7 +64,7 @@ def plan_disk(settings: Settings) -> DiskPlan:
         size=size,
         partitions=layout,
         root=Volume(volumes.lvroot, root),
-        own=tuple(Volume(row.name, row.size(volumes), row.fstype) for row in own_volumes.TABLE),
+        own=tuple(own_volume(None, row, volumes) for row in own_volumes.TABLE),
     )
 
 

@@ -11,7 +11,7 @@ from deploys.operations.disks import Partition, has_layout
 from deploys.plan.of_firmware import check_firmware
 from deploys.plan.sizes import human
 from deploys.plan.survey import Survey
-from deploys.settings import MIB, own_volumes
+from deploys.settings import MIB, Volumes, own_volumes
 
 _ROOT_TYPES = ("ext4", "xfs")
 _PLAIN_LAYOUTS = ("linear", "striped")
@@ -40,6 +40,20 @@ def check_host(survey: Survey) -> None:
     root_lv = survey.root_lv
     if root_lv and not set(root_lv.layout.split(",")) & set(_PLAIN_LAYOUTS):
         raise PreflightError(f"the root LV is {root_lv.layout}; only a plain one can be reset")
+
+
+def check_names(volumes: Volumes, root: str) -> None:
+    """Check that no two of a box's volumes have one name; ``root`` is the golden root's.
+
+    Raises:
+        PreflightError: two have. A reset removes what has the snapshot's name.
+    """
+    taken = [root, f"{root}_safety", *(row.name for row in own_volumes.TABLE)]
+    for number, name in enumerate(taken):
+        if name == volumes.lvsnap:
+            raise PreflightError(f"volumes.lvsnap {name}: another volume of a box has this name")
+        if name in taken[:number]:
+            raise PreflightError(f"volumes.lvroot {name}: another volume of a box has this name")
 
 
 def check_own_volumes(survey: Survey, group: str) -> None:

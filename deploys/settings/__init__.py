@@ -31,7 +31,8 @@ def parse_size(value: object) -> int:
     Raises:
         ValueError: the text is not a size.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
+    number = r"(\d{1,15}(?:\.\d{1,15})?)"  # longer ones may be infinite to Python
+    match = re.fullmatch(rf"{number}\s*([KMGT]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
     if not match:
         raise ValueError(f"{value!r} is not a size such as 512M or 8G")
     return int(float(match[1]) * _UNITS[match[2].upper()])
@@ -48,7 +49,17 @@ def format_size(size: int) -> str:
 def _check_lvsize(value: str) -> str:
     if re.fullmatch(r"[1-9]\d*%ORIGIN", value):
         return value
-    return format_size(parse_size(value))
+    size = parse_size(value)
+    if size < 4 * MIB:
+        raise ValueError(f"{value!r} must be at least 4M")
+    # In whole MiB: LVM takes a number without a unit for MiB, the scripts of a box for bytes.
+    return format_size(-(-size // MIB) * MIB)
+
+
+def _check_chunk(size: int) -> int:
+    if size & (size - 1):
+        raise ValueError(f"{format_size(size)} is not a power of two, which LVM needs")
+    return size
 
 
 Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size)]
@@ -91,7 +102,7 @@ class Volumes(Section):
         description="percent full at which workers take no new job and the box resets; only for "
         "a snapshot that can overflow",
     )
-    chunksize: Size = Field(
+    chunksize: Annotated[Size, AfterValidator(_check_chunk)] = Field(
         64 * KIB,
         ge=4 * KIB,
         le=512 * KIB,

@@ -8,9 +8,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Source = Literal["git", "apt", "pip", "file", "none"]
-PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+# To apt, a hyphen at the end means: remove this package.
+_NAME = r"[a-z0-9][a-z0-9+.-]*[a-z0-9+]"
+PackageName = Annotated[str, Field(pattern=f"^{_NAME}$")]
 
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+_PACKAGE = re.compile(_NAME)
 _DEBIAN_VERSION = re.compile(r"[0-9][A-Za-z0-9.+:~-]*")
 _PROJECT, _PROJECT_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), re.compile(r"[0-9a-z.+!]+")
 _COMMIT, _SHA256 = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}"), re.compile(r"[0-9a-f]{64}")

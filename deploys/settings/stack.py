@@ -139,6 +139,8 @@ class Stack(BaseModel):
         for name in self.packages:
             if name in self.replaced:
                 raise ValueError(f"packages: a package that is built here replaces {name}")
+            if name in map(package_name, BUILT):
+                raise ValueError(f"packages: {name} is built here, if its part has a source")
         if self.openkim_pipeline_setup.location and not self.openkim_pipeline_setup.is_relative:
             raise ValueError(f"{SETUP}: location must be relative to setup.hostname")
         return self

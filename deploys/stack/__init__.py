@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pyinfra.api.deploy import deploy
 
 from deploys.operations import onbox, packages
+from deploys.operations.leftovers import no_old_files, no_prefixes
 from deploys.operations.onbox import tree
 from deploys.operations.packages import LocalPackage
-from deploys.operations.prefixes import no_prefixes
 from deploys.settings import Settings
 from deploys.settings.stack import BUILT, DEFAULTS, package_name
 from deploys.stack.items import Items
@@ -54,4 +54,5 @@ def stack(settings: Settings, parts: Parts | None = None) -> None:
     )
     if parts:
         no_prefixes(name="Nothing of the stack beside packages")
+        no_old_files(name="Nothing of older versions")
     onbox.files(name="Helpers", sources=tree("usr/lib/pipeline"))

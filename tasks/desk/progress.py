@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from invoke.exceptions import Exit
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, Task, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
@@ -45,12 +46,17 @@ class Bars(Progress):
 def bars() -> Bars:
     """Make the frame for the bars; use it in a ``with`` statement."""
     return Bars(
-        TextColumn("[bold]{task.fields[host]}", table_column=Column(no_wrap=True, max_width=30)),
+        TextColumn(
+            "{task.fields[host]}",
+            style="bold",
+            markup=False,
+            table_column=Column(no_wrap=True, max_width=30),
+        ),
         BarColumn(table_column=Column(width=10)),
         TextColumn("{task.fields[count]}", table_column=Column(min_width=5, justify="right")),
         TimeElapsedColumn(table_column=Column(min_width=7)),
         # only this column is cut when the line is too long
-        TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1)),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
         expand=True,
         console=console,
         disable=not console.is_terminal,
@@ -100,7 +106,8 @@ class HostProgress:
     def _log(self, text: str) -> None:
         if not console.is_terminal:
             seconds = time.monotonic() - self._began
-            console.print(f"{self._name} {seconds:6.1f} s  {text}", highlight=False, soft_wrap=True)
+            line = escape(f"{self._name} {seconds:6.1f} s  {text}")
+            console.print(line, highlight=False, soft_wrap=True)
 
 
 class InterruptibleProgress(HostProgress):

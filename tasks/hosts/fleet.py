@@ -53,10 +53,13 @@ def enlist(c: Context, work: Work, report: Report) -> None:
         report: gets the results by host name, and the names of the hosts that failed.
 
     Raises:
-        Exit: no host is named, and no local guest runs.
+        Exit: no host is named, and no local guest runs; or the host is named twice.
     """
     with exit_on_error():
         host = host_of(c)
+        # Two tasks at once on one host would undo each other's work.
+        if any(host.name == other.name for each in _enlisted for other in each.hosts):
+            raise BoxError(f"{host.name} is named twice")
     if not _enlisted:
         _enlisted.append(_Enlisted([], work, report))
     _enlisted[0].hosts.append(host)

@@ -23,9 +23,9 @@ _ITEMS, _RESULTS = "/srv/pipeline/items", "/srv/pipeline/results"
 _MAX_BYTES = 65536  # of a file of metadata
 
 # A line for each of the newest results: time, path, and its two files of metadata. A worker wrote
-# these: base64 makes sure that each stays one word.
+# these: base64 makes sure that each stays one word. A path that is no single word is left out.
 _LIST_RESULTS = """cd {results} &&
-    find . -mindepth 3 -maxdepth 3 -name kimspec.edn -printf '%T@ %P\\n' |
+    find . -mindepth 3 -maxdepth 3 -name kimspec.edn ! -path '*[[:space:]]*' -printf '%T@ %P\\n' |
     sort -rn | head -n {most} | while read -r when path; do
         echo "$when ${{path%/*}}" $(for f in kimspec pipelinespec; do
             head -c {bytes} "${{path%/*}}/$f.edn" 2>/dev/null | base64 -w 0; echo; done)

@@ -29,9 +29,9 @@ def plans(results: Mapping[str, list[Row]], _failed: Collection[str] = ()) -> No
     """Print what a provision would do to each host."""
     for name, rows in results.items():
         if not rows:
-            _console().print(f"{name}: nothing would change")
+            _console().print(f"{escape(name)}: nothing would change")
             continue
-        table = Table("operation", "object", "detail", title=name, title_justify="left")
+        table = Table("operation", "object", "detail", title=escape(name), title_justify="left")
         for row in rows:
             table.add_row(*map(escape, row))
         _console().print(table)
@@ -44,13 +44,14 @@ def provisioned(results: Mapping[str, Provisioned], failed: Collection[str] = ()
     table = Table("host", "provision", "verdict", "manifest")
     for name, result in results.items():
         word = "changed" if result.changed else "nothing to change, not rebooted"
-        table.add_row(name, word, verdict(result.state), result.manifest[:16])
+        manifest = escape(result.manifest[:16])
+        table.add_row(escape(name), word, verdict(result.state), manifest)
     for name in failed:
-        table.add_row(name, "[bold red]failed[/]")
+        table.add_row(escape(name), "[bold red]failed[/]")
     _console().print(table)
     for name, result in results.items():
         for part, why in result.left_out.items():
-            _console().print(f"{name}: {part} is left out: {escape(why)}")
+            _console().print(escape(f"{name}: {part} is left out: {why}"))
 
 
 def reboots(results: Mapping[str, HostState], _failed: Collection[str] = ()) -> None:
@@ -58,16 +59,16 @@ def reboots(results: Mapping[str, HostState], _failed: Collection[str] = ()) -> 
     for name, state in results.items():
         seconds = state.verdict.reset_seconds if state.verdict else None
         took = f", the reset took {seconds:.1f} s" if seconds else ""
-        _console().print(f"{name}: {verdict(state)}{took}")
+        _console().print(f"{escape(name)}: {verdict(state)}{took}")
 
 
 def versions(results: Mapping[str, list[Version]], _failed: Collection[str] = ()) -> None:
     """Print the earlier versions of each host's golden root."""
     for name, found in results.items():
         if not found:
-            _console().print(f"{name}: no earlier version of the golden root")
+            _console().print(f"{escape(name)}: no earlier version of the golden root")
             continue
-        table = Table("replaced", "manifest", "commit", title=name, title_justify="left")
+        table = Table("replaced", "manifest", "commit", title=escape(name), title_justify="left")
         for version in found:
             when = datetime.fromtimestamp(version.replaced, UTC)
             row = (f"{when:%Y-%m-%d %H:%M:%S} UTC", version.manifest[:16], version.commit[:12])
@@ -88,22 +89,31 @@ def shrunk(results: Mapping[str, Shrunk], _failed: Collection[str] = ()) -> None
     for name, result in results.items():
         for line in result.filesystems:
             target, how, size = line.rsplit(" ", 2)
-            table.add_row(name, target, words[how], human(int(size)) if int(size) else "")
+            table.add_row(
+                escape(name), escape(target), words[how], human(int(size)) if int(size) else ""
+            )
     if table.rows:
         _console().print(table)
     for name, result in results.items():
         if result.disk is not None:
             before, after = map(human, result.disk)
-            _console().print(f"{name}: its disk took {before} here, and takes {after}")
+            _console().print(f"{escape(name)}: its disk took {before} here, and takes {after}")
 
 
 def owners(gateway: str, found: Owners, name: str = "") -> None:
     """Print a gateway's owners, or only the owner ``name``, and its host key."""
     key = Column("key", overflow="fold")  # a narrow terminal must not cut it
-    table = Table("owner", key, "made (UTC)", "results", title=gateway, title_justify="left")
+    table = Table(
+        "owner", key, "made (UTC)", "results", title=escape(gateway), title_justify="left"
+    )
     for each in found.owners:
         if name in ("", each.name):
-            table.add_row(each.name, each.key, f"{each.made:%Y-%m-%d %H:%M}", str(each.results))
+            table.add_row(
+                escape(each.name),
+                escape(each.key),
+                f"{each.made:%Y-%m-%d %H:%M}",
+                str(each.results),
+            )
     if table.rows:
         _console().print(table)
     # Not in the table: a narrow terminal would break the line, and people compare the key.
@@ -122,7 +132,7 @@ def tube_table(gateway: str, tubes: Sequence[Tube]) -> Table:
     workers, directors = who.get("jobs", 0), who.get("updates", 0)
     table = Table(
         *(name, *heads),
-        title=gateway,
+        title=escape(gateway),
         title_justify="left",
         caption=f"{_plural(workers, 'worker')}, {_plural(directors, 'director')}",
         caption_justify="left",
@@ -132,7 +142,7 @@ def tube_table(gateway: str, tubes: Sequence[Tube]) -> Table:
         # a buried message waits for a person
         states = [str(count) for count in tube.counts]
         buried = f"[red]{states[3]}[/]" if tube.counts[3] else states[3]
-        table.add_row(tube.name, *states[:3], buried, str(tube.total), rate)
+        table.add_row(escape(tube.name), *states[:3], buried, str(tube.total), rate)
     return table
 
 

@@ -37,7 +37,7 @@ def tables(
     if len(results) + len(failed) > _SIDE_BY_SIDE:
         _rows(results, failed)
         return
-    table = Table("", *results)
+    table = Table("", *map(escape, results))
     columns = [_fields(state) for state in results.values()]
     for name in columns[0]:
         table.add_row(name, *(column[name] for column in columns))
@@ -55,19 +55,19 @@ def _rows(results: Mapping[str, HostState], failed: Collection[str]) -> None:
         found = faults(state)
         if state.verdict and state.verdict.reason:
             found.insert(0, f"the last reset failed: {state.verdict.reason}")
-        wrong += [f"{name}: {escape(fault)}" for fault in found]
+        wrong += [escape(f"{name}: {fault}") for fault in found]
         fields = _fields(state)
         is_kept = state.verdict is not None and state.verdict.name == "kept"
         table.add_row(
-            name,
+            escape(name),
             fields["mode"] + (", [yellow]kept[/]" if is_kept else ""),
             fields["role"],
             fields["snapshot"].removesuffix(" full"),
-            fields["manifest"][:8],
+            escape(state.release.get("MANIFEST", "")[:8]),
             f"[red]{len(found)}[/]" if found else "",
         )
     for name in failed:
-        table.add_row(name, "[bold red]error[/]")
+        table.add_row(escape(name), "[bold red]error[/]")
     Terminal(highlight=False).print(table)
     for line in wrong:
         Terminal(highlight=False).print(line, soft_wrap=True)
@@ -78,7 +78,7 @@ def _wide(results: Mapping[str, HostState]) -> None:
     rows = [_fields(state) for state in results.values()]
     table = Table("host", *rows[0])
     for name, fields in zip(results, rows, strict=True):
-        table.add_row(name, *(text.replace("\n", ", ") for text in fields.values()))
+        table.add_row(escape(name), *(text.replace("\n", ", ") for text in fields.values()))
     console = Terminal(highlight=False)
     console.width = console.measure(table, options=console.options.update(width=_ENDLESS)).maximum
     console.print(table)
@@ -107,21 +107,22 @@ def _fields(state: HostState) -> dict[str, str]:
     match = "[green]match[/]" if state.initrd_matches else "[red]do not match[/]"
     provisiond = state.provisiond.get("state", "not run")
     if reason := state.provisiond.get("reason"):
-        provisiond = f"{provisiond}: {escape(reason)}"
+        provisiond = f"{provisiond}: {reason}"
+    versions = (f"{name} {version}" for name, version in state.versions.items())
     runs_on = mode(state)
     return {
         "mode": f"[bold red]{runs_on}[/]" if runs_on in _RED else runs_on,
-        "role": state.role,
+        "role": escape(state.role),
         "faults": "\n".join(f"[red]{escape(fault)}[/]" for fault in faults(state)),
         "last reset": reset,
         "snapshot": "" if percent is None else f"{percent} % full",
         "firmware": "UEFI, Secure Boot" if state.secure_boot else state.firmware.upper(),
-        "kernel": state.kernel,
+        "kernel": escape(state.kernel),
         "kernel and initrd": match if state.is_box else "",
-        "manifest": state.release.get("MANIFEST", "")[:16],
-        "versions": "\n".join(f"{name} {version}" for name, version in state.versions.items()),
-        "provisiond": provisiond,
-        "free": "\n".join(f"{target} {human(size)}" for target, size in state.free.items()),
-        "system": f"{state.os_id} {state.os_version}",
+        "manifest": escape(state.release.get("MANIFEST", "")[:16]),
+        "versions": escape("\n".join(versions)),
+        "provisiond": escape(provisiond),
+        "free": "\n".join(f"{escape(target)} {human(size)}" for target, size in state.free.items()),
+        "system": escape(f"{state.os_id} {state.os_version}"),
         "uptime": f"{state.uptime / 3600:.1f} h",
     }

@@ -43,7 +43,8 @@ def versions(host: Host) -> list[Version]:
         BoxError: the host is not a box, or does not answer.
     """
     state_of_box(host)
-    rows = (line.split() for line in host.run(f"{_VERSIONS} list").splitlines())
+    _require_script(host)
+    rows = (line.split(" ") for line in host.run(f"{_VERSIONS} list").splitlines())
     return [Version(name, int(when), *words) for name, when, *words in rows]
 
 
@@ -92,6 +93,7 @@ def promote(host: Host, progress: HostProgress) -> HostState:
         raise PreflightError(
             f"{host.name} is a gateway: its owners' accounts would be in the golden root for ever"
         )
+    _require_script(host)
     progress.step("writing the manifest")
     project = Project(state.release.get("COMMIT", ""), state.release.get("PROJECT", ""))
     settings = settings_of(host)
@@ -106,6 +108,18 @@ def promote(host: Host, progress: HostProgress) -> HostState:
     if why := rollback_reason(after, before=state):
         raise DeployError(f"{host.name}: what was promoted was rolled back: {why}")
     return _require_fresh(host, after)
+
+
+def _require_script(host: Host) -> None:
+    """Require that a box has the script of versions; an older version of it had another name.
+
+    Raises:
+        PreflightError: it has not.
+    """
+    if not host.run(f"! test -x {_VERSIONS} || echo yes").strip():
+        raise PreflightError(
+            f"{host.name} was made by an older version of this project: provision it first"
+        )
 
 
 def _try(host: Host) -> HostState:

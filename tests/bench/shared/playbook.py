@@ -14,8 +14,8 @@ from typing import Any
 from deploys import box
 from deploys.errors import BoxError
 from deploys.facts.manifest import SystemState
+from deploys.operations.leftovers import FILES, NAMES
 from deploys.operations.onbox import OnboxFile, tree
-from deploys.operations.prefixes import NAMES
 from deploys.plan.preflight import Preflight
 from deploys.plan.survey import read_survey
 from deploys.reset.volumes import PACKAGES as VOLUME_PACKAGES
@@ -189,6 +189,11 @@ def _no_prefixes(_known: Known, _folder: Path) -> Task:
     return {"ansible.builtin.file": absent, "loop": list(NAMES)}
 
 
+def _no_old_files(_known: Known, _folder: Path) -> Task:
+    absent = {"path": "{{ item }}", "state": "absent"}
+    return {"ansible.builtin.file": absent, "loop": list(FILES)}
+
+
 def _manifest(known: Known, folder: Path) -> Task:
     files = {path: OnboxFile(text.encode()) for path, text in known.contents.items()}
     return _copies(files, folder)
@@ -204,6 +209,7 @@ _TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
         *stack_packages(known.settings), *map(package_name, known.settings.stack.built)
     ),
     "Stack | Nothing of the stack beside packages": _no_prefixes,
+    "Stack | Nothing of older versions": _no_old_files,
     "Stack | Helpers": lambda _known, folder: _copies(tree("usr/lib/pipeline"), folder),
     "Bundle | Python libraries": _link(PYTHON_PATH),
     "Bundle | Copy of the project": _link(PROJECT_PATH),

@@ -14,8 +14,8 @@ import pytest
 
 from deploys.errors import BoxError
 from deploys.facts.packages import SourceDigests
+from deploys.operations.leftovers import no_prefixes
 from deploys.operations.packages import LocalPackage, present
-from deploys.operations.prefixes import no_prefixes
 from deploys.settings.part import Part
 from deploys.settings.stack import package_name
 from tasks.debian import archive

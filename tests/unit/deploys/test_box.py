@@ -114,6 +114,15 @@ def test_what_a_box_applies_to_itself_needs_nothing_that_is_brought() -> None:
     assert {row.where for row in brought} == {Where.IMAGE | Where.GOLDEN}
 
 
+def test_a_unit_that_the_settings_no_longer_ask_for_leaves_the_target() -> None:
+    settings = load(None, ["role=gateway"])
+    found = of(golden(Parts(), settings))
+    [row] = [each for each in found if each.func is wanted_by_target]
+    assert runner.DIRECTOR in row.keywords["others"]
+    assert not {*row.keywords["others"]} & {*row.keywords["units"]}
+    assert runner.DIRECTOR not in box.others(load(None, GATEWAY), Where.GOLDEN)
+
+
 def unit_files(*overrides: str) -> list[Path]:
     """Of all units that pipeline-box.target wants, whatever it is made later."""
     units = box.units(load(None, overrides), Where.IMAGE)

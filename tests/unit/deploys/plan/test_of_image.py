@@ -6,7 +6,7 @@ import pytest
 
 from deploys.errors import PreflightError
 from deploys.plan.of_image import box_plan, fstab, plan_disk
-from deploys.plan.sizes import group_size, snapshot_size
+from deploys.plan.sizes import EXTENT, group_size, snapshot_size
 from deploys.settings import MIB
 from tasks.desk.flags import load
 
@@ -57,6 +57,24 @@ def test_the_size_that_is_asked_for_is_enough() -> None:
     needed = str(refused.value).rpartition("need ")[2].removesuffix(" GiB")
     enough = f"image.disk_size={float(needed) + 0.1:.1f}G"
     assert plan_disk(load(None, ["volumes.root_size=12G", enough])).root.size == 12 * 2**30
+
+
+def test_a_disk_has_whole_mebibytes() -> None:
+    """Else a converted disk ends later than its table, which GPT repeats at its end."""
+    assert plan_disk(load(None, ["image.disk_size=24.3G"])).size % MIB == 0
+
+
+def test_each_volume_has_whole_extents() -> None:
+    """LVM refuses a number of bytes that is no number of sectors, as 1.3G is."""
+    sizes = [f"volumes.{key}_size=1.3G" for key in ("persistent", "swap")]
+    disk = plan_disk(load(None, ["volumes.root_size=3.3G", *sizes]))
+    assert [volume.size % EXTENT for volume in disk.volumes] == [0] * len(disk.volumes)
+
+
+@pytest.mark.parametrize("key", ["lvroot", "lvsnap"])
+def test_two_volumes_of_one_name_are_refused(key: str) -> None:
+    with pytest.raises(PreflightError, match=rf"^volumes\.{key} persistent: another volume"):
+        plan_disk(load(None, [f"volumes.{key}=persistent"]))
 
 
 def test_names_of_the_settings_are_in_fstab_and_plan() -> None:

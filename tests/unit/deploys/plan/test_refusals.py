@@ -209,6 +209,26 @@ CASES: dict[str, tuple[Survey, dict[str, object], str]] = {
         {"lvsize": "3076M"},
         "lvsize 3076M is larger than the 3.0 GiB that volume group host-vg has for the snapshot",
     ),
+    "a snapshot named as the golden root": (
+        plain_host(SPARE),
+        {"lvroot": "gold", "lvsnap": "gold"},
+        "volumes.lvsnap gold: another volume of a box has this name",
+    ),
+    "a snapshot named as the safety snapshot": (
+        plain_host(SPARE),
+        {"lvsnap": "root_safety"},
+        "volumes.lvsnap root_safety: another volume",
+    ),
+    "a snapshot named as a box's own volume": (
+        lvm_host(LogicalVolume("root", "host-vg", GIB), free=4 * GIB),
+        {"lvsnap": "persistent"},
+        "volumes.lvsnap persistent: another volume",
+    ),
+    "a root named as a box's own volume": (
+        plain_host(SPARE),
+        {"lvroot": "persistent"},
+        "volumes.lvroot persistent: another volume",
+    ),
 }
 
 

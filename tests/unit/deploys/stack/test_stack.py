@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 from pyinfra.context import ctx_host
 
-from deploys import stack
+from deploys import box, stack
+from deploys.box import Where
+from deploys.facts.onbox import Present
 from deploys.facts.packages import SourceDigests
 from deploys.operations import onbox, packages
+from deploys.operations.leftovers import FILES, no_old_files, no_prefixes
 from deploys.operations.packages import LocalPackage
-from deploys.operations.prefixes import no_prefixes
+from deploys.services import runner, secure, status_page
 from deploys.stack import Parts
 from tasks.desk.flags import load
-from tests.unit.onbox.fakeroot import FakeRoot
+from tests.unit.onbox.fakeroot import FakeRoot, Tree
 
 
 class Host:
@@ -57,6 +60,7 @@ def test_what_is_missing_is_installed_without_questions(
     assert mend.startswith("dpkg noninteractive --configure -a")
     assert update.endswith("update")
     assert "--no-install-recommends" in install
+    assert "APT::Cmd::Pattern-Only=true" in install  # no name is a regular expression
     wanted = sorted({"git", "lammps"} - set(installed))
     assert install.split()[-len(wanted) :] == wanted
 
@@ -115,6 +119,7 @@ def test_rows_say_what_is_installed_and_what_goes(monkeypatch: pytest.MonkeyPatc
     asked: dict[str, Any] = {}
     monkeypatch.setattr(packages, "present", lambda **arguments: asked.update(arguments))
     monkeypatch.setattr(stack, "no_prefixes", lambda **_: None)
+    monkeypatch.setattr(stack, "no_old_files", lambda **_: None)
     monkeypatch.setattr(onbox, "files", lambda **_: None)
     commit = "c0ffee" * 6 + "c0de"
     rows = [f"stack.lammps.{row}" for row in ("source=git", "location=/x", f"version={commit}")]
@@ -146,3 +151,65 @@ def test_what_older_boxes_had_is_seen(there: tuple[str, ...], left: bool) -> Non
 
     with ctx_host.use(Folder()):
         assert len(list(no_prefixes._inner())) == left
+
+
+@pytest.mark.commands
+def test_files_of_older_versions_go_and_nothing_else(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    tree.write("usr/lib/resnap/golden")
+    tree.write("usr/lib/resnap/versions")
+    old = "usr/lib/pipeline-runner/kimpipeline/"
+    for name in ("edn.py", "worker.py", "__pycache__/edn.cpython-313.pyc"):
+        tree.write(old + name)
+    tree.write("usr/lib/pipeline-runner/kimpipeline/kim/edn.py")
+    wants = tmp_path / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True)
+    (wants / "provisiond.service").symlink_to("/etc/systemd/system/provisiond.service")
+    (wants / "host-keys.service").symlink_to("/etc/systemd/system/host-keys.service")
+
+    class Here:
+        """A host whose paths are below the folder."""
+
+        def get_fact(self, fact: type[Present], paths: tuple[str, ...]) -> set[str]:
+            there = fact().command([f"{tmp_path}{path}" for path in paths])
+            done = subprocess.run(["sh", "-c", there], check=True, capture_output=True, text=True)
+            found = fact().process(done.stdout.splitlines())
+            return {path.removeprefix(str(tmp_path)) for path in found}
+
+    with ctx_host.use(Here()):
+        (command,) = (str(each) for each in no_old_files._inner())
+        here = command.replace(" /", f" {tmp_path}/")
+        subprocess.run(["sh", "-c", here], check=True)
+        assert list(no_old_files._inner()) == []
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if not path.is_dir()}
+    assert left == {
+        "usr/lib/resnap/versions",
+        f"{old}worker.py",
+        f"{old}kim/edn.py",
+        "etc/systemd/system/multi-user.target.wants/host-keys.service",
+    }
+
+
+def test_no_file_of_this_version_is_one_of_older_versions() -> None:
+    settings = [load(), load(None, ["role=gateway", "jobs.director=true"])]
+    installed = {
+        *onbox.tree("usr", "etc", "persistent"),
+        *status_page.sources(),
+        *secure.files(),
+        *(path for each in settings for path in runner.sources(each)),
+    }
+    assert not installed & set(FILES)
+
+
+def test_an_old_link_goes_only_where_the_target_wants_the_unit_instead() -> None:
+    """Else the unit would not start any more."""
+    wanted = {
+        unit
+        for role in ("devel", "gateway")
+        for director in ("true", "false")
+        for unit in box.units(
+            load(None, [f"role={role}", f"jobs.director={director}"]), Where.GOLDEN
+        )
+    }
+    old = {Path(path).name for path in FILES if ".target.wants/" in path}
+    assert old <= wanted

@@ -69,6 +69,14 @@ def test_a_box_without_a_role_is_left_alone(box: Box) -> None:
     assert done.stdout == "runsecure: this box was given no role: nothing to do\n"
 
 
+def test_without_its_roles_a_box_says_so_in_one_line(box: Box) -> None:
+    remember(box, "worker")
+    (box.root / "persistent/roles").unlink()
+    done = box.runsecure()
+    line = f"runsecure: {box.root}/persistent/roles is missing: provision this box again\n"
+    assert (done.returncode, done.stderr) == (1, line)
+
+
 @pytest.mark.parametrize(
     ("role", "units"),
     [

@@ -28,6 +28,12 @@ def test_a_file_then_the_flags(tmp_path: Path) -> None:
     assert (settings.boot.deadline, settings.guest.cpus) == (60, 4)
 
 
+@pytest.mark.parametrize(("value", "size"), [("1.3G", "1332M"), ("9000001", "9M"), ("4G", "4G")])
+def test_a_snapshot_has_whole_mebibytes(value: str, size: str) -> None:
+    """A number without a unit would be MiB to LVM."""
+    assert load(None, [f"volumes.lvsize={value}"]).volumes.lvsize == size
+
+
 @pytest.mark.parametrize("value", ["a,b-1", "a b-1", "a, b-1"])
 def test_a_list_is_words(value: str) -> None:
     said = value.replace("a", "aa")
@@ -77,6 +83,12 @@ def test_an_empty_list_is_none() -> None:
         ("volumes.lvsize=lots", "setting volumes.lvsize: 'lots' is not a size such as 512M or 8G"),
         ("volumes.lvsize=0%ORIGIN", "setting volumes.lvsize: '0%ORIGIN' is not a size"),
         ("volumes.lvsize=10%FREE", "setting volumes.lvsize: '10%FREE' is not a size"),
+        ("volumes.lvsize=0", "setting volumes.lvsize: '0' must be at least 4M"),
+        ("volumes.chunksize=12K", "setting volumes.chunksize: 12K is not a power of two"),
+        (f"volumes.swap_size={'9' * 400}", "setting volumes.swap_size: '9999"),
+        ("stack.packages=sudo-", "setting stack.packages.0: String should match pattern"),
+        ("stack.packages=pipeline-ase", "setting stack: packages: pipeline-ase is built here"),
+        ("stack.lammps.location=lammps-", "setting stack.lammps: location 'lammps-': write the"),
         ("volumes.swap_size=-1G", "setting volumes.swap_size: '-1G' is not a size"),
         ("volumes.swap_size=1M", "setting volumes.swap_size: Input should be greater than"),
         ("volumes.chunksize=1M", "setting volumes.chunksize: Input should be less than"),

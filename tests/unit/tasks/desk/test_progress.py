@@ -32,6 +32,14 @@ def test_a_count_says_what_it_counts() -> None:
     assert seen(frame) == "guest 0:00:00 done"
 
 
+def test_no_word_is_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    frame = bars()
+    progress = HostProgress("[/]", frame)
+    progress.operation("Files [/etc]", 1, 2)
+    assert seen(frame) == "[/] 1/2 0:00:00 : Files [/etc]"
+    assert "[/]" in capsys.readouterr().err
+
+
 def test_after_a_full_bar_a_step_is_begun_anew_and_its_clock_goes_on() -> None:
     frame = bars()
     progress = HostProgress("guest", frame)

@@ -205,3 +205,10 @@ def test_another_fault_is_not_hidden() -> None:
         raise ZeroDivisionError
     with pytest.raises(Exit, match=r"^error: no$"), exit_on_error():
         raise PreflightError("no")
+
+
+def test_a_host_that_is_named_twice_is_refused_before_any_work() -> None:
+    done: list[str] = []
+    with pytest.raises(Exit, match=r"^error: a is named twice$"):
+        _run(lambda host, _progress: done.append(host.name), "a", "b", "root@a:22")
+    assert not done

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import fabric
 import pytest
@@ -16,7 +18,7 @@ from deploys.errors import BoxError
 from deploys.facts.state import HostState, Verdict
 from deploys.services.gateway import OWNERS
 from tasks import gateway
-from tasks.hosts import fleet, owners
+from tasks.hosts import fleet, owners, queue
 from tasks.hosts.connection import Host
 from tests.unit.tasks.hosts.descriptors import descriptor_of
 
@@ -150,3 +152,25 @@ def test_a_password_is_typed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert owners.read_password("ada", -1) == "a long word"
     with pytest.raises(BoxError, match="the two passwords differ"):
         owners.read_password("ada", -1)
+
+
+class Gateway:
+    """A host that is this machine."""
+
+    def run(self, command: str) -> str:
+        argv = ["sh", "-c", command]
+        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.commands
+def test_a_name_that_a_worker_made_up_ends_no_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name with a newline is a line of its own, which could say anything."""
+    for name in ("TE_1-and-MO_1", "odd\nname", "of two words"):
+        folder = tmp_path / "ada" / name
+        folder.mkdir(parents=True)
+        (folder / "kimspec.edn").write_text('{"test" "TE_1"}')
+    monkeypatch.setattr(queue, "_RESULTS", str(tmp_path))
+    [found] = queue.newest_results(cast(Host, Gateway()), 20)
+    assert (found.owner, found.job, found.test) == ("ada", "TE_1-and-MO_1", "TE_1")

@@ -8,6 +8,7 @@ from tasks.hosts import show
 from tasks.hosts.provision import Provisioned
 from tasks.hosts.queue import Tube
 from tasks.hosts.shrink import Shrunk
+from tasks.hosts.versions import Version
 from tests.unit.tasks.hosts.states import BARE, DIGEST, FAILED, FRESH, REASON
 
 
@@ -89,3 +90,16 @@ def test_of_no_host_there_is_no_table(capsys: pytest.CaptureFixture[str]) -> Non
     show.plans({})
     show.shrunk({})
     assert capsys.readouterr().out == ""
+
+
+def test_no_name_of_a_host_is_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "[/]"
+    show.plans({name: []})
+    show.plans({name: [("a", "b", "c")]})
+    show.provisioned({name: Provisioned(True, FRESH, {"kimpy": name})}, [name])
+    show.reboots({name: FRESH})
+    show.versions({name: []})
+    show.versions({name: [Version("a", 1, "b", "c")]})
+    show.shrunk({name: Shrunk([f"/{name} trim 5"], (9, 7))})
+    show.tubes(name, [Tube(name, (0, 0, 0, 0), 0, 0, None)])
+    assert capsys.readouterr().out.count(name) >= 13

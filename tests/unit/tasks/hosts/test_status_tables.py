@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from deploys.facts.host_state import parsed
 from deploys.facts.state import HostState, Verdict
 from deploys.facts.status import status
 from tasks.hosts import status_tables
@@ -165,3 +166,38 @@ def test_a_reason_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
 def test_of_no_host_there_is_no_table(capsys: pytest.CaptureFixture[str]) -> None:
     status_tables.tables({})
     assert capsys.readouterr().out == ""
+
+
+ODD = "[/]"
+HOSTILE = replace(
+    FRESH,
+    os_id=ODD,
+    kernel=ODD,
+    provisiond={"state": ODD},
+    versions={"lammps": ODD},
+    free={"/[/]": 1},
+    release={"ROLE": ODD, "MANIFEST": ODD},
+)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("more", [0, 3])
+def test_no_word_of_a_host_and_no_name_is_markup(
+    more: int, wide: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One host would end the report of all."""
+    others = {f"{number}.example": FRESH for number in range(more)}
+    status_tables.tables({ODD: HOSTILE, **others}, ["[/b]"], wide=wide)
+    out = capsys.readouterr().out
+    assert ODD in out
+    assert all(name in out for name in others)
+
+
+def test_a_number_that_is_none_on_one_host_ends_no_report(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As after a slip of the operator's in /etc/default/resnap, or in a log."""
+    words = {**FRESH.defaults, "WARN_PERCENT": "80%", "RESET_PERCENT": ""}
+    late = parsed(["@rolled_back", f"{'9' * 20} why"]).rolled_back
+    status_tables.tables({"a": replace(FRESH, defaults=words, rolled_back=late), "b": FRESH})
+    assert "fresh" in capsys.readouterr().out

@@ -42,6 +42,7 @@ class FakeHost:
     listed: str = LIST
     record: list[str] = field(default_factory=list)
     name: str = "box"
+    is_older: bool = False
 
     def state(self) -> HostState:
         return self.found
@@ -49,6 +50,8 @@ class FakeHost:
     def run(self, command: str) -> str:
         if command.startswith("cat "):
             return Settings(boot=Boot(reboot_deadline=1800)).of_box()
+        if "test -x" in command:
+            return "" if self.is_older else "yes\n"
         if command.endswith(" list"):
             return self.listed
         self.record.append(command)
@@ -198,3 +201,20 @@ def test_what_was_promoted_and_rolled_back_is_an_error() -> None:
     host = FakeHost(fresh(), fresh(rolled_back=(9, "SSH does not answer")))
     with pytest.raises(DeployError, match="what was promoted was rolled back: SSH does not answer"):
         promote(host)
+
+
+def test_a_version_of_no_known_commit_is_listed_too() -> None:
+    """As of a root that was promoted before its first provision was done."""
+    host = FakeHost(fresh(), fresh(), listed=f"root_feedfeedfeed 2000 {OLD} \n")
+    assert versions.versions(cast(Host, host)) == [Version("root_feedfeedfeed", 2000, OLD, "")]
+
+
+@pytest.mark.parametrize("ask", [roll_back, promote, lambda host: versions.versions(host)])
+def test_a_box_of_an_older_version_is_told_from_one_and_left_as_it_is(
+    ask: Callable[[FakeHost], object],
+) -> None:
+    """Its script has another name; promote would have written a manifest before it noticed."""
+    host = FakeHost(fresh(), fresh(), is_older=True)
+    with pytest.raises(PreflightError, match=r"^box was made by an older version .* provision it"):
+        ask(host)
+    assert host.record == []
