@@ -204,13 +204,9 @@ def package(
     chosen = load_settings(settings, [*(set or ()), *version])
     began = time.monotonic()
     source, folder = Path(image or BOX), Path(out or PACKAGES)
-    with (
-        exit_on_error(),
-        exit_on_interrupt("no package was made or changed"),
-        bars() as frame,
-    ):
+    with exit_on_error(), exit_on_interrupt("no package was made or changed"), bars() as frame:
         progress = {name: HostProgress(name, frame) for name in select(format or ())}
         packaged = Packaging(source, folder, chosen, progress, force=force).run()
-    for name, file in packaged.files.items():
+    for name, file in packaged.items():
         print(f"{name:<12}{file}, {human(file.stat().st_size)}")
     print(f"took        {time.monotonic() - began:.0f} s")

@@ -80,6 +80,8 @@ class BlockDevices(FactBase[BlockTree]):
     itself: so the fact is also right just after a change, and where no udev runs.
     """
 
+    default = BlockTree
+
     def requires_command(self) -> str:
         return "lsblk"
 
@@ -92,10 +94,6 @@ class BlockDevices(FactBase[BlockTree]):
             " | xargs -n 1 blkid --probe --output export || true"
         )
 
-    @staticmethod
-    def default() -> BlockTree:
-        return BlockTree()
-
     def process(self, output: list[str]) -> BlockTree:
         probed = _probed(output[1:])
         tree = json.loads(output[0])["blockdevices"]
@@ -105,13 +103,11 @@ class BlockDevices(FactBase[BlockTree]):
 class Filesystems(FactBase[tuple[Mount, ...]]):
     """The filesystems that are mounted from block devices, with their usage."""
 
+    default = tuple
+
     def command(self) -> str:
         columns = "TARGET,SOURCE,FSTYPE,SIZE,USED,AVAIL"
         return f"findmnt --json --bytes --real --list --output {columns}"
-
-    @staticmethod
-    def default() -> tuple[Mount, ...]:
-        return ()
 
     def process(self, output: list[str]) -> tuple[Mount, ...]:
         return tuple(
@@ -131,12 +127,10 @@ class Filesystems(FactBase[tuple[Mount, ...]]):
 class RealPath(FactBase[str]):
     """Where a path such as ``/dev/disk/by-id/...`` leads; empty if it does not exist."""
 
+    default = str
+
     def command(self, path: str) -> StringCommand:
         return StringCommand("readlink", "-e", "--", QuoteString(path), "|| true")
-
-    @staticmethod
-    def default() -> str:
-        return ""
 
 
 class Signatures(FactBase[tuple[str, ...]]):
@@ -145,14 +139,12 @@ class Signatures(FactBase[tuple[str, ...]]):
     wipefs reads them: of two signatures that exclude each other it names both, and blkid none.
     """
 
+    default = tuple
+
     def command(self, device: str) -> StringCommand:
         return StringCommand(
             "wipefs", "--noheadings", "--output", "TYPE", "--", QuoteString(device), "|| true"
         )
-
-    @staticmethod
-    def default() -> tuple[str, ...]:
-        return ()
 
     def process(self, output: list[str]) -> tuple[str, ...]:
         # wipefs finds GPT twice (primary and backup), and the protective MBR beside it.
@@ -163,15 +155,13 @@ class Signatures(FactBase[tuple[str, ...]]):
 class KernelSize(FactBase[int]):
     """Bytes of the largest kernel plus the largest initrd in ``/boot``; 0 if there is none."""
 
+    default = int
+
     def command(self) -> str:
         return (
             "find /boot -maxdepth 1 -type f '(' -name 'vmlinuz-*' -o -name 'initrd.img-*' ')'"
             " -printf '%f %s\\n'"
         )
-
-    @staticmethod
-    def default() -> int:
-        return 0
 
     def process(self, output: list[str]) -> int:
         sizes = {"vmlinuz": 0, "initrd.img": 0}
@@ -185,12 +175,10 @@ class KernelSize(FactBase[int]):
 class Fstab(FactBase[tuple[str, ...]]):
     """The lines of ``/etc/fstab``."""
 
+    default = tuple
+
     def command(self) -> str:
         return "cat /etc/fstab 2>/dev/null || true"
-
-    @staticmethod
-    def default() -> tuple[str, ...]:
-        return ()
 
     def process(self, output: list[str]) -> tuple[str, ...]:
         return tuple(output)

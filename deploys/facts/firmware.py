@@ -11,10 +11,7 @@ from pyinfra.api.facts import FactBase
 
 from deploys.facts.host_state import EFI_VARIABLES, SECURE_BOOT
 
-_SIGNED = (
-    "/usr/lib/shim/shimx64.efi.signed",
-    "/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
-)
+_SIGNED = ("/usr/lib/shim/shimx64.efi.signed", "/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed")
 _FIRMWARE = f"""
 [ ! -d /sys/firmware/efi ] || {{
     echo kind=uefi
@@ -44,13 +41,8 @@ find . -mindepth 3 -maxdepth 3 -ipath './EFI/*/grub.cfg' \
 class FirmwareState:
     """How the machine was started, and which boot loaders the running root has.
 
-    Attributes:
-        kind: the firmware that started the machine.
-        bits: the word size of UEFI firmware.
-        secure_boot: the firmware starts only signed programs.
-        writable: boot entries can be made.
-        signed: shim and a signed GRUB are installed.
-        grub: ``/boot`` has the modules of a GRUB for UEFI.
+    ``bits`` is the word size of UEFI firmware. ``writable``: boot entries can be made. ``signed``:
+    shim and a signed GRUB are installed. ``grub``: /boot has the modules of a GRUB for UEFI.
     """
 
     kind: Literal["bios", "uefi"] = "bios"
@@ -63,13 +55,10 @@ class FirmwareState:
 
 @dataclass(frozen=True)
 class EspContent:
-    """The files of an EFI system partition.
+    """The bytes of each file of an EFI system partition, and the bytes that are free.
 
-    Attributes:
-        files: the bytes of each file, by its path below ``EFI``: ``debian/shimx64.efi``. Paths are
-            in lower case, as FAT does not tell cases apart.
-        free: bytes that are free.
-        reads: the UUIDs of the filesystems on which its GRUBs look for their settings.
+    A file's path is that below ``EFI``, as ``debian/shimx64.efi``, in lower case: FAT does not tell
+    cases apart. ``reads`` are the UUIDs of the filesystems on which its GRUBs look for settings.
     """
 
     files: Mapping[str, int] = field(default_factory=dict)
@@ -85,12 +74,10 @@ class EspContent:
 class Firmware(FactBase[FirmwareState]):
     """The :class:`FirmwareState`."""
 
+    default = FirmwareState
+
     def command(self) -> str:
         return shlex.join(("sh", "-c", _FIRMWARE))
-
-    @staticmethod
-    def default() -> FirmwareState:
-        return FirmwareState()
 
     def process(self, output: list[str]) -> FirmwareState:
         values = dict(line.partition("=")[::2] for line in output)
@@ -109,12 +96,10 @@ class Firmware(FactBase[FirmwareState]):
 class Esp(FactBase[EspContent]):
     """The :class:`EspContent` of the partition ``device``, be it mounted or not."""
 
+    default = EspContent
+
     def command(self, device: str) -> str:
         return shlex.join(("unshare", "--mount", "sh", "-c", _ESP, "esp", device))
-
-    @staticmethod
-    def default() -> EspContent:
-        return EspContent()
 
     def process(self, output: list[str]) -> EspContent:
         files: dict[str, int] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import NamedTuple
@@ -207,19 +207,32 @@ class HostState:
 
 def command(root: str = "") -> str:
     """The shell command that prints a state. ``root`` is a folder that stands for ``/``."""
-    parts = (f"echo @{name}; {{ {words}; }} 2>/dev/null || true" for name, words in _PARTS.items())
-    return "; ".join((f"root={shlex.quote(root)}", *parts))
+    return f"root={shlex.quote(root)}; {in_turn(_PARTS)}"
 
 
-def parsed(output: Sequence[str]) -> HostState:
-    """Parse the lines that the command printed."""
-    parts: dict[str, list[str]] = {name: [] for name in _PARTS}
+def in_turn(commands: Mapping[str, str]) -> str:
+    """One shell command that runs all, and prints the name of each before its output."""
+    parts = (
+        f"echo @{name}; {{ {words}; }} 2>/dev/null || true" for name, words in commands.items()
+    )
+    return "; ".join(parts)
+
+
+def by_name(output: Sequence[str], names: Iterable[str]) -> dict[str, list[str]]:
+    """The lines that each command of :func:`in_turn` printed."""
+    parts: dict[str, list[str]] = {name: [] for name in names}
     current: list[str] = []
     for line in output:
         if line.startswith("@") and line[1:] in parts:
             current = parts[line[1:]]
         else:
             current.append(line)
+    return parts
+
+
+def parsed(output: Sequence[str]) -> HostState:
+    """Parse the lines that the command printed."""
+    parts = by_name(output, _PARTS)
     spaces = (*_spaces(parts["filesystems"]), *_spaces(parts["boot"]), *_superblock(parts["boot"]))
     first = {name: lines[0].strip() if lines else "" for name, lines in parts.items()}
     os_release = _assignments(parts["os"])
@@ -265,10 +278,7 @@ def _verdict(values: dict[str, str]) -> Verdict | None:
         name: float(values[name]) for name in ("started", "disk", "finished") if name in values
     }
     return Verdict(
-        values["verdict"],
-        reason=values.get("reason", ""),
-        initrd=values.get("initrd", ""),
-        **times,
+        values["verdict"], reason=values.get("reason", ""), initrd=values.get("initrd", ""), **times
     )
 
 

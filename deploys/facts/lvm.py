@@ -94,16 +94,14 @@ class Lvm(FactBase[LvmReport]):
     in an emulated guest.
     """
 
+    default = LvmReport
+
     def requires_command(self) -> str:
         return "lvm"
 
     def command(self) -> str:
         sections = " ".join(f"--configreport {name} -o {of}" for name, of in _FIELDS.items())
         return f"lvm fullreport --reportformat json --units b --nosuffix {sections}"
-
-    @staticmethod
-    def default() -> LvmReport:
-        return LvmReport()
 
     def process(self, output: list[str]) -> LvmReport:
         reports = json.loads("\n".join(output))["report"]

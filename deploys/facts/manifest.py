@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from pyinfra.api.facts import FactBase
 
+from deploys.facts.host_state import by_name, in_turn
 from deploys.facts.packages import ORIGIN
 
 _PARTS = {
@@ -52,26 +53,13 @@ class System:
 class SystemState(FactBase[System]):
     """The :class:`System` of a host. ``python`` is the path of the Python libraries' link."""
 
-    def command(self, python: str) -> str:
-        commands = {**_PARTS, "python": f"readlink -- {shlex.quote(python)}"}
-        parts = [
-            f"echo @{name}; {{ {command}; }} 2>/dev/null || true"
-            for name, command in commands.items()
-        ]
-        return "; ".join(parts)
+    default = System
 
-    @staticmethod
-    def default() -> System:
-        return System()
+    def command(self, python: str) -> str:
+        return in_turn({**_PARTS, "python": f"readlink -- {shlex.quote(python)}"})
 
     def process(self, output: list[str]) -> System:
-        parts: dict[str, list[str]] = {name: [] for name in (*_PARTS, "python")}
-        current: list[str] = []
-        for line in output:
-            if line.startswith("@"):
-                current = parts[line[1:]]
-            else:
-                current.append(line)
+        parts = by_name(output, (*_PARTS, "python"))
         release = dict(line.split("=", 1) for line in parts["os"] if "=" in line)
         names = {"ID": "id", "VERSION_ID": "version_id", "VERSION_CODENAME": "codename"}
         system = {

@@ -25,6 +25,8 @@ class FileStates(FactBase[dict[str, FileState]]):
     No path may have a newline or a backslash, which ``sha256sum`` would escape.
     """
 
+    default = dict
+
     def command(self, paths: Sequence[str]) -> str:
         quoted = " ".join(shlex.quote(path) for path in paths)
         # Both tools fail if a path is missing. Here this is an answer, not an error.
@@ -32,10 +34,6 @@ class FileStates(FactBase[dict[str, FileState]]):
             f"{{ LC_ALL=C stat -c 'stat %a %U:%G %F:%n' -- {quoted}; "
             f"sha256sum -- {quoted}; }} 2>/dev/null || true"
         )
-
-    @staticmethod
-    def default() -> dict[str, FileState]:
-        return {}
 
     def process(self, output: list[str]) -> dict[str, FileState]:
         sums: dict[str, str] = {}
@@ -66,12 +64,10 @@ class LinkTarget(FactBase[str | None]):
 class Entries(FactBase[set[str]]):
     """The names in ``folder``; empty if there is no such folder. No name may have a newline."""
 
+    default = set
+
     def command(self, folder: str) -> str:
         return f"ls -1 -- {shlex.quote(folder)} 2>/dev/null || true"
-
-    @staticmethod
-    def default() -> set[str]:
-        return set()
 
     def process(self, output: list[str]) -> set[str]:
         return set(output)
@@ -80,13 +76,11 @@ class Entries(FactBase[set[str]]):
 class Present(FactBase[set[str]]):
     """Those of ``paths`` that exist, dangling links too. No path may have a newline."""
 
+    default = set
+
     def command(self, paths: Sequence[str]) -> str:
         quoted = " ".join(shlex.quote(path) for path in paths)
         return f'for p in {quoted}; do if [ -e "$p" ] || [ -L "$p" ]; then echo "$p"; fi; done'
-
-    @staticmethod
-    def default() -> set[str]:
-        return set()
 
     def process(self, output: list[str]) -> set[str]:
         return set(output)

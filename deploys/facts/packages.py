@@ -13,13 +13,11 @@ ORIGIN = "Pipeline-Origin"
 class SourceDigests(FactBase[dict[str, str]]):
     """The installed packages that this project built, each with its source digest."""
 
+    default = dict
+
     def command(self) -> str:
         fields = f"${{Package}} ${{db:Status-Status}} ${{{SOURCE_DIGEST}}}\\n"
         return f"dpkg-query -W -f='{fields}' 'pipeline-*' 2>/dev/null || true"
-
-    @staticmethod
-    def default() -> dict[str, str]:
-        return {}
 
     def process(self, output: list[str]) -> dict[str, str]:
         rows = (line.split() for line in output)

@@ -16,12 +16,10 @@ __all__ = ["HostState", "State", "Verdict"]
 class State(FactBase[HostState]):
     """The :class:`HostState`, in one round trip."""
 
+    default = HostState
+
     def command(self) -> str:
         return host_state.command()
-
-    @staticmethod
-    def default() -> HostState:
-        return HostState()
 
     def process(self, output: list[str]) -> HostState:
         return replace(host_state.parsed(output), read_at=time.time())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 
 from pyinfra.api.command import StringCommand
 from pyinfra.api.facts import FactBase
@@ -13,8 +13,7 @@ from pyinfra.context import host
 from deploys.facts.host_state import VERDICTS
 from deploys.facts.mapper import mapper_path
 from deploys.facts.onbox import FileStates
-
-Commands = Generator[StringCommand, None, None]
+from deploys.operations import Commands
 
 COPY = "/run/pipeline-golden"
 """Where the copied root is mounted while it is made bootable."""
@@ -43,14 +42,12 @@ done
 class InitrdsAreCurrent(FactBase[bool]):
     """Whether makeinitrd has run since its sources last changed."""
 
+    default = bool
+
     def command(self, root: str) -> str:
         return (
             f"{chroot_prefix(root)}/usr/sbin/makeinitrd --check 2>/dev/null && echo current || true"
         )
-
-    @staticmethod
-    def default() -> bool:
-        return False
 
     def process(self, output: list[str]) -> bool:
         return "current" in output
@@ -62,16 +59,14 @@ class UnmarkedSnapshot(FactBase[str]):
     An initrd of an earlier version of this project leaves no such file.
     """
 
+    default = str
+
     def command(self) -> str:
         names = " ".join(name for name, meaning in VERDICTS.items() if meaning.mode == "snapshot")
         return (
             f"[ -e {IN_SNAPSHOT} ] || for verdict in {names}; do "
             "[ ! -e /run/resnap/$verdict ] || echo $verdict; done"
         )
-
-    @staticmethod
-    def default() -> str:
-        return ""
 
     def process(self, output: list[str]) -> str:
         return "".join(output)

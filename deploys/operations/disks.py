@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyinfra.api.command import QuoteString, StringCommand
@@ -12,8 +12,7 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from deploys.facts.disks import BlockDevice, BlockDevices, Filesystems, Fstab
-
-Commands = Generator[StringCommand, None, None]
+from deploys.operations import Commands
 
 BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649"
 EFI_SYSTEM = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator
 
 from pyinfra.api.command import StringCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from deploys.facts.firmware import Esp
+from deploys.operations import Commands
 from deploys.operations.boot import chroot_prefix
-
-Commands = Generator[StringCommand, None, None]
 
 # Uses the partition where it is mounted. Else it mounts it at /mnt, in a mount namespace that ends
 # with the script.

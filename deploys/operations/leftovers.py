@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator
 from pathlib import PurePosixPath
 
 from pyinfra.api.command import StringCommand
@@ -11,6 +10,7 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from deploys.facts.onbox import Entries, Present
+from deploys.operations import Commands
 
 _FOLDER = "/opt/pipeline"
 NAMES = ("ase", "kimpy", "lammps", "openkim-api", "openkim-kimcalculator-ase")
@@ -31,7 +31,7 @@ for name; do rm -rf /opt/pipeline/"$name"-* /opt/pipeline/"$name"; done
 
 
 @operation()
-def no_prefixes() -> Generator[StringCommand, None, None]:
+def no_prefixes() -> Commands:
     """Remove every prefix, and the links and settings that point to one."""
     there = host.get_fact(Entries, folder=_FOLDER)
     found = [each for each in NAMES if any(f"{name}-".startswith(f"{each}-") for name in there)]
@@ -79,7 +79,7 @@ FILES = (
 
 
 @operation()
-def no_old_files() -> Generator[StringCommand, None, None]:
+def no_old_files() -> Commands:
     """Remove each of ``FILES`` that the box has, and its compiled form."""
     found: set[str] = host.get_fact(Present, paths=FILES)
     if found:

@@ -6,7 +6,7 @@ Only snapshots of the golden root are removed, and nothing is shrunk.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 
 from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.exceptions import OperationError
@@ -15,9 +15,8 @@ from pyinfra.context import host
 
 from deploys.facts.disks import BlockDevices
 from deploys.facts.lvm import Lvm, VolumeGroup, cow_size
+from deploys.operations import Commands
 from deploys.settings import KIB, MIB
-
-Commands = Generator[StringCommand, None, None]
 
 _SAFETY_CHUNK = 64 * KIB
 # Bytes that a group must have left for the snapshot of a trial, which runs for minutes.

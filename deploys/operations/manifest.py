@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator
 from dataclasses import replace
 
-from pyinfra.api.command import FileUploadCommand, StringCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from deploys.facts.manifest import System, SystemState
-from deploys.operations import onbox
+from deploys.operations import Commands, onbox
 from deploys.settings.origins import provenance
 
 MANIFEST = "/etc/pipeline/manifest.json"
@@ -22,12 +20,8 @@ RELEASE = "/etc/pipeline-release"
 
 @operation()
 def manifest(
-    commit: str,
-    digest: str,
-    settings: str,
-    python: str,
-    promoted: int | None = None,
-) -> Generator[StringCommand | FileUploadCommand, None, None]:
+    commit: str, digest: str, settings: str, python: str, promoted: int | None = None
+) -> Commands:
     """Bring manifest, settings and release file of the box up to date.
 
     The packages are read when this runs, after earlier operations have installed theirs.

@@ -12,7 +12,7 @@ import io
 import shlex
 import stat
 import tarfile
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -23,13 +23,12 @@ from pyinfra.context import host
 
 from deploys.errors import DeployError
 from deploys.facts.onbox import Entries, FileStates, LinkTarget
+from deploys.operations import Commands
 
 OWNER = "root:root"
 # Only root can write there, so no other user can put a link in place of the file, as in /tmp.
 _UPLOAD = "/var/cache/onbox-upload"
 _DIGEST_LENGTH = 16
-
-Commands = Generator[StringCommand | FileUploadCommand, None, None]
 
 
 @dataclass(frozen=True)
@@ -254,7 +253,7 @@ done
 
 
 @operation()
-def items(names: Collection[str], source: str, target: str) -> Generator[StringCommand, None, None]:
+def items(names: Collection[str], source: str, target: str) -> Commands:
     """Copy the items ``names`` from one folder on the box to another, if one is missing there."""
     had: set[str] = host.get_fact(Entries, folder=target)
     if set(names) - had:

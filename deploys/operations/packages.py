@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from pyinfra.context import host
 from pyinfra.facts.deb import DebPackages
 
 from deploys.facts.packages import SourceDigests
+from deploys.operations import Commands
 
 # It waits for another apt, such as the daily update that a new host runs at its first boot.
 # --fix-broken completes an installation that a power cut ended. Without Pattern-Only, apt takes an
@@ -44,12 +45,9 @@ fi
 
 @dataclass(frozen=True)
 class LocalPackage:
-    """A package that this project built.
+    """A package that this project built; ``digest`` is its field ``Pipeline-Source-Digest``.
 
-    Attributes:
-        name: its name.
-        digest: its control field ``Pipeline-Source-Digest``.
-        file: its file on this machine. It need not exist if the host has the package.
+    The file on this machine need not exist if the host has the package.
     """
 
     name: str
@@ -65,7 +63,7 @@ def present(
     local: Sequence[LocalPackage] = (),
     absent: Collection[str] = (),
     stay: Collection[str] = (),
-) -> Generator[StringCommand | FileUploadCommand, None, None]:
+) -> Commands:
     """Install packages, without those that they only recommend, and remove others.
 
     If nothing is missing, apt is not started and no network is needed.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 
 from pyinfra.api.command import StringCommand
 from pyinfra.api.operation import operation
@@ -12,6 +12,7 @@ from pyinfra.context import host
 from deploys.facts.disks import Fstab
 from deploys.facts.lvm import Lvm
 from deploys.facts.mapper import mapper_path
+from deploys.operations import Commands
 from deploys.operations.disks import NOFAIL
 from deploys.settings import own_volumes
 
@@ -76,9 +77,7 @@ def _is_copied(line: str) -> bool:
 
 
 @operation()
-def copy_root(
-    group: str, volume: str, boot: str, esp: str = ""
-) -> Generator[StringCommand, None, None]:
+def copy_root(group: str, volume: str, boot: str, esp: str = "") -> Commands:
     """Copy the running root to an LV and ``/boot`` to a partition, and write the copy's fstab.
 
     The running root stays as it is. The LV gets a tag when the whole copy is on the disk. An LV

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator
 
 from pyinfra.api.command import StringCommand
 from pyinfra.api.operation import operation
 
-Commands = Generator[StringCommand, None, None]
+from deploys.operations import Commands
 
 _TIDY = """
 set -eu

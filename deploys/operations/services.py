@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 
 from pyinfra.api.command import StringCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from deploys.facts.onbox import LinkTarget
+from deploys.operations import Commands
 
 
 @operation()
-def enabled(unit: str, target: str = "multi-user.target") -> Generator[StringCommand, None, None]:
+def enabled(unit: str, target: str = "multi-user.target") -> Commands:
     """Have ``unit``, which ``target`` wants, start at boot. It is not started now.
 
     This also works in a chroot, as it only reads and makes links.
@@ -23,14 +24,14 @@ def enabled(unit: str, target: str = "multi-user.target") -> Generator[StringCom
 
 
 @operation()
-def disabled(unit: str, target: str) -> Generator[StringCommand, None, None]:
+def disabled(unit: str, target: str) -> Commands:
     """Have ``unit`` not start at boot, if ``target`` wants it. It is not stopped now."""
     if host.get_fact(LinkTarget, path=f"/etc/systemd/system/{target}.wants/{unit}"):
         yield StringCommand("systemctl", "disable", "--quiet", shlex.quote(unit))
 
 
 @operation()
-def reloaded(units: Sequence[str]) -> Generator[StringCommand, None, None]:
+def reloaded(units: Sequence[str]) -> Commands:
     """Have systemd, if it runs, read its files again, and reload or restart running ``units``."""
     reload = shlex.join(("systemctl", "try-reload-or-restart", *units)) if units else ":"
     yield StringCommand(
@@ -39,7 +40,7 @@ def reloaded(units: Sequence[str]) -> Generator[StringCommand, None, None]:
 
 
 @operation()
-def masked(units: Sequence[str]) -> Generator[StringCommand, None, None]:
+def masked(units: Sequence[str]) -> Commands:
     """Have ``units`` never start. A unit that runs now goes on."""
     targets = {
         unit: host.get_fact(LinkTarget, path=f"/etc/systemd/system/{unit}") for unit in units

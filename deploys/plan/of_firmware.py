@@ -24,14 +24,10 @@ _MARGIN = MIB  # FAT rounds each file up, and a folder takes room
 class EfiPlan:
     """The EFI system partition that the firmware starts the box from, and what it gets.
 
-    Attributes:
-        partition: its path.
-        loader: the folder below ``EFI`` that has GRUB.
-        removable: the loader is copied to the removable path.
-        disk: the spare disk, if the partition is a new one there. GRUB is then installed on it.
-        number: the partition's number on ``disk``.
-        entry: a boot entry is made, as the firmware's variables are writable.
-        old: the partition that started the host so far, if it has a loader at its removable path.
+    ``loader`` is the folder below ``EFI`` that has GRUB; ``removable``: it is copied to the
+    removable path. A new partition on a spare disk gets GRUB: it is ``number`` on ``disk``.
+    ``entry``: a boot entry is made, as the firmware's variables are writable. ``old`` is the
+    partition that started the host so far, if it has a loader at its removable path.
     """
 
     partition: str

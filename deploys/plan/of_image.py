@@ -33,16 +33,9 @@ class DiskPlan:
     """The bytes of a disk, its partitions in order, and the LVs in the last of them."""
 
     size: int
-    bios: Partition
-    esp: Partition
-    boot: Partition
-    lvm: Partition
+    partitions: tuple[Partition, ...]
     root: Volume
     own: tuple[Volume, ...]
-
-    @property
-    def partitions(self) -> tuple[Partition, ...]:
-        return (self.bios, self.esp, self.boot, self.lvm)
 
     @property
     def volumes(self) -> tuple[Volume, ...]:
@@ -57,7 +50,8 @@ def plan_disk(settings: Settings) -> DiskPlan:
     """
     volumes, size = settings.volumes, round_up(settings.image.disk_size, MIB)
     check_names(volumes, volumes.lvroot)
-    bios, esp, boot, lvm = spare_layout(volumes, ESP_SIZE)
+    layout = spare_layout(volumes, ESP_SIZE)
+    _, _, boot, _ = layout
     room = root_and_snapshot(group_size(size, (boot.size or 0) + ESP_SIZE), volumes)
     root = round_up(volumes.root_size or largest_root(room, volumes), EXTENT)
     wanted = max(root, _LEAST_ROOT)
@@ -68,10 +62,7 @@ def plan_disk(settings: Settings) -> DiskPlan:
         )
     return DiskPlan(
         size=size,
-        bios=bios,
-        esp=esp,
-        boot=boot,
-        lvm=lvm,
+        partitions=layout,
         root=Volume(volumes.lvroot, root),
         own=tuple(own_volume(None, row, volumes) for row in own_volumes.TABLE),
     )

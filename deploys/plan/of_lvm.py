@@ -58,12 +58,7 @@ def plan_lvm(
 
 
 def _check_room(
-    group: VolumeGroup,
-    free: int,
-    left: int,
-    snapshot: int,
-    volumes: Volumes,
-    extends: bool,
+    group: VolumeGroup, free: int, left: int, snapshot: int, volumes: Volumes, extends: bool
 ) -> None:
     snapshot = round_up(snapshot, group.extent_size)
     if snapshot <= left:

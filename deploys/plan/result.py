@@ -49,22 +49,17 @@ def own_volume(group: VolumeGroup | None, row: OwnVolume, volumes: Volumes) -> V
 class VolumePlan:
     """The volumes that a host is to have, and the steps to make them.
 
+    What does not apply is empty. The names of VG, golden root and snapshot, and ``lvsize``, become
+    arguments of the kernel: they are the host's, even if the settings have others.
+
     Attributes:
-        kind: the kind of host.
-        volgroup: the VG. This name and the next three become arguments of the kernel: the names
-            are the host's, even if the settings have others.
-        lvroot: the golden root.
-        lvsnap: the snapshot.
-        lvsize: the size of the snapshot, as ``volumes.lvsize``.
-        boot_partition: the partition of /boot; empty if a box runs on its snapshot, where /boot is
-            not mounted.
+        boot_partition: that of /boot; empty if a box runs on its snapshot, without /boot.
         grub_disks: the whole disks that get GRUB.
         volumes: the golden root, if it is new, and the box's own volumes.
-        device: the disk to partition; empty if there is none.
+        device: the disk to partition.
         layout: its partitions; empty if it has them already.
         wipe: what the disk loses.
         old_root: the plain root, which stays as a way back; empty if the root is on LVM.
-        old_root_uuid: the UUID of its filesystem.
         copied: the copy of the root is complete.
         efi: the plan for UEFI firmware; None for a box, and if BIOS started the host.
     """
@@ -89,10 +84,6 @@ class VolumePlan:
     def physical_volume(self) -> str:
         """The partition that becomes a PV: the last one of the disk."""
         return partition_path(self.device, len(self.layout)) if self.layout else ""
-
-    @property
-    def changes(self) -> bool:
-        return bool(self.rows())
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Operation, object and detail of each step that is left, in order."""

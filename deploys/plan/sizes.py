@@ -26,13 +26,13 @@ def human(size: int) -> str:
     return f"{value:.1f} GiB"
 
 
-def snapshot_size(origin: int, volumes: Volumes, extent: int = EXTENT) -> int:
+def snapshot_size(origin: int, volumes: Volumes) -> int:
     """Bytes of the snapshot, by ``volumes.lvsize``, of a golden root of ``origin`` bytes."""
     if not volumes.lvsize.endswith("%ORIGIN"):
-        return round_up(parse_size(volumes.lvsize), extent)
+        return round_up(parse_size(volumes.lvsize), EXTENT)
     percent = int(volumes.lvsize.removesuffix("%ORIGIN"))
-    most = cow_size(origin, volumes.chunksize, extent)
-    return most if percent >= 100 else round_up(origin * percent // 100, extent)
+    most = cow_size(origin, volumes.chunksize, EXTENT)
+    return most if percent >= 100 else round_up(origin * percent // 100, EXTENT)
 
 
 def group_size(disk: int, boot: int = 0) -> int:

@@ -51,11 +51,8 @@ class Device:
 class Survey:
     """The state of a host's disks, volumes and firmware.
 
-    Attributes:
-        kernel: bytes of a kernel and its initrd.
-        device: the disk that the user named, if any.
-        esps: the content of the ``efi_partitions``, by their paths.
-        fstab: the lines of /etc/fstab.
+    ``kernel`` is the bytes of a kernel and its initrd, ``device`` the disk that the user named, if
+    any. ``esps`` has the content of the ``efi_partitions``, by their paths.
     """
 
     blocks: BlockTree

@@ -110,9 +110,7 @@ def removable_path(plan: VolumePlan) -> None:
         return
     efi.removable_path_upgrades(name="Upgrades renew the removable path")
     efi.removable_path(
-        name="Loader at the removable path",
-        partition=plan.efi.partition,
-        loader=plan.efi.loader,
+        name="Loader at the removable path", partition=plan.efi.partition, loader=plan.efi.loader
     )
 
 
@@ -130,10 +128,7 @@ def _uefi_loader(plan: EfiPlan) -> None:
     efi.grub_for_uefi(name="Install GRUB", folder=plan.loader, root=root)
     efi.removable_path_upgrades(name="Upgrades renew the removable path", root=root)
     efi.removable_path(
-        name="Loader at the removable path",
-        partition=plan.partition,
-        loader=plan.loader,
-        new=True,
+        name="Loader at the removable path", partition=plan.partition, loader=plan.loader, new=True
     )
     if plan.old:
         efi.no_removable_path(name="Old loader leaves the removable path", partition=plan.old)

@@ -35,11 +35,7 @@ def volumes(plan: VolumePlan) -> None:
         # The old root keeps its initrds. Those of the copy are made after its boot files.
         keep_initrds=plan.kind is Kind.SPARE,
     )
-    files.block(
-        name="LVM gives freed space back",
-        path="/etc/lvm/lvmlocal.conf",
-        content=_LVMLOCAL,
-    )
+    files.block(name="LVM gives freed space back", path="/etc/lvm/lvmlocal.conf", content=_LVMLOCAL)
     if plan.layout:
         _disk(plan)
     for volume in plan.volumes:

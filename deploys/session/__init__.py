@@ -36,11 +36,8 @@ Deploy = Callable[[], Any]
 class Target:
     """The machine on which deploys run: a host, a chroot, or without both this machine.
 
-    Attributes:
-        name: its name in error lines.
-        shell: a root shell on a host.
-        chroot: the root of an image that is being made. Commands can be run in it.
-        environment: variables for every command.
+    ``name`` is for error lines. ``shell`` is a root shell on a host; commands can be run in
+    ``chroot``, the root of an image; ``environment`` has variables for every command.
     """
 
     name: str

@@ -45,7 +45,7 @@ class Answer:
 
 
 class RootShell:
-    """A running root shell. It ends by ``close``, or when the connection ends."""
+    """A running root shell. It ends when the connection ends."""
 
     def __init__(self, client: SSHClient, password: str | None = None) -> None:
         """Start the shell; through sudo, if the user who is logged in is not root.
@@ -83,10 +83,6 @@ class RootShell:
     def alive(self) -> bool:
         """Whether the shell can still run commands."""
         return not self._channel.closed
-
-    def close(self) -> None:
-        """End the shell. A command that runs in it is not waited for."""
-        self._channel.close()
 
     def run(self, command: str, timeout: float | None = None, stdin: bytes | None = None) -> Answer:
         """Run a shell command of one line or several.

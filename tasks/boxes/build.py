@@ -99,11 +99,7 @@ class Build:
             return self._write(plan, epoch, wanted, installed)
 
     def _write(
-        self,
-        plan: DiskPlan,
-        epoch: int | None,
-        wanted: pins.Manifest | None,
-        installed: Layer,
+        self, plan: DiskPlan, epoch: int | None, wanted: pins.Manifest | None, installed: Layer
     ) -> Built:
         python, step = PYTHONS[self._settings.image.suite], self._progress.step
         parts = prepared(self._settings, python, {}, BUNDLES, step, wanted=wanted).parts
@@ -111,10 +107,11 @@ class Build:
         epoch = max(bundle.project_time(), installed.date) if epoch is None else epoch
         fixed = Fixed(Identifiers(_seed(self._settings, epoch)), epoch)
         boot_uuid = fixed.identifiers.uuid("boot")
+        boot = plan.partitions[box_disk.BOOT]
         self._progress.step("copying the packages")
         with (
             whole_files.replaced(self._out) as disk,
-            worktree.copied(installed.file, IMAGES, plan.boot.size or 0, boot_uuid) as tree,
+            worktree.copied(installed.file, IMAGES, boot.size or 0, boot_uuid) as tree,
         ):
             state = self._apply(tree, boot_uuid, epoch, wanted, parts)
             for written in (tree.scratch, tree.root / "boot"):
@@ -127,12 +124,7 @@ class Build:
         return Built(self._out, used, state)
 
     def _apply(
-        self,
-        tree: Worktree,
-        boot_uuid: str,
-        epoch: int,
-        wanted: pins.Manifest | None,
-        parts: Parts,
+        self, tree: Worktree, boot_uuid: str, epoch: int, wanted: pins.Manifest | None, parts: Parts
     ) -> HostState:
         """Apply the deploys of a new box to the tree."""
         self._progress.step("applying the deploys")

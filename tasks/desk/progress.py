@@ -10,13 +10,7 @@ from collections.abc import Iterable, Iterator
 from invoke.exceptions import Exit
 from rich.console import RenderableType
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    Progress,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import BarColumn, Progress, Task, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
 from deploys.errors import BoxError

@@ -150,10 +150,7 @@ def follow(argv: Sequence[str | Path], on_line: Callable[[str], None]) -> None:
     with (
         tempfile.TemporaryFile() as said,
         subprocess.Popen(  # noqa: S603 - argv lists only, no shell
-            (program, *words[1:]),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=said,
+            (program, *words[1:]), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
         ) as process,
     ):
         try:

@@ -61,8 +61,8 @@ def extents(disk: Path) -> list[Extent]:
     return [Extent(row["start"] * SECTOR, row["size"] * SECTOR) for row in rows]
 
 
-def make_ext4(device: Path, label: str, identity: str = "") -> str:
-    """Make an ext4 filesystem; returns its UUID, which is random if ``identity`` is empty."""
-    identity = identity or str(uuid.uuid4())
+def make_ext4(device: Path, label: str) -> str:
+    """Make an ext4 filesystem; returns its UUID, which is random."""
+    identity = str(uuid.uuid4())
     shell.run(["mke2fs", "-q", "-F", "-t", "ext4", "-L", label, "-U", identity, device])
     return identity

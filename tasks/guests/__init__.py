@@ -68,14 +68,10 @@ class Guest(Protocol):
 class Order:
     """What a provider needs to make and start a guest.
 
-    Attributes:
-        directory: the guest's folder.
-        state: the folder for what guests share, such as images.
-        user_key: the file of the user's private key; made when it is missing.
-        settings: those of the box and of the guest.
-        bare: whether a new guest is a bare host with a spare disk, not a box.
-        box_image: returns the file of the box's image, which it makes if necessary.
-        step: called with the name of each step.
+    ``directory`` is the guest's folder, ``state`` that of what guests share, such as images. The
+    user's private key is made when it is missing. A ``bare`` guest is a host with a spare disk,
+    not a box. ``box_image`` returns the box's image, which it makes if necessary; ``step`` is
+    called with the name of each step.
     """
 
     directory: Path
@@ -91,14 +87,10 @@ class Order:
 class Provider:
     """A program that runs guests.
 
-    Attributes:
-        name: the word for ``--provider``.
-        title: its name in messages.
-        guest: its class of guests.
-        start: makes the guest if there is none, and powers it on if it is off.
-        programs: the programs that it needs on this host, each with Debian's package.
-        bare: whether it runs bare hosts too.
-        finalizes: whether ``inv box.finalize`` takes its guests.
+    ``name`` is the word for ``--provider``, ``title`` that for messages. ``start`` makes the guest
+    if there is none, and powers it on if it is off. ``programs`` are those that it needs on this
+    host, each with Debian's package. ``bare``: it runs bare hosts too. ``finalizes``:
+    ``inv box.finalize`` takes its guests.
     """
 
     name: str

@@ -108,15 +108,13 @@ def build(recipe: Recipe, state: Path, progress: Progress = lambda _: None) -> B
     return BaseImage(image, kernel, ssh_keys.Identity.model_validate_json(note.read_text()))
 
 
-def overlay(
-    base: Path, file: Path, size: int | None = None, backing: Literal["raw", "qcow2"] = "raw"
-) -> Path:
+def overlay(base: Path, file: Path, backing: Literal["raw", "qcow2"] = "raw") -> Path:
     """Make ``file`` a qcow2 overlay of a base image, which is only read from then on.
 
-    ``size`` is in bytes; None: that of the base. ``backing`` is the format of the base.
+    ``backing`` is the format of the base.
     """
     argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", backing, "-b", str(base.resolve())]
-    shell.run([*argv, file, *([] if size is None else [str(size)])])
+    shell.run([*argv, file])
     return file
 
 

@@ -175,10 +175,7 @@ class Host:
         return self.wait_for_boot(before, deadline, settled)
 
     def wait_for_boot(
-        self,
-        before: str,
-        deadline: float,
-        settled: Callable[[HostState], bool] = lambda _: True,
+        self, before: str, deadline: float, settled: Callable[[HostState], bool] = lambda _: True
     ) -> HostState:
         """Wait until the host is back from a boot; ``before`` is the boot id from before it.
 

@@ -16,11 +16,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from deploys.errors import PreflightError
-from deploys.stack.bundle import COMMIT_FILE, ROOT, Archive, Project, files_digest, project_files
+from deploys.stack.bundle import (
+    COMMIT_FILE,
+    PARTS,
+    ROOT,
+    Archive,
+    Project,
+    files_digest,
+    project_files,
+)
 from tasks.desk import shell
 
 # glibc of the oldest system a box may be, Ubuntu 22.04, is 2.35; wheels ask for 2.28 at most.
-_PLATFORM = "{machine}-manylinux_2_28"
+_PLATFORM = "x86_64-manylinux_2_28"
 # uv evaluates the lock's markers for the box's Python, pip for its own.
 _INSTALL = ("-m", "uv", "pip", "install", "--quiet", "--link-mode=copy")
 _LOCK = ROOT / "requirements-box.txt"
@@ -29,15 +37,12 @@ _RECIPE = "1"
 _UNUSED = ("tests", "test", "testing", "__pycache__")
 
 
-def python_bundle(
-    version: str, folder: Path, machine: str = "x86_64", lock: Path = _LOCK
-) -> Archive:
+def python_bundle(version: str, folder: Path, lock: Path = _LOCK) -> Archive:
     """The libraries of ``requirements-box.txt`` for a box's Python, as a ``.tar.gz``.
 
     Args:
         version: of the box's ``/usr/bin/python3``, as ``3.13``.
         folder: where archives are kept.
-        machine: the box's architecture as ``uname -m`` names it.
         lock: the requirements, with hashes.
 
     Raises:
@@ -46,9 +51,9 @@ def python_bundle(
     """
     if not re.fullmatch(r"3\.1\d", version):
         raise PreflightError(f"the box's Python is {version!r}; 3.10 or newer is needed")
-    source = f"{_RECIPE}\0{version}\0{machine}\0{lock.read_text()}"
+    source = f"{_RECIPE}\0{version}\0x86_64\0{lock.read_text()}"
     digest = hashlib.sha256(source.encode()).hexdigest()
-    path = folder / f"python-{version}-{machine}-{digest[:16]}.tar.gz"
+    path = folder / f"python-{version}-x86_64-{digest[:16]}.tar.gz"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".bundle-") as name:
@@ -57,8 +62,7 @@ def python_bundle(
                 [
                     *(sys.executable, *_INSTALL, "--target", site_packages),
                     *("--require-hashes", "--only-binary", ":all:", "--requirement", lock),
-                    *("--python-version", version),
-                    *("--python-platform", _PLATFORM.format(machine=machine)),
+                    *("--python-version", version, "--python-platform", _PLATFORM),
                 ],
                 timeout=900,
             )
@@ -99,16 +103,16 @@ def project_version(root: Path = ROOT) -> Project:
     return Project(_commit(root), files_digest(_project_files(root), root))
 
 
-def project_time(root: Path = ROOT) -> int:
+def project_time() -> int:
     """When that commit was made, in seconds since 1970; 0 if there is none.
 
     Raises:
         CommandError: git is missing.
     """
-    if not (root / ".git").exists():
+    if not (ROOT / ".git").exists():
         return 0
-    argv = ["git", "log", "-1", "--format=%ct", "--", "deploys", "static"]
-    return int(shell.run(argv, cwd=root, check=False).stdout.strip() or 0)
+    argv = ["git", "log", "-1", "--format=%ct", "--", *PARTS]
+    return int(shell.run(argv, cwd=ROOT, check=False).stdout.strip() or 0)
 
 
 def _project_files(root: Path) -> list[Path]:
@@ -116,19 +120,8 @@ def _project_files(root: Path) -> list[Path]:
     files = project_files(root)
     if not (root / ".git").exists():
         return files
-    listed = shell.run(
-        [
-            "git",
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-            "deploys",
-            "static",
-        ],
-        cwd=root,
-    ).stdout
+    argv = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *PARTS]
+    listed = shell.run(argv, cwd=root).stdout
     wanted = {root / name for name in listed.split("\0") if name}
     return [file for file in files if file in wanted]
 
@@ -136,7 +129,7 @@ def _project_files(root: Path) -> list[Path]:
 def _commit(root: Path) -> str:
     if not (root / ".git").exists():
         return "unknown"
-    paths = ("--", "deploys", "static")
+    paths = ("--", *PARTS)
     # Fails in a repository without a commit.
     log = shell.run(["git", "log", "-1", "--format=%H", *paths], cwd=root, check=False)
     commit = log.stdout.strip()

@@ -10,7 +10,13 @@ from tasks.guests import qemu
 
 
 class Guest(qemu.Guest):
-    """A QEMU process and its folder, for tests and benches."""
+    """A QEMU process and its folder, for tests and benches; ``with`` cuts its power at the end."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.cut_power()
 
     @classmethod
     def load(cls, directory: Path) -> Self:
@@ -23,6 +29,11 @@ class Guest(qemu.Guest):
         if guest is None:
             raise BoxError(f"there is no guest in {directory}: make one with inv up")
         return guest
+
+    @property
+    def accelerator(self) -> str:
+        """QEMU's name of the accelerator that it was started with: kvm or tcg."""
+        return self._record.accelerator
 
     def add_disk(self, disk: Path) -> None:
         """Plug in a qcow2 disk while the guest runs; it is gone after a power-off."""

@@ -11,12 +11,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 import greenstalk
 
+from kimpipeline.queue.ledger import Ledger
 from kimpipeline.settings import Settings, load
 from tests.pipeline.far_end import FarEnd
 
@@ -32,6 +34,16 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         pause.wait(0.02)
+
+
+def states(ledger: Ledger) -> dict[str, str]:
+    """The state of each job that a director knows."""
+    return dict(ledger._database.execute("select job, state from jobs"))
+
+
+def counts(ledger: Ledger) -> Counter[str]:
+    """How many jobs are in each state."""
+    return Counter(states(ledger).values())
 
 
 def _free_port() -> int:

@@ -27,7 +27,7 @@ from kimpipeline.queue.slot import Slot, kill_left_jobs
 from kimpipeline.run.pair import run_test
 from kimpipeline.run.sandbox import choose
 from tests.pipeline import world
-from tests.pipeline.station import Station, until
+from tests.pipeline.station import Station, counts, states, until
 
 
 def test_a_job_that_ends_its_worker_three_times_is_buried_with_its_log(station: Station) -> None:
@@ -123,7 +123,7 @@ def storm(station: Station, *, workers: int, jobs: int, kills: int, seconds: flo
 
     def ended() -> int:
         with Ledger(settings.folders.ledger) as ledger:
-            count = ledger.count()
+            count = counts(ledger)
         return count.get("done", 0) + count.get("failed", 0)
 
     until(lambda: settings.folders.ledger.exists())
@@ -150,10 +150,10 @@ def storm(station: Station, *, workers: int, jobs: int, kills: int, seconds: flo
 def check(station: Station, jobs: int) -> None:
     """Each job has exactly one result, or is buried once."""
     with Ledger(station.director_settings.folders.ledger) as ledger:
-        count = ledger.count()
+        count = counts(ledger)
         delivered = station.delivered()
         assert sum(count.values()) == jobs
-        assert all(ledger.state(job) == "done" for job in delivered)
+        assert all(states(ledger)[job] == "done" for job in delivered)
     assert count["done"] == len(delivered)
     assert count["failed"] == jobs - len(delivered) == station.count(JOBS, "buried")
     assert len(delivered) >= jobs * 0.85

@@ -23,7 +23,7 @@ from kimpipeline.queue.messages import (
 )
 from kimpipeline.queue.queue import Queue
 from tests.pipeline import world
-from tests.pipeline.station import Station
+from tests.pipeline.station import Station, counts, states
 
 SECOND = "Pair_AlNi__MO_000000000908_000"
 
@@ -58,7 +58,7 @@ def test_an_update_becomes_the_jobs_of_its_pairs(station: Station, ledger: Ledge
     direct(station, ledger, update(world.TEST, priority=5, status="approved"))
     (job,) = jobs(station)
     assert (job.test, job.model, job.items) == (world.TEST, world.MODEL, (world.DRIVER,))
-    assert ledger.count() == {"queued": 1}
+    assert counts(ledger) == {"queued": 1}
 
 
 def test_no_pair_is_queued_twice(station: Station, ledger: Ledger) -> None:
@@ -70,10 +70,10 @@ def test_no_pair_is_queued_twice(station: Station, ledger: Ledger) -> None:
     assert jobs(station) == []
     station.put(ERRORS, _body(Failure(job=job.job, worker="w", reason="why", log="said")))
     direct(station, ledger, update(world.MODEL))
-    assert (jobs(station), ledger.state(job.job)) == ([], "failed")
+    assert (jobs(station), states(ledger)[job.job]) == ([], "failed")
     station.put(RESULTS, _body(Result(job=job.job, worker="w", seconds=1)))
     direct(station, ledger, update(world.MODEL))
-    assert (jobs(station), ledger.state(job.job)) == ([], "done")
+    assert (jobs(station), states(ledger)[job.job]) == ([], "done")
 
 
 def test_a_new_version_is_a_new_job(station: Station, ledger: Ledger) -> None:
@@ -94,7 +94,7 @@ def test_the_lowest_priority_comes_first(station: Station, ledger: Ledger) -> No
 
 def test_what_is_pending_is_not_run(station: Station, ledger: Ledger) -> None:
     direct(station, ledger, update(world.TEST, status="pending"))
-    assert (jobs(station), ledger.count()) == ([], {})
+    assert (jobs(station), counts(ledger)) == ([], {})
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_result_of_no_job_changes_nothing(station: Station, ledger: Ledger) ->
     station.put(RESULTS, _body(Result(job=job, worker="w", seconds=1)))
     station.put(ERRORS, b"nonsense")
     direct(station, ledger)
-    assert ledger.count() == {}
+    assert counts(ledger) == {}
     assert station.count(ERRORS, "buried") == 1
 
 
@@ -160,7 +160,7 @@ def test_results_that_a_test_needs_come_first(station: Station, ledger: Ledger) 
     direct(station, ledger, update(after, priority=4))
     (first,) = jobs(station)
     assert first.test == world.TEST
-    assert ledger.count() == {"queued": 1, "waiting": 1}
+    assert counts(ledger) == {"queued": 1, "waiting": 1}
     station.put(RESULTS, _body(Result(job=first.job, worker="w", seconds=1, results="[1]")))
     direct(station, ledger)
     (second,) = jobs(station)
@@ -228,11 +228,11 @@ def test_a_crash_queues_no_pair_twice_and_loses_none(
         for _ in range(2):
             with Ledger(settings.folders.ledger) as ledger:
                 direct(station, ledger)
-                states = ledger.count()
+                recorded = counts(ledger)
         there = sum(station.count(JOBS, state) for state in ("ready", "reserved", "buried"))
     gone = bool(taken) and meanwhile == "done"
     assert there == (0 if gone else 1)
-    assert states == {"done" if gone else "queued": 1}
+    assert recorded == {"done" if gone else "queued": 1}
 
 
 def test_a_queue_that_lost_all_gets_what_was_intended(station: Station) -> None:

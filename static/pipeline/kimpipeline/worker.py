@@ -13,8 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, nullcontext, suppress
-from typing import Self
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from kimpipeline.errors import (
     ItemError,
@@ -45,7 +44,7 @@ class Stopped(PipelineError):  # noqa: N818 - a request, not a fault
     """The worker was told to stop."""
 
 
-class Worker:
+class Worker(AbstractContextManager["Worker"]):
     """A worker with one connection to the queue and one slot on this machine.
 
     The end of a ``with`` waits for the delivery in progress; after a fault it gives that up.
@@ -72,9 +71,6 @@ class Worker:
         self._delivery: Future[None] | None = None
         self._delivery_job = ""
         self._given_up = False
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._given_up = kind is not None

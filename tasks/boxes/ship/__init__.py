@@ -9,7 +9,6 @@ import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -34,13 +33,6 @@ class _StoppedError(BoxError):
     """Another format failed, or the user interrupted the work."""
 
 
-@dataclass(frozen=True, slots=True)
-class Packaged:
-    """The files that were made, by format."""
-
-    files: Mapping[str, Path]
-
-
 class Packaging:
     """Packs one image; the progress of a format's name shows the steps of that format."""
 
@@ -60,8 +52,11 @@ class Packaging:
         self._force = force
         self._stop = threading.Event()
 
-    def run(self) -> Packaged:
+    def run(self) -> dict[str, Path]:
         """Make the formats that ``progress`` names, in parallel; files get their names at the end.
+
+        Returns:
+            the files that were made, by format.
 
         Raises:
             BoxError: the image is missing, invalid or being written; the folder cannot be written,
@@ -83,7 +78,7 @@ class Packaging:
                 )
         except OSError as error:
             raise BoxError(f"{self._out}: {error.strerror or error}") from error
-        return Packaged({name: self._out / self._named(name) for name in self._progress})
+        return {name: self._out / self._named(name) for name in self._progress}
 
     @property
     def _catalog(self) -> Path:

@@ -31,10 +31,10 @@ class _Record(folder.Note):
 
 
 class Guest:
-    """A QEMU process and its folder.
+    """A QEMU process and its folder. The guest goes on running when this process ends."""
 
-    The guest goes on running when this process ends. A ``with`` block cuts its power at the end.
-    """
+    provider = "qemu"
+    off_to_compact = False  # QEMU makes a hole in the file as soon as the guest trims
 
     def __init__(self, directory: Path, record: _Record) -> None:
         self.directory = directory
@@ -78,17 +78,6 @@ class Guest:
         record = _Record.read(directory.resolve())
         return None if record is None else cls(directory.resolve(), record)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.cut_power()
-
-    @property
-    def provider(self) -> str:
-        """The provider's name in tasks/guests/providers.py."""
-        return "qemu"
-
     @property
     def is_box(self) -> bool:
         """Whether it was made from a box's image: only boxes get credentials."""
@@ -108,11 +97,6 @@ class Guest:
     def identity(self) -> ssh_keys.Identity:
         """Its user and its host key."""
         return self._record.identity
-
-    @property
-    def accelerator(self) -> str:
-        """QEMU's name of the accelerator that it was started with: kvm or tcg."""
-        return self._record.accelerator
 
     @property
     def pid(self) -> int:
@@ -145,11 +129,6 @@ class Guest:
     def disk_usage(self) -> int:
         """The room that its disks take on this host, in bytes, without the images below them."""
         return sum(disk.stat().st_blocks for disk in self.machine.disks) * 512
-
-    @property
-    def off_to_compact(self) -> bool:
-        """No: QEMU makes a hole in the file as soon as the guest trims."""
-        return False
 
     def compact(self) -> int:
         """Do nothing, as the guest has trimmed already; returns the bytes that its disks take."""
@@ -219,12 +198,7 @@ def _launch(
         raise
     pid = int(pidfile.read_text())
     return _Record(
-        machine=machine,
-        identity=identity,
-        accelerator=accel.name,
-        pid=pid,
-        port=port,
-        page=page,
+        machine=machine, identity=identity, accelerator=accel.name, pid=pid, port=port, page=page
     )
 
 

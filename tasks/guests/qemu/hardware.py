@@ -52,13 +52,8 @@ def argv(
     words += ["-machine", "q35,vmport=off", *accel.argv()]
     words += _firmware(machine)
     words += ["-smp", str(machine.cpus), "-m", f"{machine.memory // MIB}M"]
-    words += [
-        "-daemonize",
-        "-pidfile",
-        str(directory / "pid"),
-        "-qmp",
-        "unix:qmp.sock,server=on,wait=off",
-    ]
+    words += ["-daemonize", "-pidfile", str(directory / "pid")]
+    words += ["-qmp", "unix:qmp.sock,server=on,wait=off"]
     words += ["-chardev", "file,id=serial,path=serial.log,append=on", "-serial", "chardev:serial"]
     forwarded = ((port, 22), (page, STATUS_PORT))
     rules = [f"hostfwd=tcp:{HOST}:{here}-:{there}" for here, there in forwarded]

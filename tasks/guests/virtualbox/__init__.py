@@ -38,6 +38,10 @@ class _Record(folder.Note):
 class Guest:
     """A machine in VirtualBox and its folder; the UUID tells it from the user's other machines."""
 
+    provider = "virtualbox"
+    is_box = True  # VirtualBox runs no bare hosts here
+    off_to_compact = True  # VirtualBox locks the disk of a running machine
+
     def __init__(self, directory: Path, record: _Record) -> None:
         self.directory = directory
         self._record = record
@@ -85,16 +89,6 @@ class Guest:
         return None if record is None else cls(directory.resolve(), record)
 
     @property
-    def provider(self) -> str:
-        """The provider's name in tasks/guests/providers.py."""
-        return "virtualbox"
-
-    @property
-    def is_box(self) -> bool:
-        """Yes: VirtualBox runs no bare hosts here."""
-        return True
-
-    @property
     def made(self) -> bool:
         """Whether it was made completely; otherwise it can only be destroyed."""
         return self._record.made
@@ -120,11 +114,6 @@ class Guest:
     def disk_usage(self) -> int:
         """The room that its disk takes on this host, in bytes."""
         return self.root_disk.stat().st_blocks * 512
-
-    @property
-    def off_to_compact(self) -> bool:
-        """Yes: VirtualBox locks the disk of a running machine."""
-        return True
 
     def start(self, memory: int | None = None, cpus: int | None = None) -> None:
         """Power it on; returns as soon as VirtualBox runs it.

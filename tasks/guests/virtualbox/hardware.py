@@ -11,10 +11,8 @@ from tasks.guests.virtualbox import manage
 
 HOST = "127.0.0.1"
 MIB = 2**20
-_RULES = {
-    "ssh": 22,
-    "status": STATUS_PORT,
-}  # a guest's ports that are forwarded, by the rule's name
+# A guest's ports that are forwarded, by the rule's name.
+_RULES = {"ssh": 22, "status": STATUS_PORT}
 _CONTROLLER = ("--storagectl", "SATA", "--port", "0", "--device", "0", "--type", "hdd")
 # VirtualBox frees in the file what the guest trims.
 _TRIMS = ("--nonrotational", "on", "--discard", "on")

@@ -175,7 +175,7 @@ def test_the_time_asked_for_is_in_the_archive(
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1790000000")
     made = packaging(disk, tmp_path / "out", ("libvirt",)).run()
-    with tarfile.open(made.files["libvirt"]) as tar:
+    with tarfile.open(made["libvirt"]) as tar:
         members = tar.getmembers()
     assert {(each.mtime, each.uid, each.uname, each.mode) for each in members} == {
         (1_790_000_000, 0, "root", 0o644)

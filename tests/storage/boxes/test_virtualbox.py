@@ -51,8 +51,8 @@ def test_virtualbox_imports_what_was_packaged(virtualbox: VirtualBox, tmp_path: 
     disk = small_disk(tmp_path / "box.raw")
     progress = {name: HostProgress(name, bars()) for name in ("virtualbox", "ova")}
     made = Packaging(disk, tmp_path / "out", Settings(), progress).run()
-    shutil.copy(made.files["ova"], virtualbox.work / "box.ova")
-    with tarfile.open(made.files["virtualbox"]) as box:
+    shutil.copy(made["ova"], virtualbox.work / "box.ova")
+    with tarfile.open(made["virtualbox"]) as box:
         box.extractall(virtualbox.work / "box")
     virtualbox.run("vbox setproperty machinefolder /work/machines")
     for name, file in (("ova", "box.ova"), ("vagrant", "box/box.ovf")):

@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
 
 from kimpipeline.errors import PipelineError
 from kimpipeline.queue.messages import Failure, Job, Result, parse
 
-State = Literal["waiting", "intended", "queued", "done", "failed"]
 _SCHEMA = """
 create table if not exists jobs (
     job text primary key,
@@ -42,7 +41,7 @@ class Entry:
     needs: tuple[str, ...] = ()
 
 
-class Ledger:
+class Ledger(AbstractContextManager["Ledger"]):
     """The database; ``with`` closes it."""
 
     def __init__(self, path: Path) -> None:
@@ -55,20 +54,8 @@ class Ledger:
         except (OSError, sqlite3.Error) as error:
             raise PipelineError(f"{path}: {error}") from error
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self._database.close()
-
-    def state(self, job: str) -> State | None:
-        """A job's state; None if the job is unknown."""
-        found = self._database.execute("select state from jobs where job = ?", [job]).fetchone()
-        return found[0] if found else None
-
-    def count(self) -> dict[str, int]:
-        """How many jobs are in each state."""
-        return dict(self._database.execute("select state, count(*) from jobs group by state"))
 
     def intend(self, entries: Iterable[Entry], after: int) -> None:
         """Record the jobs that are new, in one transaction; known jobs stay as they are.

@@ -6,9 +6,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Self
 
 import greenstalk
 
@@ -42,7 +41,7 @@ class Reserved:
         return self.handle.body
 
 
-class Queue:
+class Queue(AbstractContextManager["Queue"]):
     """A connection to the queue; ``with`` closes it. After a QueueError it cannot be used any more.
 
     Threads may share it, but while one waits for a message, the others wait too.
@@ -56,17 +55,11 @@ class Queue:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._client = greenstalk.Client(sock, encoding=None, watch=watch or "default")
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def put(self, tube: str, message: Message, priority: int = DEFAULT_PRIORITY) -> int:
+    def put(self, tube: str, message: Message, priority: int = DEFAULT_PRIORITY) -> None:
         """Put a message on a tube.
-
-        Returns:
-            the message's id on the queue; later messages have larger ones.
 
         Raises:
             MessageError: it is too long.
@@ -77,7 +70,7 @@ class Queue:
             raise MessageError(f"a message of {len(body)} bytes; {self._settings.largest} at most")
         with self._lock, _faults():
             self._client.use(tube)
-            return int(self._client.put(body, priority=priority, ttr=self._settings.ttr))
+            self._client.put(body, priority=priority, ttr=self._settings.ttr)
 
     def newest(self) -> int:
         """The newest id that the queue has given: puts and deletes an empty message to learn it."""

@@ -13,13 +13,13 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 _LINES = 10
 _LONGEST = 200
 
 
-class Report:
+class Report(contextlib.AbstractContextManager["Report"]):
     """The report of one service since its start; a report that cannot be written is no fault."""
 
     def __init__(self) -> None:
@@ -28,9 +28,6 @@ class Report:
         self._lock = threading.Lock()
         self._log: deque[dict[str, object]] = deque(maxlen=_LINES)
         self.link("down")
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.link("down")

@@ -106,7 +106,7 @@ def test_a_complete_copy_leaves_nothing_to_copy() -> None:
     lvs = [LogicalVolume(n, "vagrant-pipeline", GIB) for n in ("persistent", "swap")]
     golden = LogicalVolume("root", "vagrant-pipeline", 8 * GIB, tags=("resnap.copied",))
     survey = replace(plain_host(our_disk()), lvm=our_group(golden, *lvs))  # type: ignore[arg-type]
-    assert not plan_volumes(survey, SETTINGS).changes
+    assert not plan_volumes(survey, SETTINGS).rows()
 
 
 def test_a_root_on_lvm_with_room_gets_persistent_and_keeps_its_names() -> None:
@@ -134,7 +134,7 @@ def test_a_box_has_nothing_to_plan(mounted: str) -> None:
     survey = lvm_host(ROOT, PERSISTENT, SNAP, free=GIB, mounted=mounted)
     plan = plan_volumes(survey, SETTINGS)
     assert (plan.kind, plan.lvroot, plan.lvsnap) == (Kind.BOX, "root", "root_snap")
-    assert not plan.changes
+    assert not plan.rows()
 
 
 @pytest.mark.parametrize("origin", [4 * MIB, GIB, 10 * GIB + EXTENT])

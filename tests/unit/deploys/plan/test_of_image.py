@@ -87,4 +87,4 @@ def test_names_of_the_settings_are_in_fstab_and_plan() -> None:
         ["/dev/mapper/a--b-swap", "none"],
     ]
     plan = box_plan(settings)
-    assert (plan.volgroup, plan.lvroot, plan.changes) == ("a-b", "gold", False)
+    assert (plan.volgroup, plan.lvroot, plan.rows()) == ("a-b", "gold", [])

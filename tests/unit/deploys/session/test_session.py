@@ -165,6 +165,6 @@ def test_a_host_that_went_away_is_one_line(far: Target, tmp_path: Path) -> None:
     with Session(far) as session:
         session.prepare([lambda: two_files(folder=tmp_path)])
         assert far.shell is not None
-        far.shell.close()
+        far.shell._channel.close()
         with pytest.raises(DeployError, match=r"^far: Two files \| First file: "):
             session.run()

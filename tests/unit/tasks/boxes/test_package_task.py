@@ -11,7 +11,7 @@ from invoke.exceptions import Exit
 
 from deploys.errors import BoxError
 from tasks import box, ns
-from tasks.boxes.ship import Packaged, Packaging
+from tasks.boxes.ship import Packaging
 from tasks.boxes.ship.formats import FORMATS
 
 
@@ -34,9 +34,9 @@ def test_the_flags_reach_the_packaging(
 ) -> None:
     seen: list[Packaging] = []
 
-    def run(self: Packaging) -> Packaged:
+    def run(self: Packaging) -> dict[str, Path]:
         seen.append(self)
-        return Packaged({"ova": places / "box.raw"})
+        return {"ova": places / "box.raw"}
 
     monkeypatch.setattr(Packaging, "run", run)
     box.package(Context())
@@ -91,7 +91,7 @@ def test_a_fault_is_one_line(
 ) -> None:
     assert places.exists()
 
-    def fail(_: Packaging) -> Packaged:
+    def fail(_: Packaging) -> dict[str, Path]:
         raise error
 
     monkeypatch.setattr(Packaging, "run", fail)
