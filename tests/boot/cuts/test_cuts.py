@@ -45,7 +45,7 @@ def at_every_request(
 ) -> tuple[int, dict[str, Survival]]:
     """How many instants a way through the reset has, and what came of each disk they leave.
 
-    Only those after its last flush, if it is to be ``unflushed``.
+    Only those after its last flush, if it is to be ``unflushed``: all of them, if it has none.
     """
     way = WAYS[name]
     start = starts[way.start]
@@ -54,7 +54,7 @@ def at_every_request(
     golden = starts[way.golden].disk.part(start.disk.golden)
     found = {}
     flushes = [number for number, write in enumerate(whole.writes, 1) if write.is_flush]
-    first = flushes[-1] + 1 if unflushed else 0
+    first = flushes[-1] + 1 if unflushed and flushes else 0
     for cut in cuts.cuts(whole.writes, chances, first):
         left = start.disk.after(cut.writes, rig.folder / "left.raw")
         found[cut.name], _ = cuts.survive(rig, start, left, way, golden)
