@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -227,6 +228,12 @@ class Host:
         line = f"{self.name} {fault} within {deadline:g} s; look at its console"
         awaited(condition, deadline, 1, lambda: line)
 
+    @property
+    def _known_name(self) -> str:
+        """What known_hosts calls the host; see sshd(8)."""
+        host, port = self._connection.host, self._connection.port
+        return host if port == 22 else f"[{host}]:{port}"
+
     @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:
         name = self.name
@@ -237,7 +244,7 @@ class Host:
         except BadHostKeyException as error:
             raise PreflightError(
                 f"{name}: its host key is not the known one; if the host was reinstalled, "
-                f"remove the old key with ssh-keygen -R {self._connection.host}"
+                f"remove the old key with ssh-keygen -R {shlex.quote(self._known_name)}"
             ) from error
         except AuthenticationException as error:
             raise UnreachableError(
