@@ -91,12 +91,21 @@ def kill_left_jobs(root: Path) -> None:
     runs the worker, systemd has ended them already.
     """
     mark = b"\0--bind\0" + os.fsencode(root) + b"/"
+    while _kill_marked(mark):
+        pass  # one of them may have started another after the processes were listed
+
+
+def _kill_marked(mark: bytes) -> bool:
+    """Kill each process with ``mark`` among its arguments; whether there was one."""
+    found = False
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended
             process = os.pidfd_open(int(entry.name))
             try:
                 if mark in (entry / "cmdline").read_bytes():
+                    found = True
                     signal.pidfd_send_signal(process, signal.SIGKILL)
                     select.select([process], [], [], _DEADLINE)
             finally:
                 os.close(process)
+    return found
