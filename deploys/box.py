@@ -163,7 +163,7 @@ ROWS: tuple[Row, ...] = (
     # Not in a snapshot: it would undo what the operator told runsetup.
     BoxRow(lambda box: [partial(source, settings=box.settings)], where=~Where.SNAPSHOT),
     BoxRow(
-        lambda _: [partial(gateway.gateway)],
+        lambda box: [partial(gateway.gateway, settings=box.settings.gateway)],
         of=_gateway,
         packages=gateway.PACKAGES,
         units=("beanstalkd.service", "gateway-owners.service"),

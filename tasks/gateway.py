@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 from invoke.context import Context
@@ -55,8 +56,8 @@ def deluser(c: Context, name: str) -> None:
         progress.step("looking at the gateway")
         read_owners(host)
         progress.step("removing the account")
-        owners.remove(host, name)
-        return read_owners(host)
+        note = owners.remove(host, name)
+        return replace(read_owners(host), note=note)
 
     enlist(c, work, _report)
 

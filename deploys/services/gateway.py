@@ -11,10 +11,11 @@ from pyinfra.api.deploy import deploy
 from pyinfra.operations import files, server
 
 from deploys.operations import onbox, packages, services
-from deploys.operations.onbox import tree
+from deploys.operations.onbox import OnboxFile, tree
+from deploys.settings import Gateway
 from deploys.settings.paths import STATE
 
-PACKAGES = ("beanstalkd", "openssh-server", "procps", "python3", "rsync")
+PACKAGES = ("beanstalkd", "e2fsprogs", "openssh-server", "procps", "python3", "rsync")
 
 OWNERS = "/usr/lib/gateway/owners"
 """The program that makes, removes and lists the accounts of box owners."""
@@ -26,11 +27,12 @@ _FILES = (
     "usr/lib/gateway",
 )
 _LINKS = {"/srv/pipeline": f"{STATE}/srv", "/var/lib/beanstalkd": f"{STATE}/queue"}
-# Mode and owner. sshd wants that only root can write to the folders above an owner's files.
-_FOLDERS = {
+# Mode and owner. sshd wants that only root can write to the folders above an owner's files. The
+# program /usr/lib/gateway/room makes those of queue and results.
+_FOLDERS: dict[str, tuple[str | None, str | None]] = {
     STATE: ("755", "root"),
     f"{STATE}/owners": ("755", "root"),
-    f"{STATE}/queue": ("750", "beanstalkd"),
+    f"{STATE}/queue": (None, None),
     f"{STATE}/srv": ("755", "root"),
     f"{STATE}/srv/items": ("755", "root"),
     f"{STATE}/srv/results": ("755", "root"),
@@ -38,7 +40,7 @@ _FOLDERS = {
 
 
 @deploy("Gateway")
-def gateway() -> None:
+def gateway(settings: Gateway) -> None:
     """Put queue, accounts and stores on a gateway. ``/persistent`` must be mounted."""
     packages.present(name="Install what a gateway needs", packages=PACKAGES)
     server.group(name="Group of box owners", group="pipeline-owners", system=True)
@@ -55,7 +57,12 @@ def gateway() -> None:
         files.directory(name=f"Folder {path}", path=path, mode=mode, user=owner, group=owner)
     for path, target in _LINKS.items():
         onbox.linked(name=f"{path} in /persistent", path=path, target=target)
-    sources = onbox.files(name="Files of a gateway", sources=tree(*_FILES))
+    rooms = f"# Sizes of rooms, in bytes.\nQUOTA={settings.quota}\nQUEUE={settings.queue}\n"
+    sources = onbox.files(
+        name="Files of a gateway",
+        sources={**tree(*_FILES), "/etc/default/gateway": OnboxFile(rooms.encode())},
+    )
     services.masked(name="Mask the queue's other port", units=("beanstalkd.socket",))
     if sources.will_change:
-        services.reloaded(name="Reload what changed", units=("beanstalkd.service", "ssh.service"))
+        units = ("gateway-owners.service", "beanstalkd.service", "ssh.service")
+        services.reloaded(name="Reload what changed", units=units)

@@ -178,6 +178,15 @@ class Jobs(Section):
     director: bool = Field(False, description="whether a gateway is also the pipeline's director")
 
 
+class Gateway(Section):
+    """How much of /persistent a gateway gives away; nobody else can use that room."""
+
+    quota: Size = Field(
+        256 * MIB, ge=16 * MIB, description="room for the results of each owner of boxes"
+    )
+    queue: Size = Field(256 * MIB, ge=32 * MIB, description="room for the messages of the queue")
+
+
 class Image(Section):
     """The disk image that ``inv box.build`` makes."""
 
@@ -266,6 +275,7 @@ class Settings(Section):
     setup: Setup = Setup()
     stack: Stack = Stack()
     jobs: Jobs = Jobs()
+    gateway: Gateway = Gateway()
     image: Image = Image()
     guest: Guest = Guest()
     package: Package = Package()
@@ -279,6 +289,16 @@ class Settings(Section):
                 f"provision makes {' or '.join(made)}, not {value!r}: see fab secure --role"
             )
         return value
+
+    @model_validator(mode="after")
+    def _check_rooms(self) -> Settings:
+        given = self.gateway.quota + self.gateway.queue
+        if self.role == "gateway" and given > self.volumes.persistent_size:
+            raise ValueError(
+                f"gateway.quota and gateway.queue, {format_size(given)}, are more than "
+                f"volumes.persistent_size, {format_size(self.volumes.persistent_size)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_parts(self) -> Settings:

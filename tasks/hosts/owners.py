@@ -19,20 +19,29 @@ _SHORTEST, _LONGEST = 8, 256  # PAM takes no more than 512 bytes
 
 @dataclass(frozen=True)
 class Owner:
-    """An owner of boxes: the key's fingerprint, the time it was made, the number of results."""
+    """An owner of boxes: the key's fingerprint, the time it was made, the number of results.
+
+    ``used`` and ``quota`` are bytes of the results; a quota of 0 is none.
+    """
 
     name: str
     key: str
     made: datetime
     results: int
+    used: int = 0
+    quota: int = 0
 
 
 @dataclass(frozen=True)
 class Owners:
-    """A gateway's owners, and the fingerprint of the host key by which boxes know it."""
+    """A gateway's owners, and the fingerprint of the host key by which boxes know it.
+
+    ``note`` is a line about what was done, or empty.
+    """
 
     host_key: str
     owners: tuple[Owner, ...]
+    note: str = ""
 
 
 def read_owners(host: Host) -> Owners:
@@ -47,8 +56,8 @@ def read_owners(host: Host) -> Owners:
     expect_snapshot(host, state)  # on another root no account would last
     rows = [line.split() for line in host.run(f"{OWNERS} list").splitlines()]
     owners = tuple(
-        Owner(name, key, datetime.fromtimestamp(int(made), UTC), int(results))
-        for name, key, made, results in rows
+        Owner(name, key, datetime.fromtimestamp(int(made), UTC), *map(int, numbers))
+        for name, key, made, *numbers in rows
     )
     return Owners(host.run(f"{OWNERS} hostkey").strip(), owners)
 
@@ -63,13 +72,16 @@ def add(host: Host, name: str, password: str, *, force: bool) -> None:
     host.run(command, stdin=f"{password}\n".encode())
 
 
-def remove(host: Host, name: str) -> None:
-    """Remove an owner's account; the results stay.
+def remove(host: Host, name: str) -> str:
+    """Remove an owner's account, or what is left of it; the results stay.
+
+    Returns:
+        a line if there was no account, else nothing.
 
     Raises:
         DeployError, UnreachableError: see ``Host.run``.
     """
-    host.run(f"{OWNERS} remove {name}")
+    return host.run(f"{OWNERS} remove {name}").strip()
 
 
 def checked_name(name: str) -> str:

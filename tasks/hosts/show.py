@@ -104,7 +104,7 @@ def owners(gateway: str, found: Owners, name: str = "") -> None:
     """Print a gateway's owners, or only the owner ``name``, and its host key."""
     key = Column("key", overflow="fold")  # a narrow terminal must not cut it
     table = Table(
-        "owner", key, "made (UTC)", "results", title=escape(gateway), title_justify="left"
+        "owner", key, "made (UTC)", "results", "used", title=escape(gateway), title_justify="left"
     )
     for each in found.owners:
         if name in ("", each.name):
@@ -113,11 +113,14 @@ def owners(gateway: str, found: Owners, name: str = "") -> None:
                 escape(each.key),
                 f"{each.made:%Y-%m-%d %H:%M}",
                 str(each.results),
+                f"{human(each.used)} of {human(each.quota)}" if each.quota else human(each.used),
             )
     if table.rows:
         _console().print(table)
     # Not in the table: a narrow terminal would break the line, and people compare the key.
     print(f"{gateway}: host key {found.host_key}")
+    if found.note:
+        print(f"{gateway}: {found.note}")
 
 
 def tube_table(gateway: str, tubes: Sequence[Tube]) -> Table:

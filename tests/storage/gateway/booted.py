@@ -37,7 +37,7 @@ mount -t proc proc "$root/proc"
 mount -o bind,ro "$root/proc/sys" "$root/proc/sys"
 mount -t sysfs -o ro sys "$root/sys"
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
-mount -t tmpfs run "$root/run"
+mount -t tmpfs -o mode=755 run "$root/run"
 mount -t tmpfs -o mode=755 dev "$root/dev"
 # Nodes of its own: systemd sets the modes of its console, and a bind mount is the host's own node.
 while read -r name major minor; do
@@ -51,6 +51,8 @@ urandom 1 9
 tty 5 0
 console 1 3
 END
+mknod -m 660 "$root/dev/loop-control" c 10 237
+for number in $(seq 0 31); do mknod -m 660 "$root/dev/loop$number" b 7 "$number"; done
 ln -s /proc/self/fd "$root/dev/fd"
 ln -s pts/ptmx "$root/dev/ptmx"
 mount --bind "$root/boot" "$root/boot" # a partition, mounted before lock looks for it

@@ -34,7 +34,7 @@ from tests.namespaces import World
 
 __all__ = ["OWNERS"]
 
-SETTINGS = Settings(role="gateway")
+SETTINGS = Settings.model_validate({"role": "gateway", "gateway": {"quota": "16M", "queue": "32M"}})
 QUEUE = "127.0.0.1:14177"
 ITEM = "SW_StillingerWeber_1985_Si__MO_405512056662_005"
 PASSWORDS = {"ada": "Ada's pass: word $(id)", "bob": "bob's own; word"}
@@ -46,9 +46,11 @@ _BOX = {
 _DAEMONS = {
     "sshd": "mkdir -p /run/sshd && exec /usr/sbin/sshd -E /var/log/sshd.log",
     # as its unit has it
-    "beanstalkd": "set -a && . /etc/default/beanstalkd && exec setpriv --reuid=beanstalkd "
-    "--regid=beanstalkd --clear-groups /usr/bin/beanstalkd -l $BEANSTALKD_LISTEN_ADDR "
-    "-p $BEANSTALKD_LISTEN_PORT $BEANSTALKD_EXTRA </dev/null >/dev/null 2>&1 &",
+    "beanstalkd": "set -a && . /etc/default/gateway && . /etc/default/beanstalkd && "
+    "/usr/lib/gateway/room queue /persistent/gateway/queue $QUEUE beanstalkd 4194304 && "
+    "exec setpriv --reuid=beanstalkd --regid=beanstalkd --clear-groups "
+    "/usr/bin/beanstalkd -l $BEANSTALKD_LISTEN_ADDR -p $BEANSTALKD_LISTEN_PORT "
+    "$BEANSTALKD_EXTRA </dev/null >/dev/null 2>&1 &",
 }
 
 
@@ -92,19 +94,28 @@ class Gateway:
             mine.write_bytes(theirs.read_bytes())
         return mine
 
-    def by_key(self, owner: str, *words: str, stdin: str | None = "") -> shell.Completed:
-        """ssh with the key of an owner; ``words`` are options, the account, a command."""
-        return self.outside("ssh", *self.with_key(owner), *words, stdin=stdin)
+    def by_key(
+        self, owner: str, *words: str, stdin: str | None = "", source: str = "127.0.0.1"
+    ) -> shell.Completed:
+        """ssh with the key of an owner; ``words`` are options, the account, a command.
+
+        ``source`` is as in ``by_password``.
+        """
+        return self.outside("ssh", *self.with_key(owner, source), *words, stdin=stdin)
 
     def rsync(self, owner: str, *words: str | Path) -> shell.Completed:
         """rsync with the key of an owner; one connection serves them all, which saves time."""
-        shared = ("-oControlMaster=auto", "-oControlPersist=60", f"-oControlPath={self.home}/%n")
+        shared = (
+            "-oControlMaster=auto",
+            "-oControlPersist=60",
+            f"-oControlPath={self.home}/%n-{owner}",
+        )
         ssh = shlex.join(["ssh", *self.with_key(owner), *shared])
         return self.outside("rsync", "-e", ssh, *words)
 
-    def with_key(self, owner: str) -> tuple[str, ...]:
+    def with_key(self, owner: str, source: str = "127.0.0.1") -> tuple[str, ...]:
         """ssh's options for the key of an owner."""
-        return (*self._options("127.0.0.1"), "-oBatchMode=yes", f"-i{self.key(owner)}")
+        return (*self._options(source), "-oBatchMode=yes", f"-i{self.key(owner)}")
 
     def by_password(
         self, password: str, program: str, *words: str | Path, source: str = "127.0.0.1"
@@ -138,8 +149,13 @@ class Gateway:
         return ("-F", "none", *(f"-o{name}={value}" for name, value in settings.items()))
 
     @property
+    def seen(self) -> Path:
+        """Its root with what it mounted, as this process sees it."""
+        return Path(f"/proc/{self.world.pid}/root", *self.root.parts[1:])
+
+    @property
     def state(self) -> Path:
-        return self.root / paths.STATE[1:]
+        return self.seen / paths.STATE[1:]
 
     @property
     def items(self) -> Path:
@@ -240,14 +256,15 @@ def running(root: Path, home: Path) -> Iterator[Gateway]:
     with namespaces.world() as world:
         world.run("ip", "link", "set", "lo", "up")
         made = Gateway(root, home, world)
-        for kind in ("proc", "tmpfs"):
-            world.run("mount", "-t", kind, kind, root / {"proc": "proc", "tmpfs": "run"}[kind])
+        world.run("mount", "-t", "proc", "proc", root / "proc")
+        world.run("mount", "-t", "tmpfs", "-o", "mode=755", "run", root / "run")
         world.run("mount", "--bind", "/dev", root / "dev")
         made.inside(
             "sh",
             "-c",
             "mkdir /run/resnap && echo fresh | tee /run/resnap/fresh >/run/resnap/in-snapshot",
         )
+        made.inside(OWNERS, "restore")
         made.start("beanstalkd", 14177)
         made.start("sshd", 22)
         yield made
@@ -259,12 +276,12 @@ def everything(gateway: Gateway, but: Path | None = None) -> dict[str, bytes | s
     That is the items, all results without those below ``but``, the accounts, /etc and /tmp.
     """
     found: dict[str, bytes | str] = {}
-    tops = (gateway.state / "srv", gateway.state / "owners", gateway.root / "etc")
-    for top in (*tops, gateway.root / "tmp"):
+    tops = (gateway.state / "srv", gateway.state / "owners", gateway.seen / "etc")
+    for top in (*tops, gateway.seen / "tmp"):
         for path in top.rglob("*"):
             if but and path.is_relative_to(but):
                 continue
-            name = str(path.relative_to(gateway.root))
+            name = str(path.relative_to(gateway.seen))
             if path.is_symlink():
                 found[name] = str(path.readlink())
             else:

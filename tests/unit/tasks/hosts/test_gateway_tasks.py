@@ -18,6 +18,7 @@ from deploys.errors import BoxError
 from deploys.facts.state import HostState, Verdict
 from deploys.services.gateway import OWNERS
 from tasks import gateway
+from tasks.desk.flags import load
 from tasks.hosts import fleet, owners, queue
 from tasks.hosts.connection import Host
 from tests.unit.tasks.hosts.descriptors import descriptor_of
@@ -35,7 +36,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bytes | N
     def run(_host: Host, command: str, stdin: bytes | None = None) -> str:
         commands.append((command, stdin))
         answers = {
-            f"{OWNERS} list": f"ada {KEY} 1767225600 3\nbob {KEY} 1767225660 0\n",
+            # bob's has no quota, as on a gateway of an older version
+            f"{OWNERS} list": f"ada {KEY} 1767225600 3 2097152 2147483648\n"
+            f"bob {KEY} 1767225660 0\n",
+            f"{OWNERS} remove nan": "nan had no account\n",
             f"{OWNERS} hostkey": f"{HOST_KEY}\n",
         }
         return answers.get(command, "")
@@ -92,6 +96,21 @@ def test_an_account_is_removed_and_the_others_are_shown(
     call(gateway.deluser, "eve")
     assert (f"{OWNERS} remove eve", None) in asked
     assert "bob" in capsys.readouterr().out
+    call(gateway.deluser, "nan")
+    assert capsys.readouterr().out.splitlines()[-1] == "gw: nan had no account"
+
+
+def test_what_an_owner_uses_of_his_quota_is_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    call(gateway.users)
+    assert "2 MiB of 2.0 GiB" in capsys.readouterr().out
+
+
+def test_a_gateway_has_room_for_an_owner_and_the_queue() -> None:
+    with pytest.raises(BoxError, match=r"gateway.quota and gateway.queue, 2304M, are more than"):
+        load(overrides=["role=gateway", "gateway.quota=2G"])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,104 @@
+"""A gateway that somebody tries to choke: its disk, its queue."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.desk import loop, shell
+from tests.storage.gateway.gateway import OWNERS, QUEUE, Gateway, layered, running
+
+HOST = "pipeline@127.0.0.1"
+
+
+@pytest.fixture(scope="module")
+def small(gateway_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway whose /persistent is a filesystem of 160 MiB, with the owners ada and bob."""
+    folder = tmp_path_factory.mktemp("small")
+    image = folder / "image"
+    with image.open("wb") as file:
+        file.truncate(160 * 2**20)
+    shell.run(["mkfs.ext4", "-q", str(image)])
+    (folder / "layers").mkdir()
+    (folder / "home").mkdir()
+    with (
+        layered(gateway_root, folder / "layers") as root,
+        loop.mounted(str(image), folder / "layers/root/persistent", "-o", "loop"),
+    ):
+        shutil.copytree(gateway_root / "persistent", root / "persistent", dirs_exist_ok=True)
+        with running(root, folder / "home") as made:
+            for owner in ("ada", "bob"):
+                made.inside(OWNERS, "add", owner, stdin="a password\n")
+            yield made
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A folder of results, as a worker has it."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "results.edn").write_text("[{}]\n")
+    return folder
+
+
+def deliver(gateway: Gateway, owner: str, results: Path, job: str) -> bool:
+    """Whether an owner's results arrive."""
+    arrived = gateway.rsync(owner, "-a", f"{results}/", f"{HOST}:{job}/").returncode == 0
+    return arrived and (gateway.results(owner) / job / "results.edn").exists()
+
+
+def said(gateway: Gateway, *requests: str) -> str:
+    """What the queue answers over a connection of ada's."""
+    lines = "".join(f"{request}\r\n" for request in (*requests, "quit"))
+    return gateway.by_key("ada", "-W", QUEUE, HOST, stdin=lines).stdout
+
+
+def test_an_owner_fills_no_more_than_his_quota(
+    small: Gateway, results: Path, tmp_path: Path
+) -> None:
+    much = tmp_path / "much"
+    much.mkdir()
+    (much / "results.edn").write_bytes(bytes(40 * 2**20))
+    assert not deliver(small, "bob", much, "job-1")
+    (much / "results.edn").write_bytes(bytes(5 * 2**20))
+    assert [deliver(small, "bob", much, f"job-{n}") for n in range(4)].count(True) < 3
+    assert deliver(small, "ada", results, "job-1")
+    assert said(small, "put 7 0 60 2", "hi").startswith("INSERTED")
+    rows = {line.split()[0]: line.split()[4:] for line in small.inside(OWNERS, "list").splitlines()}
+    used, quota = map(int, rows["bob"])
+    assert 10 * 2**20 < used <= quota <= 16 * 2**20
+    assert int(rows["ada"][0]) < 2**20
+
+
+def test_on_a_full_disk_an_owner_is_removed(small: Gateway, results: Path) -> None:
+    full = "dd if=/dev/zero of=/persistent/full bs=1M 2>/dev/null || sync -f /persistent"
+    small.inside("sh", "-c", full)
+    try:
+        small.inside(OWNERS, "add", "mal", stdin="a password\n", check=False)
+        assert deliver(small, "ada", results, "job-2")
+        assert said(small, "put 7 0 60 2", "hi").startswith("INSERTED")
+        small.inside(OWNERS, "remove", "bob")
+        refused = small.by_key("bob", HOST, source="127.0.0.8")
+        assert "Permission denied (publickey)" in refused.stderr
+    finally:
+        small.inside("rm", "/persistent/full")
+        small.inside(OWNERS, "add", "bob", stdin="a password\n")
+        (small.home / "bob").unlink()
+
+
+def test_a_flood_of_messages_fills_the_queues_room_alone(small: Gateway, results: Path) -> None:
+    body = "x" * 1_000_000
+    told = said(small, *(line for _ in range(40) for line in ("put 7 0 60 1000000", body)))
+    answers = [line.split()[0] for line in told.splitlines()]
+    assert 10 < answers.count("INSERTED") < 32
+    assert set(answers) == {"INSERTED", "OUT_OF_MEMORY"}
+    assert deliver(small, "ada", results, "job-3")
+    # what is there can be taken out again, and then there is room
+    small.kill("beanstalkd")
+    small.start("beanstalkd", 14177)
+    taken = said(small, *(line for n in range(1, 200) for line in (f"delete {n}",)))
+    assert taken.count("DELETED") > answers.count("INSERTED")
+    assert said(small, "put 7 0 60 1000000", body).startswith("INSERTED")
