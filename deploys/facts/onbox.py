@@ -84,3 +84,16 @@ class Present(FactBase[set[str]]):
 
     def process(self, output: list[str]) -> set[str]:
         return set(output)
+
+
+class SshdKnows(FactBase[bool]):
+    """Whether the sshd on a box takes an option in its configuration, with the value ``yes``.
+
+    OpenSSH has ``-G`` since 9.3: an older sshd is taken not to know the option.
+    """
+
+    def command(self, option: str) -> str:
+        return f"/usr/sbin/sshd -G -o {shlex.quote(option)}=yes >/dev/null 2>&1 && echo yes || true"
+
+    def process(self, output: list[str]) -> bool:
+        return output == ["yes"]

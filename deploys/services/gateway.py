@@ -8,8 +8,10 @@ that a reset empties.
 from __future__ import annotations
 
 from pyinfra.api.deploy import deploy
+from pyinfra.context import host
 from pyinfra.operations import files, server
 
+from deploys.facts.onbox import SshdKnows
 from deploys.operations import onbox, packages, services
 from deploys.operations.onbox import OnboxFile, tree
 from deploys.settings import Gateway
@@ -57,10 +59,12 @@ def gateway(settings: Gateway) -> None:
         files.directory(name=f"Folder {path}", path=path, mode=mode, user=owner, group=owner)
     for path, target in _LINKS.items():
         onbox.linked(name=f"{path} in /persistent", path=path, target=target)
+    penalties = ("etc/ssh/sshd_config.d/gateway-penalties.conf",)
+    known = penalties if host.get_fact(SshdKnows, option="PerSourcePenalties") else ()
     rooms = f"# Sizes of rooms, in bytes.\nQUOTA={settings.quota}\nQUEUE={settings.queue}\n"
     sources = onbox.files(
         name="Files of a gateway",
-        sources={**tree(*_FILES), "/etc/default/gateway": OnboxFile(rooms.encode())},
+        sources={**tree(*_FILES, *known), "/etc/default/gateway": OnboxFile(rooms.encode())},
     )
     services.masked(name="Mask the queue's other port", units=("beanstalkd.socket",))
     if sources.will_change:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from deploys.facts.onbox import SshdKnows
 from tests.storage.gateway.gateway import OWNERS, PASSWORDS, Gateway, apply, everything, layered
 
 ACCOUNTS = ("etc/passwd", "etc/shadow", "etc/group", "etc/gshadow")
@@ -38,6 +39,8 @@ def test_its_sshd_takes_its_configuration(gateway: Gateway) -> None:
     pipeline = gateway.inside("/usr/sbin/sshd", "-T", *asked).splitlines()
     assert "authenticationmethods publickey" in pipeline
     assert "permitopen 127.0.0.1:14177" in pipeline
+    assert "persourcemaxstartups 150" in pipeline
+    assert any(line.startswith("persourcepenalties ") and " noauth:0 " in line for line in pipeline)
     for word in (
         "allowagentforwarding",
         "allowstreamlocalforwarding",
@@ -45,6 +48,13 @@ def test_its_sshd_takes_its_configuration(gateway: Gateway) -> None:
         "x11forwarding",
     ):
         assert f"{word} no" in pipeline
+
+
+@pytest.mark.parametrize(
+    ("option", "known"), [("PerSourcePenalties", "yes\n"), ("PerSourceLuck", "")]
+)
+def test_only_what_sshd_knows_is_written(gateway: Gateway, option: str, known: str) -> None:
+    assert gateway.inside("sh", "-c", SshdKnows().command(option)) == known
 
 
 @contextlib.contextmanager

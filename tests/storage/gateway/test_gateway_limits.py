@@ -1,8 +1,11 @@
-"""A gateway that somebody tries to choke: its disk, its queue."""
+"""A gateway that somebody tries to choke: its disk, its logins, its queue, its transfers."""
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +15,20 @@ from tasks.desk import loop, shell
 from tests.storage.gateway.gateway import OWNERS, QUEUE, Gateway, layered, running
 
 HOST = "pipeline@127.0.0.1"
+# sshd greets whom it serves at once, and closes the others.
+_IDLE = """
+import socket, sys
+count, source = int(sys.argv[1]), sys.argv[2]
+here, there = (source, 0), ("127.0.0.1", 22)
+mine = [socket.create_connection(there, source_address=here) for _ in range(count)]
+def greeted(each):
+    try:
+        return each.recv(100).startswith(b"SSH-2.0")
+    except OSError:
+        return False
+print(sum(map(greeted, mine)), flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +119,60 @@ def test_a_flood_of_messages_fills_the_queues_room_alone(small: Gateway, results
     taken = said(small, *(line for n in range(1, 200) for line in (f"delete {n}",)))
     assert taken.count("DELETED") > answers.count("INSERTED")
     assert said(small, "put 7 0 60 1000000", body).startswith("INSERTED")
+
+
+def test_idle_connections_keep_nobody_out(gateway: Gateway) -> None:
+    """One address connects more often than sshd allows all together; and the workers' own, too."""
+    login = shlex.join(["ssh", *gateway.with_key("ada"), HOST])
+    logins = f"for n in 1 2 3 4 5 6 7 8; do ({login} 2>&1; echo code $?) & done; wait"
+    with connected(gateway, 450, "127.0.0.9") as theirs, connected(gateway, 110) as ours:
+        assert (theirs, ours) == (150, 110)
+        told = gateway.outside("sh", "-c", logins).stdout
+    assert told.count("code 1\n") == 8, told  # let in, and nothing asked
+
+
+@contextlib.contextmanager
+def connected(gateway: Gateway, count: int, source: str = "127.0.0.1") -> Iterator[int]:
+    """So many connections to sshd from one address that do nothing; how many of them it greeted."""
+    words = gateway.world.enter("python3", "-c", _IDLE, str(count), source)
+    with piped(words) as attack:
+        assert attack.stdout
+        yield int(attack.stdout.readline())
+
+
+def piped(words: list[str | Path]) -> subprocess.Popen[bytes]:
+    """A program that ends when its input does, at the latest with the block."""
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+_SLOTS = """
+for slot in $(seq 31); do
+    exec 8>/run/gateway/slots/ada.$slot
+    flock -n 8 || exit 1
+    sleep 600 & # it has the lock now
+done
+echo held
+cat
+kill $(jobs -p)
+"""
+
+
+_ONE_WAITS = """
+until [ "$(pgrep -c -f '^[^ ]*rsync --server'),$(pgrep -c -x flock)" = 1,1 ]; do sleep 0.1; done
+"""
+
+
+def test_one_key_does_not_take_all_transfers(gateway: Gateway, results: Path) -> None:
+    """All but one are held; the next two are real ones, of which she never sends a word."""
+    pipeline = ("setpriv", "--reuid=pipeline", "--regid=pipeline", "--clear-groups")
+    held = gateway.world.enter("chroot", gateway.root, *pipeline, "bash", "-c", _SLOTS)
+    idle = gateway.world.enter(
+        "ssh", *gateway.with_key("ada"), HOST, "rsync --server -e.LsfxCIvu . ."
+    )
+    with piped(held) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == b"held\n"
+        with piped(idle) as one, piped(idle) as other:
+            assert deliver(gateway, "bob", results, "job-4")
+            gateway.inside("timeout", "20", "sh", "-c", _ONE_WAITS)
+            assert one.poll() is other.poll() is None

@@ -55,6 +55,17 @@ def test_a_queue_that_dies_comes_back(box: Booted) -> None:
     assert box.property("beanstalkd.service", "MainPID") != first
 
 
+def test_memory_is_limited(box: Booted) -> None:
+    # Here is no controller of cgroup v2, by which the kernel holds it: systemd knows it, at least.
+    assert box.property("beanstalkd.service", "MemoryMax") == str(2 * 2**30)
+    slice_ = f"user-{box.run('id', '-u', 'pipeline').strip()}.slice"
+    assert int(box.property(slice_, "MemoryMax")) < 2**50
+    assert box.property(slice_, "TasksMax") == "4096"
+    assert box.property("beanstalkd.service", "LimitNOFILE") == "65536"
+    assert box.run("stat", "-c", "%U %a", "/var/lib/beanstalkd/").split() == ["beanstalkd", "750"]
+    box.run("mountpoint", "/persistent/gateway/queue")
+
+
 def test_without_a_key_the_tunnel_rests(box: Booted) -> None:
     assert box.property(UNIT, "ConditionResult") == "no"
     assert box.property(UNIT, "ActiveState") == "inactive"
@@ -76,6 +87,36 @@ def tunnel(box: Booted) -> Booted:
     box.run("sh", "-euc", setup)
     box.succeeds(REACHED)
     return box
+
+
+_MANY = """
+import socket, sys
+mine = []
+for number in range(1100):
+    port = 15000 + number % 3
+    mine.append(socket.create_connection(("127.0.0.3", port)))
+    mine[-1].sendall(b"list-tubes\\r\\n")
+print(sum(each.recv(100).startswith(b"OK") for each in mine), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_many_connections_of_one_key_keep_nobody_out(tunnel: Booted) -> None:
+    """More than beanstalkd can have without its unit's limit, over three connections of ada's."""
+    script = f"""
+        for port in 15000 15001 15002; do
+            ssh -F /etc/pipeline/ssh_config -o ControlPath=none -o ExitOnForwardFailure=yes -f -N \\
+                -L 127.0.0.3:$port:127.0.0.1:14177 gateway
+        done
+        mkfifo /run/hold
+        python3 -c '{_MANY}' </run/hold >/run/many &
+        exec 9>/run/hold
+        until [ -s /run/many ]; do sleep 0.1; done
+        {REACHED} && cat /run/many
+        exec 9>&-
+        pkill -f '^ssh .*127.0.0.3'
+    """
+    assert tunnel.run("bash", "-uc", script) == "1100\n"
 
 
 def test_a_tunnel_that_is_killed_comes_back(tunnel: Booted) -> None:
