@@ -117,7 +117,7 @@ def test_a_flood_of_messages_fills_the_queues_room_alone(small: Gateway, results
     small.kill("beanstalkd")
     small.start("beanstalkd", 14177)
     taken = said(small, *(line for n in range(1, 200) for line in (f"delete {n}",)))
-    assert taken.count("DELETED") > answers.count("INSERTED")
+    assert taken.count("DELETED") >= answers.count("INSERTED")
     assert said(small, "put 7 0 60 1000000", body).startswith("INSERTED")
 
 
@@ -176,3 +176,37 @@ def test_one_key_does_not_take_all_transfers(gateway: Gateway, results: Path) ->
             assert deliver(gateway, "bob", results, "job-4")
             gateway.inside("timeout", "20", "sh", "-c", _ONE_WAITS)
             assert one.poll() is other.poll() is None
+
+
+_OLD = "/srv/pipeline/results/old"
+_ROOMS = "/persistent/gateway/rooms"
+_IMAGE = f"{_ROOMS}/results-old"
+
+
+def test_a_room_takes_what_was_there_and_grows(gateway: Gateway) -> None:
+    """Results of an older version; a larger quota at the next boot; a kill while a room grows."""
+    gateway.inside("sh", "-c", f"mkdir {_OLD} && echo it >{_OLD}/file")
+    sizes = []
+    killed = f"fallocate -l 32M {_IMAGE} && >{_ROOMS}/.growing-results-old"
+    for step in ("true", "true", killed):
+        gateway.inside("sh", "-c", step)
+        size = (16, 24, 32)[len(sizes)] * 2**20
+        for _ in range(2):
+            gateway.inside("/usr/lib/gateway/room", "results-old", _OLD, str(size), "pipeline")
+        assert gateway.inside("cat", f"{_OLD}/file") == "it\n"
+        assert gateway.inside("stat", "-c", "%U %a", _OLD) == "pipeline 750\n"
+        sizes.append(int(gateway.inside("df", "--output=size", _OLD).split()[-1]))
+        gateway.inside("umount", _OLD)
+        assert gateway.inside("stat", "-c", "%U %a", _OLD) == "root 755\n"
+    assert sizes == sorted(set(sizes))
+    assert gateway.inside("ls", "-A", _OLD) == ""  # it would be hidden, and take its room twice
+    gateway.inside("rm", "-r", _OLD, _IMAGE)
+
+
+def test_a_room_that_cannot_be_made_changes_nothing(gateway: Gateway) -> None:
+    gateway.inside("sh", "-c", f"mkdir {_OLD} && head -c 20M /dev/urandom >{_OLD}/file")
+    with pytest.raises(Exception, match="too little for what is there"):
+        gateway.inside("/usr/lib/gateway/room", "results-old", _OLD, str(16 * 2**20), "pipeline")
+    assert gateway.inside("stat", "-c", "%s", f"{_OLD}/file") == f"{20 * 2**20}\n"
+    assert gateway.inside("ls", "-A", _ROOMS).count("old") == 0
+    gateway.inside("rm", "-r", _OLD)
