@@ -132,6 +132,7 @@ class Box(SmallRoot):
         self.write("fake/kernels", "".join(f"{version}\n" for version in versions))
         for version in versions:
             self.write(f"boot/vmlinuz-{version}")
+            self.write(f"lib/modules/{version}/modules.dep")
             if initrd:
                 self.write(f"boot/initrd.img-{version}", "scripts/local-premount/lvm2\n")
 
@@ -335,7 +336,22 @@ def test_an_unknown_kernel_is_refused(box: Box) -> None:
 
 def test_without_any_kernel_it_is_refused(box: Box) -> None:
     box.kernels()
-    assert box.refuses() == "makeinitrd: no kernel is installed"
+    assert box.refuses() == "makeinitrd: no kernel with modules is installed"
+
+
+def test_a_copy_of_a_kernel_that_has_no_modules_is_never_booted(box: Box) -> None:
+    """It sorts above the kernel that it is a copy of, and its initrd finds no disk."""
+    box.kernels(NEW, f"{NEW}.old")
+    (box.root / f"lib/modules/{NEW}.old/modules.dep").unlink()
+    done = box.makeinitrd()
+    assert done.returncode == 0, done.stderr
+    assert f"{NEW}.old" not in "".join(box.calls)
+    assert set(_entries(box.menu)) == {"resnap", "keep", "maintenance"}
+    assert f"{NEW}.old" not in box.menu
+    (box.root / f"lib/modules/{NEW}/modules.dep").unlink()
+    assert box.makeinitrd().stderr == "makeinitrd: no kernel with modules is installed\n"
+    done = box.makeinitrd(f"{NEW}.old")
+    assert done.stderr == f"makeinitrd: the kernel {NEW}.old has no modules in /lib/modules\n"
 
 
 def test_help_shows_every_option(box: Box) -> None:
@@ -423,7 +439,7 @@ def test_no_kernel_at_all_is_an_error(box: Box) -> None:
     box.kernels()
     done = box.within("/sbin/update-grub")
     assert done.returncode == 1
-    assert done.stderr == "09_resnap: no kernel with an initrd in /boot\n"
+    assert done.stderr == "09_resnap: no kernel in /boot has an initrd and modules\n"
 
 
 def test_the_old_system_is_a_way_back(box: Box) -> None:

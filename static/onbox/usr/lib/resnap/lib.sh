@@ -27,3 +27,9 @@ in_snapshot() {
 reset_failed() {
 	[ -e "${PIPELINE_ROOT:-}/run/resnap/failed" ]
 }
+
+# has_modules VERSION: whether the modules of a kernel are installed. A copy such as vmlinuz-VERSION.old has
+# none: its initrd finds no disk.
+has_modules() {
+	[ -e "${PIPELINE_ROOT:-}/lib/modules/$1/modules.dep" ]
+}
