@@ -394,7 +394,7 @@ def test_the_menu_has_the_boxs_entries(box: Box) -> None:
     box.kernels("6.9.0-1", "6.12.9-1", "6.12.10-1", "5.15.0-99-x")
     assert box.makeinitrd().returncode == 0
     entries = _entries(box.menu)
-    common = "ro volgroup=vagrant-pipeline lvroot=root lvsnap=root_snap lvsize=100%ORIGIN"
+    common = "ro volgroup=vagrant-pipeline lvroot=root lvsnap=root_snap lvsize=100%ORIGIN noresume"
     snapshot = "/dev/mapper/vagrant--pipeline-root_snap"
     golden = "/dev/mapper/vagrant--pipeline-root"
     more = "net.ifnames=0 console=ttyS0 quiet $secured"
@@ -409,6 +409,19 @@ def test_the_menu_has_the_boxs_entries(box: Box) -> None:
     }
     assert box.menu.count("search --no-floppy --fs-uuid --set=root 1234-/dev/vda2") == 6
     assert "initrd /initrd.img-6.12.10-1\n" in box.menu
+
+
+@pytest.mark.parametrize("uuid", ["", "0a1b-2c"])
+def test_arguments_about_the_old_roots_filesystem_do_not_go_along(box: Box, uuid: str) -> None:
+    """The copy is ext4. A host whose root is a volume already keeps that filesystem."""
+    box.write("etc/default/resnap", DEFAULTS.replace("UUID=", f"UUID={uuid}"))
+    given = "rootflags=uquota rootfstype=xfs net.ifnames=0 rootflags=noatime"
+    box.write("etc/default/host", f"GRUB_CMDLINE_LINUX='{given}'\nGRUB_CMDLINE_LINUX_DEFAULT=\n")
+    box.write("bin/with-host", "#!/bin/sh\nset -a\n. /etc/default/host\n. /etc/grub.d/09_resnap\n")
+    menu = box.within("/bin/sh", "/bin/with-host").stdout
+    line = _entries(menu)["resnap"]
+    expected = "net.ifnames=0" if uuid else given
+    assert " ".join(line.split()).endswith(f" resnap {expected} $secured $trial $safety")
 
 
 def test_only_the_snapshots_boot_is_free_on_a_box_that_was_shut_off(box: Box) -> None:
