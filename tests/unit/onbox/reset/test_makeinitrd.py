@@ -434,6 +434,17 @@ def test_only_the_snapshots_boot_is_free_on_a_box_that_was_shut_off(box: Box) ->
     assert len(entries) > 3
 
 
+def test_the_maintenance_that_root_asked_for_needs_no_password_of_the_hosts(box: Box) -> None:
+    """Only where the box was not shut off, and only in the boot that next-boot chose."""
+    box.within("/sbin/update-grub")
+    header, _, _ = box.menu.partition("menuentry")
+    guard = '[ "$boot_once" = true -a "$default" = maintenance -a -z "$secured" ]'
+    assert f"if {guard}; then\nset maintenance=--unrestricted\nfi" in header
+    assert header.index("secured.cfg") < header.index(guard)
+    entries = dict(re.findall(r"--id (\S+)(.*)\{", box.menu))
+    assert [name for name, words in entries.items() if "$maintenance" in words] == ["maintenance"]
+
+
 def test_the_menu_finds_boot_below_the_root(box: Box) -> None:
     box.write("fake/boot_on_root")
     box.within("/sbin/update-grub")
