@@ -44,8 +44,8 @@ from the outside.
 """
 
 
-# At each boot they would upgrade the same packages again, in the snapshot alone: the root would not be
-# what its manifest says.
+# At each boot they would upgrade the same packages again, in the snapshot alone: the root would not
+# be what its manifest says.
 _UPGRADES = ("apt-daily-upgrade.timer", "apt-daily.timer")
 
 

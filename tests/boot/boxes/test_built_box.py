@@ -126,7 +126,7 @@ def test_it_is_what_its_manifest_says(box: Box) -> None:
 
 
 def test_a_serial_port_that_is_none_gets_no_login(box: Box) -> None:
-    """The guest has one port; the kernel makes ttyS1 all the same, as ttyS0 on a machine of none."""
+    """The kernel makes ttyS1 on a machine with one port, as ttyS0 on a machine without."""
     assert box.succeed("cat /sys/class/tty/ttyS1/type").strip() == "0"
     box.succeed("systemctl start serial-getty@ttyS1.service || :")
     said = box.succeed("systemctl show -P Result -P ActiveState serial-getty@ttyS1.service")

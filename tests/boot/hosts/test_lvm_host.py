@@ -1,7 +1,7 @@
 """A host whose root is on LVM already becomes a box, in the volume group it has.
 
-Here that has no room (kind c): it is refused in one line, then extended by a disk. It has what hosts
-gather over the years. The tests are one walk, in order.
+Here that has no room (kind c): it is refused in one line, then extended by a disk. It has what
+hosts gather over the years. The tests are one walk, in order.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from tests.boot.lab.box import Box, becomes_a_box
 GATHERED = """
 cp "/boot/vmlinuz-$(uname -r)" "/boot/vmlinuz-$(uname -r).old"
 echo RESUME=UUID=a2b6e0c4-0000-4000-8000-000000000000 >/etc/initramfs-tools/conf.d/resume
-printf '#!/bin/sh\necho "set superusers=admin"\necho "password admin secret"\n' >/etc/grub.d/01_password
+printf '#!/bin/sh\necho "set superusers=admin; password admin secret"\n' >/etc/grub.d/01_password
 chmod 0755 /etc/grub.d/01_password
 echo ListenAddress 10.0.2.15 >/etc/ssh/sshd_config.d/address.conf
 systemctl restart ssh

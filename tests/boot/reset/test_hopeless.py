@@ -101,7 +101,9 @@ def test_beside_a_clone_of_its_disk_nothing_is_reset(
     boot = rig.boot(disk, *NORMAL, whole=True, beside=disk)
     assert boot.verdict == "failed", boot.console
     [why] = [note for note in boot.said("note") if note.startswith("reason=")]
-    assert why.endswith("two disks have the same physical volume of vagrant-pipeline: detach the copy")
+    assert why.endswith(
+        "two disks have the same physical volume of vagrant-pipeline: detach the copy"
+    )
     assert not boot.calls
 
 

@@ -71,7 +71,7 @@ def box(tmp_path: Path) -> Box:
     (tmp_path / "proc/uptime").symlink_to("/proc/uptime")
     # reboot is the only thing that it asks systemd for, but whether a worker works
     only = '[ "$*" = "reboot --check-inhibitors=no" ]'
-    box.tool("systemctl", f'{only} || exit 3\n: >{tmp_path}/rebooted')
+    box.tool("systemctl", f"{only} || exit 3\n: >{tmp_path}/rebooted")
     return box
 
 

@@ -661,7 +661,7 @@ def has_disks(made: Initramfs, *uuids: str, kind: str = "LVM2_member") -> None:
 
 
 def test_beside_a_clone_of_its_disk_nothing_is_reset(make: Make) -> None:
-    """LVM takes one of the two, another one at each boot: the snapshot of the wrong one would go."""
+    """LVM takes one of the two, another one at each boot."""
     made = make()
     made.has_snapshot(DIRTY)
     has_disks(made, "aaaa-1", "bbbb-2", "aaaa-1")

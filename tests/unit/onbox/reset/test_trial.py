@@ -49,7 +49,7 @@ class Box(FakeRoot):
         self.program("usr/sbin/update-initramfs", "")
         self.program(
             "usr/sbin/sshd",
-            f'[ -d {root}/run/sshd ] || exit 255\n'
+            f"[ -d {root}/run/sshd ] || exit 255\n"
             f'[ -e {root}/listens ] || echo "listenaddress [::]:22" >{root}/listens\n'
             f"echo port 22; cat {root}/listens",
         )
@@ -65,7 +65,7 @@ class Box(FakeRoot):
         self.tool("grub-script-check", "exit 0")
         self.tool("uname", f"echo {KERNEL}")
         self.tool("ip", f"[ -e {root}/no-route ] || echo default via 10.0.2.2")
-        self.tool("ssh-keyscan", f'[ -e {root}/deaf ] || . {root}/scan')
+        self.tool("ssh-keyscan", f"[ -e {root}/deaf ] || . {root}/scan")
         self.write("scan", 'echo "$5 ssh-ed25519 AAAA"')
         self.tool("dmsetup", f"cat {root}/dmsetup 2>/dev/null")
         self.tool("systemctl", f'echo "systemctl $*" >>{root}/calls\n. {root}/systemctl')
