@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from deploys.plan.of_box import is_box, plan_box
 from deploys.plan.of_lvm import plan_lvm
 from deploys.plan.of_spare import plan_spare
@@ -27,10 +29,10 @@ def plan_volumes(survey: Survey, volumes: Volumes, *, force: bool = False) -> Vo
     check_names(volumes, volumes.lvroot if root_lv is None else root_lv.origin or root_lv.name)
     if root_lv is None:
         check_host(survey)
-        return plan_spare(survey, volumes, force)
+        return replace(plan_spare(survey, volumes, force), lasting=survey.lasting)
     group = survey.lvm.group(root_lv.vg)
     assert group is not None
     if is_box(root_lv, group, volumes):
         return plan_box(survey, volumes, root_lv, group)
     check_host(survey)
-    return plan_lvm(survey, volumes, root_lv, group, force)
+    return replace(plan_lvm(survey, volumes, root_lv, group, force), lasting=survey.lasting)
