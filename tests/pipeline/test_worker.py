@@ -18,7 +18,7 @@ from kimpipeline.queue.messages import ERRORS, JOBS, RESULTS, Failure, Job, Resu
 from kimpipeline.queue.queue import Queue
 from kimpipeline.queue.slot import Slot
 from kimpipeline.queue.transfer import deliver, fetch
-from kimpipeline.run.confined import Sandbox
+from kimpipeline.run.sandbox.confined import Sandbox
 from kimpipeline.settings import Settings
 from kimpipeline.worker import Stopped, Worker
 from tests.pipeline import world
