@@ -28,6 +28,9 @@ _BLOCK = 2**15
 # sshd's exit code if PAM opened no session, as on a host that is shutting down.
 _NO_SESSION = 254
 
+# The file that the shell holds is its own: what a command leaves running would hold it too.
+_CHILD = "9<&- sh"
+
 # Its arguments are the command for root's shell, and sudo's prompt for a password.
 _START = """
 if [ "$(id -u)" = 0 ]; then exec sh -c "$1"; fi
@@ -97,7 +100,7 @@ class RootShell:
             TimeoutError: the command printed nothing for longer; the shell is closed.
             SSHException: the connection broke.
         """
-        started = f"sh -c {shlex.quote(command)}"
+        started = f"{_CHILD} -c {shlex.quote(command)}"
         if stdin is None:
             self._send(f"{started} </dev/null\n{self._end}\n".encode())
             return self._answer(timeout)
@@ -108,17 +111,46 @@ class RootShell:
         self._send(stdin)
         return self._answer(timeout)
 
+    def hold(self, path: str, command: str) -> Answer:
+        """Run a command that has the file ``path`` open as descriptor 9.
+
+        If it succeeds, the shell has the file open until it ends or ``let_go`` is called; no other
+        command has. Only root can read the file.
+
+        Raises:
+            SSHException: the connection broke.
+        """
+        file = shlex.quote(path)
+        opened = f"(umask 077; : >>{file}); exec 9<>{file}"
+        held = f"sh -c {shlex.quote(command)} </dev/null"
+        self._send(
+            f"{opened}; if {held}; then {self._end}; else {self._end}; exec 9<&-; fi\n".encode()
+        )
+        return self._answer(None)
+
+    def let_go(self) -> None:
+        """Close the file of ``hold``.
+
+        Raises:
+            SSHException: the connection broke.
+        """
+        self._send(f"exec 9<&-; {self._end}\n".encode())
+        self._answer(None)
+
     def write(self, source: IO[bytes], path: str) -> Answer:
-        """Write all of ``source`` to a file.
+        """Write all of ``source`` to a file; if the connection breaks, there is no file.
 
         Raises:
             SSHException: the connection broke.
         """
         # The shell may read ahead, so nothing is sent before head runs. If head ends early, the
-        # shell ends too, as it would take the rest for commands.
+        # shell ends too, as it would take the rest for commands. Where the input ends before the
+        # file does, head succeeds all the same.
         size = source.seek(0, os.SEEK_END)
         source.seek(0)
-        head = f"head -c {size} >{shlex.quote(path)} || {{ {self._end}; exit; }}"
+        file = shlex.quote(path)
+        is_whole = f'head -c {size} >{file} && [ "$(wc -c <{file})" -eq {size} ]'
+        head = f"{is_whole} || {{ rm -f {file}; false; {self._end}; exit; }}"
         self._send(f"true; {self._end}; {head}; {self._end}\n".encode())
         self._answer(None)
         with contextlib.suppress(OSError):  # the answer has the reason

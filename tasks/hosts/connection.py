@@ -23,6 +23,7 @@ from paramiko import (
 from deploys.errors import DeployError, Interrupted, PreflightError, UnreachableError
 from deploys.facts.state import HostState, State
 from deploys.session import Observer, Session, Target
+from deploys.session.lock import Lock
 from deploys.session.root_shell import RootShell
 from tasks.desk.awaiting import awaited
 
@@ -47,6 +48,7 @@ class Host:
         self._connection = connection
         self._known_hosts = known_hosts
         self._shell: RootShell | None = None
+        self._lock: Lock | None = None
         self._abandoned = False
 
     @property
@@ -60,7 +62,7 @@ class Host:
         Raises:
             UnreachableError: the host does not answer, or refuses the login.
             PreflightError: the host key is unknown or has changed, or the user is not root and
-                cannot become root with sudo.
+                cannot become root with sudo; or see ``locked``.
             Interrupted: ``abandon`` was called.
         """
         self._root_shell()
@@ -95,7 +97,29 @@ class Host:
                 # Facts are small packets back and forth: do not wait until a packet is full.
                 tcp(socket.TCP_NODELAY, 1)
                 tcp(socket.TCP_USER_TIMEOUT, _SILENCE_SECONDS * 1000)
-            self._shell = RootShell(client, self._connection.config.sudo.password)
+            shell = RootShell(client, self._connection.config.sudo.password)
+            if self._lock is not None:
+                self._lock.take(client, shell)
+            self._shell = shell
+
+    @contextlib.contextmanager
+    def locked(self, task: str) -> Iterator[None]:
+        """Keep all other operators from changing the host meanwhile, over reboots too.
+
+        Raises:
+            PreflightError: another operator changes it; the line says who, with what, since when.
+            UnreachableError, Interrupted: see ``connect``.
+        """
+        with Lock(task) as self._lock:
+            try:
+                self.close()  # a shell that is open has no lock
+                self.connect()
+                yield
+            finally:
+                lock, self._lock = self._lock, None
+                if self._shell is not None:
+                    with contextlib.suppress(OSError, EOFError, SSHException):
+                        lock.release(self._shell)
 
     def run(self, command: str, stdin: bytes | None = None) -> str:
         """Run a shell command line as root, with ``stdin`` as its input; return what it printed.
@@ -170,6 +194,9 @@ class Host:
         before = self.run(_BOOT_ID).strip()
         if entry is not None:
             self.run(f"/usr/lib/resnap/next-boot {entry}")
+        if self._lock is not None:
+            with self._named_errors():
+                self._lock.keep_place(self._root_shell())
         # The reboot may cut the answer off.
         with contextlib.suppress(DeployError, UnreachableError):
             self.run("systemctl reboot")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,19 +39,27 @@ class _Enlisted:
     hosts: list[Host]
     work: Work
     report: Report
+    locks: str
+
+    def on(self, host: Host, progress: HostProgress) -> Any:
+        """Do the work on one host."""
+        with host.locked(self.locks) if self.locks else nullcontext():
+            return self.work(host, progress)
 
 
 # Fabric hands nothing from a task to its post task: this does.
 _enlisted: list[_Enlisted] = []
 
 
-def enlist(c: Context, work: Work, report: Report) -> None:
+def enlist(c: Context, work: Work, report: Report, *, locks: str = "") -> None:
     """Let ``finish`` call ``work`` for the host of ``c``, and then ``report`` for all hosts.
 
     Args:
         c: Fabric's connection, or under ``inv`` the context of the local guest.
         work: gets a host and its progress; returns the host's result.
         report: gets the results by host name, and the names of the hosts that failed.
+        locks: the name of a task that changes or reboots hosts: no other such task may run on the
+            host meanwhile. Empty: it does neither.
 
     Raises:
         Exit: no host is named, and no local guest runs; or the host is named twice.
@@ -61,7 +70,7 @@ def enlist(c: Context, work: Work, report: Report) -> None:
         if any(host.name == other.name for each in _enlisted for other in each.hosts):
             raise BoxError(f"{host.name} is named twice")
     if not _enlisted:
-        _enlisted.append(_Enlisted([], work, report))
+        _enlisted.append(_Enlisted([], work, report, locks))
     _enlisted[0].hosts.append(host)
 
 
@@ -113,7 +122,7 @@ def finish(_c: Context) -> None:
         futures: dict[Future[Any], tuple[Host, HostProgress]] = {}
         for host in enlisted.hosts:
             progress = HostProgress(host.name, frame)
-            futures[pool.submit(enlisted.work, host, progress)] = host, progress
+            futures[pool.submit(enlisted.on, host, progress)] = host, progress
         try:
             for future in as_completed(futures):
                 host, progress = futures[future]

@@ -53,6 +53,7 @@ def asked(
 
     monkeypatch.setattr(Host, "run", run)
     monkeypatch.setattr(Host, "state", state)
+    monkeypatch.setattr(Host, "connect", lambda _: None)
     monkeypatch.setattr(Host, "close", lambda _: None)
     yield commands
     fleet._enlisted.clear()
