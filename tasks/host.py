@@ -23,7 +23,7 @@ from tasks.guests.providers import load
 from tasks.hosts import securing, show, status_tables, versions
 from tasks.hosts.connection import Host
 from tasks.hosts.expectations import expect, reboot_deadline, settings_of, state_of_box
-from tasks.hosts.fleet import enlist, finish, host_of
+from tasks.hosts.fleet import Work, enlist, enlist_asking, finish
 from tasks.hosts.provision import Provision, Provisioned, Request
 from tasks.hosts.securing import Part, confirm_host_key, read_password, require_part
 from tasks.hosts.shrink import Shrunk, shrink_box
@@ -175,13 +175,13 @@ def secure(
     part = Part(role, site, username)
     with exit_on_error():
         require_part(part)
-        host_key = host_key or confirm_host_key(host_of(c), site)
+
+    def ask(hosts: Sequence[Host]) -> Work:
+        key = host_key or confirm_host_key(hosts, site)
         password = read_password(part, password_fd)
+        return partial(securing.secure, part=part, host_key=key, password=password)
 
-    def work(host: Host, progress: HostProgress) -> str:
-        return securing.secure(host, progress, part, host_key, password)
-
-    enlist(c, work, show.lines, locks="secure")
+    enlist_asking(c, ask, show.lines, locks="secure")
 
 
 @task(post=[finish])

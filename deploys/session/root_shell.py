@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import re
 import secrets
 import shlex
 import threading
@@ -20,11 +21,12 @@ from typing import IO
 
 from paramiko import SSHClient, SSHException
 
-from deploys.errors import PreflightError
+from deploys.errors import PreflightError, plain
 
 # How long sudo may take; an emulated host under load needs some seconds.
 _START_SECONDS = 60
 _BLOCK = 2**15
+_MOST_BYTES = 2**24  # of an answer; a box's manifest has some hundred kilobytes
 # sshd's exit code if PAM opened no session, as on a host that is shutting down.
 _NO_SESSION = 254
 
@@ -206,7 +208,9 @@ class RootShell:
             self._receive(timeout)
         while (err := self._take(self._err, f"\n{self._mark}\n".encode())) is None:
             self._receive(timeout)
-        return Answer(int(code), out.decode(errors="replace"), err.decode(errors="replace"))
+        if not re.fullmatch(rb"[0-9]{1,3}", code):
+            raise SSHException("it answers with no exit code")
+        return Answer(int(code), *(plain(text.decode(errors="replace")) for text in (out, err)))
 
     @staticmethod
     def _take(buffer: bytearray, end: bytes) -> bytes | None:
@@ -233,6 +237,9 @@ class RootShell:
                 raise _broken() from None
             raise TimeoutError(f"no output for {timeout:g} s") from None
         buffer += block
+        if len(buffer) > _MOST_BYTES:
+            self._channel.close()
+            raise SSHException(f"it answers with more than {_MOST_BYTES // 2**20} MiB")
         if not block:
             self._streams -= 1
 

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from fabric import Connection
+from fabric.connection import derive_shorthand
+from invoke.exceptions import Exit
 from paramiko import (
     AuthenticationException,
     BadHostKeyException,
@@ -22,7 +24,7 @@ from paramiko import (
 
 from deploys.errors import DeployError, Interrupted, PreflightError, UnreachableError
 from deploys.facts.state import HostState, State
-from deploys.session import Observer, Session, Target
+from deploys.session import NONSENSE, Observer, Session, Target
 from deploys.session.lock import Lock
 from deploys.session.root_shell import RootShell
 from tasks.desk.awaiting import awaited
@@ -36,6 +38,20 @@ _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 # paramiko logs, with a traceback, each error that it also raises.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 logging.getLogger("paramiko").propagate = False
+
+
+def _parts_of(_: Connection, words: str) -> dict[str, str | int | None]:
+    """The parts of a host on the command line; Fabric's own ends in a traceback."""
+    with contextlib.suppress(ValueError):
+        parts: dict[str, str | int | None] = derive_shorthand(words)
+        if parts["host"] and parts["port"] in (None, *range(1, 2**16)):
+            return parts
+    raise Exit(
+        f"error: -H {shlex.quote(words)}: write USER@HOST:PORT; a port is 1 to 65535", code=1
+    )
+
+
+Connection.derive_shorthand = _parts_of
 
 
 class Host:
@@ -136,6 +152,19 @@ class Host:
             words = (answer.stderr.strip() or "no error message").splitlines()[-1]
             raise DeployError(f"{self.name}: {command}: exit code {answer.code}: {words}")
         return answer.stdout
+
+    @contextlib.contextmanager
+    def parsing(self, what: str) -> Iterator[None]:
+        """What this host says of ``what`` is parsed in the block.
+
+        Raises:
+            DeployError: it makes no sense.
+        """
+        try:
+            yield
+        except (*NONSENSE, OSError) as error:  # fromtimestamp() raises OSError, too
+            line = f"{self.name}: what it says of {what} makes no sense: {error}"
+            raise DeployError(line) from error
 
     def session(self, observer: Observer | None = None) -> Session:
         """Start a pyinfra session over this connection."""

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -300,7 +301,9 @@ def test_a_rollback_asks_first(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_list_of_versions_asks_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    version = versions.Version("root_feed", 86400, "feed" * 16, "c0ffee")
+    version = versions.Version(
+        "root_feed", datetime.fromtimestamp(86400, UTC), "feed" * 16, "c0ffee"
+    )
     monkeypatch.setattr(versions, "versions", lambda host: [version] if host.name == "box" else [])
     call(host.rollback, "box", "new", list=True)
     out = capsys.readouterr().out
