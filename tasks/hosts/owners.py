@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from deploys.errors import BoxError
+from deploys.errors import BoxError, one_line
 from deploys.services.gateway import OWNERS
 from tasks.desk import questions
 from tasks.hosts.connection import Host
@@ -28,8 +28,8 @@ class Owner:
     key: str
     made: datetime
     results: int
-    used: int = 0
-    quota: int = 0
+    used: int
+    quota: int
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,15 @@ def read_owners(host: Host) -> Owners:
     expect_gateway(host, state)
     expect_snapshot(host, state)  # on another root no account would last
     rows = [line.split() for line in host.run(f"{OWNERS} list").splitlines()]
-    owners = tuple(
-        Owner(name, key, datetime.fromtimestamp(int(made), UTC), *map(int, numbers))
-        for name, key, made, *numbers in rows
-    )
-    return Owners(host.run(f"{OWNERS} hostkey").strip(), owners)
+    with host.parsing("its owners"):
+        owners = tuple(_owner(*row) for row in rows)
+    return Owners(one_line(host.run(f"{OWNERS} hostkey")), owners)
+
+
+def _owner(name: str, key: str, made: str, *numbers: str) -> Owner:
+    # A gateway of an older version says the number of results only.
+    results, used, quota = map(int, (*numbers, "0", "0") if len(numbers) == 1 else numbers)
+    return Owner(name, key, datetime.fromtimestamp(int(made), UTC), results, used, quota)
 
 
 def add(host: Host, name: str, password: str, *, force: bool) -> None:
@@ -81,7 +85,7 @@ def remove(host: Host, name: str) -> str:
     Raises:
         DeployError, UnreachableError: see ``Host.run``.
     """
-    return host.run(f"{OWNERS} remove {name}").strip()
+    return one_line(host.run(f"{OWNERS} remove {name}"))
 
 
 def checked_name(name: str) -> str:

@@ -186,7 +186,7 @@ _IMAGE = f"{_ROOMS}/results-old"
 def test_a_room_takes_what_was_there_and_grows(gateway: Gateway) -> None:
     """Results of an older version; a larger quota at the next boot; a kill while a room grows."""
     gateway.inside("sh", "-c", f"mkdir {_OLD} && echo it >{_OLD}/file")
-    sizes = []
+    sizes: list[int] = []
     killed = f"fallocate -l 32M {_IMAGE} && >{_ROOMS}/.growing-results-old"
     for step in ("true", "true", killed):
         gateway.inside("sh", "-c", step)
