@@ -176,6 +176,9 @@ def test_one_key_does_not_take_all_transfers(gateway: Gateway, results: Path) ->
             assert deliver(gateway, "bob", results, "job-4")
             gateway.inside("timeout", "20", "sh", "-c", _ONE_WAITS)
             assert one.poll() is other.poll() is None
+            for each in (one, other):  # else the one that waits would be waited for first
+                assert each.stdin
+                each.stdin.close()
 
 
 _OLD = "/srv/pipeline/results/old"
