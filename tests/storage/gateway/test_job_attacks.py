@@ -193,9 +193,8 @@ def test_a_job_that_forgets_nothing_leaves_nothing_to_the_next(lab: Lab) -> None
     hide = "echo secret | tee /tmp/x /dev/shm/x /var/tmp/x ../x >left"
     look = f"cat /tmp/x /dev/shm/x /var/tmp/x ../x left 2>/dev/null; ls ..; {world.GOOD}"
     first, second = lab.test(950, f"{hide}; {world.GOOD}"), lab.test(951, look)
-    assert [fault for _, fault in (*lab.run(first), *lab.run(second))] == ["", ""]
-    [(said, _)] = lab.run(second)
-    assert said == "test\n"
+    assert lab.run(first) == [("", "")]
+    assert lab.run(second) == [("test\n", "")]
     assert not lab.left()
 
 
@@ -230,17 +229,15 @@ def test_a_job_sees_no_file_of_others_no_network_and_no_device(lab: Lab) -> None
     assert not [name for name in devices if name.startswith(("loop", "sd", "vd", "kmsg", "mem"))]
 
 
-INVALID = "mkdir output/results.edn.invalid; echo '[' >output/results.edn"
+ENDS = {
+    "exit 200": "failed with exit code 200",
+    "kill -KILL $$": "ended by signal 9",
+    "mkdir output/results.edn.invalid; echo '[' >output/results.edn": (
+        "output/results.edn.invalid: that name is the pipeline's own"
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    ("lines", "fault"),
-    [
-        ("exit 200", "failed with exit code 200"),
-        ("kill -KILL $$", "ended by signal 9"),
-        (INVALID, "output/results.edn.invalid: that name is the pipeline's own"),
-    ],
-)
-def test_how_a_job_ends_is_its_own_outcome(lab: Lab, lines: str, fault: str) -> None:
-    [(_, told)] = lab.run(lab.test(980 + len(lines), lines))
-    assert told == fault
+def test_how_a_job_ends_is_its_own_outcome(lab: Lab) -> None:
+    tests = [lab.test(number, lines) for number, lines in enumerate(ENDS, 980)]
+    assert [fault for _, fault in lab.run(*tests)] == [*ENDS.values()]
