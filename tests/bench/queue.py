@@ -85,8 +85,8 @@ class _Clock(Report):
         super().__init__()
         self.times: list[float] = []
 
-    def job(self, text: str, *, failed: bool) -> None:
-        super().job(text, failed=failed)
+    def job(self, *, failed: bool) -> None:
+        super().job(failed=failed)
         self.times.append(time.monotonic())
 
 

@@ -73,7 +73,7 @@ def test_an_update_becomes_a_result(box: Booted) -> None:
     spec = kim_edn.loads(box.run("sh", "-c", f"cat {RESULTS}/*/pipelinespec.edn"))
     assert spec["provenance"]["sandbox"] == "systemd"
     assert spec["provenance"]["reset"] == "fresh"
-    box.succeeds("grep -q good /run/pipeline/status.d/worker-1/report.json")
+    box.succeeds('grep -q "job done" /run/pipeline/status.d/worker-1/report.json')
     assert report(box, "worker-1")["jobs"] == {"done": 1, "failed": 0}
     assert report(box, "director")["queue"]["link"] == "up"
 
