@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from kimpipeline.errors import SandboxError
-from kimpipeline.run.sandbox import choose, confined, unit
+from kimpipeline.run.sandbox import choose, confined, systemd, unit
 from kimpipeline.run.sandbox.cell import Cell, taken
-from kimpipeline.run.sandbox.confined import Confined, environment, exit_fault
+from kimpipeline.run.sandbox.confined import Confined, Running, environment, exit_fault
 from kimpipeline.run.sandbox.systemd import Systemd
 from kimpipeline.run.supervise import probe
 from kimpipeline.settings import Limits, Settings
@@ -134,6 +134,45 @@ def test_a_unit_is_killed_by_its_name(tools: Path, tmp_path: Path) -> None:
     asked = (tools / "systemctl.asked").read_text().split()
     assert asked == ["kill", "--signal=KILL", unit]
     assert running.finish() == ""
+
+
+@pytest.fixture
+def failed(tools: Path, tmp_path: Path) -> Running:
+    """A job whose systemd-run had exit code 1."""
+    (tools / "systemd-run").write_text("#!/bin/sh\nexit 1\n")
+    folder = tmp_path / "job"
+    folder.mkdir()
+    job = Confined(("true",), folder, tmp_path, JOB.limits)
+    with (tmp_path / "out").open("wb") as out, Path("/dev/null").open("rb") as nothing:
+        return made(tmp_path).start(job, nothing, out, out)
+
+
+@pytest.mark.parametrize(
+    ("shown", "fault"),
+    [
+        ("Result=oom-kill ExecMainStatus=9", "took more than 268435456 bytes of memory"),
+        ("Result=signal ExecMainStatus=9", "ended by signal 9"),
+        ("Result=core-dump ExecMainStatus=11", "ended by signal 11"),
+        ("Result=exit-code ExecMainStatus=1", "failed with exit code 1"),
+        ("", "failed with exit code 1"),
+    ],
+)
+def test_systemd_is_asked_how_a_job_failed(
+    failed: Running, tools: Path, shown: str, fault: str
+) -> None:
+    (tools / "systemctl").write_text(f"#!/bin/sh\nprintf '%s\\n' {shown}\n")
+    assert failed.finish() == fault
+
+
+def test_results_are_not_read_while_a_process_is_left(
+    failed: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systemd, "_CGROUPS", tmp_path)
+    folder = tmp_path / "system.slice" / failed._name  # type: ignore[attr-defined]
+    folder.mkdir(parents=True)
+    (folder / "cgroup.events").write_text("populated 1\nfrozen 0\n")
+    with pytest.raises(SandboxError, match="its processes do not end"):
+        failed.finish()
 
 
 def test_a_machine_that_cannot_run_jobs_is_known_before_the_first(tools: Path) -> None:

@@ -23,6 +23,7 @@ _ENVIRONMENT = {
     "TMPDIR": "/tmp",  # noqa: S108 - private
     "OMP_NUM_THREADS": "1",  # there is a worker for each CPU, so a job has one
 }
+_PATIENCE = 60  # seconds; longer than a unit's stop takes
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,22 @@ def find_program(program: str, package: str) -> str:
     if found is None:
         raise SandboxError(f"{program} is not installed; Debian's package is {package}")
     return found
+
+
+def ask(program: str, package: str, *words: str) -> tuple[int, str, str]:
+    """Run a program of the system; its exit code, what it printed, and its last complaint.
+
+    Raises:
+        SandboxError: it is not installed, or does not end.
+    """
+    argv = [find_program(program, package), *words]
+    try:
+        done = subprocess.run(  # noqa: S603 - an argv list
+            argv, capture_output=True, text=True, errors="replace", timeout=_PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise SandboxError(f"{program} did not end within {_PATIENCE} s") from error
+    return done.returncode, done.stdout, done.stderr.strip().rpartition("\n")[2]
 
 
 def chown_tree(folder: Path, user: int | None) -> None:

@@ -8,17 +8,15 @@ more than a small box has memory.
 from __future__ import annotations
 
 import contextlib
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kimpipeline.errors import SandboxError
 from kimpipeline.run.sandbox.cell import Cell
-from kimpipeline.run.sandbox.confined import find_program
+from kimpipeline.run.sandbox.confined import ask
 
 # What a job writes need not outlive a crash: no journal.
 _FORMAT = ("-q", "-F", "-m", "0", "-O", "^has_journal,^resize_inode")
-_DEADLINE = 60  # seconds
 
 
 @contextlib.contextmanager
@@ -41,10 +39,10 @@ def mounted(cell: Cell, size: int, bound: Sequence[str]) -> Iterator[Path]:
             file.truncate(size)
     except OSError as error:
         raise SandboxError(f"{cell.folder}: {error.strerror}") from error
-    _run(find_program("mkfs.ext4", "e2fsprogs"), *_FORMAT, str(image))
-    words = [f"--property={each}" for each in bound]
-    words += ["--quiet", "--collect", "--fsck=no", "--type=ext4", "--options=loop,nosuid,nodev"]
-    _run(find_program("systemd-mount", "systemd"), *words, str(image), str(place))
+    words = ["--quiet", "--collect", "--fsck=no", "--type=ext4", "--options=loop,nosuid,nodev"]
+    words += [f"--property={each}" for each in bound]
+    _run("mkfs.ext4", "e2fsprogs", *_FORMAT, str(image))
+    _run("systemd-mount", "systemd", *words, str(image), str(place))
     image.unlink()  # the mount keeps its content: nothing of it can be left behind
     if not place.is_mount():
         raise SandboxError(f"{place}: systemd mounted it, but not where this process sees it")
@@ -57,14 +55,10 @@ def mounted(cell: Cell, size: int, bound: Sequence[str]) -> Iterator[Path]:
 
 def _unmount(place: Path) -> None:
     if place.is_mount():
-        _run(find_program("systemctl", "systemd"), "stop", str(place))
+        _run("systemctl", "systemd", "stop", str(place))
 
 
-def _run(*argv: str) -> None:
-    try:
-        done = subprocess.run(argv, capture_output=True, timeout=_DEADLINE, check=False)  # noqa: S603
-    except subprocess.TimeoutExpired as error:
-        raise SandboxError(f"{argv[0]} did not end within {_DEADLINE} s") from error
-    if done.returncode:
-        line = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise SandboxError(f"the disk of jobs: {line or f'{argv[0]} failed'}")
+def _run(program: str, package: str, *words: str) -> None:
+    code, _, complaint = ask(program, package, *words)
+    if code:
+        raise SandboxError(f"the disk of jobs: {complaint or f'{program} failed'}")

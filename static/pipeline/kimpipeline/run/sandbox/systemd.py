@@ -17,6 +17,7 @@ from kimpipeline.run.sandbox.cell import Cell
 from kimpipeline.run.sandbox.confined import (
     Confined,
     Running,
+    ask,
     chown_tree,
     environment,
     exit_fault,
@@ -124,11 +125,7 @@ class Systemd:
 
 def _systemctl(*words: str) -> str:
     """What systemctl printed; that a unit is not there any more is no error."""
-    argv = [find_program("systemctl", "systemd"), *words]
-    done = subprocess.run(  # noqa: S603 - an argv list
-        argv, capture_output=True, text=True, errors="replace", timeout=_DEADLINE, check=False
-    )
-    return done.stdout
+    return ask("systemctl", "systemd", *words)[1]
 
 
 def _version() -> int:
@@ -147,13 +144,11 @@ def _make_user(cell: Cell) -> None:
             return
     line = f'u {cell.name} {cell.user} "Jobs of the pipeline"'
     # by systemd, as a worker may not write to /etc
-    argv = [find_program("systemd-run", "systemd"), "--quiet", "--collect", "--pipe", "--wait"]
-    argv += [find_program("systemd-sysusers", "systemd"), "--inline", line]
-    done = subprocess.run(argv, capture_output=True, timeout=_DEADLINE, check=False)  # noqa: S603
+    words = ["--quiet", "--collect", "--pipe", "--wait", "systemd-sysusers", "--inline", line]
+    complaint = ask("systemd-run", "systemd", *words)[2]
     try:
         if pwd.getpwnam(cell.name).pw_uid == cell.user:
             return
     except KeyError:
-        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise SandboxError(f"no user {cell.name} could be made: {said}") from None
+        raise SandboxError(f"no user {cell.name} could be made: {complaint}") from None
     raise SandboxError(f"the user {cell.name} has not the number {cell.user}")
