@@ -7,7 +7,7 @@ from pyinfra.operations import files, server
 
 from deploys.operations import onbox, services
 from deploys.operations.onbox import ONBOX, OnboxFile, tree
-from deploys.services.secure import ASK
+from deploys.services.secure import ASK, GENERATOR
 from deploys.settings import Image
 
 _FILES = (
@@ -19,21 +19,18 @@ _FILES = (
     "etc/systemd/network",
     "etc/systemd/system/host-keys.service",
     "etc/systemd/system/keep-machine-id.service",
+    "etc/systemd/system/serial-getty@.service.d",
     "usr/lib/host-keys",
     "usr/lib/machine-id",
 )
 _ENABLED = ("keep-machine-id.service", "ssh.service", "systemd-networkd.service")
-# Timers that would hold apt's lock at any time, and units that a box does not need.
+# Units that a box does not need.
 _MASKED = (
-    "apt-daily-upgrade.timer",
-    "apt-daily.timer",
     "e2scrub_all.timer",
     "e2scrub_reap.service",
     "grub-common.service",
     "modprobe@drm.service",  # logind waits for it; a box needs no screen
 )
-# For SSH over vsock it loads five modules. SSH over the network is enough.
-_GENERATOR = "/etc/systemd/system-generators/systemd-ssh-generator"
 _KEYS = ONBOX.parent / "vagrant" / "insecure.pub"
 # crypt(3) of "vagrant". The salt is fixed, as with a random one no two builds would be the same.
 _CRYPTED = (
@@ -73,4 +70,5 @@ def machine(image: Image, fstab: str = "") -> None:
     for unit in _ENABLED:
         services.enabled(name=f"Enable {unit}", unit=unit)
     services.masked(name="Mask units that a box does not need", units=_MASKED)
-    files.link(name="No SSH over vsock", path=_GENERATOR, target="/dev/null")
+    # For SSH over vsock it loads five modules. SSH over the network is enough.
+    files.link(name="No SSH over vsock", path=GENERATOR, target="/dev/null")

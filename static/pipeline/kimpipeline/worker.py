@@ -32,9 +32,9 @@ from kimpipeline.queue.queue import Queue, Reserved
 from kimpipeline.queue.report import Report
 from kimpipeline.queue.slot import Slot
 from kimpipeline.queue.transfer import deliver, fetch
-from kimpipeline.run.confined import Sandbox
 from kimpipeline.run.matching import make_pair
 from kimpipeline.run.pair import Outcome, run_test
+from kimpipeline.run.sandbox.confined import Sandbox
 from kimpipeline.settings import Settings
 
 log = logging.getLogger("pipeline-worker")
