@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,14 @@ from deploys.errors import BoxError
 from tasks.debian import bootstrap, chroot
 from tasks.desk import shell
 
+# keyrings(7): whoever inherits a session's keyring may read the keys in it. The library is one that
+# Debian's ssh needs.
+_KEYRING = """
+import ctypes, os, sys
+if ctypes.CDLL("libkeyutils.so.1").keyctl_join_session_keyring(None) < 0:
+    sys.exit("the kernel gives the build no keyring of its own")
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 # The mounts and processes in them end with the first process.
 _NAMESPACES = ("--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child")
 # $1 is the tree, $2 the folder in it. A bind mount leaves out what is mounted below. In a chroot
@@ -77,7 +86,8 @@ def run(root: Path, work: Path, script: str) -> None:
     inside = root / work.name
     shutil.copytree(work, inside, symlinks=True)
     (inside / "run").write_text(f"cd /{work.name}\n{script}")
-    argv: list[str | Path] = ["unshare", *_NAMESPACES, "sh", "-c", _SCRIPT, "sh", root, work.name]
+    argv: list[str | Path] = [sys.executable, "-c", _KEYRING, "unshare", *_NAMESPACES]
+    argv += ["sh", "-c", _SCRIPT, "sh", root, work.name]
     try:
         shell.run(argv, env=chroot.environment(), timeout=_DEADLINE)
     except shell.CommandError as error:
