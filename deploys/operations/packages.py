@@ -18,11 +18,18 @@ from deploys.operations import Commands, Upload, arrived
 # It waits for another apt, such as the daily update that a new host runs at its first boot.
 # --fix-broken completes an installation that a power cut ended. Without Pattern-Only, apt takes an
 # unknown name with a dot for a regular expression, and installs every package that matches.
+# A virtual package is never installed by its own name; show says nothing of it.
 _SCRIPT = """
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 dpkg --configure -a --force-confdef --force-confold
 $update
+have=$(apt-cache show --no-all-versions $names 2>/dev/null | sed -n 's/^Package: //p')
+for name in $names; do
+    printf '%s\\n' "$have" | grep -Fqx "$name" && continue
+    echo "E: there is no package $name; if it is virtual, name one that provides it" >&2
+    exit 1
+done
 apt-get -q -y -o DPkg::Lock::Timeout=300 -o APT::Cmd::Pattern-Only=true \
     -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
     --fix-broken --no-install-recommends install "$@"
@@ -102,5 +109,6 @@ def present(
     options = ["--allow-downgrades"] if pins or new else []
     script = (_KEEP_INITRDS if keep_initrds else "") + _SCRIPT
     script = script.replace("$update", _UPDATE if missing or gone else ":")
+    script = f"names={shlex.quote(' '.join(sorted(named)))}\n{script}"
     install = shlex.join(("sh", "-c", script, "install", *options, *words))
     yield StringCommand("; ".join((*(arrived(*uploads) if uploads else ()), install)))

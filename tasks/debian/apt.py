@@ -32,6 +32,20 @@ def versions(names: Sequence[str], archive: Archive, folder: Path) -> dict[str, 
     return found
 
 
+def require(names: Sequence[str], archive: Archive, folder: Path) -> None:
+    """Check that each name is one package's: neither a virtual one's, nor a pattern of apt's.
+
+    Raises:
+        BoxError: one is not; the line names it.
+        CommandError: apt failed.
+    """
+    found = versions(names, archive, folder)
+    for name in names:
+        if name not in found:
+            why = "if it is virtual, name one that provides it"
+            raise BoxError(f"the archive has no package {name}; {why}")
+
+
 def resolved(
     packages: Sequence[str], archive: Archive, folder: Path, pins: Mapping[str, str] | None = None
 ) -> dict[str, str]:

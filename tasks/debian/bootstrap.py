@@ -122,31 +122,6 @@ def fill_folder(root: Path, tree: Tree, work: Path) -> None:
         _mmdebstrap(tree, root, Path(folder), ("--format=directory",))
 
 
-def run_in_tree(tree: Tree, work: Path, script: str) -> None:
-    """Run a shell script in a new root tree, which is deleted afterwards.
-
-    The folder ``work`` is copied to the top of the tree, under the same name, and the script runs
-    in it. Its subfolder ``out`` is copied back. No environment variable of this process is passed.
-
-    Raises:
-        BoxError: a package does not exist, mmdebstrap is missing, or the script failed. The line is
-            the last one that the script printed.
-    """
-    inside = f"/{work.name}"
-    (work / "run").write_text(f"cd {inside}\n{script}")
-    log, path = f"{inside}/log", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
-    failed = f'{{ echo "E: $(tail -n 1 "$1{log}")" >&2; exit 1; }}'
-    ran = f'chroot "$1" env -i {path} LC_ALL=C.UTF-8 sh -eu {inside}/run >"$1{log}" 2>&1'
-    hooks = (
-        f"--customize-hook=copy-in {shlex.quote(str(work))} /",
-        f"--customize-hook={ran} || {failed}",
-        f"--customize-hook=copy-out {inside}/out {shlex.quote(str(work))}",
-        "--format=null",
-    )
-    with tempfile.TemporaryDirectory(dir=work.parent, prefix="tree-") as folder:
-        _mmdebstrap(tree, Path("-"), Path(folder), hooks)
-
-
 def preferences(pins: Mapping[str, str]) -> str:
     """A file of apt's preferences that pins these versions."""
     # Above 1000, apt takes the pinned version even when another suite has a newer one.

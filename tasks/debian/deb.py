@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from deploys.errors import BoxError
 from tasks.desk import shell
 
 DATE = 315532800
@@ -31,10 +32,14 @@ def write(root: Path, fields: Mapping[str, str], folder: Path) -> None:
         folder: where dpkg-deb puts the file NAME_VERSION_ARCHITECTURE.deb.
 
     Raises:
+        BoxError: the tree has scripts for dpkg.
         CommandError: dpkg-deb failed, as when a field is malformed.
     """
     control = root / "DEBIAN"
-    control.mkdir()
+    try:
+        control.mkdir()
+    except FileExistsError as error:
+        raise BoxError("the sources make DEBIAN, which is for the package's own scripts") from error
     lines = (f"{name}: {text}\n" for name, text in fields.items() if text)
     (control / "control").write_text("".join(lines))
     if (root / _MODULES).exists():

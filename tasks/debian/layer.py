@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tasks.debian import bootstrap
+from tasks.debian import apt, bootstrap
 from tasks.debian.archive import Archive
 from tasks.desk import loop, shell, whole_files
 
@@ -57,13 +57,14 @@ def layer(
     Do not write to it: copy it. apt prefers the versions in ``pins``.
 
     Raises:
-        BoxError: a package does not exist, or the installation failed.
+        BoxError: a package does not exist or is virtual, or the installation failed.
     """
     tree = archive.tree(suite, packages, pins, epoch=archive.date)
     source = Path(bootstrap.__file__).read_text() + archive.digest + json.dumps(asdict(tree))
     kept = folder / f"layer-{hashlib.sha256(source.encode()).hexdigest()[:16]}.ext4"
     with FileLock(kept.with_suffix(".lock")):
         if not kept.exists():
+            apt.require(packages, archive, folder)
             progress(f"installing Debian {suite} and {len(packages)} packages")
         with whole_files.made_once(kept, bound(make, tree)) as file:
             yield Layer(file, archive.date)

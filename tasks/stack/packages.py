@@ -18,7 +18,7 @@ from filelock import FileLock
 from deploys.errors import BoxError
 from deploys.facts.packages import ORIGIN, SOURCE_DIGEST
 from deploys.settings.stack import BUILT, package_name
-from tasks.debian import apt, archive, bootstrap, deb
+from tasks.debian import apt, archive, bootstrap, cage, deb
 from tasks.stack import recipes
 from tasks.stack.recipes import RECIPES, Output
 from tasks.stack.sources import Sources
@@ -26,6 +26,7 @@ from tasks.stack.sources import Sources
 # The Debian releases that parts are built for, and the Python by which a host is matched to one.
 PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
 _BUILD_LENGTH = 12
+_LONGEST = 500  # characters of the line that says what was made
 
 
 def source_digest(sources: Sources, python: str) -> str:
@@ -92,10 +93,13 @@ def _make(made: Path, tree: bootstrap.Tree, sources: Sources, python: str, build
         package.mkdir()
         sources.fetch(work)
         try:
-            bootstrap.run_in_tree(tree, work, recipe.script)
+            cage.run_in_tree(tree, work, recipe.script)
             out = work / "out"
-            made_line = (out / recipes.MADE).read_text().strip()
-            (out / recipes.MADE).unlink()
+            line = out / recipes.MADE
+            if line.is_symlink() or not line.is_file():
+                raise BoxError(f"the sources make {recipes.MADE} something else")
+            made_line = line.read_text(errors="replace").strip()[:_LONGEST]
+            line.unlink()
             upstream = deb.version(recipe.version(Output(out, made_line, python)))
             fields = {
                 **_fields(sources, python, upstream),

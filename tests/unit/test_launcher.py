@@ -20,7 +20,7 @@ pytestmark = pytest.mark.commands
 
 _BIN = Path(__file__).parents[2] / "bin"
 _REAL = (
-    *("cat", "date", "env", "flock", "grep", "head", "mkdir", "readlink", "rm", "sed", "sh"),
+    *("cat", "date", "df", "env", "flock", "grep", "head", "mkdir", "readlink", "rm", "sed", "sh"),
     *("sha256sum", "sleep", "tail", "touch", "tr", "true"),
 )
 _LOG = 'echo "${0##*/} $*" >>"$CALLS"\n'
@@ -97,6 +97,7 @@ class Machine:
     def fake(self, name: str, body: str) -> None:
         """Put a made-up program on PATH that notes how it was called."""
         file = self.path / name
+        file.unlink(missing_ok=True)  # it may be a link to the system's own
         file.write_text(f"#!/bin/sh\n{_LOG}{body}\n")
         file.chmod(0o755)
 
@@ -241,6 +242,19 @@ def test_without_root_the_missing_packages_are_named(machine: Machine, sudo: boo
     assert err == line
     assert machine.calls("apt-get") == []
     assert not (machine.root / ".venv").exists()
+
+
+def test_a_full_disk_is_named(machine: Machine) -> None:
+    """What failed says nothing, or something else: its own line found no room."""
+    size = "echo Filesystem 1024-blocks Used Available Capacity Mounted on; "
+    row = f"/dev/a-disk 12288 12288 0 100% {machine.root}"
+    machine.fake("df", f"{size} echo '{row}'")
+    machine.fake("python3", '[ "$1" = -c ] || { echo "Error: Command returned 1"; exit 1; }')
+    code, out, err = machine.run()
+    assert (code, out) == (1, "")
+    log = machine.root / ".box/install.log"
+    said = f"inv: python3 -m venv: the disk is full, at {machine.root} (full log: {log})"
+    assert err.splitlines()[-1] == said
 
 
 def test_only_the_tests_get_what_only_they_need(machine: Machine) -> None:

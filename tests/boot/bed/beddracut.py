@@ -8,6 +8,7 @@ from pathlib import Path
 from tasks.debian import bootstrap
 from tasks.desk.places import ROOT
 from tests.boot.bed import bedinitrd
+from tests.storage.trees import run_in_tree
 
 # Where dracut's own steps take up the scripts of the bed.
 _STEPS = Path(__file__).parent / "initrd-dracut"
@@ -33,7 +34,7 @@ def make(folder: Path) -> tuple[Path, Path]:
     tree = bootstrap.Tree(
         suite, _PACKAGES, bootstrap.sources(suite), bootstrap.relaxations(), lists=False
     )
-    bootstrap.run_in_tree(tree, work, _SCRIPT)
+    run_in_tree(tree, work, _SCRIPT)
     steps = (file for file in _STEPS.rglob("*") if file.is_file())
     files = {str(file.relative_to(_STEPS)): file.read_text() for file in steps}
     return work / "out/vmlinuz", bedinitrd.make_initrd(

@@ -14,6 +14,7 @@ from tests.boot.boxes.test_built_box import HOST_KEYS, first_boot
 from tests.boot.conftest import StartBox
 from tests.boot.lab.box import Box, Ran, command, home_that_knows, interrupted
 from tests.storage.faults import given_back, held
+from tests.storage.trees import run_in_tree
 
 # A package of the maintainer's own, which no network is needed for.
 _PACKAGE = """\
@@ -88,7 +89,7 @@ def _change_kernel(box: Box, folder: Path) -> str:
     (work / "running").write_text(running)
     suite = bootstrap.SUITE
     tree = bootstrap.Tree(suite, ("apt-utils",), bootstrap.sources(suite), bootstrap.relaxations())
-    bootstrap.run_in_tree(tree, work, _KERNEL)
+    run_in_tree(tree, work, _KERNEL)
     box.host.run("cat >/root/kernel.deb", stdin=(work / "out/kernel.deb").read_bytes())
     box.succeed(f"rm /boot/*-{running} && dpkg --install /root/kernel.deb && rm /root/kernel.deb")
     return (work / "out/version").read_text().strip()

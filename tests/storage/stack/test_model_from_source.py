@@ -11,6 +11,7 @@ from tasks.debian import archive, bootstrap
 from tasks.desk import loop
 from tasks.desk.flags import load
 from tasks.desk.places import ROOT
+from tests.storage.trees import run_in_tree
 
 # In the tree: KIM's example of a model in C++, by another name so that no package's is found.
 _SCRIPT = """
@@ -75,7 +76,7 @@ def test_the_documented_commands_build_a_model(loop_disk: str, tmp_path: Path) -
         apt_options=found.options,
         lists=False,
     )
-    bootstrap.run_in_tree(
+    run_in_tree(
         tree, work, _SCRIPT.format(user=command, system=command.replace(" user ", " system "))
     )
     assert "OurArgon" in (work / "out/list").read_text()

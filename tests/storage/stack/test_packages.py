@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from deploys.errors import BoxError
+from deploys.errors import BoxError, DeployError
 from deploys.facts.packages import SourceDigests
 from deploys.operations.leftovers import no_prefixes
 from deploys.operations.packages import LocalPackage, present
@@ -200,6 +200,15 @@ def test_the_lammps_of_a_commit_is_there_or_debians_never_both(
     assert inside(root, "lmp") == ["of a commit"]
     assert applied(root, having(packages=["lammps"], absent=[made.name])) == (1, 0)
     assert inside(root, "lmp") == ["of Debian"]
+
+
+@pytest.mark.parametrize("name", ["of-several", "of.one", "nosuch"])
+def test_a_virtual_package_or_a_pattern_is_refused_in_one_line(name: str, root: Path) -> None:
+    """apt would install what provides it, or all that matches, and the name would stay missing."""
+    debian(root, "of-one", "1", {}, Provides="of-several")
+    with pytest.raises(DeployError, match=f"there is no package {name}; if it is virtual, name"):
+        applied(root, having(packages=[name]))
+    assert not is_there(root, "of-one")
 
 
 def test_what_an_older_box_had_beside_its_packages_goes(root: Path) -> None:

@@ -81,3 +81,11 @@ def test_a_libvirt_box_says_how_large_its_disk_is(size: int, virtual: int) -> No
     lines = code(files["Vagrantfile"].decode())
     assert {"libvirt.memory = 3072", "libvirt.cpus = 4"} <= set(lines)
     assert 'libvirt.disk_driver :discard => "unmap"' in lines
+
+
+def test_nothing_of_a_setting_is_run_by_the_guests_shell(tmp_path: Path) -> None:
+    template = tmp_path / "Vagrantfile"
+    template.write_text("  config.vm.provision :shell, :inline => \n")
+    text = vagrantfile.for_user(template, "a/b", "", "git://h;id", "$(id)")
+    line = "\"/persistent/runsetup 'git://h;id' '$(id)'\""
+    assert text == f"  config.vm.provision :shell, :inline => {line}\n"

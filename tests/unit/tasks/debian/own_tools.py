@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploys.errors import BoxError
-from tasks.debian import apt, bootstrap
+from tasks.debian import apt, bootstrap, cage
 
 
 def build(patch: pytest.MonkeyPatch) -> None:
@@ -31,4 +31,4 @@ def build(patch: pytest.MonkeyPatch) -> None:
             raise BoxError((work / "log").read_text().splitlines()[-1])
 
     patch.setattr(apt, "resolved", lambda *_: {})
-    patch.setattr(bootstrap, "run_in_tree", run_in_tree)
+    patch.setattr(cage, "run_in_tree", run_in_tree)

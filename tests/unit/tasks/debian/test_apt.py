@@ -53,3 +53,16 @@ def test_a_package_that_is_not_there_is_one_line(
     with pytest.raises(BoxError, match=r"^Unable to locate package nosuch$"):
         apt.resolved(("nosuch",), HERE, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["mail-transport-agent", "l.bc6", "nosuch"])
+def test_a_virtual_package_or_a_pattern_is_no_package(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """apt-cache madison has a line for each version of a package by its very name."""
+    table = "libc6 | 2.41 | http://m.test/debian trixie/main amd64 Packages\n"
+    monkeypatch.setattr(shell, "run", lambda argv, **_: shell.Completed(tuple(argv), 0, table, ""))
+    apt.require(("libc6",), HERE, tmp_path)
+    with pytest.raises(BoxError, match=rf"^the archive has no package {name}; if it is virtual"):
+        apt.require(("libc6", name), HERE, tmp_path)
+    assert not list(tmp_path.iterdir())

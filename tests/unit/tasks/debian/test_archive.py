@@ -124,24 +124,3 @@ def test_python_is_compiled_at_the_end(
     left = {file.relative_to(root) for file in root.rglob("*") if file.is_file()}
     assert left - {Path("run/py3compile")} == {Path("usr/bin/py3compile")}
     assert (root / "usr/bin/py3compile").read_text() == "the package's"
-
-
-def test_a_script_in_a_throwaway_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It gets the folder, none of this process's variables, and no tree is left."""
-    asked: list[str] = []
-
-    def run(argv: Sequence[str | Path], **_: object) -> None:
-        asked.extend(map(str, argv))
-
-    monkeypatch.setattr(shell, "run", run)
-    work = tmp_path / "a folder" / "build"
-    work.mkdir(parents=True)
-    bootstrap.run_in_tree(bootstrap.Tree("trixie", ("g++",), LINES, ()), work, "make\n")
-    hooks = [word.partition("=")[2] for word in asked if word.startswith("--customize-hook=")]
-    assert "py3compile" in hooks.pop(0)  # before the script
-    assert hooks[0] == f"copy-in '{work}' /"
-    assert "env -i PATH=" in hooks[1]
-    assert hooks[2] == f"copy-out /build/out '{work}'"
-    assert "--format=null" in asked
-    assert [left.name for left in work.parent.iterdir()] == ["build"]
-    assert (work / "run").read_text() == "cd /build\nmake\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.debian import bootstrap
+from tasks.debian import apt, bootstrap
 from tasks.debian import layer as layers
 from tasks.debian.archive import Archive
 from tasks.debian.layer import Layer, layer
@@ -24,6 +24,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[bootstrap.Tree]:
         file.write_text(" ".join(tree.packages))
 
     monkeypatch.setattr(layers, "make", make)
+    monkeypatch.setattr(apt, "require", lambda *_: None)
     return trees
 
 
@@ -73,6 +74,7 @@ def test_a_layer_that_was_not_made_is_not_kept(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(layers, "make", make)
+    monkeypatch.setattr(apt, "require", lambda *_: None)
     with pytest.raises(KeyboardInterrupt):
         used(tmp_path, "bash")
     assert [left.suffix for left in tmp_path.iterdir()] == [".lock"]

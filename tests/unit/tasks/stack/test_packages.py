@@ -12,7 +12,7 @@ import pytest
 from deploys.errors import BoxError
 from deploys.settings.part import Part
 from deploys.settings.stack import DEFAULTS
-from tasks.debian import apt, archive, bootstrap, deb
+from tasks.debian import apt, archive, bootstrap, cage, deb
 from tasks.desk import shell
 from tasks.stack import git, packages, sdist
 from tasks.stack.sources import Sources
@@ -71,7 +71,7 @@ class Builder:
 def builder(monkeypatch: pytest.MonkeyPatch) -> Builder:
     builder = Builder()
     monkeypatch.setattr(apt, "resolved", builder.resolved)
-    monkeypatch.setattr(bootstrap, "run_in_tree", builder.run_in_tree)
+    monkeypatch.setattr(cage, "run_in_tree", builder.run_in_tree)
     monkeypatch.setattr(sdist, "fetch", lambda *_: None)
     monkeypatch.setattr(git, "fetch", lambda *_: None)
     return builder
@@ -269,7 +269,7 @@ def test_a_commit_is_built_from_a_served_repository_and_remembered(
             built.append(file.read().decode())
         builder.run_in_tree(tree, work, script)
 
-    monkeypatch.setattr(bootstrap, "run_in_tree", run_in_tree)
+    monkeypatch.setattr(cage, "run_in_tree", run_in_tree)
     with git_server.served(tmp_path / "served") as url:
         packages = {
             commit: made(tmp_path, sources=of_commit("openkim-python", commit, url))
