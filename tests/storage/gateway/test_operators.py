@@ -10,8 +10,8 @@ import pytest
 from tasks.desk.places import ROOT
 from tests.storage.gateway.gateway import Gateway
 
-# Two operators in one process. The first says something so often, and may be silent for 2 s; the
-# second tries again until he is let in, or 6 s have gone by.
+# Two operators in one process. The first says something so often, and may be silent for 4 s; the
+# second tries again until he is let in, or 8 s have gone by.
 _OPERATORS = """
 import json, sys, time
 import fabric
@@ -19,13 +19,13 @@ from tasks.hosts.connection import Host
 from deploys.errors import BoxError
 from deploys.session import lock
 
-lock._WATCH = lock._WATCH.replace(f"timeout {lock._SILENCE}", "timeout 2")
+lock._WATCH = lock._WATCH.replace(f"timeout {lock._SILENCE}", "timeout 4")
 lock._EVERY = float(sys.argv[1])
 login = {"key_filename": sys.argv[2]}
 first, second = (Host(fabric.Connection("root@127.0.0.1", connect_kwargs=login)) for _ in "12")
 began, lines, let_in = time.monotonic(), [], False
 with first.locked("provision"):
-    while not let_in and time.monotonic() < began + 6:
+    while not let_in and time.monotonic() < began + 8:
         try:
             with second.locked("rollback"):
                 let_in = True

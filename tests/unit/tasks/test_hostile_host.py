@@ -22,7 +22,7 @@ from invoke.exceptions import Exit
 from deploys.errors import plain
 from deploys.session.root_shell import RootShell
 from tasks import gateway, host
-from tasks.hosts import fleet
+from tasks.hosts import fleet, show
 from tasks.hosts.connection import Host
 from tests.unit.deploys.session.ssh_server import Answers, served
 from tests.unit.tasks.hosts.descriptors import descriptor_of
@@ -247,6 +247,16 @@ def test_whatever_a_gateway_says(name: str, capsys: pytest.CaptureFixture[str]) 
     assert line == plain(line)
     assert "\n" not in line
     assert (line or said.out).startswith(("error: evil", "evil: there are no results"))
+
+
+def test_what_comes_out_of_json_is_plain_where_it_is_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As the label of a disk: on its way here it is an escape, which no terminal obeys."""
+    show.plans({"evil": [("wipe", "/dev/vdb", json.loads(r'"\u001b]52;c;eA==\u0007\u202e"'))]})
+    said = capsys.readouterr().out
+    assert "\ufffd]52;c;eA==\ufffd\ufffd" in said
+    assert said == plain(said)
 
 
 def test_an_answer_without_an_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
