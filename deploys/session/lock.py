@@ -69,7 +69,7 @@ if [ -e "$2" ] && read -r boot began said <"$2"; then
     esac
 fi
 printf '%s\n' "$4" >"$1"
-find {_CACHE} -maxdepth 1 -name '{_SENT}*' -mmin +60 -delete
+find {_CACHE} -maxdepth 1 -name '{_SENT}*' -mmin +60 -delete || :
 """
 
 # $1 is the note, $2 what it says. A host that is no box yet has no place for it.
