@@ -37,15 +37,18 @@ _COMES_BACK = 300
 _SILENCE = 120
 _EVERY = 15
 
+# Seconds to wait for a lock: of a pass that may just be ending, and of one that has ended.
+_PATIENCE, _LAST_COMMAND = 2.0, 900.0
+
 _HELD, _BOOTS = 3, 4
 _CACHE, _, _SENT = UPLOADS.rpartition("/")  # a host that was killed may have left some
 
 # $1 is the lock's file, open as descriptor 9, $2 the note; $3 is this pass, $4 what the lock says
-# of it, $5 a pass that is known to be over. A connection that this pass lost may end a little later
-# than it noticed.
+# of it, $5 a pass that is known to be over; $6 is how many seconds to wait. A connection that this
+# pass lost may end a little later than it noticed.
 _TAKE = f"""
 set -u
-if ! flock -w 2 9 && ! {{ grep -qsF "$3" "$1" && flock -w 10 9; }}; then
+if ! flock -w "$6" 9 && ! {{ grep -qsF "$3" "$1" && flock -w 10 9; }}; then
     cat "$1"
     exit {_HELD}
 fi
@@ -66,7 +69,7 @@ if [ -e "$2" ] && read -r boot began said <"$2"; then
     esac
 fi
 printf '%s\n' "$4" >"$1"
-find {_CACHE} -maxdepth 1 -name '{_SENT}*' -mmin +60 -delete
+find {_CACHE} -maxdepth 1 -name '{_SENT}*' -mmin +60 -delete || :
 """
 
 # $1 is the note, $2 what it says. A host that is no box yet has no place for it.
@@ -141,8 +144,9 @@ class Lock:
             SSHException: the connection broke, or an earlier one of this pass has not ended yet.
         """
         answer = self._ask(shell)
-        if answer.code == _BOOTS and (other := _holder(answer.stdout)) and other.is_over:
-            answer = self._ask(shell, other.token)
+        if answer.code in (_HELD, _BOOTS) and (other := _holder(answer.stdout)) and other.is_over:
+            # It was interrupted; the last command that it started may go on.
+            answer = self._ask(shell, other.token, _LAST_COMMAND)
         if answer.code in (_HELD, _BOOTS):
             raise self._refusal(answer.stdout, boots=answer.code == _BOOTS)
         if answer.code != 0:
@@ -154,9 +158,10 @@ class Lock:
 
         Raises:
             SSHException: the connection broke.
+            TimeoutError: the host does not answer any more, as one that was shut off.
         """
-        shell.run(f"rm -f {shlex.quote(NOTE)}")
-        shell.let_go()
+        shell.run(f"rm -f {shlex.quote(NOTE)}", timeout=_EVERY)
+        shell.let_go(timeout=_EVERY)
 
     def keep_place(self, shell: RootShell) -> None:
         """Before a reboot: have others refused until this pass is back.
@@ -166,9 +171,9 @@ class Lock:
         """
         shell.run(shlex.join(("sh", "-c", _KEEP_PLACE, "keep", NOTE, self._said)))
 
-    def _ask(self, shell: RootShell, over: str = "") -> Answer:
-        words = (LOCK, NOTE, self._token, self._said, over or self._token)
-        command = shlex.join(("sh", "-c", _TAKE, "take", *words))
+    def _ask(self, shell: RootShell, over: str = "", patience: float = 0) -> Answer:
+        known = (self._token, self._said, over or self._token, f"{patience or _PATIENCE:g}")
+        command = shlex.join(("sh", "-c", _TAKE, "take", LOCK, NOTE, *known))
         return shell.hold(LOCK, command)
 
     @property
@@ -219,7 +224,7 @@ def _keep_alive(client: SSHClient) -> None:
     transport = client.get_transport()
     assert transport is not None
     try:
-        channel = transport.open_session()
+        channel = transport.open_session(timeout=_EVERY)
         channel.exec_command(f"exec sh -c {shlex.quote(_WATCH)}")
     except SSHException:
         return

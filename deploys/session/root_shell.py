@@ -130,14 +130,15 @@ class RootShell:
         )
         return self._answer(None)
 
-    def let_go(self) -> None:
-        """Close the file of ``hold``.
+    def let_go(self, timeout: float) -> None:
+        """Close the file of ``hold``; wait so many seconds for the answer.
 
         Raises:
+            TimeoutError: there is none; the shell is closed.
             SSHException: the connection broke.
         """
         self._send(f"exec 9<&-; {self._end}\n".encode())
-        self._answer(None)
+        self._answer(timeout)
 
     def write(self, source: IO[bytes], path: str) -> Answer:
         """Write all of ``source`` to a file; if the connection breaks, there is no file.

@@ -14,9 +14,11 @@ import signal
 import sys
 from collections.abc import Iterable
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from deploys.errors import plain
 
@@ -28,6 +30,10 @@ class Terminal(Console):
 
     It raises BrokenPipeError, as print does, when the reader is gone.
     """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """A string of a table; made plain before its width is measured."""
+        return super().render_str(plain(text), **options)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

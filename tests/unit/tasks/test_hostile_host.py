@@ -22,7 +22,7 @@ from invoke.exceptions import Exit
 from deploys.errors import plain
 from deploys.session.root_shell import RootShell
 from tasks import gateway, host
-from tasks.hosts import fleet
+from tasks.hosts import fleet, show
 from tasks.hosts.connection import Host
 from tests.unit.deploys.session.ssh_server import Answers, served
 from tests.unit.tasks.hosts.descriptors import descriptor_of
@@ -124,7 +124,6 @@ EVIL: dict[str, Answers] = {
     "abc": numbers(b"abc"),
     "endless": numbers(b"9" * 5000),
     "late": numbers(b"9" * 18),
-    "nan": numbers(b"nan"),
 }
 
 
@@ -179,7 +178,6 @@ TASKS: dict[str, tuple[Any, dict[str, Any]]] = {
     "provision --dry-run": (host.provision, {"dry_run": True}),
     "users": (gateway.users, {}),
     "adduser": (gateway.adduser, {"name": "ada"}),
-    "deluser": (gateway.deluser, {"name": "ada"}),
 }
 
 
@@ -210,7 +208,7 @@ def test_whatever_a_host_says(name: str, capsys: pytest.CaptureFixture[str]) -> 
         assert json.loads(said.out)["good"]["kernel"] == "6.12.9-good"
     elif name.startswith("status"):
         assert ("6.12.9-good" in said.out) != (name == "status of many")
-    elif name in ("users", "adduser", "deluser"):
+    elif name in ("users", "adduser"):
         assert f"good: host key {KEY}" in said.out.splitlines()
     elif name == "rollback --list":
         assert "feedfeedfeedfeed" in said.out
@@ -247,6 +245,16 @@ def test_whatever_a_gateway_says(name: str, capsys: pytest.CaptureFixture[str]) 
     assert line == plain(line)
     assert "\n" not in line
     assert (line or said.out).startswith(("error: evil", "evil: there are no results"))
+
+
+def test_what_comes_out_of_json_is_plain_where_it_is_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As the label of a disk: on its way here it is an escape, which no terminal obeys."""
+    show.plans({"evil": [("wipe", "/dev/vdb", json.loads(r'"\u001b]52;c;eA==\u0007\u202e"'))]})
+    said = capsys.readouterr().out
+    assert "\ufffd]52;c;eA==\ufffd\ufffd" in said
+    assert said == plain(said)
 
 
 def test_an_answer_without_an_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

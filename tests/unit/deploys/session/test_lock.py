@@ -35,7 +35,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Lock, note and uploads lie in this folder, not in the system's."""
     monkeypatch.setattr(lock, "LOCK", str(tmp_path / "run lock"))
     monkeypatch.setattr(lock, "NOTE", str(tmp_path / "persistent" / "operator"))
-    monkeypatch.setattr(lock, "_TAKE", lock._TAKE.replace("flock -w 2 ", "flock -w 0.1 "))
+    monkeypatch.setattr(lock, "_PATIENCE", 0.1)
     monkeypatch.setattr(lock, "_KEEP_PLACE", lock._KEEP_PLACE.replace("mountpoint", "true"))
     monkeypatch.setattr(paths, "UPLOADS", f"{tmp_path}/upload.")
     return tmp_path
@@ -49,6 +49,12 @@ def connected(held: Lock | None = None) -> Iterator[RootShell]:
         if held is not None:
             held.take(client, shell)
         yield shell
+
+
+def begin(shell: RootShell, command: str, folder: Path) -> None:
+    """Begin a command, and do not wait for its end."""
+    shell._send(f"touch {folder}/begun; {command}\n".encode())
+    awaited((folder / "begun").exists, 20, 0.02, lambda: "it does not begin")
 
 
 def is_free(other: Lock) -> bool:
@@ -80,13 +86,29 @@ def test_the_lock_ends_with_the_connection_and_not_before_its_last_command(
         shell = RootShell(client)
         held.take(client, shell)
         daemon = shell.run("sleep 60 >/dev/null 2>&1 & echo $!").stdout.strip()
-        shell._send(f"read -r _ <{go}\n".encode())
+        begin(shell, f"read -r _ <{go}", tmp_path)
         client.close()
         assert "changes it: provision" in refused()
         go.write_text("\n")
         with Lock("rollback") as other:
             awaited(lambda: is_free(other), 20, 0.05, lambda: "the lock is never free")
         os.kill(int(daemon), signal.SIGTERM)  # it holds nothing
+
+
+def test_after_ctrl_c_the_next_pass_waits_for_the_last_command(tmp_path: Path) -> None:
+    """The pass is known to be over, as it was of this machine: nobody has to be told its name."""
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    with Lock("provision") as held, served() as (client, _):
+        shell = RootShell(client)
+        held.take(client, shell)
+        begin(shell, f"read -r _ <{go}; touch {tmp_path}/ended", tmp_path)
+        client.close()
+    writer = threading.Timer(0.5, go.write_text, ["\n"])
+    writer.start()
+    with Lock("provision") as again, connected(again):
+        assert (tmp_path / "ended").exists()
+    writer.join()
 
 
 def test_a_pass_has_its_lock_again_over_the_next_connection() -> None:

@@ -13,6 +13,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from deploys.box import ROLES
+from deploys.errors import PreflightError
 from deploys.facts.state import HostState, Verdict
 from deploys.services.secure import SECURE
 from tasks.host import secure
@@ -94,6 +95,32 @@ def test_one_password_serves_all_hosts_of_a_command_line(
         secure(fabric.Connection(host), **GIVEN, host_key=KEY)
     fleet.finish(Context())
     assert [stdin for _, stdin in asked] == [f"{PASSWORD}\n".encode()] * 2
+
+
+def test_a_box_is_locked_meanwhile(
+    asked: list[tuple[str, bytes | None]], descriptor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(_: Host, task: str) -> None:
+        raise PreflightError(f"ada@desk is before you: {task}")
+
+    monkeypatch.setattr(Host, "locked", locked)
+    with pytest.raises(Exit):
+        call(host_key=KEY, password_fd=descriptor)
+    assert asked == []
+
+
+def test_boxes_that_see_different_host_keys_are_not_asked_about(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One of them, or the network before it, may lie: one key was taken for all."""
+    keys = iter([KEY, KEY.replace("h", "i")])
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda _: pytest.fail("it was asked about"))
+    monkeypatch.setattr(Host, "run", lambda *_, **__: next(keys))
+    for host in ("box", "other"):
+        secure(fabric.Connection(host), **GIVEN)
+    with pytest.raises(Exit, match=r"see different host keys of gw\.example\.org"):
+        fleet.finish(Context())
 
 
 @pytest.mark.parametrize("answer", ["y", "n"])
