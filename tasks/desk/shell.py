@@ -38,6 +38,8 @@ _PACKAGES = {
 }
 # On Debian these folders are not in a user's PATH, and the tools for disks are in them.
 _SBIN = ("/usr/sbin", "/sbin")
+# The tool parses what commands print: in English, with a decimal point.
+_LOCALE = {"LC_ALL": "C"}
 # Seconds without output after which ``follow`` calls its caller with an empty line.
 _PATIENCE = 0.2
 
@@ -101,7 +103,7 @@ def run(
     Args:
         argv: the program and its arguments.
         input: the text on its standard input; None: an empty input.
-        env: variables in addition to this process's own.
+        env: variables in addition to this process's own and to the C locale.
         cwd: the folder it runs in.
         timeout: seconds until it is killed.
         check: whether an exit code other than 0 raises.
@@ -119,7 +121,7 @@ def run(
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            env=None if env is None else {**os.environ, **env},
+            env={**os.environ, **_LOCALE, **(env or {})},
             cwd=cwd,
             timeout=timeout,
             check=False,
@@ -150,7 +152,11 @@ def follow(argv: Sequence[str | Path], on_line: Callable[[str], None]) -> None:
     with (
         tempfile.TemporaryFile() as said,
         subprocess.Popen(  # noqa: S603 - argv lists only, no shell
-            (program, *words[1:]), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
+            (program, *words[1:]),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            env={**os.environ, **_LOCALE},
         ) as process,
     ):
         try:
