@@ -25,6 +25,8 @@ from deploys.facts.state import HostState, State
 from deploys.session import Observer, Session, Target
 from deploys.session.root_shell import RootShell
 from tasks.desk.awaiting import awaited
+from tasks.desk.shell import Wired, wired
+from tasks.hosts.connection.openssh import Way
 
 # By default paramiko waits for ever; an emulated guest under load needs some seconds.
 _CONNECT_SECONDS = 15
@@ -40,12 +42,19 @@ logging.getLogger("paramiko").propagate = False
 class Host:
     """One host; the connection opens at first use.
 
-    ``known_hosts`` is a file of host keys that count, besides the system's and the user's files.
+    ``way`` is how OpenSSH would log in. Without one, ``known_hosts`` is a file of host keys that
+    count, besides the user's own.
     """
 
-    def __init__(self, connection: Connection, known_hosts: Path | None = None) -> None:
+    def __init__(
+        self, connection: Connection, known_hosts: Path | None = None, way: Way | None = None
+    ) -> None:
         self._connection = connection
         self._known_hosts = known_hosts
+        self._way = way
+        if way is not None:
+            way.prepare(connection)
+        self._proxy: Wired | None = None
         self._shell: RootShell | None = None
         self._abandoned = False
 
@@ -75,10 +84,13 @@ class Host:
 
     def _open(self) -> None:
         client = self._connection.client
-        client.load_system_host_keys()
-        if self._known_hosts is not None:
-            client.load_host_keys(str(self._known_hosts))
-        client.set_missing_host_key_policy(RejectPolicy())
+        if self._way is not None:
+            self._way.trust(client, self._connection.connect_kwargs["key_filename"])
+        else:
+            client.load_system_host_keys()
+            if self._known_hosts is not None:
+                client.load_host_keys(str(self._known_hosts))
+            client.set_missing_host_key_policy(RejectPolicy())
         self._connection.connect_timeout = self._connection.connect_timeout or _CONNECT_SECONDS
         # A new dictionary: Fabric's own belongs to the config that all hosts' threads share.
         self._connection.connect_kwargs = {
@@ -86,16 +98,36 @@ class Host:
             **self._connection.connect_kwargs,
         }
         with self._named_errors():
-            self._connection.open()
+            with self._through_proxy():
+                self._connection.open()
             transport = self._connection.transport
             # A host that reboots does not always close the connection: keepalive notices.
             transport.set_keepalive(_KEEPALIVE_SECONDS)
-            if isinstance(transport.sock, socket.socket):
+            if self._proxy is None and isinstance(transport.sock, socket.socket):
                 tcp = partial(transport.sock.setsockopt, socket.IPPROTO_TCP)
                 # Facts are small packets back and forth: do not wait until a packet is full.
                 tcp(socket.TCP_NODELAY, 1)
                 tcp(socket.TCP_USER_TIMEOUT, _SILENCE_SECONDS * 1000)
             self._shell = RootShell(client, self._connection.config.sudo.password)
+
+    @contextlib.contextmanager
+    def _through_proxy(self) -> Iterator[None]:
+        """Have the connection go over the proxy, if the host has one, while it opens."""
+        if self._way is None or not self._way.proxy:
+            yield
+            return
+        if self._proxy is not None:
+            self._proxy.close()
+        self._proxy = wired(self._way.proxy)
+        self._connection.connect_kwargs["sock"] = self._proxy.socket
+        try:
+            yield
+        except (AuthenticationException, BadHostKeyException):
+            raise
+        except (SSHException, OSError, EOFError) as error:
+            if words := self._proxy.last_words():
+                raise UnreachableError(f"{self.name}: on the way to it: {words}") from error
+            raise
 
     def run(self, command: str, stdin: bytes | None = None) -> str:
         """Run a shell command line as root, with ``stdin`` as its input; return what it printed.
@@ -210,6 +242,8 @@ class Host:
         self._shell = None
         with contextlib.suppress(OSError, EOFError, SSHException):
             self._connection.close()
+        if self._proxy is not None:
+            self._proxy.close()
 
     def abandon(self) -> None:
         """Close the connection from another thread, and refuse every further command."""
@@ -231,6 +265,8 @@ class Host:
     @property
     def _known_name(self) -> str:
         """What known_hosts calls the host; see sshd(8)."""
+        if self._way is not None:
+            return self._way.known_as
         host, port = self._connection.host, self._connection.port
         return host if port == 22 else f"[{host}]:{port}"
 
