@@ -28,7 +28,7 @@ apt-get -q -y -o DPkg::Lock::Timeout=300 -o APT::Cmd::Pattern-Only=true \
     --fix-broken --no-install-recommends install "$@"
 """
 
-_UPDATE = "apt-get -q -o DPkg::Lock::Timeout=300 update"
+UPDATE = "apt-get -q -o DPkg::Lock::Timeout=300 update"
 _UPLOADS = "/var/cache"  # only root can write there
 
 # update-initramfs reads its settings as shell, so the last line counts. dracut's hook reads INITRD.
@@ -97,7 +97,7 @@ def present(
     words = [*missing, *(f"{name}={min(installed[name])}" for name in kept), *gone, *files]
     options = ["--allow-downgrades"] if pins or new else []
     script = (_KEEP_INITRDS if keep_initrds else "") + _SCRIPT
-    script = script.replace("$update", _UPDATE if missing or gone else ":")
+    script = script.replace("$update", UPDATE if missing or gone else ":")
     yield StringCommand(shlex.join(("sh", "-c", script, "install", *options, *words)))
     if files:
         yield StringCommand(shlex.join(("rm", "-f", *files)))
