@@ -26,12 +26,14 @@ from deploys.session import Observer, Session, Target
 from deploys.session.root_shell import RootShell
 from tasks.desk.awaiting import awaited
 from tasks.desk.shell import Wired, wired
+from tasks.hosts.connection.inhibitors import LIST, blockers
 from tasks.hosts.connection.openssh import Way
 
 # By default paramiko waits for ever; an emulated guest under load needs some seconds.
 _CONNECT_SECONDS = 15
 _KEEPALIVE_SECONDS = 5
 _SILENCE_SECONDS = 60
+_NO_ENTRY = "/usr/lib/resnap/with-boot /usr/lib/resnap/edit-grubenv unset next_entry"
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 # paramiko logs, with a traceback, each error that it also raises.
@@ -183,6 +185,20 @@ class Host:
         with self.session() as session:
             return session.fact(State)
 
+    def require_reboot(self) -> None:
+        """Require that nothing blocks a reboot. Call it before what a reboot is to complete.
+
+        systemd 257 lets nobody past a program that blocks shutdowns; earlier versions let root.
+
+        Raises:
+            PreflightError: programs block it; the line says which, and why they do.
+            UnreachableError, DeployError: see ``run``.
+        """
+        if found := blockers(self.run(LIST)):
+            raise PreflightError(
+                f"{self.name}: its reboot is blocked by {'; '.join(found)}. End that, and try again"
+            )
+
     def reboot(
         self,
         entry: str | None,
@@ -197,15 +213,31 @@ class Host:
             settled: says of a state whether the host is done with booting; by default it is.
 
         Raises:
+            PreflightError: see ``require_reboot``.
+            DeployError: the host refuses to reboot; a later boot is the usual one.
             UnreachableError: the host is not back, with a new boot id and settled, by then.
         """
+        self.require_reboot()
         before = self.run(_BOOT_ID).strip()
         if entry is not None:
             self.run(f"/usr/lib/resnap/next-boot {entry}")
-        # The reboot may cut the answer off.
-        with contextlib.suppress(DeployError, UnreachableError):
+        try:
             self.run("systemctl reboot")
+        except UnreachableError:
+            pass  # the reboot cut the answer off
+        except DeployError:
+            if self._stays_up():
+                if entry is not None:
+                    with contextlib.suppress(DeployError, UnreachableError):
+                        self.run(_NO_ENTRY)
+                raise
         return self.wait_for_boot(before, deadline, settled)
+
+    def _stays_up(self) -> bool:
+        """Whether a command failed for another reason than that the host goes down."""
+        with contextlib.suppress(DeployError, UnreachableError):
+            return self.run("systemctl is-system-running || true").strip() != "stopping"
+        return False
 
     def wait_for_boot(
         self, before: str, deadline: float, settled: Callable[[HostState], bool] = lambda _: True
