@@ -46,7 +46,7 @@ class Way:
 
     Attributes:
         timeout: seconds until the host must have answered; None: OpenSSH has no such limit.
-        identities: files of private keys.
+        identities: files of private keys; of some only the public key may be there.
         only_identities: the agent's other keys are not tried.
         known_as: what the files of known hosts call the host.
         known_hosts: these files.
@@ -70,7 +70,7 @@ class Way:
         connect = dict(connection.connect_kwargs)
         named = connect.get("key_filename") or []
         named = [named] if isinstance(named, str) else [*named]
-        connect["key_filename"] = [*named, *map(str, self.identities)]
+        connect["key_filename"] = [*named, *map(str, filter(_is_readable, self.identities))]
         connect["look_for_keys"] = False  # OpenSSH has named them
         connection.connect_timeout = connect.pop("timeout", None) or self.timeout
         connection.connect_kwargs = connect
@@ -174,7 +174,9 @@ def _way(name: str, answers: Mapping[str, list[str]], options: list[str]) -> Way
         port=int(port),
         user=user,
         timeout=int(timeout) if timeout else None,
-        identities=tuple(_identities(answers["identityfile"], tokens, me.pw_dir)),
+        identities=tuple(
+            _path(file, tokens, me.pw_dir) for file in answers["identityfile"] if file != "none"
+        ),
         only_identities=one("identitiesonly") == "yes",
         known_as=alias or (host if port == "22" else f"[{host}]:{port}"),
         known_hosts=tuple(_path(file, tokens, me.pw_dir) for file in known if file != "none"),
@@ -203,11 +205,10 @@ def _path(name: str, tokens: Mapping[str, str], home: str) -> Path:
     return Path(re.sub(r"^~(?=/)", home, _filled(name, tokens))).expanduser()
 
 
-def _identities(names: Iterable[str], tokens: Mapping[str, str], home: str) -> Iterator[Path]:
-    for path in (_path(name, tokens, home) for name in names if name != "none"):
-        # paramiko cannot read the file of a key on a token; the agent can use it
-        if path.is_file() and not any(kind.startswith("sk-") for kind, _ in _public(path)):
-            yield path
+def _is_readable(identity: Path) -> bool:
+    """Whether paramiko can use a private key. One on a token it uses by the agent alone."""
+    on_token = (kind.startswith("sk-") for kind, _ in _public(identity))
+    return identity.is_file() and not any(on_token)
 
 
 def _public(identity: Path) -> Iterator[tuple[str, bytes]]:

@@ -255,7 +255,10 @@ def test_a_key_on_a_token_is_tried_last(
 
 
 @pytest.mark.usefixtures("agent")
-def test_identities_only_leaves_the_agents_other_keys_alone(known: Desk, sshd: Sshd) -> None:
+@pytest.mark.parametrize("suffix", ["", ".pub"])
+def test_identities_only_leaves_the_agents_other_keys_alone(
+    known: Desk, sshd: Sshd, suffix: str
+) -> None:
     other = known.folder / "other"
     if not other.exists():
         known.new_key("other")
@@ -263,9 +266,8 @@ def test_identities_only_leaves_the_agents_other_keys_alone(known: Desk, sshd: S
         subprocess.run(["ssh-add", "-q", key], check=True)
     gone = known.folder / "gone"
     shutil.copy(f"{known.key}.pub", f"{gone}.pub")  # its private key is in the agent alone
-    gone.touch()
     sshd.seen.clear()
-    entry = known.entry(sshd.port, f"IdentityFile {gone}", "IdentitiesOnly yes")
+    entry = known.entry(sshd.port, f"IdentityFile {gone}{suffix}", "IdentitiesOnly yes")
     assert says(known.host("box", entry)) == "here\n"
     assert len({*sshd.seen}) == 1
 
@@ -297,7 +299,6 @@ def test_ssh_config_is_followed(
     desk: Desk, word: str, lines: str, given: dict[str, str | int], expected: dict[str, object]
 ) -> None:
     (desk.folder / "more").write_text("Host a\n  User included\n  HostName 10.9.8.7\n")
-    (desk.folder / "a%7").touch()
     made = desk.connection(word, lines.format(folder=desk.folder), **given)  # type: ignore[arg-type]
     found = answers(way(made))
     for name in ("known_hosts", "identities"):
@@ -441,7 +442,7 @@ def test_fab_follows_it_too(desk: Desk, sshd: Sshd) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-c", "from fabric.main import program; program.run()"),
-            *("--search-root", ROOT, "-S", desk.config, "-H", "box", "status"),
+            *("--search-root", ROOT, "-S", desk.config, "-t", "9", "-H", "box", "status"),
         ],
         cwd=ROOT,
         stdout=subprocess.PIPE,
