@@ -20,7 +20,7 @@ from typing_extensions import override
 _KEY = paramiko.ECDSAKey.generate()
 
 
-class Server(paramiko.ServerInterface):
+class _Server(paramiko.ServerInterface):
     def __init__(self, env: Mapping[str, str]) -> None:
         self._env = dict(env)
         self.commands: list[str] = []
@@ -86,7 +86,7 @@ def _feed(channel: paramiko.Channel, stream: IO[bytes]) -> None:
 def served(env: Mapping[str, str] | None = None) -> Iterator[tuple[paramiko.SSHClient, list[str]]]:
     """A client that is logged in, and the list of the commands that it has run."""
     ours, theirs = socket.socketpair()
-    server = Server(env or os.environ)
+    server = _Server(env or os.environ)
     far = paramiko.Transport(theirs)
     far.add_server_key(_KEY)
     far.start_server(threading.Event(), server)  # with an event it does not wait

@@ -25,16 +25,16 @@ from deploys.errors import BoxError, PreflightError, UnreachableError
 from tasks.desk import shell
 from tasks.hosts.connection import Host
 from tasks.hosts.connection.openssh import ANY, Way, way
-from tests.unit.deploys.session.ssh_server import Server
+from tests.unit.deploys.session.ssh_server import _Server
 
 pytestmark = pytest.mark.commands
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 HOST_KEY = paramiko.ECDSAKey.generate()
 OTHER_KEY = paramiko.ECDSAKey.generate()
 
 
-class Sshd(Server):
+class Sshd(_Server):
     """Lets in who signs with one key, runs commands on this machine, and forwards to anywhere."""
 
     def __init__(self, allowed: str) -> None:
@@ -190,7 +190,8 @@ def test_a_certificate_in_the_agent_keeps_nobody_out(
     known: Desk, sshd: Sshd, tmp_path: Path, kind: str
 ) -> None:
     keygen("-t", "ed25519", "-N", "", "-f", tmp_path / "ca")
-    keygen("-t", kind, "-N", "", "-f", tmp_path / "first")
+    size = ("-b", "2048") if kind == "rsa" else ()
+    keygen("-t", kind, *size, "-N", "", "-f", tmp_path / "first")
     keygen("-s", tmp_path / "ca", "-I", "ada", "-n", "root", tmp_path / "first.pub")
     for key in (tmp_path / "first", known.key):
         subprocess.run(["ssh-add", "-q", key], check=True)
