@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import fabric
 import pytest
 
@@ -10,22 +12,25 @@ from deploys.facts.state import HostState
 from tasks.hosts.connection import Host
 from tasks.hosts.connection.inhibitors import LIST, blockers
 
-# systemd 257's own lines, as it prints them into a pipe
-ROWS = (
-    "apt get upgrade 0 root 4711 apt-get        shutdown       Packages are being installed block\n"
-    "NetworkManager  0 root  612 NetworkManager sleep          needs to turn off networks   delay\n"
-    "unattended      0 root  700 unattended-upg shutdown       Stop ongoing upgrades        delay\n"
-    "Weak            0 root  701 weak           shutdown       root may go on          block-weak\n"
-    "backup          0 root  812 sh             sleep:shutdown The night's backup           block\n"
-    "player         42 ada   813 player         idle           a film                       block\n"
-)
+UPGRADE = ["shutdown", "apt get upgrade", "Packages are being installed", "block", 0, 4711]
+BACKUP = ["sleep:shutdown", "backup", "The night's backup", "block", 0, 812]
+DELAYS = [
+    ["shutdown:idle", "unattended", "Stop ongoing upgrades", "delay", 0, 700],
+    ["shutdown", "weak", "root may go on", "block-weak", 0, 701],
+    ["idle", "player", "a film", "block", 1000, 813],
+]
 BOOTED = HostState(boot_id="another")
 BLOCKED = (
-    "apt get upgrade (apt-get, process 4711): Packages are being installed; "
-    "backup (sh, process 812): The night's backup"
+    "apt get upgrade (process 4711): Packages are being installed; "
+    "backup (process 812): The night's backup"
 )
 NEXT = "/usr/lib/resnap/next-boot maintenance"
 UNSET = "/usr/lib/resnap/with-boot /usr/lib/resnap/edit-grubenv unset next_entry"
+
+
+def listed(*rows: object) -> str:
+    """As busctl prints it."""
+    return json.dumps({"type": "a(ssssuu)", "data": [rows]})
 
 
 class Scripted(Host):
@@ -51,16 +56,20 @@ class Scripted(Host):
 
 @pytest.mark.parametrize("entry", ["maintenance", None])
 def test_whoever_blocks_a_reboot_is_named_before_anything_is_set(entry: str | None) -> None:
-    host = Scripted(ROWS)
+    host = Scripted(listed(*DELAYS, UPGRADE, BACKUP))
     with pytest.raises(PreflightError) as caught:
         host.reboot(entry, 600)
     assert str(caught.value) == f"box: its reboot is blocked by {BLOCKED}. End that, and try again"
     assert host.record == [LIST]
 
 
-def test_those_who_only_delay_it_block_nothing() -> None:
-    assert blockers("\n".join(line for line in ROWS.splitlines() if line[-6:] != " block")) == []
-    host = Scripted("".join(ROWS.splitlines(keepends=True)[1:4]))
+@pytest.mark.parametrize(
+    "said", ["", "no bus", "{}", '{"data": [[["a"]]]}', listed(), listed(*DELAYS)]
+)
+def test_those_who_only_delay_it_block_nothing(said: str) -> None:
+    """Nor does a host that has no such list, or prints nonsense."""
+    assert blockers(said) == []
+    host = Scripted(said)
     assert host.reboot("maintenance", 600) == BOOTED
     assert host.record[-3:] == [NEXT, "systemctl reboot", "waited"]
 
