@@ -70,7 +70,8 @@ class Way:
         connect = dict(connection.connect_kwargs)
         named = connect.get("key_filename") or []
         named = [named] if isinstance(named, str) else [*named]
-        connect["key_filename"] = [*named, *map(str, filter(_is_readable, self.identities))]
+        files = [*named, *map(str, filter(_is_readable, self.identities))]
+        connect["key_filename"] = list(dict.fromkeys(files))  # a server counts what is tried
         connect["look_for_keys"] = False  # OpenSSH has named them
         connection.connect_timeout = connect.pop("timeout", None) or self.timeout
         connection.connect_kwargs = connect
