@@ -330,6 +330,7 @@ class Host:
         self._shell = None
         with contextlib.suppress(OSError, EOFError, SSHException):
             self._connection.close()
+            self._connection.client.close()  # Fabric leaves one open that was not let in
         if self._proxy is not None:
             self._proxy.close()
 

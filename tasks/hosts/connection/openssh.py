@@ -20,8 +20,8 @@ from functools import cache, cached_property
 from pathlib import Path
 
 import fabric
-from paramiko import Agent, PKey, RejectPolicy, SSHClient
-from paramiko.agent import AgentKey
+from paramiko import PKey, RejectPolicy, SSHClient
+from paramiko.agent import AgentKey, AgentSSH
 from paramiko.pkey import UnknownKeyType
 
 from deploys.errors import PreflightError
@@ -48,6 +48,7 @@ class Way:
         timeout: seconds until the host must have answered; None: OpenSSH has no such limit.
         identities: files of private keys; of some only the public key may be there.
         only_identities: the agent's other keys are not tried.
+        agent: the agent's socket; empty: there is none.
         known_as: what the files of known hosts call the host.
         known_hosts: these files.
         proxy: the command whose input and output are the connection; empty: a TCP connection.
@@ -59,6 +60,7 @@ class Way:
     timeout: int | None
     identities: tuple[Path, ...]
     only_identities: bool
+    agent: str
     known_as: str
     known_hosts: tuple[Path, ...]
     proxy: tuple[str, ...]
@@ -87,7 +89,9 @@ class Way:
         for key in reversed(self._known_keys):  # of two keys of one type the first counts
             client.get_host_keys().add(name, key.get_name(), key)
         only = [*named, *map(str, self.identities)] if self.only_identities else None
-        client._agent = _Agent(only)  # type: ignore[attr-defined]
+        if client._agent is not None:  # type: ignore[attr-defined]
+            client._agent.close()  # type: ignore[attr-defined]
+        client._agent = _Agent(self.agent, only)  # type: ignore[attr-defined]
 
     @cached_property
     def _known_keys(self) -> list[PKey]:
@@ -164,6 +168,9 @@ def _way(name: str, answers: Mapping[str, list[str]], options: list[str]) -> Way
     }
     known = f"{one('userknownhostsfile')} {one('globalknownhostsfile')}".split()
     timeout = one("connecttimeout")
+    agent = answers["identityagent"][0] if "identityagent" in answers else "SSH_AUTH_SOCK"
+    if variable := re.fullmatch(r"\$(\w+)|SSH_AUTH_SOCK", agent):
+        agent = os.environ.get(variable[1] or agent, "")
     proxy: tuple[str, ...] = ()
     if jump:
         proxy = _through(jump, host, port, options)
@@ -179,6 +186,7 @@ def _way(name: str, answers: Mapping[str, list[str]], options: list[str]) -> Way
             _path(file, tokens, me.pw_dir) for file in answers["identityfile"] if file != "none"
         ),
         only_identities=one("identitiesonly") == "yes",
+        agent=str(_path(agent, tokens, me.pw_dir)) if agent not in ("", "none") else "",
         known_as=alias or (host if port == "22" else f"[{host}]:{port}"),
         known_hosts=tuple(_path(file, tokens, me.pw_dir) for file in known if file != "none"),
         proxy=proxy,
@@ -233,17 +241,28 @@ def _known_key(line: str) -> tuple[str, PKey | None]:
     return mark, key
 
 
-class _Agent(Agent):
-    """The user's agent; keys on a token come last, as they want a finger.
+class _Agent(AgentSSH):
+    """An agent at a socket; keys on a token come last, as they want a finger.
 
     ``only`` are the files of private keys whose public keys count; None: all of the agent's do.
     """
 
-    def __init__(self, only: list[str] | None) -> None:
+    def __init__(self, path: str, only: list[str] | None) -> None:
         super().__init__()
+        self._path = path
         self._only = only
 
+    def close(self) -> None:
+        self._close()  # type: ignore[attr-defined]
+
     def get_keys(self) -> tuple[AgentKey, ...]:
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.connect(self._path)
+        except OSError:
+            connection.close()
+            return ()
+        self._connect(connection)  # type: ignore[attr-defined]
         keys = super().get_keys()
         for key in keys:
             if key.get_name().endswith("-cert-v01@openssh.com"):

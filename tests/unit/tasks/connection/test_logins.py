@@ -250,9 +250,9 @@ def test_a_key_on_a_token_is_tried_last(
     assert says(known.host("box", entry)) == "here\n"
     # alone it is one line, not a traceback
     _fake_agent(str(tmp_path / "token"), [token.asbytes(), b""], lambda _: b"")
-    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "token"))
-    with pytest.raises(BoxError, match=r"^127\.0\.0\.1:"):
-        says(known.host("box", entry))
+    for line in (f"IdentityAgent {tmp_path}/token", "IdentityAgent none"):
+        with pytest.raises(BoxError, match=r"^127\.0\.0\.1:"):
+            says(known.host("box", known.entry(sshd.port, f"IdentityFile {tmp_path}/no", line)))
 
 
 @pytest.mark.usefixtures("agent")
@@ -289,6 +289,8 @@ def answers(found: Way) -> dict[str, object]:
         ("a", "ConnectTimeout 9\n", {}, {"timeout": 9}),
         ("a", "", {}, {"timeout": None, "proxy": (), "known_as": "a"}),
         ("a", "IdentitiesOnly yes\n", {}, {"only_identities": True}),
+        ("a", "IdentityAgent /run/%n\n", {}, {"agent": "/run/a"}),
+        ("a", "IdentityAgent $DISPLAY\n", {}, {"agent": "/run/x"}),
         ("a", "IdentityFile {folder}/%n%%%p\nPort 7\n", {}, {"identities": ("a%7",)}),
         ("a", "Port 7\n", {}, {"known_as": "[a]:7"}),
         ("a", "Port 7\nHostKeyAlias c\n", {}, {"known_as": "c"}),
@@ -297,8 +299,14 @@ def answers(found: Way) -> dict[str, object]:
     ],
 )
 def test_ssh_config_is_followed(
-    desk: Desk, word: str, lines: str, given: dict[str, str | int], expected: dict[str, object]
+    desk: Desk,
+    word: str,
+    lines: str,
+    given: dict[str, str | int],
+    expected: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("DISPLAY", "/run/x")
     (desk.folder / "more").write_text("Host a\n  User included\n  HostName 10.9.8.7\n")
     made = desk.connection(word, lines.format(folder=desk.folder), **given)  # type: ignore[arg-type]
     found = answers(way(made))
