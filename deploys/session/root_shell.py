@@ -168,8 +168,8 @@ class RootShell:
         return f"printf '\\n%s %d\\n' {self._mark} $?; printf '\\n%s\\n' {self._mark} >&2"
 
     def _become_root(self, password: str | None) -> None:
-        # What is parsed is asked for in English, with a decimal point.
-        ready = f"printf '%s\\n' {self._mark}; export LC_ALL=C; exec sh"
+        # What is parsed is asked for in English, with a decimal point. LANGUAGE outranks C.UTF-8.
+        ready = f"printf '%s\\n' {self._mark}; export LC_ALL=C.UTF-8 LANGUAGE=; exec sh"
         self._channel.exec_command(_LOGIN)
         start = _START.format(ready=shlex.quote(ready), mark=self._mark)
         with contextlib.suppress(OSError):  # a login shell that ended has said why

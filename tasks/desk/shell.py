@@ -41,8 +41,8 @@ _PACKAGES = {
 }
 # On Debian these folders are not in a user's PATH, and the tools for disks are in them.
 _SBIN = ("/usr/sbin", "/sbin")
-# The tool parses what commands print: in English, with a decimal point.
-_LOCALE = {"LC_ALL": "C"}
+# The tool parses what commands print: in English, with a decimal point. LANGUAGE outranks C.UTF-8.
+_LOCALE = {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
 # Seconds without output after which ``follow`` calls its caller with an empty line.
 _PATIENCE = 0.2
 

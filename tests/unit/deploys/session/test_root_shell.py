@@ -152,7 +152,7 @@ def test_a_login_shell_reads_nothing_that_another_reads_otherwise(
     env = {**os.environ, "LANG": "de_DE.UTF-8", "LANGUAGE": "de", "LC_NUMERIC": "de_DE.UTF-8"}
     with served({**env, **(not_root(tmp_path, sudo) if sudo else {})}) as (client, commands):
         shell = RootShell(client, PASSWORD)
-        assert shell.run("echo $LC_ALL").stdout == "C\n"  # no decimal comma
+        assert shell.run('echo "$LC_ALL,$LANGUAGE"').stdout == "C.UTF-8,\n"  # no decimal comma
     assert [command for command in commands if not re.fullmatch("[a-z ]+", command)] == []
     assert commands
 

@@ -36,11 +36,13 @@ def test_variables_and_folder_reach_the_command(tmp_path: Path) -> None:
 @pytest.mark.commands
 def test_what_is_parsed_is_in_english(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
-    command = [PY, "-c", "import os; print(os.environ['LC_ALL'])"]
+    monkeypatch.setenv("LANGUAGE", "de")
+    code = "import os; print(os.environ['LC_ALL'], os.environ['LANGUAGE'])"
+    command = [PY, "-c", code]
     lines: list[str] = []
     shell.follow(command, lines.append)
-    assert shell.run(command, env={"A": "b"}).stdout == shell.run(command).stdout == "C\n"
-    assert "C" in lines
+    assert shell.run(command, env={"A": "b"}).stdout == shell.run(command).stdout == "C.UTF-8 \n"
+    assert "C.UTF-8 " in lines
 
 
 @pytest.mark.commands
