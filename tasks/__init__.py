@@ -25,8 +25,10 @@ def __getattr__(name: str) -> Collection:
 
 def _collection() -> Collection:
     from tasks import box, dev, gateway, host
+    from tasks.hosts.connection.openssh import ANY
 
     ns = Collection()
+    ns.configure(ANY)
     for task in (
         host.provision,
         host.status,

@@ -1,4 +1,4 @@
-"""The fact about packages that this project built and a host has."""
+"""Facts about packages: those that this project built, and those that are not whole."""
 
 from __future__ import annotations
 
@@ -22,3 +22,21 @@ class SourceDigests(FactBase[dict[str, str]]):
     def process(self, output: list[str]) -> dict[str, str]:
         rows = (line.split() for line in output)
         return {row[0]: row[2] for row in rows if len(row) == 3 and row[1] == "installed"}
+
+
+class Complaints(FactBase[list[str]]):
+    """The installed packages that ``dpkg --audit`` complains of: no later work mends them.
+
+    What an installation that was broken off left behind is not among them: the next one ends it.
+    """
+
+    default = list
+
+    def command(self) -> str:
+        names = "dpkg --audit | sed -n 's/^ \\([^ ]*\\) .*/\\1/p' | sort -u"
+        fields = "'${binary:Package} ${db:Status-Status}\\n'"
+        return f"{names} | xargs -r dpkg-query -W -f={fields}"
+
+    def process(self, output: list[str]) -> list[str]:
+        rows = (line.split() for line in output)
+        return [row[0] for row in rows if row[1:] == ["installed"]]

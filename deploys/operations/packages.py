@@ -35,7 +35,7 @@ apt-get -q -y -o DPkg::Lock::Timeout=300 -o APT::Cmd::Pattern-Only=true \
     --fix-broken --no-install-recommends install "$@"
 """
 
-_UPDATE = "apt-get -q -o DPkg::Lock::Timeout=300 update"
+UPDATE = "apt-get -q -o DPkg::Lock::Timeout=300 update"
 
 # update-initramfs reads its settings as shell, so the last line counts. dracut's hook reads INITRD.
 _KEEP_INITRDS = """
@@ -108,7 +108,7 @@ def present(
     ]
     options = ["--allow-downgrades"] if pins or new else []
     script = (_KEEP_INITRDS if keep_initrds else "") + _SCRIPT
-    script = script.replace("$update", _UPDATE if missing or gone else ":")
+    script = script.replace("$update", UPDATE if missing or gone else ":")
     script = f"names={shlex.quote(' '.join(sorted(named)))}\n{script}"
     install = shlex.join(("sh", "-c", script, "install", *options, *words))
     yield StringCommand("; ".join((*(arrived(*uploads) if uploads else ()), install)))

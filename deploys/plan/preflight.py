@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from deploys.errors import PreflightError
+from deploys.facts.packages import Complaints
 from deploys.facts.state import HostState, State
 from deploys.plan.of_host import plan_volumes
 from deploys.plan.result import Kind, VolumePlan
@@ -46,6 +47,12 @@ def check(
         raise PreflightError(f"the host runs {system}; a box can be {known}")
     if not state.initrds:
         raise PreflightError("the host has neither initramfs-tools nor dracut to make initrds with")
+    if broken := session.fact(Complaints):
+        names = " ".join(broken)
+        raise PreflightError(
+            f"dpkg --audit complains of {names}: mend that first, say with "
+            f"apt-get install --reinstall {names}"
+        )
     plan = plan_volumes(read_survey(session.fact, device), settings.volumes, force=force)
     if plan.kind is Kind.BOX:
         # Only the first provision saw the old root.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -173,7 +174,7 @@ class Session:
             why = self._words.last() or str(error)
             for op_hash in filter(self._failed, self._state.get_op_order()):
                 doing = self._name(op_hash)
-                why = next((line for line in reversed(self._stderr(op_hash)) if line), why)
+                why = _reason(self._stderr(op_hash)) or why
             raise DeployError(f"{self._target.name}: {doing}: {why}") from error
 
     def _failed(self, op_hash: str) -> bool:
@@ -186,6 +187,15 @@ class Session:
         if op_hash not in self._state.ops[self._host]:
             return []
         return [line.strip() for line in self._meta(op_hash).stderr_lines]
+
+
+def _reason(said: Sequence[str]) -> str:
+    """The line of an error output that says why: the last, or apt's last error with an address.
+
+    After that one apt says that "some index files" failed, and where to read on.
+    """
+    of_apt = [line for line in said if re.match(r"E: .*\w:/", line)]
+    return next((line for line in reversed(of_apt or said) if line), "")
 
 
 class _Watch(BaseStateCallback):

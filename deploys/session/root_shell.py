@@ -33,11 +33,13 @@ _NO_SESSION = 254
 # The file that the shell holds is its own: what a command leaves running would hold it too.
 _CHILD = "9<&- sh"
 
-# Its arguments are the command for root's shell, and sudo's prompt for a password.
-_START = """
-if [ "$(id -u)" = 0 ]; then exec sh -c "$1"; fi
-exec sudo -H -S -p "$2" sh -c "$1"
-"""
+# All that the user's login shell reads: csh, fish and sh agree on these words alone.
+_LOGIN = "exec sh"
+# One line, so that this sh leaves what follows, sudo's password, to sudo.
+_START = (
+    'if [ "$(id -u)" = 0 ]; then exec sh -c {ready}; '
+    "else exec sudo -H -S -p {mark} sh -c {ready}; fi"
+)
 
 
 @dataclass(frozen=True)
@@ -167,8 +169,12 @@ class RootShell:
         return f"printf '\\n%s %d\\n' {self._mark} $?; printf '\\n%s\\n' {self._mark} >&2"
 
     def _become_root(self, password: str | None) -> None:
-        ready = f"printf '%s\\n' {self._mark}; exec sh"
-        self._channel.exec_command(shlex.join(("sh", "-c", _START, "root", ready, self._mark)))
+        # What is parsed is asked for in English, with a decimal point. LANGUAGE outranks C.UTF-8.
+        ready = f"printf '%s\\n' {self._mark}; export LC_ALL=C.UTF-8 LANGUAGE=; exec sh"
+        self._channel.exec_command(_LOGIN)
+        start = _START.format(ready=shlex.quote(ready), mark=self._mark)
+        with contextlib.suppress(OSError):  # a login shell that ended has said why
+            self._channel.sendall(f"{start}\n".encode())
         mark, asked = self._mark.encode(), 0
         while self._take(self._out, mark + b"\n") is None:
             try:

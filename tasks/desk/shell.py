@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
 import shlex
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from deploys.errors import BoxError
 
@@ -38,6 +41,8 @@ _PACKAGES = {
 }
 # On Debian these folders are not in a user's PATH, and the tools for disks are in them.
 _SBIN = ("/usr/sbin", "/sbin")
+# The tool parses what commands print: in English, with a decimal point. LANGUAGE outranks C.UTF-8.
+_LOCALE = {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
 # Seconds without output after which ``follow`` calls its caller with an empty line.
 _PATIENCE = 0.2
 
@@ -101,7 +106,7 @@ def run(
     Args:
         argv: the program and its arguments.
         input: the text on its standard input; None: an empty input.
-        env: variables in addition to this process's own.
+        env: variables in addition to this process's own and to the C locale.
         cwd: the folder it runs in.
         timeout: seconds until it is killed.
         check: whether an exit code other than 0 raises.
@@ -119,7 +124,7 @@ def run(
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            env=None if env is None else {**os.environ, **env},
+            env={**os.environ, **_LOCALE, **(env or {})},
             cwd=cwd,
             timeout=timeout,
             check=False,
@@ -150,7 +155,11 @@ def follow(argv: Sequence[str | Path], on_line: Callable[[str], None]) -> None:
     with (
         tempfile.TemporaryFile() as said,
         subprocess.Popen(  # noqa: S603 - argv lists only, no shell
-            (program, *words[1:]), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
+            (program, *words[1:]),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            env={**os.environ, **_LOCALE},
         ) as process,
     ):
         try:
@@ -163,6 +172,52 @@ def follow(argv: Sequence[str | Path], on_line: Callable[[str], None]) -> None:
         stderr = said.read().decode(errors="replace")
     if returncode != 0:
         raise _failure(words, returncode, stderr)
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """A command that runs; its standard input and output are the other end of ``socket``."""
+
+    socket: socket.socket
+    _process: subprocess.Popen[bytes]
+    _said: IO[bytes]
+
+    def last_words(self) -> str:
+        """The last line of its standard error, if it has ended or ends within a second."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
+            self._said.seek(0)
+            return self._said.read().decode(errors="replace").strip().rpartition("\n")[2].strip()
+        return ""
+
+    def close(self) -> None:
+        """End the command."""
+        self.socket.close()
+        self._process.terminate()
+        self._process.wait()
+        self._said.close()
+
+
+def wired(argv: Sequence[str | Path]) -> Wired:
+    """Start a command that talks over a socket; it has no terminal to ask anything on.
+
+    Raises:
+        CommandError: the program is missing.
+    """
+    words = tuple(str(word) for word in argv)
+    program = find(words[0])
+    near, far = socket.socketpair()
+    said = tempfile.TemporaryFile()  # noqa: SIM115 - it is open as long as the command runs
+    with far:
+        process = subprocess.Popen(  # noqa: S603 - argv lists only, no shell
+            (program, *words[1:]),
+            stdin=far.fileno(),
+            stdout=far.fileno(),
+            stderr=said,
+            env={**os.environ, **_LOCALE, "SSH_ASKPASS_REQUIRE": "never"},
+            start_new_session=True,
+        )
+    return Wired(near, process, said)
 
 
 def _pass_lines(process: subprocess.Popen[bytes], on_line: Callable[[str], None]) -> None:

@@ -26,6 +26,7 @@ from tasks.desk.progress import HostProgress, bars, console, exit_on_error, exit
 from tasks.guests import Guest
 from tasks.guests.providers import find
 from tasks.hosts.connection import Host
+from tasks.hosts.connection.openssh import way
 
 # pyinfra's own rule of thumb is twenty connections a core.
 _AT_ONCE = 20
@@ -94,10 +95,10 @@ def host_of(c: Context) -> Host:
     """The host that a task is called for.
 
     Raises:
-        BoxError: no host is named, or no local guest runs.
+        BoxError: no host is named, or no local guest runs; or OpenSSH cannot say how to log in.
     """
     if isinstance(c, fabric.Connection):
-        return Host(c)
+        return Host(c, way=way(c))
     if isinstance(c.config, fabric.Config):
         raise BoxError("no host is named: say fab -H HOST TASK")
     return guest_host()

@@ -100,6 +100,7 @@ class Provision:
         found = self._preflight()
         if found.plan.kind is Kind.BOX and found.state.verdict is not None:
             return self._update(found)
+        self._host.require_reboot()
         deploys: list[Deploy] = [partial(volumes, plan=found.plan)]
         if found.plan.kind is Kind.SPARE:
             deploys.append(partial(boot_copy, plan=found.plan, settings=self._settings))
@@ -128,6 +129,7 @@ class Provision:
         verdict = self._host.state().verdict
         if verdict is None or verdict.name != "golden":
             raise PreflightError(f"{self._host.name} is not in maintenance: run {maintain} first")
+        self._host.require_reboot()
         anew = partial(stale_initrds, name="Have the initrds made anew")
         with self._undo_on_error():
             self._change_safely(self._preflight(), [anew])
@@ -172,6 +174,8 @@ class Provision:
                 return Provisioned(False, found.state, self._prepared.left_out)
             self._progress.step("booting into maintenance")
             expect(self._host, self._host.reboot("maintenance", self._deadline), "golden")
+        else:
+            self._host.require_reboot()
         with self._undo_on_error():
             self._change_safely(found)
             self._apply("keeping a way back", [begin_trial])
@@ -226,7 +230,7 @@ class Provision:
 
     def _check_health(self) -> None:
         self._progress.step("checking the golden root")
-        self._host.run('test -z "$(dpkg --audit)"')
+        self._host.run('test -z "$(dpkg --audit)" || ! dpkg --audit >&2')
         self._host.run("/usr/sbin/makeinitrd --check")
         if self._settings.stack.has_reference:
             self._host.run(REFERENCE)

@@ -66,6 +66,7 @@ def roll_back(host: Host, progress: HostProgress, to: str = "") -> HostState:
     """
     progress.step("looking at the host")
     state = state_of_box(host)
+    host.require_reboot()
     if state.in_trial:
         if to:
             raise PreflightError(
@@ -100,6 +101,7 @@ def promote(host: Host, progress: HostProgress) -> HostState:
             f"{host.name} is a gateway: its owners' accounts would be in the golden root for ever"
         )
     _require_script(host)
+    host.require_reboot()
     progress.step("writing the manifest")
     project = Project(state.release.get("COMMIT", ""), state.release.get("PROJECT", ""))
     settings = settings_of(host)

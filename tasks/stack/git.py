@@ -12,7 +12,6 @@ from tasks.desk import shell
 _ENVIRONMENT = {
     "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh",
     "GIT_TERMINAL_PROMPT": "0",
-    "LC_ALL": "C",
 }
 _ALL = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 _DEADLINE = 900

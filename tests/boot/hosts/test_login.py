@@ -2,12 +2,13 @@
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import fabric
 import pytest
 
-from deploys.errors import PreflightError, UnreachableError
+from deploys.errors import DeployError, PreflightError, UnreachableError
 from deploys.facts.state import State
 from tasks.desk import ssh_keys
 from tasks.hosts.connection import Host
@@ -82,3 +83,28 @@ def test_sudo_password_is_never_in_a_command(box: Box, curator: str) -> None:
         listed = asked.run("cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ; true")
     assert "secret" not in listed
     asked.close()
+
+
+@pytest.fixture
+def night(box: Box) -> Iterator[None]:
+    """A program that blocks shutdowns."""
+    words = "--what=shutdown --who='The backup' --why='It is night' sleep 1h"
+    box.succeed(f"systemd-run --unit=night systemd-inhibit {words}")
+    box.succeed("timeout 60 sh -c 'until systemd-inhibit --list | grep -q night; do sleep 1; done'")
+    yield
+    box.succeed("systemctl stop night")
+
+
+@pytest.mark.usefixtures("night")
+def test_a_program_that_blocks_a_reboot_is_named(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd 257 refuses it to root too; the next boot is the usual one."""
+    before = box.state.boot_id
+    with pytest.raises(PreflightError, match=r"blocked by The backup \(.*\): It is night\."):
+        box.reboot("maintenance")
+    monkeypatch.setattr(Host, "require_reboot", lambda _: None)
+    with pytest.raises(DeployError, match="systemctl reboot"):
+        box.reboot("maintenance")
+    assert "next_entry=maintenance" not in box.succeed(
+        "/usr/lib/resnap/with-boot grub-editenv /boot/grub/grubenv list"
+    )
+    assert box.state.boot_id == before

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deploys.errors import PreflightError
-from deploys.facts.state import HostState
+from deploys.facts.packages import Complaints
+from deploys.facts.state import HostState, State
 from deploys.plan import preflight
+from deploys.session import Session, Target
 from deploys.settings import Settings
 
 
@@ -34,3 +37,43 @@ def test_a_host_that_is_not_fit_is_refused(state: HostState, refusal: str) -> No
     session: Any = _Session(state)
     with pytest.raises(PreflightError, match=f"^{refusal}"):
         preflight.check(session, Settings())
+
+
+def _dpkg(admindir: Path) -> Session:
+    """A pass over this machine, where dpkg has a package without md5sums and a half-made one."""
+    (admindir / "info").mkdir()
+    (admindir / "updates").mkdir()
+    fields = "Maintainer: A <a@b>\nArchitecture: all\nVersion: 1\nDescription: one\n"
+    packages = {
+        "whole": "installed",
+        "without-its-sums-and-long": "installed",
+        "half": "half-configured",
+    }
+    for name in packages:
+        (admindir / f"info/{name}.list").write_text("/.\n")
+        (admindir / f"info/{name}.md5sums").touch()
+    (admindir / "info/without-its-sums-and-long.md5sums").unlink()
+    status = "\n".join(
+        f"Package: {name}\nStatus: install ok {status}\n{fields}"
+        for name, status in packages.items()
+    )
+    (admindir / "status").write_text(status)
+    return Session(Target("box", environment={"DPKG_ADMINDIR": str(admindir)}))
+
+
+@pytest.mark.commands
+def test_what_dpkg_complains_of_is_refused_before_any_change(tmp_path: Path) -> None:
+    """But not what an installation that was broken off left: provision itself ends that."""
+
+    class Host(_Session):
+        def fact(self, _fact: Any, **_arguments: object) -> Any:
+            return self._state if _fact is State else session.fact(_fact)
+
+    with _dpkg(tmp_path) as session:
+        asked: Any = Host(HostState("debian", "13", initrds="dracut"))
+        with pytest.raises(
+            PreflightError, match=r"^dpkg --audit complains of without-its-sums-and-long: "
+        ):
+            preflight.check(asked, Settings())
+        (tmp_path / "info/without-its-sums-and-long.md5sums").touch()
+        assert session.fact(Complaints) == []

@@ -81,7 +81,10 @@ class _Talker(_Server):
 
     @override
     def _serve(self, channel: paramiko.Channel, command: bytes) -> None:
-        mark = re.search(rb"[0-9a-f]{32}", command)
+        start = b""
+        while not start.endswith(b"\n") and (more := channel.recv(2**15)):
+            start += more
+        mark = re.search(rb"[0-9a-f]{32}", start)
         if mark is None:
             return  # no root shell
         end = b"%s %d\\n' " + mark[0]

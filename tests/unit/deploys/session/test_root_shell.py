@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import shlex
 import threading
 from collections.abc import Iterator
@@ -140,6 +142,19 @@ def test_root_needs_no_sudo() -> None:
     with served() as (client, commands):
         RootShell(client).run("echo one command more")
     assert len(commands) == 1
+
+
+@pytest.mark.parametrize("sudo", [None, SUDO])
+def test_a_login_shell_reads_nothing_that_another_reads_otherwise(
+    tmp_path: Path, sudo: str | None
+) -> None:
+    """csh and fish know no if-fi, and see more in ``!``, ``$x:y``, quotes and ends of lines."""
+    env = {**os.environ, "LANG": "de_DE.UTF-8", "LANGUAGE": "de", "LC_NUMERIC": "de_DE.UTF-8"}
+    with served({**env, **(not_root(tmp_path, sudo) if sudo else {})}) as (client, commands):
+        shell = RootShell(client, PASSWORD)
+        assert shell.run('echo "$LC_ALL,$LANGUAGE"').stdout == "C.UTF-8,\n"  # no decimal comma
+    assert [command for command in commands if not re.fullmatch("[a-z ]+", command)] == []
+    assert commands
 
 
 @pytest.mark.parametrize("password", [None, PASSWORD])

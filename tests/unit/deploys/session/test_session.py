@@ -15,6 +15,7 @@ from pyinfra.api.operation import operation
 
 from deploys.errors import BoxError, DeployError
 from deploys.facts.onbox import FileStates, LinkTarget
+from deploys.operations import packages
 from deploys.session import PlannedOperation, Session, Target
 from deploys.session.root_shell import RootShell
 from tests.unit.deploys.session.ssh_server import served
@@ -89,6 +90,31 @@ def test_a_failing_operation_is_one_line_and_the_rest_is_not_run(tmp_path: Path)
             session.run()
     assert str(caught.value) == "box: Break it: two"
     assert not (tmp_path / "file").exists()
+
+
+@operation()
+def updated() -> Generator[StringCommand, None, None]:
+    yield StringCommand(packages.UPDATE)
+
+
+def test_an_apt_source_that_is_dead_is_named(tmp_path: Path) -> None:
+    """By a real apt. Its last line says only that some index files failed."""
+    for name in ("lists/partial", "archives/partial", "parts"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "status").touch()
+    dead = f"file:{tmp_path}/dead"
+    (tmp_path / "sources").write_text(f"deb [trusted=yes] {dead} stable main\n")
+    (tmp_path / "conf").write_text(
+        f'Dir {{ State "{tmp_path}"; State::status "{tmp_path}/status"; Cache "{tmp_path}";\n'
+        f'Etc::sourcelist "{tmp_path}/sources"; Etc::sourceparts "{tmp_path}/parts"; }};\n'
+        'APT::Sandbox::User "root"; APT::Update::Post-Invoke {};\n'
+    )
+    target = Target("box", environment={"APT_CONFIG": f"{tmp_path}/conf", "LC_ALL": "C"})
+    with Session(target) as session:
+        session.prepare([lambda: updated(name="Install git")])
+        with pytest.raises(DeployError, match=rf"^box: Install git: E: .*{dead}") as caught:
+            session.run()
+    assert "\n" not in str(caught.value)
 
 
 def test_an_operation_that_refuses_is_one_line_and_nothing_is_run(tmp_path: Path) -> None:

@@ -34,6 +34,18 @@ def test_variables_and_folder_reach_the_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.commands
+def test_what_is_parsed_is_in_english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    monkeypatch.setenv("LANGUAGE", "de")
+    code = "import os; print(os.environ['LC_ALL'], os.environ['LANGUAGE'])"
+    command = [PY, "-c", code]
+    lines: list[str] = []
+    shell.follow(command, lines.append)
+    assert shell.run(command, env={"A": "b"}).stdout == shell.run(command).stdout == "C.UTF-8 \n"
+    assert "C.UTF-8 " in lines
+
+
+@pytest.mark.commands
 def test_a_failure_is_one_line_with_the_last_thing_said() -> None:
     code = "import sys; print('first\\nthe disk is full', file=sys.stderr); sys.exit(3)"
     with pytest.raises(shell.CommandError) as caught:

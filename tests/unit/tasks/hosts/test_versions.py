@@ -48,9 +48,14 @@ class FakeHost:
     record: list[str] = field(default_factory=list)
     name: str = "box"
     is_older: bool = False
+    is_blocked: bool = False
 
     def state(self) -> HostState:
         return self.found
+
+    def require_reboot(self) -> None:
+        if self.is_blocked:
+            raise PreflightError("backup blocks it")
 
     def run(self, command: str) -> str:
         if command.startswith("cat "):
@@ -144,6 +149,16 @@ def test_a_version_that_is_not_there_changes_nothing(listed: str, to: str, line:
     with pytest.raises(PreflightError) as caught:
         roll_back(host, to)
     assert (str(caught.value), host.record) == (line, [])
+
+
+@pytest.mark.parametrize("change", [roll_back, promote])
+def test_a_host_that_may_not_reboot_is_not_changed(
+    change: Callable[[FakeHost], HostState],
+) -> None:
+    host = FakeHost(fresh(), fresh(), is_blocked=True)
+    with pytest.raises(PreflightError, match=r"^backup blocks it$"):
+        change(host)
+    assert host.record == []
 
 
 def test_another_version_than_that_is_an_error() -> None:

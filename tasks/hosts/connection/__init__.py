@@ -28,11 +28,15 @@ from deploys.session import NONSENSE, Observer, Session, Target
 from deploys.session.lock import Lock
 from deploys.session.root_shell import RootShell
 from tasks.desk.awaiting import awaited
+from tasks.desk.shell import Wired, wired
+from tasks.hosts.connection.inhibitors import LIST, blockers
+from tasks.hosts.connection.openssh import Way
 
 # By default paramiko waits for ever; an emulated guest under load needs some seconds.
 _CONNECT_SECONDS = 15
 _KEEPALIVE_SECONDS = 5
 _SILENCE_SECONDS = 60
+_NO_ENTRY = "/usr/lib/resnap/with-boot /usr/lib/resnap/edit-grubenv unset next_entry"
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 # paramiko logs, with a traceback, each error that it also raises.
@@ -57,12 +61,19 @@ Connection.derive_shorthand = _parts_of
 class Host:
     """One host; the connection opens at first use.
 
-    ``known_hosts`` is a file of host keys that count, besides the system's and the user's files.
+    ``way`` is how OpenSSH would log in. Without one, ``known_hosts`` is a file of host keys that
+    count, besides the user's own.
     """
 
-    def __init__(self, connection: Connection, known_hosts: Path | None = None) -> None:
+    def __init__(
+        self, connection: Connection, known_hosts: Path | None = None, way: Way | None = None
+    ) -> None:
         self._connection = connection
         self._known_hosts = known_hosts
+        self._way = way
+        if way is not None:
+            way.prepare(connection)
+        self._proxy: Wired | None = None
         self._shell: RootShell | None = None
         self._lock: Lock | None = None
         self._abandoned = False
@@ -93,10 +104,13 @@ class Host:
 
     def _open(self) -> None:
         client = self._connection.client
-        client.load_system_host_keys()
-        if self._known_hosts is not None:
-            client.load_host_keys(str(self._known_hosts))
-        client.set_missing_host_key_policy(RejectPolicy())
+        if self._way is not None:
+            self._way.trust(client, self._connection.connect_kwargs["key_filename"])
+        else:
+            client.load_system_host_keys()
+            if self._known_hosts is not None:
+                client.load_host_keys(str(self._known_hosts))
+            client.set_missing_host_key_policy(RejectPolicy())
         self._connection.connect_timeout = self._connection.connect_timeout or _CONNECT_SECONDS
         # A new dictionary: Fabric's own belongs to the config that all hosts' threads share.
         self._connection.connect_kwargs = {
@@ -104,11 +118,12 @@ class Host:
             **self._connection.connect_kwargs,
         }
         with self._named_errors():
-            self._connection.open()
+            with self._through_proxy():
+                self._connection.open()
             transport = self._connection.transport
             # A host that reboots does not always close the connection: keepalive notices.
             transport.set_keepalive(_KEEPALIVE_SECONDS)
-            if isinstance(transport.sock, socket.socket):
+            if self._proxy is None and isinstance(transport.sock, socket.socket):
                 tcp = partial(transport.sock.setsockopt, socket.IPPROTO_TCP)
                 # Facts are small packets back and forth: do not wait until a packet is full.
                 tcp(socket.TCP_NODELAY, 1)
@@ -136,6 +151,25 @@ class Host:
                 if self._shell is not None:
                     with contextlib.suppress(OSError, EOFError, SSHException):
                         lock.release(self._shell)
+
+    @contextlib.contextmanager
+    def _through_proxy(self) -> Iterator[None]:
+        """Have the connection go over the proxy, if the host has one, while it opens."""
+        if self._way is None or not self._way.proxy:
+            yield
+            return
+        if self._proxy is not None:
+            self._proxy.close()
+        self._proxy = wired(self._way.proxy)
+        self._connection.connect_kwargs["sock"] = self._proxy.socket
+        try:
+            yield
+        except (AuthenticationException, BadHostKeyException):
+            raise
+        except (SSHException, OSError, EOFError) as error:
+            if words := self._proxy.last_words():
+                raise UnreachableError(f"{self.name}: on the way to it: {words}") from error
+            raise
 
     def run(self, command: str, stdin: bytes | None = None) -> str:
         """Run a shell command line as root, with ``stdin`` as its input; return what it printed.
@@ -204,6 +238,20 @@ class Host:
         with self.session() as session:
             return session.fact(State)
 
+    def require_reboot(self) -> None:
+        """Require that nothing blocks a reboot. Call it before what a reboot is to complete.
+
+        systemd 257 lets nobody past a program that blocks shutdowns; earlier versions let root.
+
+        Raises:
+            PreflightError: programs block it; the line says which, and why they do.
+            UnreachableError, DeployError: see ``run``.
+        """
+        if found := blockers(self.run(LIST)):
+            raise PreflightError(
+                f"{self.name}: its reboot is blocked by {'; '.join(found)}. End that, and try again"
+            )
+
     def reboot(
         self,
         entry: str | None,
@@ -218,18 +266,34 @@ class Host:
             settled: says of a state whether the host is done with booting; by default it is.
 
         Raises:
+            PreflightError: see ``require_reboot``.
+            DeployError: the host refuses to reboot; a later boot is the usual one.
             UnreachableError: the host is not back, with a new boot id and settled, by then.
         """
+        self.require_reboot()
         before = self.run(_BOOT_ID).strip()
         if entry is not None:
             self.run(f"/usr/lib/resnap/next-boot {entry}")
         if self._lock is not None:
             with self._named_errors():
                 self._lock.keep_place(self._root_shell())
-        # The reboot may cut the answer off.
-        with contextlib.suppress(DeployError, UnreachableError):
+        try:
             self.run("systemctl reboot")
+        except UnreachableError:
+            pass  # the reboot cut the answer off
+        except DeployError:
+            if self._stays_up():
+                if entry is not None:
+                    with contextlib.suppress(DeployError, UnreachableError):
+                        self.run(_NO_ENTRY)
+                raise
         return self.wait_for_boot(before, deadline, settled)
+
+    def _stays_up(self) -> bool:
+        """Whether a command failed for another reason than that the host goes down."""
+        with contextlib.suppress(DeployError, UnreachableError):
+            return self.run("systemctl is-system-running || true").strip() != "stopping"
+        return False
 
     def wait_for_boot(
         self, before: str, deadline: float, settled: Callable[[HostState], bool] = lambda _: True
@@ -266,6 +330,9 @@ class Host:
         self._shell = None
         with contextlib.suppress(OSError, EOFError, SSHException):
             self._connection.close()
+            self._connection.client.close()  # Fabric leaves one open that was not let in
+        if self._proxy is not None:
+            self._proxy.close()
 
     def abandon(self) -> None:
         """Close the connection from another thread, and refuse every further command."""
@@ -287,6 +354,8 @@ class Host:
     @property
     def _known_name(self) -> str:
         """What known_hosts calls the host; see sshd(8)."""
+        if self._way is not None:
+            return self._way.known_as
         host, port = self._connection.host, self._connection.port
         return host if port == 22 else f"[{host}]:{port}"
 
