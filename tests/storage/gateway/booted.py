@@ -44,6 +44,7 @@ mount -t tmpfs -o mode=755 dev "$root/dev"
 while read -r name major minor; do
     mknod -m 666 "$root/dev/$name" c "$major" "$minor"
 done <<END
+loop-control 10 237
 null 1 3
 zero 1 5
 full 1 7
@@ -52,6 +53,9 @@ urandom 1 9
 tty 5 0
 console 1 3
 END
+for number in $(seq 0 63); do
+    mknod -m 600 "$root/dev/loop$number" b 7 "$number"
+done
 [ -z "$console" ] || mount --bind "$console" "$root/dev/console"
 ln -s /proc/self/fd "$root/dev/fd"
 ln -s pts/ptmx "$root/dev/ptmx"
@@ -62,7 +66,8 @@ cd "$root"
 pivot_root . mnt
 exec setpriv --bounding-set=-sys_module,-sys_rawio,-sys_time,-sys_boot,-syslog \\
     env -i container=other PATH=/usr/sbin:/usr/bin chroot . sh -c \\
-    "umount -l /mnt; exec /lib/systemd/systemd --system --log-target=journal $words"
+    "umount -l /mnt; mount --make-rshared /
+    exec /lib/systemd/systemd --system --log-target=journal $words"
 """
 
 
