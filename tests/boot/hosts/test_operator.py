@@ -29,7 +29,7 @@ def secured(start_box: StartBox) -> Iterator[Box]:
             "terminal_output serial",
         )
         box.host.run(_IN_BOOT, stdin="".join(f"{line}\n" for line in lines).encode())
-        box.succeed("/usr/lib/secure/lock --menu")
+        box.succeed("/usr/lib/secure/lock write_menu")
         box.succeed("/usr/lib/resnap/next-boot maintenance")
         box.host.close()
         yield box

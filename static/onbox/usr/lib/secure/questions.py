@@ -6,6 +6,7 @@ Run it as root. It changes nothing before the gateway has accepted the username 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import os
 import re
@@ -80,10 +81,20 @@ def secure(given: argparse.Namespace) -> None:
 
 def _start(role: str) -> None:
     """Have runsecure shut the box off and start what the role is made of."""
-    argv = [memory.RUNSECURE]
-    done = subprocess.run(argv, check=False, stdin=subprocess.DEVNULL, restore_signals=False)  # noqa: S603
+    done = subprocess.run(  # noqa: S603
+        [memory.RUNSECURE],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        restore_signals=False,
+    )
+    with contextlib.suppress(OSError):  # the caller may be gone
+        print(done.stderr, end="", file=sys.stderr, flush=True)
     if done.returncode:
-        raise RefusedError(f"this box did not become a {role}: see above; mend that, and try again")
+        why = "; ".join(done.stderr.splitlines()[-2:])  # what failed, and what follows from it
+        raise RefusedError(f"this box did not become a {role}: {why}; mend that, and try again")
 
 
 def _confirm(site: Site, offered: paramiko.PKey, expected: str) -> None:
