@@ -157,12 +157,19 @@ def start_in_maintenance(
     shared: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> StartBox:
-    """As ``start_box``, but the box was booted into maintenance from there."""
+    """As ``start_box``, but the box was booted into maintenance from there, by ``inv maintain``."""
 
     def boot() -> saved.Saved:
+        state = shared / "maintained"
+        state.mkdir()
         with start_box() as box:
-            box.reboot("maintenance")
+            machine_id = box.succeed("cat /etc/machine-id")
+            box.host.close()
+            (state / "guest").symlink_to(box.guest.directory)
+            ran = command("inv", "maintain", state=state)
+            assert ran.code == 0, ran.stderr
             assert box.verdict.name == "golden"
+            assert box.succeed("cat /etc/machine-id") == machine_id
             box.host.close()
             return saved.save(box.guest)
 

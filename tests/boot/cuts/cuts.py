@@ -139,24 +139,36 @@ def in_part(seeds: Iterable[int]) -> tuple[tuple[Cache, int], ...]:
     return tuple((Cache.SOME, seed) for seed in seeds)
 
 
-def cuts(
-    writes: Sequence[Write], chances: Sequence[tuple[Cache, int]] = LOST_OR_KEPT, first: int = 0
-) -> Iterator[Cut]:
-    """A cut after each request of a boot, with each of these things happening to the cache.
+Chances = Sequence[tuple[Cache, int]]
 
-    ``first`` is the number of requests before the first cut.
 
-    What is left is a disk; a disk that an earlier cut left too is not named again.
+def instants(
+    writes: Sequence[Write], chances: Chances = LOST_OR_KEPT, in_the_end: Chances = ()
+) -> list[tuple[int, Cache, int]]:
+    """After how many requests of a boot the power goes, and each thing that the cache does then.
+
+    ``in_the_end`` is what it does besides after the last flush; after each request, if none is one.
     """
+    flushed = max((count for count, write in enumerate(writes, 1) if write.is_flush), default=-1)
+    return [
+        (count, *chance)
+        for count in range(len(writes) + 1)
+        for chance in (*chances, *(in_the_end if count > flushed else ()))
+    ]
+
+
+def cuts(
+    writes: Sequence[Write], chances: Chances = LOST_OR_KEPT, in_the_end: Chances = ()
+) -> Iterator[Cut]:
+    """A cut at each of these ``instants``; a disk that an earlier cut left is not named again."""
     seen = set()
-    for count in range(first, len(writes) + 1):
-        for cache, seed in chances:
-            left = writelog.surviving(writes[:count], cache, seed)
-            digest = _digest(left)
-            if digest not in seen:
-                seen.add(digest)
-                how = f"{cache.value} by {seed}" if cache is Cache.SOME else cache.value
-                yield Cut(f"after request {count} of {len(writes)}, cache {how}", left)
+    for count, cache, seed in instants(writes, chances, in_the_end):
+        left = writelog.surviving(writes[:count], cache, seed)
+        digest = _digest(left)
+        if digest not in seen:
+            seen.add(digest)
+            how = f"{cache.value} by {seed}" if cache is Cache.SOME else cache.value
+            yield Cut(f"after request {count} of {len(writes)}, cache {how}", left)
 
 
 def _digest(writes: Sequence[Write]) -> bytes:

@@ -14,8 +14,10 @@ OVMF = Path("/usr/share/OVMF")
 PLAIN: Firmware = (OVMF / "OVMF_CODE_4M.fd", OVMF / "OVMF_VARS_4M.fd")
 # It starts only what is signed by Microsoft's keys (Secure Boot).
 SECURE: Firmware = (OVMF / "OVMF_CODE_4M.secboot.fd", OVMF / "OVMF_VARS_4M.ms.fd")
-# It lacks a few packages that a box needs: a provision installs them.
-PLAIN_HOST = bare.Recipe(firmware="uefi", extra=(*bare.SERVER, "dosfstools"))
+# It lacks one package that a box needs: a provision installs it.
+_LACKS = "rsync"
+_HAS = tuple(name for name in INSTALLED if name != _LACKS)
+PLAIN_HOST = bare.Recipe(firmware="uefi", extra=(*bare.SERVER, "dosfstools", *_HAS))
 LVM_HOST = bare.Recipe("lvm", firmware="uefi", disk_size=10 * GIB, extra=INSTALLED)
 
 _ENTRY = (
