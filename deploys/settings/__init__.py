@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from deploys.settings.part import PackageName
+from deploys.settings.signers import Signer
 from deploys.settings.stack import SETUP, Stack
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
@@ -159,6 +160,11 @@ class Setup(Section):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
         description="branch of the setup project",
     )
+    signers: tuple[Signer, ...] = Field(
+        (),
+        description="who may sign the setup project: an allowed_signers file, as inv signer.add "
+        "makes it, or its lines. Empty: a box applies what its server has",
+    )
 
 
 class Jobs(Section):
@@ -294,6 +300,23 @@ class Settings(Section):
                     "or a full address"
                 )
         return self
+
+    @property
+    def setup_fault(self) -> str:
+        """Why a box would refuse to fetch its set-up; empty if it would not.
+
+        It is no error of the model, as boxes of older versions have such settings.
+        """
+        if (
+            not self.setup.hostname.startswith(("git://", "http://"))
+            or self.setup.signers
+            or self.stack.openkim_pipeline_setup.source == "git"
+        ):
+            return ""
+        return (
+            "setup.hostname: over git:// and http:// anybody on the way could be the server: "
+            "give setup.signers, pin a commit in stack.openkim-pipeline-setup, or use https or ssh"
+        )
 
     def of_box(self) -> str:
         """The settings that land on the box, as JSON: all but those of image, guest and package."""

@@ -14,7 +14,7 @@ from typing import Any, get_origin
 from pydantic import BaseModel, ValidationError
 
 from deploys.errors import SettingsError
-from deploys.settings import Settings
+from deploys.settings import Settings, signers
 from deploys.settings.stack import OPTIONAL
 from tasks.desk.progress import exit_on_error
 
@@ -43,10 +43,14 @@ def load(file: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
             raise SettingsError(f"settings file {file}: {error}") from error
     for override in overrides:
         _set(tree, override)
+    _read_signers(tree)
     try:
-        return Settings.model_validate(tree)
+        settings = Settings.model_validate(tree)
     except ValidationError as error:
         raise SettingsError(_one_line(error)) from error
+    if settings.setup_fault:
+        raise SettingsError(f"setting {settings.setup_fault}")
+    return settings
 
 
 def load_settings(file: str, overrides: Sequence[str] | None) -> Settings:
@@ -74,6 +78,24 @@ def _set(tree: dict[str, Any], override: str) -> None:
         if not isinstance(table, dict):  # the file is wrong; the validation reports it
             return
     table[name] = parsed
+
+
+def _read_signers(tree: dict[str, Any]) -> None:
+    """Replace the name of an allowed_signers file by its lines, which the box then has too."""
+    setup = tree.get("setup")
+    given = setup.get("signers") if isinstance(setup, dict) else None
+    words = [given] if isinstance(given, str) else given
+    if not isinstance(words, list | tuple) or len(words) != 1 or " " in str(words[0]):
+        return
+    file = Path(str(words[0])).expanduser()
+    try:
+        lines = signers.parsed(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise SettingsError(f"setting setup.signers: {file}: {why}") from error
+    if not lines:
+        raise SettingsError(f"setting setup.signers: {file} lists nobody: see inv signer.add")
+    tree["setup"] = {**tree["setup"], "signers": lines}
 
 
 def _fields() -> Mapping[str, Any]:
