@@ -64,12 +64,20 @@ def test_box_follows_its_branch_and_comes_back_without_network(
         assert "is not signed by any of" in box.state.provisiond["reason"]
         assert box.succeed("cat /usr/lib/pipeline/second-version") == "of the test\n"
 
+    # What somebody who was root leaves there, to be root again.
+    for name in ("runsetup", "runsecure"):
+        box.succeed(f"cd /persistent && rm {name} && echo 'touch /pwned' >{name} && chmod 755 {name}")
+    box.succeed("cp /usr/bin/id /persistent/id && chmod 4755 /persistent/id")
+
     # Nobody answers at that address any more, and in a fresh snapshot nothing of it is left.
     box.reboot()
     assert box.verdict.name == "fresh"
     _until(lambda: "state" in box.state.provisiond)
     assert box.state.provisiond["state"] == "done", box.state.provisiond
     assert box.succeed("cat /usr/lib/pipeline/second-version") == "of the test\n"
+    box.fail("test -e /pwned")
+    assert "/usr/lib/provisiond/runsetup" in box.succeed("readlink -f /persistent/runsetup")
+    assert box.succeed("setpriv --reuid 65534 --clear-groups /persistent/id -u").strip() == "65534"
     log = box.succeed("cat /persistent/log/provisiond.log")
     assert "runsetup" in log
     assert box.succeed("journalctl --quiet --unit provisiond --output cat").strip()
