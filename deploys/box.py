@@ -44,6 +44,11 @@ from the outside.
 """
 
 
+# At each boot they would upgrade the same packages again, in the snapshot alone: the root would not
+# be what its manifest says.
+_UPGRADES = ("apt-daily-upgrade.timer", "apt-daily.timer")
+
+
 class Where(Flag):
     """What a deploy is applied to."""
 
@@ -145,6 +150,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(lambda box: [partial(volumes.volumes, plan=box.plan)], packages=volumes.PACKAGES),
     BoxRow(lambda box: [partial(stack, settings=box.settings, parts=_parts(box))]),
+    Row(lambda _: [partial(services.masked, name="Mask apt's timers", units=_UPGRADES)]),
     Row(lambda box: [partial(bundle, python=box.python, copy=box.copy)]),
     # Before the boot menu, which makes the host a box: provision leaves the loader of a box alone.
     Row(lambda box: [partial(removable_path, plan=box.plan)]),

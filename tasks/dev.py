@@ -142,8 +142,8 @@ def lint(_c: Context) -> None:
 def names_a_bench(argv: Sequence[str]) -> bool:
     """Whether a command line has, after ``bench``, a word that is not a flag or a flag's value.
 
-    Invoke has no optional positional arguments: without a default one is required, with a default
-    it is never filled, and ``bench resnap`` would run the task ``resnap``.
+    Invoke has no optional positional arguments: one whose default is None is required, with another
+    default it is never filled, and ``bench resnap`` would run the task ``resnap``.
     """
     words = list(argv[argv.index("bench") + 1 :]) if "bench" in argv else []
     pairs = zip(["", *words], words, strict=False)
@@ -160,13 +160,13 @@ def names_a_bench(argv: Sequence[str]) -> bool:
         "json": "Also write the numbers and a description of this machine to this file.",
     },
 )
-def bench(_c: Context, name: str = "", json: str = "") -> None:
+def bench(_c: Context, name: str | None = None, json: str = "") -> None:
     """Measure the speed and the sizes that the project promises, here and on the local guest."""
     _require_tests()
     from tests.bench.benches import main
 
     with exit_on_error():
-        code = main(name, json)
+        code = main(name or "", json)
     raise Exit(code=code)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from deploys.plan.of_box import is_box, plan_box
 from deploys.plan.of_lvm import plan_lvm
 from deploys.plan.of_spare import plan_spare
-from deploys.plan.refusals import check_host, check_names
+from deploys.plan.refusals import check_clones, check_host, check_names
 from deploys.plan.result import VolumePlan
 from deploys.plan.survey import Survey
 from deploys.settings import Volumes
@@ -22,14 +24,15 @@ def plan_volumes(survey: Survey, volumes: Volumes, *, force: bool = False) -> Vo
     Raises:
         PreflightError: the host or the disk is not fit; the line says why.
     """
+    check_clones(survey)
     root_lv = survey.root_lv
     check_names(volumes, volumes.lvroot if root_lv is None else root_lv.origin or root_lv.name)
     if root_lv is None:
         check_host(survey)
-        return plan_spare(survey, volumes, force)
+        return replace(plan_spare(survey, volumes, force), lasting=survey.lasting)
     group = survey.lvm.group(root_lv.vg)
     assert group is not None
     if is_box(root_lv, group, volumes):
         return plan_box(survey, volumes, root_lv, group)
     check_host(survey)
-    return plan_lvm(survey, volumes, root_lv, group, force)
+    return replace(plan_lvm(survey, volumes, root_lv, group, force), lasting=survey.lasting)

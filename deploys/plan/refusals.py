@@ -56,6 +56,25 @@ def check_names(volumes: Volumes, root: str) -> None:
             raise PreflightError(f"volumes.lvroot {name}: another volume of a box has this name")
 
 
+def check_clones(survey: Survey) -> None:
+    """Check that each physical volume is there once: LVM would take one of two, now or later.
+
+    Raises:
+        PreflightError: a disk is a clone of another.
+    """
+    found: dict[str, str] = {}
+    for disk in survey.blocks.disks:
+        for device in disk.walk():
+            if device.fstype != "LVM2_member" or not device.uuid:
+                continue
+            other = found.setdefault(device.uuid, device.path)
+            if other != device.path:
+                raise PreflightError(
+                    f"{other} and {device.path} have the same physical volume, as a disk and its "
+                    "clone do: detach the clone"
+                )
+
+
 def check_own_volumes(survey: Survey, group: str) -> None:
     """Check that the box's own volumes can be made in this VG and mounted.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from deploys.facts.disks import Mount
 from deploys.facts.lvm import VolumeGroup
 from deploys.facts.mapper import mapper_path
 from deploys.operations.disks import Partition, partition_path
@@ -62,6 +63,7 @@ class VolumePlan:
         old_root: the plain root, which stays as a way back; empty if the root is on LVM.
         copied: the copy of the root is complete.
         efi: the plan for UEFI firmware; None for a box, and if BIOS started the host.
+        lasting: filesystems of the host's own that no reset touches; it keeps them.
     """
 
     kind: Kind
@@ -79,6 +81,7 @@ class VolumePlan:
     old_root_uuid: str = ""
     copied: bool = False
     efi: EfiPlan | None = None
+    lasting: tuple[Mount, ...] = ()
 
     @property
     def physical_volume(self) -> str:
@@ -108,6 +111,7 @@ class VolumePlan:
             ]
         if self.efi and not self.copied:
             rows += self.efi.rows()
+        rows += [("keep", mount.target, f"{mount.source}, never reset") for mount in self.lasting]
         return rows
 
     def _disk_rows(self) -> list[tuple[str, str, str]]:

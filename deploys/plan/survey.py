@@ -23,6 +23,7 @@ from deploys.facts.disks import (
 from deploys.facts.firmware import Esp, EspContent, Firmware, FirmwareState
 from deploys.facts.lvm import LogicalVolume, Lvm, LvmReport, VolumeGroup
 from deploys.operations.disks import EFI_SYSTEM
+from deploys.settings import own_volumes
 
 T = TypeVar("T")
 _MBR_EFI_SYSTEM = "0xef"
@@ -66,6 +67,16 @@ class Survey:
 
     def mount(self, target: str) -> Mount | None:
         return next((mount for mount in self.mounts if mount.target == target), None)
+
+    @property
+    def lasting(self) -> tuple[Mount, ...]:
+        """The filesystems that a reset of the root leaves as they are, without the box's own."""
+        known = {"/", "/boot", "/boot/efi", *(row.mount for row in own_volumes.mounted())}
+        return tuple(
+            mount
+            for mount in self.mounts
+            if mount.target not in known and self.blocks.find(mount.source)
+        )
 
     @property
     def root(self) -> Mount:

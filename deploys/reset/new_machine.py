@@ -19,14 +19,13 @@ _FILES = (
     "etc/systemd/network",
     "etc/systemd/system/host-keys.service",
     "etc/systemd/system/keep-machine-id.service",
+    "etc/systemd/system/serial-getty@.service.d",
     "usr/lib/host-keys",
     "usr/lib/machine-id",
 )
 _ENABLED = ("keep-machine-id.service", "ssh.service", "systemd-networkd.service")
-# Timers that would hold apt's lock at any time, and units that a box does not need.
+# Units that a box does not need.
 _MASKED = (
-    "apt-daily-upgrade.timer",
-    "apt-daily.timer",
     "e2scrub_all.timer",
     "e2scrub_reap.service",
     "grub-common.service",

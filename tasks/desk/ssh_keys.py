@@ -69,7 +69,9 @@ def offered_key(host: str, port: int) -> str:
     """
     argv = ["ssh-keyscan", "-T", "5", "-t", "ed25519", "-p", str(port), host]
     said = shell.run(argv, timeout=30, check=False).stdout
-    return said.strip().partition(" ")[2]  # without the host's name
+    # OpenSSH 10 prints the server's banner as a comment, whether or not a key follows.
+    keys = [line for line in said.splitlines() if not line.startswith("#")]
+    return keys[0].strip().partition(" ")[2] if keys else ""  # without the host's name
 
 
 def write_known_hosts(file: Path, host: str, port: int, public: str) -> None:

@@ -136,6 +136,29 @@ def test_every_path_that_is_named_exists(pages: dict[str, str], root: Path) -> N
     assert not [f"{name}: {path}" for name, path in sorted(named) if not (root / path).exists()]
 
 
+def test_every_test_that_is_named_exists(pages: dict[str, str], root: Path) -> None:
+    named = {
+        (name, path, test)
+        for name, text in pages.items()
+        for path, test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)", text)
+    }
+    assert named
+    lost = [
+        f"{name}: {path}::{test}"
+        for name, path, test in sorted(named)
+        if not (root / path).exists() or f"def {test}(" not in (root / path).read_text()
+    ]
+    assert not lost
+
+
+def test_every_promise_names_its_test(pages: dict[str, str]) -> None:
+    """Or says that it holds by reading alone."""
+    table = re.findall(r"^\|(.+)\|$", pages["docs/trust.md"], re.MULTILINE)
+    rows = [row.split("|") for row in table if not re.match(r"[ |-]*$| promise ", row)]
+    assert rows
+    assert not [row[0] for row in rows if "`tests/" not in row[-1] and "by reading" not in row[-1]]
+
+
 def test_settings_are_those_of_the_model(pages: dict[str, str]) -> None:
     assert pages["docs/settings.md"].partition(_MARK)[2] == as_markdown(sections()), (
         "docs/settings.md: put the output of bin/inv settings --markdown below the mark"

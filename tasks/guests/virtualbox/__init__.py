@@ -137,11 +137,10 @@ class Guest:
             ports = Ports(*map(free_port, before))
             if ports != before:
                 changes += hardware.forwarded_anew(before, ports)
-            # VirtualBox holds its locks for a moment after a power-off or a compaction.
             if changes:
-                manage.when_unlocked(lambda: self._manage("modifyvm", *changes))
+                self._manage("modifyvm", *changes)
                 self._write(self._record.model_copy(update={"port": ports.ssh, "page": ports.page}))
-            manage.when_unlocked(lambda: self._manage("startvm", "--type", "headless"))
+            self._manage("startvm", "--type", "headless")
 
     def learn_host_key(self, deadline: float) -> None:
         """Record the host key that the guest shows at its first boot; it must show the same later.
@@ -185,7 +184,7 @@ class Guest:
         was_alive = self.alive
         self.halt()
         try:
-            manage.when_unlocked(lambda: manage.run(*words, deadline=1800))
+            manage.run(*words, deadline=1800)
             return self.disk_usage
         finally:
             if was_alive:
@@ -230,7 +229,7 @@ class Guest:
     def _unregister(self) -> None:
         # Without --delete, which would also delete disks that the user has attached.
         if manage.machine(self._record.uuid) is not None:
-            manage.when_unlocked(lambda: self._manage("unregistervm"))
+            self._manage("unregistervm")
 
 
 def _awaited(value: Callable[[], T], deadline: float, fault: str) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
@@ -15,7 +15,12 @@ PACKAGE = "virtualbox, which only unstable has, in contrib"
 _DEADLINE = 120.0  # seconds; its first run starts a service
 _SAYS = f"{PROGRAM}: error: "
 _NOT_FOUND = "VBOX_E_OBJECT_NOT_FOUND"
-_LOCKED = ("VBOX_E_INVALID_OBJECT_STATE", "VBOX_E_INVALID_VM_STATE", "is already locked")
+# What VirtualBox says of a machine or a disk for a moment, as while a machine powers off.
+_PASSING = (
+    *("VBOX_E_INVALID_OBJECT_STATE", "VBOX_E_INVALID_VM_STATE", "is already locked"),
+    "The object is not ready",
+)
+_PATIENCE = 30.0  # seconds
 _WARNING = re.compile(r"^WARNING: (.*(?:\n(?:[ \t].*)?)*)", re.MULTILINE)  # and what is indented
 # As showvminfo --machinereadable prints them: a name, quoted or not, and a value, quoted or not.
 _ROW = re.compile(r'^"?([^"=]+)"?="?(.*?)"?$', re.MULTILINE)
@@ -29,19 +34,29 @@ class VBoxError(BoxError):
         self.stderr = stderr
 
     @property
-    def locked(self) -> bool:
-        """Whether the object is locked, as by a machine that is powering off."""
-        return any(word in self.stderr for word in _LOCKED)
+    def is_passing(self) -> bool:
+        """Whether only the object's present state prevents it, as a machine's that powers off."""
+        return any(word in self.stderr for word in _PASSING)
 
 
 def run(*words: str, deadline: float = _DEADLINE) -> str:
-    """Run VBoxManage; returns what it printed.
+    """Run VBoxManage, again while a passing state prevents it; returns what it printed.
 
     Raises:
         CommandError: it is not installed, or did not end within ``deadline`` seconds.
-        VBoxError: it refused.
+        VBoxError: it refused, or a state prevented it for 30 seconds.
     """
     shell.find(PROGRAM, PACKAGE)
+    tries = Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, VBoxError) and error.is_passing),
+        stop=stop_after_delay(_PATIENCE),
+        wait=wait_fixed(0.5),
+        reraise=True,
+    )
+    return tries(_run, words, deadline)
+
+
+def _run(words: Sequence[str], deadline: float) -> str:
     done = shell.run([PROGRAM, *words], timeout=deadline, check=False)
     if done.returncode != 0:
         raise VBoxError(f"{PROGRAM} {words[0]}: {_reason(done)}", done.stderr)
@@ -61,21 +76,6 @@ def machine(uuid: str) -> dict[str, str] | None:
             return None
         raise
     return dict(_ROW.findall(said))
-
-
-def when_unlocked(action: Callable[[], object]) -> None:
-    """Repeat an action while a lock prevents it; a machine keeps its lock briefly after power-off.
-
-    Raises:
-        VBoxError: it is still refused after 30 seconds, or for another reason.
-    """
-    tries = Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, VBoxError) and error.locked),
-        stop=stop_after_delay(30),
-        wait=wait_fixed(0.5),
-        reraise=True,
-    )
-    tries(action)
 
 
 def _reason(done: shell.Completed) -> str:

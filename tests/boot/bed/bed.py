@@ -102,6 +102,7 @@ class Bed:
         later: float = 0,
         root: str = SNAPSHOT,
         whole: bool = False,
+        beside: Disk | None = None,
         deadline: float = 120,
     ) -> Boot:
         """Boot a disk, which stays as it is, and cut the power.
@@ -113,6 +114,7 @@ class Bed:
             root: the device that is to be the root.
             whole: boot from the beginning; else go on where a machine with these arguments waits
                 for its disk, which is plugged in then.
+            beside: a second disk of a whole boot.
             deadline: seconds after which it is cut in any case.
         """
         image, log = self.folder / "disk.raw", self.folder / "log"
@@ -122,6 +124,8 @@ class Bed:
         more = _blocks(image, log)
         if whole:
             more += ["-device", "virtio-blk-pci,drive=disk"]
+            if beside:
+                more += ["-drive", f"file={beside.path},format=raw,snapshot=on,if=virtio"]
         else:
             more += ["-incoming", f"exec:cat {self._waiting(arguments)}"]
         with self._machine(arguments, more) as machine:

@@ -1,7 +1,7 @@
 """A host whose root is on LVM already becomes a box, in the volume group it has.
 
-Here that has no room (kind c): it is refused in one line, then extended by a disk. The tests are
-one walk, in order.
+Here that has no room (kind c): it is refused in one line, then extended by a disk. It has what
+hosts gather over the years. The tests are one walk, in order.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,17 @@ from deploys.errors import PreflightError
 from tasks.guests import bare
 from tests.boot.conftest import GIB, Start
 from tests.boot.lab.box import Box, becomes_a_box
+
+# A copy of a kernel, a swap that is gone, a password for GRUB's menu, an sshd on one address.
+GATHERED = """
+cp "/boot/vmlinuz-$(uname -r)" "/boot/vmlinuz-$(uname -r).old"
+echo RESUME=UUID=a2b6e0c4-0000-4000-8000-000000000000 >/etc/initramfs-tools/conf.d/resume
+printf '#!/bin/sh\necho "set superusers=admin; password admin secret"\n' >/etc/grub.d/01_password
+chmod 0755 /etc/grub.d/01_password
+echo ListenAddress 10.0.2.15 >/etc/ssh/sshd_config.d/address.conf
+systemctl restart ssh
+systemctl unmask apt-daily.timer apt-daily-upgrade.timer
+"""
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +40,7 @@ def test_without_room_it_is_refused(box: Box) -> None:
 
 
 def test_it_is_extended_by_a_disk(box: Box) -> None:
+    box.succeed(GATHERED)
     assert box.provision(device="/dev/vdb").changed
     volumes = box.succeed("pvs --noheadings --options pv_name,vg_name").split()
     assert volumes.count("debian-vg") == 2
@@ -40,6 +52,12 @@ def test_boots_into_a_fresh_snapshot_of_the_hosts_own_volume_group(box: Box) -> 
     root = box.succeed("findmnt --noheadings --output SOURCE /").strip()
     assert root == "/dev/mapper/debian--vg-root_snap"
     assert box.state.initrd_matches
+
+
+def test_no_boot_waited_for_a_swap_that_is_gone(box: Box) -> None:
+    said = box.guest.console.text()
+    assert "resnap: verdict: fresh" in said
+    assert "suspend/resume device" not in said
 
 
 def test_snapshot_cannot_fill(box: Box) -> None:
@@ -56,6 +74,12 @@ def test_snapshot_cannot_fill(box: Box) -> None:
 def test_boot_partition_is_out_of_the_snapshots_reach(box: Box) -> None:
     box.fail("mountpoint -q /boot")
     box.succeed("mountpoint -q /persistent")
+
+
+def test_nothing_upgrades_the_snapshot(box: Box) -> None:
+    for timer in ("apt-daily.timer", "apt-daily-upgrade.timer"):
+        box.fail(f"systemctl is-active {timer}")
+        assert box.succeed(f"systemctl is-enabled {timer} || :").strip() == "masked"
 
 
 def test_nothing_to_change_does_not_reboot(box: Box) -> None:

@@ -93,6 +93,20 @@ def test_a_snapshot_that_is_there_needs_no_lvm(
     assert (boot.verdict, boot.said("root")) == ("fresh", ["golden"]), boot.console
 
 
+def test_beside_a_clone_of_its_disk_nothing_is_reset(
+    rig: bed.Bed, starts: dict[str, Start]
+) -> None:
+    """LVM takes one of the two disks, and may take the other one at the next boot."""
+    disk = starts["dirty"].disk
+    boot = rig.boot(disk, *NORMAL, whole=True, beside=disk)
+    assert boot.verdict == "failed", boot.console
+    [why] = [note for note in boot.said("note") if note.startswith("reason=")]
+    assert why.endswith(
+        "two disks have the same physical volume of vagrant-pipeline: detach the copy"
+    )
+    assert not boot.calls
+
+
 def test_a_boot_on_trial_that_hangs_has_an_end(rig: bed.Bed, starts: dict[str, Start]) -> None:
     words = (*TRIAL, "trial_deadline=5")
     boot = rig.hanging().boot(starts["new"].disk, *words, until="sysrq: Resetting", whole=True)

@@ -62,6 +62,13 @@ def test_a_bench_says_that_it_needs_the_tests(product: Path) -> None:
     assert done.stderr == line
 
 
+@pytest.mark.parametrize("words", [("resnap-",), ("--name", "resnap-")])
+def test_the_word_after_bench_names_one(words: tuple[str, ...]) -> None:
+    done = _start("invoke", ROOT, "bench", *words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: there is no bench 'resnap-'; did you mean 'resnap'?")
+
+
 @pytest.mark.parametrize(
     ("tool", "arguments", "buffered"),
     [

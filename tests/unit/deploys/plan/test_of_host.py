@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from deploys.facts.disks import BlockTree, Mount
 from deploys.facts.lvm import LogicalVolume, LvmReport, PhysicalVolume, VolumeGroup, cow_size
 from deploys.plan.of_host import plan_volumes
 from deploys.plan.of_spare import spare_layout
@@ -17,6 +18,7 @@ from deploys.plan.sizes import (
     needed_disk,
     root_and_snapshot,
 )
+from deploys.plan.survey import Survey
 from deploys.settings import GIB, MIB, Volumes
 from tests.unit.deploys.plan.survey_builder import disk, lvm_host, part, plain_host
 
@@ -72,6 +74,21 @@ def test_the_snapshot_that_cannot_fill_fits_beside_the_root_and_a_reserve_stays_
     )
     left = (group - taken) * 100 / group
     assert RESERVE_PERCENT <= left < RESERVE_PERCENT + 0.2  # the root is as large as it can be
+
+
+@pytest.mark.parametrize("host", [plain_host(SPARE), lvm_host(free=20 * GIB)])
+def test_the_plan_says_which_filesystems_are_never_reset(host: Survey) -> None:
+    """A /home of its own, but no share and not /boot."""
+    home = part("/dev/vdc1", GIB, on="/home", fstype="ext4")
+    more = (
+        Mount("/home", "/dev/vdc1", "ext4"),
+        Mount("/net", "server:/net", "nfs4"),
+        Mount("/boot", "/dev/vdc1", "ext4"),
+    )
+    blocks = BlockTree((*host.blocks.disks, disk("/dev/vdc", GIB, home)))
+    plan = plan_volumes(replace(host, blocks=blocks, mounts=(*host.mounts, *more)), SETTINGS)
+    kept = [row for row in plan.rows() if row[0] == "keep"]
+    assert kept == [("keep", "/home", "/dev/vdc1, never reset")]
 
 
 def test_an_nvme_disk_has_a_p_before_its_partition_numbers() -> None:

@@ -28,6 +28,7 @@ def with_spare(**more: object) -> Survey:
     return plain_host(replace(SPARE, **more))  # type: ignore[arg-type]
 
 
+PV = "LVM2_member"
 VDB1 = part("/dev/vdb1", GIB, fstype="ext4")
 MIRROR = BlockDevice("/dev/md0", "raid1", GIB)
 THIN = LogicalVolume("root", "host-vg", 4 * GIB, layout="thin,sparse")
@@ -48,6 +49,19 @@ CASES: dict[str, tuple[Survey, dict[str, object], str]] = {
         replace(plain_host(SPARE), device=Device("/etc/passwd", "/etc/passwd")),
         {},
         "/etc/passwd is not a disk",
+    ),
+    "a clone": (
+        replace(
+            lvm_host(free=GIB),
+            blocks=BlockTree(
+                tuple(
+                    disk(name, 24 * GIB, replace(part(f"{name}1", GIB), uuid="x", fstype=PV))
+                    for name in ("/dev/vda", "/dev/vdb")
+                )
+            ),
+        ),
+        {},
+        "/dev/vda1 and /dev/vdb1 have the same physical volume",
     ),
     "a partition": (
         plain_host(disk("/dev/vdb", 24 * GIB, VDB1), device="/dev/vdb1"),

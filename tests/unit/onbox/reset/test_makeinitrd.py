@@ -132,6 +132,7 @@ class Box(SmallRoot):
         self.write("fake/kernels", "".join(f"{version}\n" for version in versions))
         for version in versions:
             self.write(f"boot/vmlinuz-{version}")
+            self.write(f"lib/modules/{version}/modules.dep")
             if initrd:
                 self.write(f"boot/initrd.img-{version}", "scripts/local-premount/lvm2\n")
 
@@ -335,7 +336,22 @@ def test_an_unknown_kernel_is_refused(box: Box) -> None:
 
 def test_without_any_kernel_it_is_refused(box: Box) -> None:
     box.kernels()
-    assert box.refuses() == "makeinitrd: no kernel is installed"
+    assert box.refuses() == "makeinitrd: no kernel with modules is installed"
+
+
+def test_a_copy_of_a_kernel_that_has_no_modules_is_never_booted(box: Box) -> None:
+    """It sorts above the kernel that it is a copy of, and its initrd finds no disk."""
+    box.kernels(NEW, f"{NEW}.old")
+    (box.root / f"lib/modules/{NEW}.old/modules.dep").unlink()
+    done = box.makeinitrd()
+    assert done.returncode == 0, done.stderr
+    assert f"{NEW}.old" not in "".join(box.calls)
+    assert set(_entries(box.menu)) == {"resnap", "keep", "maintenance"}
+    assert f"{NEW}.old" not in box.menu
+    (box.root / f"lib/modules/{NEW}/modules.dep").unlink()
+    assert box.makeinitrd().stderr == "makeinitrd: no kernel with modules is installed\n"
+    done = box.makeinitrd(f"{NEW}.old")
+    assert done.stderr == f"makeinitrd: the kernel {NEW}.old has no modules in /lib/modules\n"
 
 
 def test_help_shows_every_option(box: Box) -> None:
@@ -378,7 +394,7 @@ def test_the_menu_has_the_boxs_entries(box: Box) -> None:
     box.kernels("6.9.0-1", "6.12.9-1", "6.12.10-1", "5.15.0-99-x")
     assert box.makeinitrd().returncode == 0
     entries = _entries(box.menu)
-    common = "ro volgroup=vagrant-pipeline lvroot=root lvsnap=root_snap lvsize=100%ORIGIN"
+    common = "ro volgroup=vagrant-pipeline lvroot=root lvsnap=root_snap lvsize=100%ORIGIN noresume"
     snapshot = "/dev/mapper/vagrant--pipeline-root_snap"
     golden = "/dev/mapper/vagrant--pipeline-root"
     more = "net.ifnames=0 console=ttyS0 quiet $secured"
@@ -395,6 +411,19 @@ def test_the_menu_has_the_boxs_entries(box: Box) -> None:
     assert "initrd /initrd.img-6.12.10-1\n" in box.menu
 
 
+@pytest.mark.parametrize("uuid", ["", "0a1b-2c"])
+def test_arguments_about_the_old_roots_filesystem_do_not_go_along(box: Box, uuid: str) -> None:
+    """The copy is ext4. A host whose root is a volume already keeps that filesystem."""
+    box.write("etc/default/resnap", DEFAULTS.replace("UUID=", f"UUID={uuid}"))
+    given = "rootflags=uquota rootfstype=xfs net.ifnames=0 rootflags=noatime"
+    box.write("etc/default/host", f"GRUB_CMDLINE_LINUX='{given}'\nGRUB_CMDLINE_LINUX_DEFAULT=\n")
+    box.write("bin/with-host", "#!/bin/sh\nset -a\n. /etc/default/host\n. /etc/grub.d/09_resnap\n")
+    menu = box.within("/bin/sh", "/bin/with-host").stdout
+    line = _entries(menu)["resnap"]
+    expected = "net.ifnames=0" if uuid else given
+    assert " ".join(line.split()).endswith(f" resnap {expected} $secured $trial $safety")
+
+
 def test_only_the_snapshots_boot_is_free_on_a_box_that_was_shut_off(box: Box) -> None:
     box.write("etc/default/resnap", DEFAULTS.replace("UUID=", "UUID=0a1b-2c"))
     box.within("/sbin/update-grub")
@@ -403,6 +432,17 @@ def test_only_the_snapshots_boot_is_free_on_a_box_that_was_shut_off(box: Box) ->
     free = [name for name, words in entries if "--unrestricted" in words]
     assert free == ["resnap", "keep"]
     assert len(entries) > 3
+
+
+def test_the_maintenance_that_root_asked_for_needs_no_password_of_the_hosts(box: Box) -> None:
+    """Only where the box was not shut off, and only in the boot that next-boot chose."""
+    box.within("/sbin/update-grub")
+    header, _, _ = box.menu.partition("menuentry")
+    guard = '[ "$boot_once" = true -a "$default" = maintenance -a -z "$secured" ]'
+    assert f"if {guard}; then\nset maintenance=--unrestricted\nfi" in header
+    assert header.index("secured.cfg") < header.index(guard)
+    entries = dict(re.findall(r"--id (\S+)(.*)\{", box.menu))
+    assert [name for name, words in entries.items() if "$maintenance" in words] == ["maintenance"]
 
 
 def test_the_menu_finds_boot_below_the_root(box: Box) -> None:
@@ -423,7 +463,7 @@ def test_no_kernel_at_all_is_an_error(box: Box) -> None:
     box.kernels()
     done = box.within("/sbin/update-grub")
     assert done.returncode == 1
-    assert done.stderr == "09_resnap: no kernel with an initrd in /boot\n"
+    assert done.stderr == "09_resnap: no kernel in /boot has an initrd and modules\n"
 
 
 def test_the_old_system_is_a_way_back(box: Box) -> None:

@@ -649,3 +649,42 @@ def test_the_verdict_goes_to_the_kernels_log(box: Initramfs) -> None:
 def test_another_word_is_refused(box: Initramfs) -> None:
     assert box.run("frobnicate") == 2
     assert not (box.root / "run/resnap").exists()
+
+
+def has_disks(made: Initramfs, *uuids: str, kind: str = "LVM2_member") -> None:
+    """The golden root lies on the first of these disks; what udev has read of all."""
+    made.write("sys/block/dm-0/dm/name", f"{made.origin}\n")
+    made.write("sys/block/dm-0/slaves/vda3/dev", "254:0\n")
+    for number, uuid in enumerate(uuids):
+        text = f"S:disk/by-uuid/x\nE:ID_FS_UUID={uuid}\nE:ID_FS_TYPE={kind}\nG:systemd\n"
+        made.write(f"run/udev/data/b254:{number}", text)
+
+
+def test_beside_a_clone_of_its_disk_nothing_is_reset(make: Make) -> None:
+    """LVM takes one of the two, another one at each boot."""
+    made = make()
+    made.has_snapshot(DIRTY)
+    has_disks(made, "aaaa-1", "bbbb-2", "aaaa-1")
+    assert made.boot() == "failed"
+    assert made.notes["reason"] == (
+        "two disks have the same physical volume of vagrant-pipeline: detach the copy"
+    )
+    assert made.calls == []
+    assert made.mounted_by_the_kernel == made.snapshot
+
+
+@pytest.mark.parametrize(
+    ("uuids", "kind"),
+    [
+        (("aaaa-1", "bbbb-2", "bbbb-2"), "LVM2_member"),  # of another group
+        (("aaaa-1", "aaaa-1"), "mpath_member"),  # two paths to one disk
+        (("aaaa-1",), "LVM2_member"),
+    ],
+)
+def test_other_disks_are_no_clones_of_its_own(
+    make: Make, uuids: tuple[str, ...], kind: str
+) -> None:
+    made = make()
+    made.has_snapshot(DIRTY)
+    has_disks(made, *uuids, kind=kind)
+    assert made.boot() == "fresh"

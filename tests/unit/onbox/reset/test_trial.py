@@ -31,6 +31,8 @@ list) cat "$file" ;;
     [ $word = unset ] || echo "$pair" >>"$file" ;;
 esac"""
 
+REBOOT = "systemctl reboot --check-inhibitors=no"
+
 pytestmark = pytest.mark.commands
 
 
@@ -45,7 +47,12 @@ class Box(FakeRoot):
         self.write(f"boot/initrd.img-{KERNEL}", "old initrd")
         self.write(f"boot/config-{KERNEL}", "CONFIG=y")
         self.program("usr/sbin/update-initramfs", "")
-        self.program("usr/sbin/sshd", "echo port 22")
+        self.program(
+            "usr/sbin/sshd",
+            f"[ -d {root}/run/sshd ] || exit 255\n"
+            f'[ -e {root}/listens ] || echo "listenaddress [::]:22" >{root}/listens\n'
+            f"echo port 22; cat {root}/listens",
+        )
         self.program("usr/lib/pipeline/reference", '[ ! -e "$0.bad" ]')
         self.write("etc/default/resnap", "VOLGROUP=a-b\nLVROOT=root\nLVSNAP=snap\nLVSIZE=4G\n")
         self.write(f"lib/modules/{KERNEL}/modules.dep", "")
@@ -58,7 +65,8 @@ class Box(FakeRoot):
         self.tool("grub-script-check", "exit 0")
         self.tool("uname", f"echo {KERNEL}")
         self.tool("ip", f"[ -e {root}/no-route ] || echo default via 10.0.2.2")
-        self.tool("ssh-keyscan", f"[ -e {root}/deaf ] || echo key")
+        self.tool("ssh-keyscan", f"[ -e {root}/deaf ] || . {root}/scan")
+        self.write("scan", 'echo "$5 ssh-ed25519 AAAA"')
         self.tool("dmsetup", f"cat {root}/dmsetup 2>/dev/null")
         self.tool("systemctl", f'echo "systemctl $*" >>{root}/calls\n. {root}/systemctl')
         self.systemctl("case $2 in is-active) exit 1 ;; esac")
@@ -71,9 +79,10 @@ class Box(FakeRoot):
             self.tool(name, "")
 
     def systemctl(self, answers: str) -> None:
-        """What it says, of a box whose target is up."""
+        """What it says, of a box whose target is up and whose sshd listens by itself."""
         target = f'[ "$*" != "{TARGET}" ] || {{ echo active; exit; }}\n'
-        self.write("systemctl", f"{target}{answers}\n")
+        socket = f'[ "$*" != "--quiet is-active ssh.socket" ] || exec [ -e {self.root}/socket ]\n'
+        self.write("systemctl", f"{target}{socket}{answers}\n")
 
     def trial(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self.run(SCRIPT, *words)
@@ -248,9 +257,47 @@ def test_an_ill_one_goes_back_at_once(box: Box, ill: str, why: str) -> None:
     assert box.does("check") == f"the golden root goes back to what it was: {why}\n"
     assert "trial_boots=0" in box.environment_block
     assert (box.root / "persistent/log/trial").read_text() == f"{why}\n"
-    assert box.calls[-1] == "systemctl reboot"
+    assert box.calls[-1] == REBOOT
     assert not [call for call in box.calls if call.startswith("lvremove")]
     assert box.kept
+
+
+@pytest.mark.parametrize(
+    ("listens", "asked"),
+    [
+        ("0.0.0.0:22", "22 127.0.0.1"),
+        ("[::]:2222", "2222 ::1"),
+        ("192.0.2.7:22", "22 192.0.2.7"),
+        ("[fe80::1%eth0]:22", "22 fe80::1%eth0"),
+    ],
+)
+@pytest.mark.parametrize("socket", [False, True])
+def test_ssh_is_asked_where_it_listens(box: Box, socket: bool, listens: str, asked: str) -> None:
+    """As sshd says, or as ssh.socket does where systemd listens in sshd's place."""
+    if socket:
+        (box.root / "usr/sbin/sshd").unlink()
+        box.write("socket", "")
+        box.systemctl(
+            f"""case "$*" in
+*is-active*) exit 1 ;;
+*" Listen ssh.socket") echo "{listens} (Stream)" ;;
+esac"""
+        )
+    box.write("listens", f"listenaddress {listens}\n")
+    box.write("scan", f'[ "$4 $5" = "{asked}" ] && echo "$5 ssh-ed25519 AAAA"')
+    box.does("save")
+    box.does("begin")
+    box.boots("trial")
+    assert "is kept" in box.does("check")
+
+
+def test_a_banner_without_a_key_is_no_answer(box: Box) -> None:
+    """OpenSSH 10 prints it on standard output."""
+    box.write("scan", 'echo "# $5:22 SSH-2.0-OpenSSH_10.0"')
+    box.does("save")
+    box.does("begin")
+    box.boots("trial")
+    assert box.does("check").endswith(": SSH does not answer\n")
 
 
 def test_a_route_that_there_never_was_is_not_missed(box: Box) -> None:
@@ -465,4 +512,4 @@ def test_going_back_that_broke_off_before_it_did_is_taken_back(box: Box) -> None
     assert box.boot == {**changed, "vmlinuz-6.13": "of the root that is there"}
     assert (box.root / "boot/grub/golden/root_feed/menu.cfg").exists()
     assert (box.environment_block, box.kept) == ("saved=1\n", False)
-    assert box.calls[-1] == "systemctl reboot"
+    assert box.calls[-1] == REBOOT

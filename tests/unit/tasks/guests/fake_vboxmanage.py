@@ -2,7 +2,8 @@
 
 Its messages and codes are those of VirtualBox 7.2. Run as ``fake_vboxmanage.py FOLDER WORD...``;
 in FOLDER it keeps ``state.json``, and ``calls`` with a line of JSON for each call. A file
-``fails`` there holds a command's name: that one is refused, with the words after it.
+``fails`` there holds a command's name: that one is refused, with the words after it. ``passing``
+has such lines, each of which refuses once.
 """
 
 from __future__ import annotations
@@ -95,6 +96,11 @@ def main() -> None:
     fails = FOLDER / "fails"
     if fails.exists() and fails.read_text().startswith(f"{command} "):
         refuse(fails.read_text().partition(" ")[2])
+    passing = FOLDER / "passing"
+    lines = passing.read_text().splitlines() if passing.exists() else []
+    if lines and lines[0].startswith(f"{command} "):
+        passing.write_text("".join(f"{line}\n" for line in lines[1:]))
+        refuse(lines[0].partition(" ")[2])
     if (FOLDER / "interrupts").exists() and command == (FOLDER / "interrupts").read_text():
         os.kill(os.getppid(), 2)
     machines = json.loads(STATE.read_text()) if STATE.exists() else {}

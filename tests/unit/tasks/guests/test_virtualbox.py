@@ -362,6 +362,24 @@ def test_compaction_is_done_while_it_is_off_and_it_is_on_again(
     assert guest.alive
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "The object is not ready (E_ACCESSDENIED 0x80070005)",
+        "The machine is not registered: VBOX_E_INVALID_OBJECT_STATE (0x80bb0007)",
+    ],
+)
+def test_what_virtualbox_says_while_a_machine_goes_off_passes(
+    said: str, vbox: VBox, image: Path, tmp_path: Path
+) -> None:
+    guest = make(tmp_path, image)
+    guest.start()
+    vbox.knob("passing", f"showvminfo {said}\ncontrolvm {said}\nshowvminfo {said}\n")
+    guest.halt()
+    assert not guest.alive
+    assert not (vbox.folder / "passing").read_text()
+
+
 def test_a_failed_compaction_leaves_the_guest_on(vbox: VBox, image: Path, tmp_path: Path) -> None:
     guest = make(tmp_path, image)
     guest.start()

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# Functions that the scripts of a box share. The initramfs contains this file too, so it uses only the
-# shell's builtins.
+# Functions that the scripts of a box share. The initramfs contains this file too, so all but reboot_now
+# use only the shell's builtins.
 #
 # PIPELINE_ROOT: a directory that stands for / (for tests; not set on a box).
 
@@ -26,4 +26,15 @@ in_snapshot() {
 # Whether the reset failed. Then the root is the old snapshot or the golden root.
 reset_failed() {
 	[ -e "${PIPELINE_ROOT:-}/run/resnap/failed" ]
+}
+
+# has_modules VERSION: whether the modules of a kernel are installed. A copy such as vmlinuz-VERSION.old has
+# none: its initrd finds no disk.
+has_modules() {
+	[ -e "${PIPELINE_ROOT:-}/lib/modules/$1/modules.dep" ]
+}
+
+# Reboots although a program has asked systemd to block shutdowns: the box may not wait for that program.
+reboot_now() {
+	systemctl reboot --check-inhibitors=no
 }
