@@ -41,10 +41,11 @@ class Signer:
 
 @dataclass
 class Repository:
-    """One at ``path``; ``signer`` signs its commits, if there is one."""
+    """One at ``path``, with hashes of this ``format``; ``signer``, if any, signs its commits."""
 
     path: Path
     signer: Signer | None = None
+    format: str = "sha1"
     _options: tuple[str, ...] = field(default=("-c", "user.name=t", "-c", "user.email=t@t"))
 
     def git(self, *words: str) -> str:
@@ -54,7 +55,7 @@ class Repository:
         """Commit the files as they are, on ``branch``; returns the commit's name."""
         if not (self.path / ".git").exists():
             self.path.mkdir(parents=True, exist_ok=True)
-            self.git("init", "-q", "-b", "stable")
+            self.git("init", "-q", "-b", "stable", f"--object-format={self.format}")
         self.git("checkout", "-q", "-B", branch)
         self.git("add", "-A")
         if self.signer:

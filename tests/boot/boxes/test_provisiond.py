@@ -66,7 +66,9 @@ def test_box_follows_its_branch_and_comes_back_without_network(
 
     # What somebody who was root leaves there, to be root again.
     for name in ("runsetup", "runsecure"):
-        box.succeed(f"cd /persistent && rm {name} && echo 'touch /pwned' >{name} && chmod 755 {name}")
+        box.succeed(
+            f"cd /persistent && rm {name} && echo 'touch /pwned' >{name} && chmod 755 {name}"
+        )
     box.succeed("cp /usr/bin/id /persistent/id && chmod 4755 /persistent/id")
 
     # Nobody answers at that address any more, and in a fresh snapshot nothing of it is left.

@@ -40,6 +40,21 @@ def test_applies_the_branch_and_remembers(box: SetupBox) -> None:
     assert not (box.root / "run/provisiond/setup").exists()
 
 
+def test_a_repository_of_long_hashes(box: SetupBox) -> None:
+    """With a pin, and kept for when the server is away."""
+    box.origin.format = "sha256"
+    pin = box.publish("one")
+    assert len(pin) == 64
+    box.publish("two")
+    box.pin(pin)
+    assert box.runsetup(str(box.server)).returncode == 0
+    box.pin("")
+    assert box.runsetup().returncode == 0
+    box.server.rename(box.server.with_name("away"))
+    assert box.runsetup().returncode == 0
+    assert box.applied == ["one", "two", "two"]
+
+
 def test_takes_another_branch(box: SetupBox) -> None:
     box.publish("one")
     box.publish("new", branch="feature/x")
