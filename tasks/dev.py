@@ -106,7 +106,7 @@ def settings(_c: Context, json: bool = False, markdown: bool = False) -> None:
         "name": "Name of the signer, as ada-2026.",
         "key": f"The signer's private key, made if it is missing; without it, {signing.KEYS}.",
         "file": f"The list of signers; without it, {signing.SIGNERS}.",
-        "force": "Make a new key in the place of the one that is there, and list it alone.",
+        "force": "Make a new key in the place of the one that is there.",
     },
 )
 def add_signer(_c: Context, name: str, key: str = "", file: str = "", force: bool = False) -> None:
