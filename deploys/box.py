@@ -44,9 +44,11 @@ from the outside.
 """
 
 
-# At each boot they would upgrade the same packages again, in the snapshot alone: the root would not
-# be what its manifest says.
-_UPGRADES = ("apt-daily-upgrade.timer", "apt-daily.timer")
+UPGRADES = ("apt-daily-upgrade.timer", "apt-daily.timer")
+"""Timers that every box masks.
+
+At each boot they would upgrade the snapshot anew: the root would not be what its manifest says.
+"""
 
 
 class Where(Flag):
@@ -150,7 +152,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(lambda box: [partial(volumes.volumes, plan=box.plan)], packages=volumes.PACKAGES),
     BoxRow(lambda box: [partial(stack, settings=box.settings, parts=_parts(box))]),
-    Row(lambda _: [partial(services.masked, name="Mask apt's timers", units=_UPGRADES)]),
+    Row(lambda _: [partial(services.masked, name="Mask apt's timers", units=UPGRADES)]),
     Row(lambda box: [partial(bundle, python=box.python, copy=box.copy)]),
     # Before the boot menu, which makes the host a box: provision leaves the loader of a box alone.
     Row(lambda box: [partial(removable_path, plan=box.plan)]),

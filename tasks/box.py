@@ -69,7 +69,8 @@ def _provisioned(
         progress.step("waiting for the guest to boot")
         host.wait(settings.boot.reboot_deadline)
         device = None if host.state().is_box else SPARE
-        result = Provision(host, settings, Request(device), progress).run()
+        with host.locked("up"):
+            result = Provision(host, settings, Request(device), progress).run()
         if not settings.stack.has_reference:
             return result, "(no LAMMPS with models chosen)"
         progress.step("calculating silicon with LAMMPS and the KIM model")

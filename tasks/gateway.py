@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 
 from invoke.context import Context
@@ -16,7 +16,7 @@ from tasks.hosts import owners, show
 from tasks.hosts import queue as job_queue
 from tasks.hosts.connection import Host
 from tasks.hosts.expectations import expect_gateway
-from tasks.hosts.fleet import enlist, finish, host_of
+from tasks.hosts.fleet import Work, enlist, enlist_asking, finish, host_of
 from tasks.hosts.owners import Owners, checked_name, read_owners, read_password
 
 _EVERY = 2.0  # seconds between two looks at the queue
@@ -33,16 +33,21 @@ _EVERY = 2.0  # seconds between two looks at the queue
 def adduser(c: Context, name: str, force: bool = False, password_fd: int = -1) -> None:
     """On a gateway: make an account for an owner of boxes, and a key for these boxes."""
     with exit_on_error():
-        password = read_password(checked_name(name), password_fd)
+        checked_name(name)
 
-    def work(host: Host, progress: HostProgress) -> Owners:
-        progress.step("looking at the gateway")
-        read_owners(host)
-        progress.step("making the account")
-        owners.add(host, name, password, force=force)
-        return read_owners(host)
+    def ask(_: Sequence[Host]) -> Work:
+        password = read_password(name, password_fd)
 
-    enlist(c, work, partial(_report, name=name))
+        def work(host: Host, progress: HostProgress) -> Owners:
+            progress.step("looking at the gateway")
+            read_owners(host)
+            progress.step("making the account")
+            owners.add(host, name, password, force=force)
+            return read_owners(host)
+
+        return work
+
+    enlist_asking(c, ask, partial(_report, name=name))
 
 
 @task(post=[finish], help={"name": "Name of the account."})
@@ -106,7 +111,7 @@ def results(c: Context, job: str = "", most: int = 20) -> None:
     """On a gateway: list the newest results, or show one."""
     with _gateway(c) as host:
         if job:
-            print(job_queue.read_result(host, job))
+            show.result(job_queue.read_result(host, job))
         else:
             show.results(host.name, job_queue.newest_results(host, most))
 

@@ -23,7 +23,7 @@ from tasks.guests.providers import load
 from tasks.hosts import securing, show, status_tables, versions
 from tasks.hosts.connection import Host
 from tasks.hosts.expectations import expect, reboot_deadline, settings_of, state_of_box
-from tasks.hosts.fleet import enlist, finish, host_of
+from tasks.hosts.fleet import Work, enlist, enlist_asking, finish
 from tasks.hosts.provision import Provision, Provisioned, Request
 from tasks.hosts.securing import Part, confirm_host_key, read_password, require_part
 from tasks.hosts.shrink import Shrunk, shrink_box
@@ -61,7 +61,10 @@ def provision(
         provision = Provision(host, chosen, request, progress)
         return provision.plan() if dry_run else provision.run()
 
-    enlist(c, work, show.plans if dry_run else show.provisioned)
+    if dry_run:
+        enlist(c, work, show.plans)
+    else:
+        enlist(c, work, show.provisioned, locks="provision")
 
 
 @task(
@@ -84,20 +87,20 @@ def status(c: Context, json: bool = False, wide: bool = False) -> None:
 @task(post=[finish])
 def resnap(c: Context) -> None:
     """Reboot into a fresh snapshot; wait for it, and check the verdict."""
-    enlist(c, partial(_reboot, entry="resnap", verdict="fresh"), show.reboots)
+    enlist(c, partial(_reboot, entry="resnap", verdict="fresh"), show.reboots, locks="resnap")
 
 
 @task(post=[finish])
 def keep(c: Context) -> None:
     """Reboot into the snapshot as it is; it keeps all its changes."""
-    enlist(c, partial(_reboot, entry="keep", verdict="kept"), show.reboots)
+    enlist(c, partial(_reboot, entry="keep", verdict="kept"), show.reboots, locks="keep")
 
 
 @task(post=[finish], help={"back": "Leave maintenance: reboot into a fresh snapshot."})
 def maintain(c: Context, back: bool = False) -> None:
     """Reboot into the golden root, to change what every fresh snapshot starts from."""
     entry, verdict = ("resnap", "fresh") if back else ("maintenance", "golden")
-    enlist(c, partial(_reboot, entry=entry, verdict=verdict), show.reboots)
+    enlist(c, partial(_reboot, entry=entry, verdict=verdict), show.reboots, locks="maintain")
 
 
 @task(
@@ -115,13 +118,13 @@ def rollback(c: Context, to: str = "", list: bool = False, force: bool = False) 
         return
     if not force:
         confirm("The golden root as it is now will be lost; /persistent stays.")
-    enlist(c, partial(versions.roll_back, to=to), show.reboots)
+    enlist(c, partial(versions.roll_back, to=to), show.reboots, locks="rollback")
 
 
 @task(post=[finish])
 def promote(c: Context) -> None:
     """Make the snapshot, with all its changes, the golden root; the box first tries it."""
-    enlist(c, versions.promote, show.reboots)
+    enlist(c, versions.promote, show.reboots, locks="promote")
 
 
 @task(post=[finish], help={"force": "Do not ask."})
@@ -147,7 +150,7 @@ def finalize(c: Context, force: bool = False) -> None:
         provision.finalize(tidy, maintain=f"fab -H {host.name} maintain", history=True)
         return _reboot(host, progress, entry="resnap", verdict="fresh")
 
-    enlist(c, work, show.reboots)
+    enlist(c, work, show.reboots, locks="finalize")
 
 
 @task(
@@ -172,13 +175,13 @@ def secure(
     part = Part(role, site, username)
     with exit_on_error():
         require_part(part)
-        host_key = host_key or confirm_host_key(host_of(c), site)
+
+    def ask(hosts: Sequence[Host]) -> Work:
+        key = host_key or confirm_host_key(hosts, site)
         password = read_password(part, password_fd)
+        return partial(securing.secure, part=part, host_key=key, password=password)
 
-    def work(host: Host, progress: HostProgress) -> str:
-        return securing.secure(host, progress, part, host_key, password)
-
-    enlist(c, work, show.lines)
+    enlist_asking(c, ask, show.lines, locks="secure")
 
 
 @task(post=[finish])
@@ -189,7 +192,7 @@ def shrink(c: Context) -> None:
         guest = None if isinstance(c, fabric.Connection) else load(GUEST)
         return shrink_box(host, guest, progress)
 
-    enlist(c, work, show.shrunk)
+    enlist(c, work, show.shrunk, locks="shrink")
 
 
 def _reboot(host: Host, progress: HostProgress, *, entry: str, verdict: str) -> HostState:

@@ -36,6 +36,14 @@ VERDICTS = {
 }
 """The verdicts that the reset (static/onbox/usr/lib/resnap/resnap) leaves in /run/resnap."""
 
+# A host may answer anything. What it says stays small, and numbers are such that there is a date.
+_MOST_LINES, _LONGEST_LINE = 10_000, 4000
+_MOST_ROWS = 30  # filesystems, packages of the stack
+_COUNT = re.compile(r"[0-9]{1,18}")
+_TIME = re.compile(r"[0-9]{1,11}")
+_CLOCK = re.compile(r"-?[0-9]{1,10}")
+_SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?")
+
 # For boxes whose /etc/default/resnap is older than WATCHED.
 _WATCHED = "/persistent"
 
@@ -231,8 +239,13 @@ def by_name(output: Sequence[str], names: Iterable[str]) -> dict[str, list[str]]
 
 
 def parsed(output: Sequence[str]) -> HostState:
-    """Parse the lines that the command printed."""
-    parts = by_name(output, _PARTS)
+    """Parse the lines that the command printed.
+
+    Raises:
+        ValueError: a number is none.
+        ArithmeticError: the snapshot has no size, or too large a one.
+    """
+    parts = by_name([line[:_LONGEST_LINE] for line in output[:_MOST_LINES]], _PARTS)
     spaces = (*_spaces(parts["filesystems"]), *_spaces(parts["boot"]), *_superblock(parts["boot"]))
     first = {name: lines[0].strip() if lines else "" for name, lines in parts.items()}
     os_release = _assignments(parts["os"])
@@ -244,8 +257,8 @@ def parsed(output: Sequence[str]) -> HostState:
         kernel=first["kernel"],
         firmware="uefi" if "uefi" in parts["firmware"] else "bios",
         secure_boot="secure" in parts["firmware"],
-        uptime=float((first["uptime"] or "0").split()[0]),
-        clock=int(first["clock"] or 0),
+        uptime=float(_matching(_SECONDS, (first["uptime"] or "0").split()[0])),
+        clock=int(_matching(_CLOCK, first["clock"] or "0")),
         has_modules=bool(first["modules"]),
         defaults=defaults,
         verdict=_verdict(_assignments(parts["verdict"])),
@@ -253,17 +266,24 @@ def parsed(output: Sequence[str]) -> HostState:
         in_trial=bool(first["trial"]),
         rolled_back=_rolled_back(first["rolled_back"]),
         snapshot_percent=_percent(parts["snapshot"], defaults),
-        overfull=tuple(int(line) for line in parts["overfull"] if line.isdecimal()),
+        overfull=tuple(int(line) for line in parts["overfull"] if _TIME.fullmatch(line)),
         initrds=first["initrds"],
         sources=first["sources"],
         release=_assignments(parts["release"]),
         secured=first["secured"] if re.fullmatch(r"[a-z-]+", first["secured"]) else "",
         provisiond=_assignments(parts["provisiond"]),
-        free={target: free for target, _, free in spaces},
-        used={target: used for target, used, _ in spaces},
+        free={target: free for target, _, free in spaces[:_MOST_ROWS]},
+        used={target: used for target, used, _ in spaces[:_MOST_ROWS]},
         mounts=_mounts(parts["mounts"], _watched(defaults)),
-        versions=_assignments(parts["versions"]),
+        versions=_assignments(parts["versions"][:_MOST_ROWS]),
     )
+
+
+def _matching(pattern: re.Pattern[str], text: str) -> str:
+    """The text, if it is such a number."""
+    if not pattern.fullmatch(text):
+        raise ValueError(f"{text[:40]!r} is no number of this kind")
+    return text
 
 
 def _assignments(lines: list[str]) -> dict[str, str]:
@@ -275,7 +295,9 @@ def _verdict(values: dict[str, str]) -> Verdict | None:
     if values.get("verdict") not in VERDICTS:
         return None
     times = {
-        name: float(values[name]) for name in ("started", "disk", "finished") if name in values
+        name: float(_matching(_SECONDS, values[name]))
+        for name in ("started", "disk", "finished")
+        if name in values
     }
     return Verdict(
         values["verdict"], reason=values.get("reason", ""), initrd=values.get("initrd", ""), **times
@@ -284,7 +306,7 @@ def _verdict(values: dict[str, str]) -> Verdict | None:
 
 def _rolled_back(line: str) -> tuple[int, str] | None:
     when, _, why = line.partition(" ")
-    return (int(when), why) if re.fullmatch(r"[0-9]{1,11}", when) else None
+    return (int(when), why) if _TIME.fullmatch(when) else None
 
 
 def _percent(lines: list[str], defaults: Mapping[str, str]) -> float | None:
@@ -305,7 +327,9 @@ def _spaces(lines: list[str]) -> list[tuple[str, int, int]]:
     """Mount points with their used and free bytes, from df's lines."""
     rows = (line.split() for line in lines[1:])
     return [
-        (row[0], int(row[1]), int(row[2])) for row in rows if len(row) == 3 and row[0][0] == "/"
+        (row[0], int(row[1]), int(row[2]))
+        for row in rows
+        if len(row) == 3 and row[0][0] == "/" and all(map(_COUNT.fullmatch, row[1:]))
     ]
 
 
@@ -314,14 +338,14 @@ def _superblock(lines: list[str]) -> list[tuple[str, int, int]]:
     pairs = (line.split(":", 1) for line in lines if ":" in line)
     values = {name: value.strip() for name, value in pairs}
     names = ("Block count", "Free blocks", "Reserved block count", "Block size")
-    if not all(values.get(name, "").isdigit() for name in names):
+    if not all(_COUNT.fullmatch(values.get(name, "")) for name in names):
         return []
     count, free, reserved, size = (int(values[name]) for name in names)
     return [("/boot", (count - free) * size, max(0, free - reserved) * size)]
 
 
 def _watched(defaults: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(defaults.get("WATCHED", _WATCHED).split())
+    return tuple(defaults.get("WATCHED", _WATCHED).split()[:_MOST_ROWS])
 
 
 def _mounts(lines: list[str], watched: Sequence[str]) -> dict[str, frozenset[str]]:

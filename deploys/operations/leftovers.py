@@ -70,6 +70,7 @@ FILES = (
     "/usr/lib/resnap/golden",
     "/usr/lib/secure/asked.py",
     "/usr/lib/secure/remembered.py",
+    "/usr/lib/status-page/redaction.py",
     "/usr/lib/status-page/words.py",
     "/usr/lib/status-page/deploys/facts/hoststate.py",
     *(f"{_RUNNER}/{name}.py" for name in _MODULES),

@@ -16,18 +16,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from pyinfra.api.command import FileUploadCommand, StringCommand
+from pyinfra.api.command import StringCommand
 from pyinfra.api.exceptions import OperationValueError
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from deploys.errors import DeployError
 from deploys.facts.onbox import Entries, FileStates, LinkTarget, Present
-from deploys.operations import Commands
+from deploys.operations import Commands, Upload, arrived
 
 OWNER = "root:root"
-# Only root can write there, so no other user can put a link in place of the file, as in /tmp.
-_UPLOAD = "/var/cache/onbox-upload"
 _DIGEST_LENGTH = 16
 
 
@@ -67,15 +65,16 @@ def files(sources: Mapping[str, OnboxFile]) -> Commands:
             mend.append(f"chown {OWNER} -- {_quote(path)}")
             mend.append(f"chmod {source.mode:o} -- {_quote(path)}")
     if missing:
-        yield FileUploadCommand(io.BytesIO(_pack(missing)), _UPLOAD)
+        upload = Upload(_pack(missing))
+        yield upload.command
         moves = [f"mv -fT -- {_quote(_new(path))} {_quote(path)}" for path in missing]
         new = " ".join(_quote(_new(path)) for path in missing)
         yield _script(
             "umask 022",
-            f"tar -C / -xpmf {_UPLOAD} --numeric-owner",
+            *arrived(upload),
+            f"tar -C / -xpmf {upload.path} --numeric-owner",
             f"sync -- {new}",
             *moves,
-            f"rm -f {_UPLOAD}",
         )
     if mend:
         yield _script(*mend)
@@ -103,16 +102,18 @@ def unpacked(archive: Path, digest: str, path: str, compiled: bool = False) -> C
     version = str(PurePosixPath(path).with_name(unpacked_name(path, digest)))
     if host.get_fact(LinkTarget, path=path) == unpacked_name(path, digest):
         return
-    yield FileUploadCommand(str(archive), _UPLOAD)
+    upload = Upload(archive)
+    yield upload.command
     target, name = _quote(version), _quote(PurePosixPath(version).name)
     part, link = _quote(f"{version}.part"), _quote(_new(path))
     # Else they are compiled again after each reset.
     compile_all = _compilation(f"-s {part} -p {target} {part}")
     yield _script(
         "umask 022",
+        *arrived(upload),
         f"rm -rf -- {part} {target} {link}",
         f"mkdir -p -- {part}",
-        f"tar -C {part} -xpf {_UPLOAD} --no-same-owner",
+        f"tar -C {part} -xpf {upload.path} --no-same-owner",
         *([compile_all] if compiled else []),
         f"sync -f -- {part}",
         f"mv -T -- {part} {target}",
@@ -121,7 +122,6 @@ def unpacked(archive: Path, digest: str, path: str, compiled: bool = False) -> C
         f"if [ ! -L {_quote(path)} ]; then rm -rf -- {_quote(path)}; fi",
         f"mv -fT -- {link} {_quote(path)}",
         f'for old in {_quote(path)}-*; do [ "$old" = {target} ] || rm -rf -- "$old"; done',
-        f"rm -f {_UPLOAD}",
     )
 
 

@@ -7,13 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyinfra.api.command import FileUploadCommand, StringCommand
+from pyinfra.api.command import StringCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 from pyinfra.facts.deb import DebPackages
 
 from deploys.facts.packages import SourceDigests
-from deploys.operations import Commands
+from deploys.operations import Commands, Upload, arrived
 
 # It waits for another apt, such as the daily update that a new host runs at its first boot.
 # --fix-broken completes an installation that a power cut ended. Without Pattern-Only, apt takes an
@@ -29,7 +29,6 @@ apt-get -q -y -o DPkg::Lock::Timeout=300 -o APT::Cmd::Pattern-Only=true \
 """
 
 _UPDATE = "apt-get -q -o DPkg::Lock::Timeout=300 update"
-_UPLOADS = "/var/cache"  # only root can write there
 
 # update-initramfs reads its settings as shell, so the last line counts. dracut's hook reads INITRD.
 _KEEP_INITRDS = """
@@ -88,16 +87,20 @@ def present(
     gone = [f"{name}-" for name in sorted(absent) if name in installed]
     if not (missing or new or gone):
         return
-    files = [f"{_UPLOADS}/{each.name}.deb" for each in new]
-    for each, file in zip(new, files, strict=True):
-        yield FileUploadCommand(str(each.file), file)
+    uploads = [Upload(each.file, f".{each.name}.deb") for each in new]
+    for upload in uploads:
+        yield upload.command
     named = {name.partition("=")[0] for name in missing}
     # apt does not remove a package that it is told to install.
     kept = sorted({*packages, *stay} & {*installed} - named) if new or gone else []
-    words = [*missing, *(f"{name}={min(installed[name])}" for name in kept), *gone, *files]
+    words = [
+        *missing,
+        *(f"{name}={min(installed[name])}" for name in kept),
+        *gone,
+        *(upload.path for upload in uploads),
+    ]
     options = ["--allow-downgrades"] if pins or new else []
     script = (_KEEP_INITRDS if keep_initrds else "") + _SCRIPT
     script = script.replace("$update", _UPDATE if missing or gone else ":")
-    yield StringCommand(shlex.join(("sh", "-c", script, "install", *options, *words)))
-    if files:
-        yield StringCommand(shlex.join(("rm", "-f", *files)))
+    install = shlex.join(("sh", "-c", script, "install", *options, *words))
+    yield StringCommand("; ".join((*(arrived(*uploads) if uploads else ()), install)))

@@ -7,7 +7,7 @@ from pyinfra.operations import files, server
 
 from deploys.operations import onbox, services
 from deploys.operations.onbox import ONBOX, OnboxFile, tree
-from deploys.services.secure import ASK
+from deploys.services.secure import ASK, GENERATOR
 from deploys.settings import Image
 
 _FILES = (
@@ -31,8 +31,6 @@ _MASKED = (
     "grub-common.service",
     "modprobe@drm.service",  # logind waits for it; a box needs no screen
 )
-# For SSH over vsock it loads five modules. SSH over the network is enough.
-_GENERATOR = "/etc/systemd/system-generators/systemd-ssh-generator"
 _KEYS = ONBOX.parent / "vagrant" / "insecure.pub"
 # crypt(3) of "vagrant". The salt is fixed, as with a random one no two builds would be the same.
 _CRYPTED = (
@@ -72,4 +70,5 @@ def machine(image: Image, fstab: str = "") -> None:
     for unit in _ENABLED:
         services.enabled(name=f"Enable {unit}", unit=unit)
     services.masked(name="Mask units that a box does not need", units=_MASKED)
-    files.link(name="No SSH over vsock", path=_GENERATOR, target="/dev/null")
+    # For SSH over vsock it loads five modules. SSH over the network is enough.
+    files.link(name="No SSH over vsock", path=GENERATOR, target="/dev/null")

@@ -16,7 +16,7 @@ from deploys.operations.onbox import OnboxFile
 from deploys.settings import Settings
 from deploys.stack.bundle import PYTHON_PATH
 
-PACKAGES = ("bubblewrap", "dbus", "openssh-client", "python3", "rsync")
+PACKAGES = ("bubblewrap", "dbus", "e2fsprogs", "openssh-client", "python3", "rsync")
 
 HOME = "/usr/lib/pipeline-runner"
 CONFIG = "/etc/pipeline/pipeline.toml"

@@ -31,6 +31,9 @@ from deploys.session.root_shell import RootShell
 T = TypeVar("T")
 Deploy = Callable[[], Any]
 
+NONSENSE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What parsing raises when a host's words are not those that the command prints."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -115,10 +118,15 @@ class Session:
         """Read a fact from the host.
 
         Raises:
-            DeployError: the host could not answer.
+            DeployError: the host could not answer, or its answer makes no sense.
         """
-        with self._one_line(f"reading {fact.__name__}"):
-            value: T = self._host.get_fact(fact, **arguments)
+        try:
+            with self._one_line(f"reading {fact.__name__}"):
+                value: T = self._host.get_fact(fact, **arguments)
+        except NONSENSE as error:
+            raise DeployError(
+                f"{self._target.name}: its answer to {fact.__name__} makes no sense: {error}"
+            ) from error
         return value
 
     def prepare(self, deploys: Sequence[Deploy]) -> tuple[PlannedOperation, ...]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import re
 import secrets
 import shlex
 import threading
@@ -20,13 +21,17 @@ from typing import IO
 
 from paramiko import SSHClient, SSHException
 
-from deploys.errors import PreflightError
+from deploys.errors import PreflightError, plain
 
 # How long sudo may take; an emulated host under load needs some seconds.
 _START_SECONDS = 60
 _BLOCK = 2**15
+_MOST_BYTES = 2**24  # of an answer; a box's manifest has some hundred kilobytes
 # sshd's exit code if PAM opened no session, as on a host that is shutting down.
 _NO_SESSION = 254
+
+# The file that the shell holds is its own: what a command leaves running would hold it too.
+_CHILD = "9<&- sh"
 
 # Its arguments are the command for root's shell, and sudo's prompt for a password.
 _START = """
@@ -97,7 +102,7 @@ class RootShell:
             TimeoutError: the command printed nothing for longer; the shell is closed.
             SSHException: the connection broke.
         """
-        started = f"sh -c {shlex.quote(command)}"
+        started = f"{_CHILD} -c {shlex.quote(command)}"
         if stdin is None:
             self._send(f"{started} </dev/null\n{self._end}\n".encode())
             return self._answer(timeout)
@@ -108,17 +113,46 @@ class RootShell:
         self._send(stdin)
         return self._answer(timeout)
 
+    def hold(self, path: str, command: str) -> Answer:
+        """Run a command that has the file ``path`` open as descriptor 9.
+
+        If it succeeds, the shell has the file open until it ends or ``let_go`` is called; no other
+        command has. Only root can read the file.
+
+        Raises:
+            SSHException: the connection broke.
+        """
+        file = shlex.quote(path)
+        opened = f"(umask 077; : >>{file}); exec 9<>{file}"
+        held = f"sh -c {shlex.quote(command)} </dev/null"
+        self._send(
+            f"{opened}; if {held}; then {self._end}; else {self._end}; exec 9<&-; fi\n".encode()
+        )
+        return self._answer(None)
+
+    def let_go(self) -> None:
+        """Close the file of ``hold``.
+
+        Raises:
+            SSHException: the connection broke.
+        """
+        self._send(f"exec 9<&-; {self._end}\n".encode())
+        self._answer(None)
+
     def write(self, source: IO[bytes], path: str) -> Answer:
-        """Write all of ``source`` to a file.
+        """Write all of ``source`` to a file; if the connection breaks, there is no file.
 
         Raises:
             SSHException: the connection broke.
         """
         # The shell may read ahead, so nothing is sent before head runs. If head ends early, the
-        # shell ends too, as it would take the rest for commands.
+        # shell ends too, as it would take the rest for commands. Where the input ends before the
+        # file does, head succeeds all the same.
         size = source.seek(0, os.SEEK_END)
         source.seek(0)
-        head = f"head -c {size} >{shlex.quote(path)} || {{ {self._end}; exit; }}"
+        file = shlex.quote(path)
+        is_whole = f'head -c {size} >{file} && [ "$(wc -c <{file})" -eq {size} ]'
+        head = f"{is_whole} || {{ rm -f {file}; false; {self._end}; exit; }}"
         self._send(f"true; {self._end}; {head}; {self._end}\n".encode())
         self._answer(None)
         with contextlib.suppress(OSError):  # the answer has the reason
@@ -174,7 +208,9 @@ class RootShell:
             self._receive(timeout)
         while (err := self._take(self._err, f"\n{self._mark}\n".encode())) is None:
             self._receive(timeout)
-        return Answer(int(code), out.decode(errors="replace"), err.decode(errors="replace"))
+        if not re.fullmatch(rb"[0-9]{1,3}", code):
+            raise SSHException("it answers with no exit code")
+        return Answer(int(code), *(plain(text.decode(errors="replace")) for text in (out, err)))
 
     @staticmethod
     def _take(buffer: bytearray, end: bytes) -> bytes | None:
@@ -201,6 +237,9 @@ class RootShell:
                 raise _broken() from None
             raise TimeoutError(f"no output for {timeout:g} s") from None
         buffer += block
+        if len(buffer) > _MOST_BYTES:
+            self._channel.close()
+            raise SSHException(f"it answers with more than {_MOST_BYTES // 2**20} MiB")
         if not block:
             self._streams -= 1
 

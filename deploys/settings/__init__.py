@@ -2,71 +2,41 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Literal, get_args
+from typing import Literal, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    field_validator,
-    model_validator,
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from deploys.settings.names import (
+    BoxName,
+    BoxVersion,
+    BranchName,
+    LvName,
+    PackageName,
+    UserName,
+    VgName,
+    mapper_fault,
 )
-
-from deploys.settings.part import PackageName
+from deploys.settings.quantities import (
+    GIB,
+    KIB,
+    MIB,
+    ChunkSize,
+    LvSize,
+    Size,
+    Switch,
+    Whole,
+    format_size,
+    parse_size,
+    shown,
+)
 from deploys.settings.signers import Signer
 from deploys.settings.stack import SETUP, Stack
+from deploys.settings.urls import FolderUrl, Hostname
 
-KIB, MIB, GIB = 2**10, 2**20, 2**30
+__all__ = ["GIB", "KIB", "MIB", "Size", "format_size", "parse_size"]
+
 STATUS_PORT = 14178  # where every box shows its status page
 QUEUE_PORT = 14177  # of a gateway's queue, there and at the near end of each box's tunnel
-_UNITS = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": 2**40}
-
-
-def parse_size(value: object) -> int:
-    """Bytes from a number or from LVM's notation: ``512M``, ``8G``, ``1.5G``; powers of 1024.
-
-    Raises:
-        ValueError: the text is not a size.
-    """
-    number = r"(\d{1,15}(?:\.\d{1,15})?)"  # longer ones may be infinite to Python
-    match = re.fullmatch(rf"{number}\s*([KMGT]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
-    if not match:
-        raise ValueError(f"{value!r} is not a size such as 512M or 8G")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
-
-
-def format_size(size: int) -> str:
-    """A size in bytes in LVM's notation, as ``8G``; ``parse_size`` gives the same bytes back."""
-    for unit in "TGMK":
-        if size and size % _UNITS[unit] == 0:
-            return f"{size // _UNITS[unit]}{unit}"
-    return str(size)
-
-
-def _check_lvsize(value: str) -> str:
-    if re.fullmatch(r"[1-9]\d*%ORIGIN", value):
-        return value
-    size = parse_size(value)
-    if size < 4 * MIB:
-        raise ValueError(f"{value!r} must be at least 4M")
-    # In whole MiB: LVM takes a number without a unit for MiB, the scripts of a box for bytes.
-    return format_size(-(-size // MIB) * MIB)
-
-
-def _check_chunk(size: int) -> int:
-    if size & (size - 1):
-        raise ValueError(f"{format_size(size)} is not a power of two, which LVM needs")
-    return size
-
-
-Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size)]
-LvSize = Annotated[str, AfterValidator(_check_lvsize)]
-# lvm(8), "VALID NAMES"; LVM would take a hyphen at the beginning for an option.
-LvmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$", max_length=100)]
 # The roles that provision makes. secure makes the others of a devel box (deploys/box.py).
 Role = Literal["devel", "gateway"]
 LABELS = ("director", "worker")
@@ -80,30 +50,30 @@ class Section(BaseModel):
 class Volumes(Section):
     """The volume group and its logical volumes."""
 
-    volgroup: LvmName = Field(
+    volgroup: VgName = Field(
         "vagrant-pipeline",
         description="name of the volume group; a host with its root on LVM keeps its own",
     )
-    lvroot: LvmName = Field(
+    lvroot: LvName = Field(
         "root", description="name of the golden root; a host with its root on LVM keeps its own"
     )
-    lvsnap: LvmName = Field("root_snap", description="name of the snapshot that the box runs on")
+    lvsnap: LvName = Field("root_snap", description="name of the snapshot that the box runs on")
     lvsize: LvSize = Field(
         "100%ORIGIN",
         description="size of the snapshot, as 4G, or as 50%ORIGIN for half of the golden root; "
         "a snapshot of 100%ORIGIN cannot overflow",
     )
-    warn_percent: int = Field(
+    warn_percent: Whole = Field(
         80, ge=1, le=98, description="percent full at which status warns about the snapshot"
     )
-    reset_percent: int = Field(
+    reset_percent: Whole = Field(
         95,
         ge=2,
         le=99,
         description="percent full at which workers take no new job and the box resets; only for "
         "a snapshot that can overflow",
     )
-    chunksize: Annotated[Size, AfterValidator(_check_chunk)] = Field(
+    chunksize: ChunkSize = Field(
         64 * KIB,
         ge=4 * KIB,
         le=512 * KIB,
@@ -129,19 +99,22 @@ class Volumes(Section):
             raise ValueError(
                 f"warn_percent {self.warn_percent} is not below reset_percent {self.reset_percent}"
             )
+        for name in (self.lvroot, self.lvsnap):
+            if fault := mapper_fault(self.volgroup, name):
+                raise ValueError(fault)
         return self
 
 
 class Boot(Section):
     """How long a boot may take."""
 
-    deadline: int = Field(
+    deadline: Whole = Field(
         120,
         ge=5,
         le=3600,
         description="seconds that the initramfs waits for a late disk or a busy volume",
     )
-    reboot_deadline: int = Field(
+    reboot_deadline: Whole = Field(
         600, ge=30, le=7200, description="seconds until a host must answer again after a reboot"
     )
 
@@ -149,17 +122,12 @@ class Boot(Section):
 class Setup(Section):
     """Where provisiond fetches the setup project after each reset."""
 
-    hostname: str = Field(
+    hostname: Hostname = Field(
         "",
-        pattern=r"^[^\s'\"`$\\]*$",
         description="prefix of git URLs, as https://git.example.org; the name of a project is "
         "added to it. Empty: the box uses the copy that provision brought. Write no password in it",
     )
-    branch: str = Field(
-        "stable",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
-        description="branch of the setup project",
-    )
+    branch: BranchName = Field("stable", description="branch of the setup project")
     signers: tuple[Signer, ...] = Field(
         (),
         description="who may sign the setup project: an allowed_signers file, as inv signer.add "
@@ -170,18 +138,18 @@ class Setup(Section):
 class Jobs(Section):
     """What one job of the pipeline may use on this box, and who makes the jobs."""
 
-    seconds: int = Field(3600, ge=1, description="seconds that a job may run")
+    seconds: Whole = Field(3600, ge=1, le=366 * 86400, description="seconds that a job may run")
     memory: Size = Field(4 * GIB, ge=64 * MIB, description="memory that a job may use")
     disk: Size = Field(
         GIB, ge=16 * MIB, description="disk space that the files and the output of a job may use"
     )
-    drain: int = Field(
+    drain: Whole = Field(
         600,
         ge=0,
         le=86400,
         description="seconds that running jobs have to end before a full snapshot is reset",
     )
-    director: bool = Field(False, description="whether a gateway is also the pipeline's director")
+    director: Switch = Field(False, description="whether a gateway is also the pipeline's director")
 
 
 class Image(Section):
@@ -208,11 +176,8 @@ class Image(Section):
         ),
         description="Debian packages of the system; those that a box and its stack need are added",
     )
-    user: str = Field(
-        "vagrant",
-        pattern=r"^[a-z_][a-z0-9_-]*$",
-        max_length=32,
-        description="user who can log in and has sudo without a password",
+    user: UserName = Field(
+        "vagrant", description="user who can log in and has sudo without a password"
     )
     disk_size: Size = Field(
         24 * GIB,
@@ -226,7 +191,7 @@ class Guest(Section):
     """The virtual machine that ``inv up`` starts here."""
 
     memory: Size = Field(2 * GIB, ge=512 * MIB, description="memory of the guest")
-    cpus: int = Field(2, ge=1, le=64, description="processors of the guest")
+    cpus: Whole = Field(2, ge=1, le=64, description="processors of the guest")
     disk_size: Size = Field(
         8 * GIB, ge=3 * GIB, description="size of the system disk with inv up --bare"
     )
@@ -238,22 +203,10 @@ class Guest(Section):
 class Package(Section):
     """The name and version that ``inv box.package`` gives a box, and where people fetch it."""
 
-    name: str = Field(
-        "openkim/pipeline",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?$",
-        max_length=100,
-        description="name of the box in Vagrant",
-    )
-    # what RubyGems, and so Vagrant, accepts as a version
-    version: str = Field(
-        "0.1.0",
-        pattern=r"^\d+(\.[0-9A-Za-z]+)*(-[0-9A-Za-z]+(\.[0-9A-Za-z]+)*)?$",
-        max_length=50,
-        description="version of the box in Vagrant",
-    )
-    url: str = Field(
+    name: BoxName = Field("openkim/pipeline", description="name of the box in Vagrant")
+    version: BoxVersion = Field("0.1.0", description="version of the box in Vagrant")
+    url: FolderUrl = Field(
         "",
-        pattern=r"^([a-z]+://[^\s\"'\\#?@]+/)?$",
         description="URL of the folder where you will put the files, with a slash at its end; "
         "empty: the folder in which they are made",
     )
@@ -282,7 +235,7 @@ class Settings(Section):
         made = get_args(Role)
         if value not in made:
             raise ValueError(
-                f"provision makes {' or '.join(made)}, not {value!r}: see fab secure --role"
+                f"provision makes {' or '.join(made)}, not {shown(value)}: see fab secure --role"
             )
         return value
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Source = Literal["git", "apt", "pip", "file", "none"]
-# To apt, a hyphen at the end means: remove this package.
-_NAME = r"[a-z0-9][a-z0-9+.-]*[a-z0-9+]"
-PackageName = Annotated[str, Field(pattern=f"^{_NAME}$")]
+from deploys.settings.names import PACKAGE
+from deploys.settings.quantities import shown
+from deploys.settings.urls import url_fault
 
-_PACKAGE = re.compile(_NAME)
+Source = Literal["git", "apt", "pip", "file", "none"]
+
+_PACKAGES = re.compile(rf"{PACKAGE}( +{PACKAGE})*")
 _DEBIAN_VERSION = re.compile(r"[0-9][A-Za-z0-9.+:~-]*")
 _PROJECT, _PROJECT_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), re.compile(r"[0-9a-z.+!]+")
 _COMMIT, _SHA256 = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}"), re.compile(r"[0-9a-f]{64}")
@@ -78,11 +79,11 @@ def _none(part: Part) -> str:
 
 
 def _apt(part: Part) -> str:
-    names = part.location.split()
-    if not names or not all(map(_PACKAGE.fullmatch, names)):
-        return f"location {part.location!r}: write the names of Debian packages"
-    if part.version and (len(names) > 1 or not _DEBIAN_VERSION.fullmatch(part.version)):
-        return f"version {part.version!r}: give that of the one package in location, or none"
+    if not _PACKAGES.fullmatch(part.location):
+        return f"location {shown(part.location)}: write the names of Debian packages"
+    several = " " in part.location
+    if part.version and (several or not _DEBIAN_VERSION.fullmatch(part.version)):
+        return f"version {shown(part.version)}: give that of the one package in location, or none"
     return "sha256 is for pip and file; apt checks its own hashes" if part.sha256 else ""
 
 
@@ -97,7 +98,7 @@ def _git(part: Part) -> str:
 
 def _pip(part: Part) -> str:
     if not _PROJECT.fullmatch(part.location):
-        return f"location {part.location!r}: write a project's name"
+        return f"location {shown(part.location)}: write a project's name"
     if not (part.version or part.sha256):
         return ""  # the lock file has both
     if not (_PROJECT_VERSION.fullmatch(part.version) and _SHA256.fullmatch(part.sha256)):
@@ -123,11 +124,11 @@ def _has_any(part: Part, *names: str) -> bool:
 
 
 def _location_fault(location: str, *, url: bool) -> str:
-    if re.search(r"//[^/]*:[^/]*@", location):
-        return "location: write no password in it, as it lands in the manifest"
+    if fault := url_fault(location):
+        return f"location: {fault}"
     plain = _PATH.fullmatch(location) or (url and _URL.fullmatch(location))
     words = re.split(r"[/@]+", location)
     if plain and not any(word.startswith("-") or word in (".", "..") for word in words):
         return ""
     takes = "a URL (git, http, https or ssh), a path" if url else "a path"
-    return f"location {location!r}: write {takes} or a name, without spaces and '..'"
+    return f"location {shown(location)}: write {takes} or a name, without spaces and '..'"

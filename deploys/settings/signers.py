@@ -10,13 +10,15 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from deploys.settings.quantities import shown
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 _KINDS = "ssh-ed25519|sk-ssh-ed25519@openssh[.]com|ecdsa-sha2-nistp256|ecdsa-sha2-nistp384|ssh-rsa"
 _TIME = r"\d{8}(?:\d{4}(?:\d\d)?)?Z?"
 _OPTION = rf'namespaces="git"|valid-(?:after|before)="{_TIME}"'
 _LINE = re.compile(
     rf"(?P<name>{NAME.pattern})(?: (?:{_OPTION})(?:,(?:{_OPTION}))*)?"
-    r" (?P<kind>" + _KINDS + r") (?P<key>[A-Za-z0-9+/]+=*)(?: .*)?"
+    r" (?P<kind>" + _KINDS + r") (?P<key>[A-Za-z0-9+/]+=*)(?: [ -~]*)?"
 )
 
 
@@ -43,7 +45,7 @@ def parsed(text: str) -> tuple[str, ...]:
 def _checked(value: str) -> str:
     match = _LINE.fullmatch(value)
     if not match:
-        raise ValueError(f"{value!r} is no signer: inv signer.add makes the line NAME KEY")
+        raise ValueError(f"{shown(value)} is no signer: inv signer.add makes the line NAME KEY")
     try:
         blob = base64.b64decode(match["key"], validate=True)
     except binascii.Error as error:

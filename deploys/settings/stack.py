@@ -7,7 +7,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from deploys.settings.part import PackageName, Part, Source
+from deploys.settings.names import PackageName
+from deploys.settings.part import Part, Source
 
 
 def _apt_row(location: str) -> Part:
@@ -202,7 +203,8 @@ def _completed(name: str, row: Any) -> Any:
     default = DEFAULTS.get(name)
     if default is None or not isinstance(row, dict):
         return row
-    if row.get("source", default.source) in set(get_args(Source)) - set(_SOURCES[name]):
+    others = [source for source in get_args(Source) if source not in _SOURCES[name]]
+    if row.get("source", default.source) in others:
         raise ValueError(_wrong_source(name, row["source"]))
     if row.get("source", default.source) == default.source:
         return {**default.model_dump(), **row}

@@ -82,7 +82,8 @@ class Finalizing:
             self._progress.step("looking at the guest")
             settings = settings_of(host)
             provision = Provision(host, settings, Request(), self._progress)
-            provision.finalize(maintain="inv maintain", history=False)
+            with host.locked("box.finalize"):
+                provision.finalize(maintain="inv maintain", history=False)
         finally:
             host.close()
         self._progress.step("powering the guest off")

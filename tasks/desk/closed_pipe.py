@@ -1,22 +1,39 @@
-"""End without a message when nobody reads the output any more, as in ``inv --list | head``."""
+"""Where the output goes: a terminal that obeys no host, or a reader that may have gone.
+
+When nobody reads any more, as in ``inv --list | head``, we end without a message.
+"""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import os
 import select
 import signal
 import sys
+from collections.abc import Iterable
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from deploys.errors import plain
 
 _OUTPUTS = (1, 2)
 
 
 class Terminal(Console):
-    """A Console that raises BrokenPipeError, as print does, when the reader is gone."""
+    """A Console that prints plain text, in our own colours, whatever is in the words.
+
+    It raises BrokenPipeError, as print does, when the reader is gone.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else plain(text), style, control)
 
     def on_broken_pipe(self) -> None:
         raise  # rich calls this while it handles the BrokenPipeError
@@ -25,8 +42,12 @@ class Terminal(Console):
 def install() -> None:
     """Make a BrokenPipeError on our own output end this process by SIGPIPE, without a message.
 
-    SIGPIPE stays ignored otherwise, so that a broken connection to a host does not end us.
+    SIGPIPE stays ignored otherwise, so that a broken connection to a host does not end us. Nor does
+    a word that the terminal's encoding does not have.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

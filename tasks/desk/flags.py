@@ -6,6 +6,7 @@ This is not in deploys/settings, because a box reads those with a Python that ha
 from __future__ import annotations
 
 import difflib
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,13 +16,16 @@ from pydantic import BaseModel, ValidationError
 
 from deploys.errors import SettingsError
 from deploys.settings import Settings, signers
+from deploys.settings.quantities import shown
 from deploys.settings.stack import OPTIONAL
 from tasks.desk.progress import exit_on_error
+from tasks.desk.setting_tables import sections
 
 SETTINGS_HELP = {
     "set": "A setting, as volumes.lvsize=4G, any number of times; inv settings shows all.",
     "settings": "A TOML file with settings.",
 }
+_LARGEST = 2**20  # bytes of a file; one with all settings has a few thousand
 
 
 def load(file: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
@@ -33,16 +37,18 @@ def load(file: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
         SettingsError: the file cannot be read, or a setting is unknown or out of range. For an
             unknown setting the line names the most similar one.
     """
-    tree: dict[str, Any] = {}
-    if file is not None:
-        try:
-            tree = tomllib.loads(file.read_text("utf-8"))
-        except OSError as error:
-            raise SettingsError(f"settings file {file}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SettingsError(f"settings file {file}: {error}") from error
+    tree = _read(file) if file is not None else {}
     for override in overrides:
         _set(tree, override)
+    return validated(tree)
+
+
+def validated(tree: dict[str, Any]) -> Settings:
+    """Settings from the tables of a file.
+
+    Raises:
+        SettingsError: one is unknown or out of range; the line names it and says what it may be.
+    """
     _read_signers(tree)
     try:
         settings = Settings.model_validate(tree)
@@ -59,6 +65,23 @@ def load_settings(file: str, overrides: Sequence[str] | None) -> Settings:
         return load(Path(file) if file else None, overrides or ())
 
 
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        about = file.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise SettingsError(f"settings file {file}: this is no file")
+        if about.st_size > _LARGEST:
+            raise SettingsError(f"settings file {file}: it is larger than 1 MiB")
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"settings file {file}: {error.strerror}") from error
+    except RecursionError as error:
+        raise SettingsError(f"settings file {file}: too many levels of brackets") from error
+    except ValueError as error:  # of TOML, of UTF-8, or of a number with too many digits
+        said = " ".join(str(error).split())
+        raise SettingsError(f"settings file {file}: {said[:200]}") from error
+
+
 def _set(tree: dict[str, Any], override: str) -> None:
     path, equals, value = override.partition("=")
     if equals and path == "role":  # it is in no section
@@ -69,14 +92,16 @@ def _set(tree: dict[str, Any], override: str) -> None:
         return
     *sections, name = path.split(".")
     if not (equals and sections and name and all(sections)):
-        raise SettingsError(f"--set {override!r}: write SECTION.NAME=VALUE, as volumes.lvsize=4G")
+        raise SettingsError(
+            f"--set {shown(override)}: write SECTION.NAME=VALUE, as volumes.lvsize=4G"
+        )
     is_list = get_origin(_fields().get(path)) is tuple
     parsed = tuple(value.replace(",", " ").split()) if is_list else value
     table: Any = tree
     for section in sections:
         table = table.setdefault(section, {})
-        if not isinstance(table, dict):  # the file is wrong; the validation reports it
-            return
+        if not isinstance(table, dict):
+            raise SettingsError(f"--set {shown(override)}: {shown(section)} is no section")
     table[name] = parsed
 
 
@@ -87,14 +112,17 @@ def _read_signers(tree: dict[str, Any]) -> None:
     words = [given] if isinstance(given, str) else given
     if not isinstance(words, list | tuple) or len(words) != 1 or " " in str(words[0]):
         return
-    file = Path(str(words[0])).expanduser()
+    name = shown(words[0])
     try:
+        file = Path(str(words[0])).expanduser()
+        if file.exists() and not file.is_file():
+            raise SettingsError(f"setting setup.signers: {name}: this is no file")
         lines = signers.parsed(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise SettingsError(f"setting setup.signers: {file}: {why}") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        why = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise SettingsError(f"setting setup.signers: {name}: {why}") from error
     if not lines:
-        raise SettingsError(f"setting setup.signers: {file} lists nobody: see inv signer.add")
+        raise SettingsError(f"setting setup.signers: {name} lists nobody: see inv signer.add")
     tree["setup"] = {**tree["setup"], "signers": lines}
 
 
@@ -117,7 +145,10 @@ def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(path, _fields(), n=1, cutoff=0)[0]
-        return f"unknown setting {path!r}; did you mean {nearest!r}?"
+        nearest = difflib.get_close_matches(path[:100], _fields(), n=1, cutoff=0)[0]
+        return f"unknown setting {shown(path)}; did you mean {nearest!r}?"
     said = first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("greater_than_equal", "less_than_equal"):
+        limits = {each.name: each.limits for table in sections() for each in table.settings}
+        said = f"it must be {limits[path]}"
     return f"setting {path}: {said}" if path else f"setting {said}"

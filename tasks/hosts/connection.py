@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from fabric import Connection
+from fabric.connection import derive_shorthand
+from invoke.exceptions import Exit
 from paramiko import (
     AuthenticationException,
     BadHostKeyException,
@@ -22,7 +24,8 @@ from paramiko import (
 
 from deploys.errors import DeployError, Interrupted, PreflightError, UnreachableError
 from deploys.facts.state import HostState, State
-from deploys.session import Observer, Session, Target
+from deploys.session import NONSENSE, Observer, Session, Target
+from deploys.session.lock import Lock
 from deploys.session.root_shell import RootShell
 from tasks.desk.awaiting import awaited
 
@@ -37,6 +40,20 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 logging.getLogger("paramiko").propagate = False
 
 
+def _parts_of(_: Connection, words: str) -> dict[str, str | int | None]:
+    """The parts of a host on the command line; Fabric's own ends in a traceback."""
+    with contextlib.suppress(ValueError):
+        parts: dict[str, str | int | None] = derive_shorthand(words)
+        if parts["host"] and parts["port"] in (None, *range(1, 2**16)):
+            return parts
+    raise Exit(
+        f"error: -H {shlex.quote(words)}: write USER@HOST:PORT; a port is 1 to 65535", code=1
+    )
+
+
+Connection.derive_shorthand = _parts_of
+
+
 class Host:
     """One host; the connection opens at first use.
 
@@ -47,6 +64,7 @@ class Host:
         self._connection = connection
         self._known_hosts = known_hosts
         self._shell: RootShell | None = None
+        self._lock: Lock | None = None
         self._abandoned = False
 
     @property
@@ -60,7 +78,7 @@ class Host:
         Raises:
             UnreachableError: the host does not answer, or refuses the login.
             PreflightError: the host key is unknown or has changed, or the user is not root and
-                cannot become root with sudo.
+                cannot become root with sudo; or see ``locked``.
             Interrupted: ``abandon`` was called.
         """
         self._root_shell()
@@ -95,7 +113,29 @@ class Host:
                 # Facts are small packets back and forth: do not wait until a packet is full.
                 tcp(socket.TCP_NODELAY, 1)
                 tcp(socket.TCP_USER_TIMEOUT, _SILENCE_SECONDS * 1000)
-            self._shell = RootShell(client, self._connection.config.sudo.password)
+            shell = RootShell(client, self._connection.config.sudo.password)
+            if self._lock is not None:
+                self._lock.take(client, shell)
+            self._shell = shell
+
+    @contextlib.contextmanager
+    def locked(self, task: str) -> Iterator[None]:
+        """Keep all other operators from changing the host meanwhile, over reboots too.
+
+        Raises:
+            PreflightError: another operator changes it; the line says who, with what, since when.
+            UnreachableError, Interrupted: see ``connect``.
+        """
+        with Lock(task) as self._lock:
+            try:
+                self.close()  # a shell that is open has no lock
+                self.connect()
+                yield
+            finally:
+                lock, self._lock = self._lock, None
+                if self._shell is not None:
+                    with contextlib.suppress(OSError, EOFError, SSHException):
+                        lock.release(self._shell)
 
     def run(self, command: str, stdin: bytes | None = None) -> str:
         """Run a shell command line as root, with ``stdin`` as its input; return what it printed.
@@ -112,6 +152,19 @@ class Host:
             words = (answer.stderr.strip() or "no error message").splitlines()[-1]
             raise DeployError(f"{self.name}: {command}: exit code {answer.code}: {words}")
         return answer.stdout
+
+    @contextlib.contextmanager
+    def parsing(self, what: str) -> Iterator[None]:
+        """What this host says of ``what`` is parsed in the block.
+
+        Raises:
+            DeployError: it makes no sense.
+        """
+        try:
+            yield
+        except (*NONSENSE, OSError) as error:  # fromtimestamp() raises OSError, too
+            line = f"{self.name}: what it says of {what} makes no sense: {error}"
+            raise DeployError(line) from error
 
     def session(self, observer: Observer | None = None) -> Session:
         """Start a pyinfra session over this connection."""
@@ -170,6 +223,9 @@ class Host:
         before = self.run(_BOOT_ID).strip()
         if entry is not None:
             self.run(f"/usr/lib/resnap/next-boot {entry}")
+        if self._lock is not None:
+            with self._named_errors():
+                self._lock.keep_place(self._root_shell())
         # The reboot may cut the answer off.
         with contextlib.suppress(DeployError, UnreachableError):
             self.run("systemctl reboot")

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from deploys.errors import DeployError, PreflightError
 from deploys.facts.state import HostState
 from deploys.operations.manifest import SETTINGS
+from deploys.session import NONSENSE
 from deploys.settings import Boot, Settings
 from deploys.stack.manifest import parse_settings
 from tasks.hosts.connection import Host
@@ -37,7 +38,7 @@ def reboot_deadline(host: Host) -> int:
     try:
         boot = json.loads(host.run(f"cat {SETTINGS} 2>/dev/null || echo '{{}}'"))["boot"]
         return Boot(reboot_deadline=boot["reboot_deadline"]).reboot_deadline
-    except (ValueError, KeyError, TypeError, ValidationError):
+    except (*NONSENSE, ValidationError):
         return Boot().reboot_deadline
 
 

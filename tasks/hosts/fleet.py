@@ -8,10 +8,11 @@ last host: it does the work, and reports how each host ended.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import fabric
 from invoke.context import Context
@@ -19,7 +20,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 from rich.markup import escape
 
-from deploys.errors import BoxError
+from deploys.errors import BoxError, one_line, plain
 from tasks.desk.places import GUEST, LOGS
 from tasks.desk.progress import HostProgress, bars, console, exit_on_error, exit_on_interrupt
 from tasks.guests import Guest
@@ -33,24 +34,48 @@ Work = Callable[[Host, HostProgress], Any]
 Report = Callable[[Mapping[str, Any], Collection[str]], None]
 
 
+Ask = Callable[[Sequence[Host]], Work]
+
+
 @dataclass
 class _Enlisted:
     hosts: list[Host]
-    work: Work
+    ask: Ask
     report: Report
+    locks: str
+
+    def asked(self) -> Work:
+        """Ask what there is to ask; returns the work on one host, which holds the lock."""
+        work = self.ask(self.hosts)
+
+        def locked(host: Host, progress: HostProgress) -> Any:
+            with host.locked(self.locks):
+                return work(host, progress)
+
+        return locked if self.locks else work
 
 
 # Fabric hands nothing from a task to its post task: this does.
 _enlisted: list[_Enlisted] = []
 
 
-def enlist(c: Context, work: Work, report: Report) -> None:
+def enlist(c: Context, work: Work, report: Report, *, locks: str = "") -> None:
     """Let ``finish`` call ``work`` for the host of ``c``, and then ``report`` for all hosts.
+
+    ``work`` gets a host and its progress, and returns the host's result. See ``enlist_asking``.
+    """
+    enlist_asking(c, lambda _: work, report, locks=locks)
+
+
+def enlist_asking(c: Context, ask: Ask, report: Report, *, locks: str = "") -> None:
+    """Like ``enlist``, where a person is asked for something first, once for all hosts.
 
     Args:
         c: Fabric's connection, or under ``inv`` the context of the local guest.
-        work: gets a host and its progress; returns the host's result.
+        ask: gets all hosts of the command line, before any work; returns the work.
         report: gets the results by host name, and the names of the hosts that failed.
+        locks: the name of a task that changes or reboots hosts: no other such task may run on the
+            host meanwhile. Empty: it does neither.
 
     Raises:
         Exit: no host is named, and no local guest runs; or the host is named twice.
@@ -61,7 +86,7 @@ def enlist(c: Context, work: Work, report: Report) -> None:
         if any(host.name == other.name for each in _enlisted for other in each.hosts):
             raise BoxError(f"{host.name} is named twice")
     if not _enlisted:
-        _enlisted.append(_Enlisted([], work, report))
+        _enlisted.append(_Enlisted([], ask, report, locks))
     _enlisted[0].hosts.append(host)
 
 
@@ -106,6 +131,8 @@ def connected(guest: Guest) -> Host:
 def finish(_c: Context) -> None:
     """Do the work of the task before on all its hosts, side by side; then report."""
     enlisted = _enlisted.pop()
+    with exit_on_error():
+        work = enlisted.asked()
     results: dict[str, Any] = {}
     errors: dict[str, Exception] = {}
     interrupted = exit_on_interrupt("every host can still boot; run the task again to go on")
@@ -113,7 +140,7 @@ def finish(_c: Context) -> None:
         futures: dict[Future[Any], tuple[Host, HostProgress]] = {}
         for host in enlisted.hosts:
             progress = HostProgress(host.name, frame)
-            futures[pool.submit(enlisted.work, host, progress)] = host, progress
+            futures[pool.submit(work, host, progress)] = host, progress
         try:
             for future in as_completed(futures):
                 host, progress = futures[future]
@@ -147,11 +174,11 @@ def _error_line(name: str, error: Exception) -> str:
     if isinstance(error, BoxError):
         line = str(error)
         return line if line.startswith((f"{name}:", f"{name} ")) else f"{name}: {line}"
-    said = (str(error).strip().splitlines() or ["no message"])[0]
+    said = one_line((str(error).strip().splitlines() or ["no message"])[0])
     try:
         LOGS.mkdir(parents=True, exist_ok=True)
-        log = LOGS / f"{name.replace('/', '_')}.log"
-        log.write_text("".join(traceback.format_exception(error)))
+        log = LOGS / f"{quote(name, safe=':@')}.log"  # two names never share a file
+        log.write_text(plain("".join(traceback.format_exception(error))))
         where = f"traceback: {log}"
     except OSError as fault:
         where = f"the traceback cannot be written: {fault.strerror}"

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from deploys.errors import BoxError
+from deploys.errors import BoxError, one_line
 from deploys.services.gateway import OWNERS
 from tasks.desk import questions
 from tasks.hosts.connection import Host
@@ -46,11 +46,12 @@ def read_owners(host: Host) -> Owners:
     expect_gateway(host, state)
     expect_snapshot(host, state)  # on another root no account would last
     rows = [line.split() for line in host.run(f"{OWNERS} list").splitlines()]
-    owners = tuple(
-        Owner(name, key, datetime.fromtimestamp(int(made), UTC), int(results))
-        for name, key, made, results in rows
-    )
-    return Owners(host.run(f"{OWNERS} hostkey").strip(), owners)
+    with host.parsing("its owners"):
+        owners = tuple(
+            Owner(name, key, datetime.fromtimestamp(int(made), UTC), int(results))
+            for name, key, made, results in rows
+        )
+    return Owners(one_line(host.run(f"{OWNERS} hostkey")), owners)
 
 
 def add(host: Host, name: str, password: str, *, force: bool) -> None:

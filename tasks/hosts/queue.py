@@ -4,31 +4,53 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import greenstalk
 import kim_edn
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from deploys.errors import BoxError, DeployError, UnreachableError
+from deploys.errors import BoxError, UnreachableError, one_line
+from deploys.session import NONSENSE
 from deploys.settings import QUEUE_PORT
+from kimpipeline.kim.kimid import JobId
 from kimpipeline.queue.messages import ERRORS, JOBS, RESULTS, UPDATES, Update
 from tasks.hosts.connection import Host
 
 _TUBES = (UPDATES, JOBS, RESULTS, ERRORS)
 _ITEMS, _RESULTS = "/srv/pipeline/items", "/srv/pipeline/results"
 _MAX_BYTES = 65536  # of a file of metadata
+_MAX_RESULT = 2**20
+_LATEST = datetime.max.replace(tzinfo=UTC).timestamp() - 1
+
+# The names that a result has: its owner's and its job's. Others are not listed.
+_PLACE = (
+    r"\./[a-z_][a-z0-9_-]{0,31}"
+    r"/(TE|VC)_[0-9]{12}_[0-9]{3}-and-(MO|SM)_[0-9]{12}_[0-9]{3}-[0-9a-f]{12}"
+)
+_JOB = TypeAdapter[str](JobId)
 
 # A line for each of the newest results: time, path, and its two files of metadata. A worker wrote
-# these: base64 makes sure that each stays one word. A path that is no single word is left out.
-_LIST_RESULTS = """cd {results} &&
-    find . -mindepth 3 -maxdepth 3 -name kimspec.edn ! -path '*[[:space:]]*' -printf '%T@ %P\\n' |
+# these: base64 makes sure that each stays one word.
+_LIST_RESULTS = """cd {results} && export LC_ALL=C &&
+    find . -mindepth 3 -maxdepth 3 -type f -regextype posix-extended \\
+        -regex '{place}/kimspec[.]edn' -printf '%T@ %P\\n' |
     sort -rn | head -n {most} | while read -r when path; do
-        echo "$when ${{path%/*}}" $(for f in kimspec pipelinespec; do
-            head -c {bytes} "${{path%/*}}/$f.edn" 2>/dev/null | base64 -w 0; echo; done)
+        printf '%s %s' "$when" "${{path%/*}}"
+        for f in kimspec pipelinespec; do
+            printf ' %s' "$(head -c {bytes} "${{path%/*}}/$f.edn" 2>/dev/null | base64 -w 0)"
+        done
+        echo
+    done"""
+
+# A line for each owner who has a result of the job: the name, and the result.
+_READ_RESULT = """cd {results} && export LC_ALL=C && for folder in [a-z_]*/{job}; do
+        [ -f "$folder/results.edn" ] || continue
+        text=$(head -c {bytes} "$folder/results.edn" | base64 -w 0)
+        printf '%s %s\\n' "${{folder%%/*}}" "$text"
     done"""
 
 
@@ -78,7 +100,7 @@ def connected(host: Host) -> Iterator[greenstalk.Client[str]]:
             yield client
     except greenstalk.Error as error:
         raise UnreachableError(f"{host.name}: the queue: {type(error).__name__}") from error
-    except (OSError, ValueError, IndexError) as error:  # greenstalk raises these for half an answer
+    except (OSError, *NONSENSE) as error:  # greenstalk raises several for half an answer
         raise UnreachableError(f"{host.name}: the queue does not answer") from error
 
 
@@ -139,36 +161,55 @@ def _number(stats: dict[str, object], name: str) -> int:
 
 def newest_results(host: Host, most: int) -> list[JobResult]:
     """List at most ``most`` results on a gateway, the newest first."""
-    command = _LIST_RESULTS.format(results=_RESULTS, most=max(1, most), bytes=_MAX_BYTES)
-    return [_parse_result(line) for line in host.run(command).splitlines()]
+    command = _LIST_RESULTS.format(
+        results=_RESULTS, place=_PLACE, most=max(1, most), bytes=_MAX_BYTES
+    )
+    lines = host.run(command).splitlines()
+    with host.parsing("its results"):
+        return [_parse_result(line) for line in lines]
 
 
-def read_result(host: Host, job: str) -> str:
-    """Read a job's results.edn.
+def read_result(host: Host, job: str) -> list[tuple[str, str]]:
+    """Read the results.edn that each owner's boxes delivered of a job: the owner, and the text.
 
     Raises:
-        BoxError: the gateway has no results of this job.
+        BoxError: that is no job's id, or the gateway has no results of this job.
     """
     try:
-        return host.run(f"cat {_RESULTS}/*/{shlex.quote(job)}/results.edn").rstrip()
-    except DeployError as error:
-        raise BoxError(f"{host.name} has no results of {job}") from error
+        _JOB.validate_python(job)
+    except ValidationError as error:
+        raise BoxError(f"{job!r} is no id of a job: pipeline.results lists them") from error
+    command = _READ_RESULT.format(results=_RESULTS, job=job, bytes=_MAX_RESULT)
+    lines = host.run(command).splitlines()
+    with host.parsing("the job's results"):
+        rows = (line.split(" ") for line in lines)
+        found = [
+            (one_line(owner), base64.b64decode(text).decode(errors="replace"))
+            for owner, text in rows
+        ]
+    if not found:
+        raise BoxError(f"{host.name} has no results of {job}")
+    return found
 
 
 def _parse_result(line: str) -> JobResult:
     """Parse a line of the listing; metadata that cannot be parsed counts as empty."""
     when, place, *files = line.split(" ")
     owner, _, job = place.partition("/")
+    _JOB.validate_python(job)
     about, made = (_edn(files[number] if number < len(files) else "") for number in (0, 1))
     come = made.get("provenance")
     manifest = str(come.get("manifest", "")) if isinstance(come, dict) else ""
     names = [str(about.get(name, "")) for name in ("test", "model", "error")]
-    return JobResult(float(when), owner, job, names[0], names[1], names[2], manifest)
+    # A box sets the time of a file that it sends: there may be no such date.
+    return JobResult(
+        min(abs(float(when)), _LATEST), owner, job, names[0], names[1], names[2], manifest
+    )
 
 
 def _edn(text: str) -> dict[str, object]:
     try:
         content = kim_edn.loads(base64.b64decode(text).decode())
-    except (ValueError, RecursionError):
+    except NONSENSE:
         return {}
     return content if isinstance(content, dict) else {}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from deploys.box import ROLES
-from deploys.errors import BoxError, DeployError, PreflightError
+from deploys.errors import BoxError, DeployError, PreflightError, one_line
 from deploys.services.secure import SECURE
 from tasks.desk import questions
 from tasks.desk.progress import HostProgress
@@ -40,12 +40,8 @@ def require_part(part: Part) -> None:
         raise BoxError(f"say --role {' or '.join(ROLES)}, --site and --username")
 
 
-@cache
 def read_password(part: Part, descriptor: int) -> str:
-    """Read the password of the part's account, once for all hosts of a command line.
-
-    See ``questions.password``.
-    """
+    """Read the password of the part's account: see ``questions.password``."""
     prompt = f"password of {part.username} at {part.site}: "
     return questions.password(prompt, descriptor, _PASSWORD_BYTES)
 
@@ -64,24 +60,31 @@ def secure(host: Host, progress: HostProgress, part: Part, host_key: str, passwo
     return _last_line(host, command, f"{password}\n".encode())
 
 
-def confirm_host_key(host: Host, site: str) -> str:
-    """Show a gateway's host key as the box sees it, and return it once a person confirmed it.
+def confirm_host_key(hosts: Sequence[Host], site: str) -> str:
+    """Show a gateway's host key as the boxes see it, and return it once a person confirmed it.
 
     Raises:
-        BoxError: there is no terminal, the answer is no, the host cannot have a part, or the box
-            does not reach the gateway.
+        BoxError: there is no terminal, the answer is no, a host cannot have a part or does not
+            reach the gateway, or the boxes see different keys.
     """
     if not sys.stdin.isatty():
         raise BoxError("there is no terminal to show the gateway's host key on: say --host-key")
-    try:
-        _require_fit(host)
-        offered = _last_line(host, shlex.join([SECURE, f"--show-host-key={site}"]))
-    finally:
-        host.close()
-    print(f"{host.name}: the host key of {site} is {offered}")
+    offered = {host.name: _offered(host, site) for host in hosts}
+    for name, key in offered.items():
+        print(f"{name}: the host key of {site} is {key}")
+    if len(keys := set(offered.values())) > 1:
+        raise BoxError(f"these hosts see different host keys of {site}: say --host-key")
     if not questions.is_yes("Is that what its operator told you?"):
         raise BoxError("nothing was changed")
-    return offered
+    return keys.pop()
+
+
+def _offered(host: Host, site: str) -> str:
+    try:
+        _require_fit(host)
+        return _last_line(host, shlex.join([SECURE, f"--show-host-key={site}"]))
+    finally:
+        host.close()
 
 
 def _require_fit(host: Host) -> None:
@@ -100,7 +103,7 @@ def _last_line(host: Host, command: str, stdin: bytes | None = None) -> str:
     lines = host.run(f"{command} 2>&1 || echo {shlex.quote(_FAILED)}", stdin=stdin).splitlines()
     failed = lines[-1:] == [_FAILED]
     said = (lines[:-1] if failed else lines)[-1:] or ["no message"]
-    line = said[0].removeprefix("secure: ").removeprefix("runsecure: ")
+    line = one_line(said[0]).removeprefix("secure: ").removeprefix("runsecure: ")
     if failed:
         raise DeployError(f"{host.name}: {line}")
     return line

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
 from rich.markup import escape
 from rich.table import Column, Table
 
+from deploys.errors import one_line, plain
 from deploys.facts.state import HostState
 from deploys.plan.sizes import human
 from tasks.desk.closed_pipe import Terminal
@@ -70,8 +72,8 @@ def versions(results: Mapping[str, list[Version]], _failed: Collection[str] = ()
             continue
         table = Table("replaced", "manifest", "commit", title=escape(name), title_justify="left")
         for version in found:
-            when = datetime.fromtimestamp(version.replaced, UTC)
-            row = (f"{when:%Y-%m-%d %H:%M:%S} UTC", version.manifest[:16], version.commit[:12])
+            when = f"{version.replaced:%Y-%m-%d %H:%M:%S} UTC"
+            row = (when, version.manifest[:16], version.commit[:12])
             table.add_row(*map(escape, row))
         _console().print(table)
 
@@ -79,19 +81,15 @@ def versions(results: Mapping[str, list[Version]], _failed: Collection[str] = ()
 def lines(results: Mapping[str, str], _failed: Collection[str] = ()) -> None:
     """Print a line for each host."""
     for name, line in results.items():
-        print(f"{name}: {line}")
+        print(one_line(f"{name}: {line}"))
 
 
 def shrunk(results: Mapping[str, Shrunk], _failed: Collection[str] = ()) -> None:
     """Print what each filesystem gave back, and a local guest's disk before and after."""
     table = Table("host", "filesystem", "how", "given back")
-    words = {"trim": "trimmed", "zero": "filled with zeros", "reset": "left to the next reset"}
     for name, result in results.items():
-        for line in result.filesystems:
-            target, how, size = line.rsplit(" ", 2)
-            table.add_row(
-                escape(name), escape(target), words[how], human(int(size)) if int(size) else ""
-            )
+        for target, how, size in result.filesystems:
+            table.add_row(escape(name), escape(target), how, human(size) if size else "")
     if table.rows:
         _console().print(table)
     for name, result in results.items():
@@ -161,7 +159,23 @@ def results(gateway: str, found: Sequence[JobResult]) -> None:
         print(f"{gateway}: there are no results")
     for each in found:
         when = datetime.fromtimestamp(each.when, UTC).strftime("%Y-%m-%d %H:%M")
-        words = (when, each.owner, each.job, each.test, each.model, each.manifest[:16])
-        line = " ".join((*words, f"failed: {each.fault}" if each.fault else "good"))
-        # a worker wrote this: control characters must not reach the terminal
-        print("".join(letter if letter.isprintable() else "?" for letter in line))
+        told = (each.owner, each.job, each.test, each.model, each.manifest[:16])
+        line = " ".join(
+            (when, *map(_word, told), f"failed: {each.fault}" if each.fault else "good")
+        )
+        print(one_line(line))
+
+
+def _word(text: str) -> str:
+    """One word, so that none can pass for the next column."""
+    return "_".join(one_line(text).split()) or "-"
+
+
+def result(found: Sequence[tuple[str, str]]) -> None:
+    """Print each owner's result of a job, in EDN: the owner as a comment, the text indented.
+
+    So no text can pass for the line that names an owner.
+    """
+    for owner, text in found:
+        print(f"; of {owner}")
+        print(textwrap.indent(plain(text).strip("\n"), "  ", lambda _: True))

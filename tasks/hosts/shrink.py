@@ -10,16 +10,18 @@ from tasks.hosts.connection import Host
 from tasks.hosts.expectations import reboot_deadline
 from tasks.hosts.fleet import connected
 
+_WORDS = {"trim": "trimmed", "zero": "filled with zeros", "reset": "left to the next reset"}
+
 
 @dataclass(frozen=True, slots=True)
 class Shrunk:
     """What was given back.
 
-    ``filesystems`` are the lines that the box's shrink printed; ``disk`` is the size of a local
-    guest's disk on this machine, before and after, in bytes.
+    ``filesystems`` are the mount points with what was done, and the bytes that it gave back;
+    ``disk`` is the size of a local guest's disk on this machine, before and after, in bytes.
     """
 
-    filesystems: list[str]
+    filesystems: list[tuple[str, str, int]]
     disk: tuple[int, int] | None = None
 
 
@@ -32,7 +34,10 @@ def shrink_box(host: Host, guest: Guest | None, progress: HostProgress) -> Shrun
     progress.step("trimming")
     host.connect()
     before = guest.disk_usage if guest else 0
-    filesystems = host.run("/usr/lib/pipeline/shrink").splitlines()
+    lines = host.run("/usr/lib/pipeline/shrink").splitlines()
+    with host.parsing("its filesystems"):
+        rows = (line.rsplit(" ", 2) for line in lines)
+        filesystems = [(target, _WORDS[how], _bytes(size)) for target, how, size in rows]
     if guest is None:
         return Shrunk(filesystems)
     if not guest.off_to_compact:
@@ -50,6 +55,12 @@ def shrink_box(host: Host, guest: Guest | None, progress: HostProgress) -> Shrun
     finally:
         again.close()
     return Shrunk(filesystems, (before, after))
+
+
+def _bytes(text: str) -> int:
+    if (size := int(text)) not in range(2**63):
+        raise ValueError("no disk has so many bytes")
+    return size
 
 
 def _entry(host: Host) -> str:

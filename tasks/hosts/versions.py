@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
 from deploys.errors import DeployError, PreflightError
@@ -28,10 +30,10 @@ _VERSIONS = "/usr/lib/resnap/versions"
 
 @dataclass(frozen=True)
 class Version:
-    """An earlier golden root; ``replaced`` is when, in seconds since 1970 by the host's clock."""
+    """An earlier golden root; ``replaced`` is when, by the host's clock."""
 
     name: str
-    replaced: int
+    replaced: datetime
     manifest: str
     commit: str
 
@@ -45,7 +47,11 @@ def versions(host: Host) -> list[Version]:
     state_of_box(host)
     _require_script(host)
     rows = (line.split(" ") for line in host.run(f"{_VERSIONS} list").splitlines())
-    return [Version(name, int(when), *words) for name, when, *words in rows]
+    with host.parsing("its versions"):
+        return [
+            Version(name, datetime.fromtimestamp(int(when), UTC), *words)
+            for name, when, *words in rows
+        ]
 
 
 def roll_back(host: Host, progress: HostProgress, to: str = "") -> HostState:
@@ -69,7 +75,7 @@ def roll_back(host: Host, progress: HostProgress, to: str = "") -> HostState:
         progress.step("rolling back the change on trial")
         return _require_fresh(host, _try(host))
     version = _chosen(host.name, versions(host), to)
-    host.run(f"{_VERSIONS} back {version.name}")
+    host.run(f"{_VERSIONS} back {shlex.quote(version.name)}")
     progress.step(f"rolling back to {version.manifest[:12]}")
     state = _require_fresh(host, _try(host))
     if state.release.get("MANIFEST") != version.manifest:

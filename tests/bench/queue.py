@@ -19,7 +19,7 @@ from kimpipeline.queue.queue import Queue
 from kimpipeline.queue.report import Report
 from kimpipeline.queue.slot import Slot
 from kimpipeline.queue.transfer import deliver
-from kimpipeline.run.sandbox import choose
+from kimpipeline.run.sandbox import opened
 from kimpipeline.worker import Worker
 from tasks.desk import shell
 from tests.bench.shared.rows import Row, Step, Target
@@ -85,8 +85,8 @@ class _Clock(Report):
         super().__init__()
         self.times: list[float] = []
 
-    def job(self, text: str, *, failed: bool) -> None:
-        super().job(text, failed=failed)
+    def job(self, *, failed: bool) -> None:
+        super().job(failed=failed)
         self.times.append(time.monotonic())
 
 
@@ -105,7 +105,8 @@ def _overheads(*, far: bool = False) -> _Measured:
         with (
             Slot(settings.folders.work, "0") as slot,
             Queue(settings.queue, JOBS) as connection,
-            Worker(settings, connection, choose(settings), slot, lambda: False, clock) as worker,
+            opened(settings) as sandbox,
+            Worker(settings, connection, sandbox, slot, lambda: False, clock) as worker,
         ):
             for _ in range(jobs):
                 began.append(time.monotonic())

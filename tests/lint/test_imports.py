@@ -17,7 +17,11 @@ import pytest
 # operation may use is at the bottom.
 _HEIGHT = {
     "deploys.errors": 0,
+    "deploys.facts.mapper": 0,
+    "deploys.settings.names": 0,
     "deploys.settings.part": 0,
+    "deploys.settings.quantities": 0,
+    "deploys.settings.urls": 0,
     "deploys.settings.stack": 0,
     "deploys.settings.origins": 0,
     "deploys.settings.own_volumes": 2,

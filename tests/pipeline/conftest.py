@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from kimpipeline.files import scratch
-from kimpipeline.run.confined import Sandbox
-from kimpipeline.run.sandbox import choose
-from kimpipeline.settings import Settings
+from kimpipeline.run.sandbox import opened
+from kimpipeline.run.sandbox.confined import Sandbox
+from kimpipeline.settings import Folders, Settings
 from tests.pipeline import world
 from tests.pipeline.station import Station
 
@@ -32,5 +32,6 @@ def station(place: Path) -> Iterator[Station]:
 
 
 @pytest.fixture
-def sandbox() -> Sandbox:
-    return choose(Settings(sandbox="bubblewrap"))
+def sandbox(place: Path) -> Iterator[Sandbox]:
+    with opened(Settings(sandbox="bubblewrap", folders=Folders(work=place / "work"))) as made:
+        yield made

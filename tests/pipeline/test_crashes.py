@@ -25,7 +25,7 @@ from kimpipeline.queue.ledger import Ledger
 from kimpipeline.queue.messages import ERRORS, JOBS, UPDATES, Failure, parse
 from kimpipeline.queue.slot import Slot, kill_left_jobs
 from kimpipeline.run.pair import run_test
-from kimpipeline.run.sandbox import choose
+from kimpipeline.run.sandbox import opened
 from tests.pipeline import world
 from tests.pipeline.station import Station, counts, states, until
 
@@ -211,9 +211,8 @@ def _forked(station: Station, work: Path) -> int:
     child = os.fork()
     if child == 0:
         try:
-            with Slot(work, "0") as slot:
+            with Slot(work, "0") as slot, opened(station.settings) as sandbox:
                 items = ItemFolder(station.items)
-                sandbox = choose(station.settings)
                 run_test(world.pair(items), slot.folder("1"), sandbox, world.LIMITS)
         finally:
             os._exit(0)

@@ -18,7 +18,7 @@ from kimpipeline.queue.messages import ERRORS, JOBS, RESULTS, Failure, Job, Resu
 from kimpipeline.queue.queue import Queue
 from kimpipeline.queue.slot import Slot
 from kimpipeline.queue.transfer import deliver, fetch
-from kimpipeline.run.confined import Sandbox
+from kimpipeline.run.sandbox.confined import Sandbox
 from kimpipeline.settings import Settings
 from kimpipeline.worker import Stopped, Worker
 from tests.pipeline import world
@@ -260,6 +260,10 @@ def test_one_who_is_told_to_stop_gives_its_job_back(station: Station, serve: Ser
 def test_a_machine_that_cannot_run_jobs_gives_them_back(station: Station) -> None:
     class Broken:
         name = "broken"
+        holds_disk = False
+
+        def room(self, scratch: Path) -> Path:
+            return scratch / "test"
 
         def start(self, *_: object) -> None:
             raise SandboxError("cannot")

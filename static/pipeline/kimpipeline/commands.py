@@ -18,7 +18,8 @@ from kimpipeline.kim.items import ItemFolder
 from kimpipeline.kim.kimid import quoted
 from kimpipeline.run.matching import find_pairs, installed, make_pair
 from kimpipeline.run.pair import Pair, move_results, run_test
-from kimpipeline.run.sandbox import choose
+from kimpipeline.run.sandbox import opened
+from kimpipeline.run.sandbox.confined import Sandbox
 from kimpipeline.run.supervise import probe
 from kimpipeline.run.verify import faults
 from kimpipeline.settings import Settings, load
@@ -116,9 +117,10 @@ def worker(argv: Sequence[str] | None = None) -> int:
     def do(args: argparse.Namespace, settings: Settings) -> int:
         if not args.slot.isalnum():
             raise PipelineError(f"--slot {quoted(args.slot)}: letters and digits only")
-        sandbox = choose(settings)
-        probe(sandbox)
-        working.work(settings, sandbox, args.slot, _stop_on_sigterm())
+        stopped = _stop_on_sigterm()
+        with opened(settings) as sandbox:
+            probe(sandbox)
+            working.work(settings, sandbox, args.slot, stopped)
         return 0
 
     return _exit_code(parser, argv, do)
@@ -168,23 +170,24 @@ def _stop_on_sigterm() -> Callable[[], bool]:
 
 def _run(found: Sequence[Pair], out: Path, settings: Settings) -> int:
     """Run pairs one after another, print a line for each, and move their results to ``out``."""
-    sandbox = choose(settings)
-    probe(sandbox)
-    print(f"{len(found)} to run in {sandbox.name}", file=sys.stderr)
-    code = 0
-    for pair in found:
-        target = out / pair.id
-        if target.exists():
-            raise PipelineError(f"{target} exists; remove it, or use --out DIR")
-        with scratch() as folder:
-            outcome = run_test(pair, folder, sandbox, settings.limits)
-            try:
-                out.mkdir(parents=True, exist_ok=True)
-                move_results(outcome, target)
-            except OSError as error:
-                raise PipelineError(f"{target}: {error.strerror}") from error
-        word = outcome.fault or "good"
-        print(f"{pair.test.kimid} {pair.model.kimid}: {word} ({outcome.seconds:.1f} s) {target}")
-        if outcome.fault:
-            code = FAILED
-    return code
+    with opened(settings) as sandbox:
+        probe(sandbox)
+        print(f"{len(found)} to run in {sandbox.name}", file=sys.stderr)
+        return max([_run_one(pair, out, sandbox, settings) for pair in found])
+
+
+def _run_one(pair: Pair, out: Path, sandbox: Sandbox, settings: Settings) -> int:
+    """Run a pair; the exit code that it asks for."""
+    target = out / pair.id
+    if target.exists():
+        raise PipelineError(f"{target} exists; remove it, or use --out DIR")
+    with scratch() as folder:
+        outcome = run_test(pair, folder, sandbox, settings.limits)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            move_results(outcome, target)
+        except OSError as error:
+            raise PipelineError(f"{target}: {error.strerror}") from error
+    word = outcome.fault or "good"
+    print(f"{pair.test.kimid} {pair.model.kimid}: {word} ({outcome.seconds:.1f} s) {target}")
+    return FAILED if outcome.fault else 0

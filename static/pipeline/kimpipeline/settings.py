@@ -80,7 +80,6 @@ class Settings(Section):
     folders: Folders = Folders()
     limits: Limits = Limits()
     sandbox: Literal["auto", "systemd", "bubblewrap"] = "auto"
-    job_user: str = Field("nobody", description="the user that root runs jobs as")
 
 
 def load(file: Path | None = None) -> Settings:

@@ -25,15 +25,16 @@ from kimpipeline.errors import (
 )
 from kimpipeline.kim import results
 from kimpipeline.kim.items import ItemFolder
+from kimpipeline.kim.kimid import quoted
 from kimpipeline.queue.messages import ERRORS, JOBS, LOG, RESULTS, Failure, Job, Result, parse
 from kimpipeline.queue.output import tail
 from kimpipeline.queue.queue import Queue, Reserved
 from kimpipeline.queue.report import Report
 from kimpipeline.queue.slot import Slot
 from kimpipeline.queue.transfer import deliver, fetch
-from kimpipeline.run.confined import Sandbox
 from kimpipeline.run.matching import make_pair
 from kimpipeline.run.pair import Outcome, run_test
+from kimpipeline.run.sandbox.confined import Sandbox
 from kimpipeline.settings import Settings
 
 log = logging.getLogger("pipeline-worker")
@@ -201,13 +202,15 @@ class Worker(AbstractContextManager["Worker"]):
         except MessageError:  # too long for a message, but delivered
             self._queue.put(RESULTS, result.model_copy(update={"results": ""}))
         self._queue.delete(reserved)
-        self._report.job(f"{job.job}: good", failed=False)
+        log.info("%s: good", job.job)
+        self._report.job(failed=False)
 
     def _fail(self, reserved: Reserved, job: Job, reason: str, output: str) -> None:
         failure = Failure(job=job.job, worker=self._name, reason=reason[:2000], log=output[-LOG:])
         self._queue.put(ERRORS, failure)
         self._queue.bury(reserved)
-        self._report.job(f"{job.job}: {reason}", failed=True)
+        log.warning("%s: %s", job.job, quoted(reason))
+        self._report.job(failed=True)
 
     def _beat(self, reserved: Reserved) -> Callable[[], None]:
         """A function that a run or a transfer calls about once a second.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def for_user(template: Path, box: str, url: str, hostname: str, branch: str) -> 
             copy that it has.
         branch: of that project.
     """
-    runsetup = " ".join(("/persistent/runsetup", *((hostname, branch) if hostname else ())))
+    runsetup = shlex.join(("/persistent/runsetup", *((hostname, branch) if hostname else ())))
     values = {_BOX: box, _URL: url, _SETUP: runsetup}
     return "".join(
         _filled(line, values) for line in template.read_text("utf-8").splitlines(keepends=True)

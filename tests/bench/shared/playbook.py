@@ -183,6 +183,13 @@ def _name(path: str, target: str) -> Callable[[Known, Path], Task]:
     return lambda _known, _folder: {"ansible.builtin.file": link}
 
 
+def _masked(_known: Known, _folder: Path) -> Task:
+    return {
+        "ansible.builtin.systemd_service": {"name": "{{ item }}", "masked": True},
+        "loop": list(box.UPGRADES),
+    }
+
+
 def _absent(path: str) -> Callable[[Known, Path], Task]:
     absent = {"path": path, "state": "absent"}
     return lambda _known, _folder: {"ansible.builtin.file": absent}
@@ -215,6 +222,7 @@ _TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
     "Stack | Nothing of the stack beside packages": _no_prefixes,
     "Stack | Nothing of older versions": _no_old_files,
     "Stack | Helpers": lambda _known, folder: _copies(tree("usr/lib/pipeline"), folder),
+    "Mask apt's timers": _masked,
     "Bundle | Python libraries": _link(PYTHON_PATH),
     "Bundle | Copy of the project": _link(PROJECT_PATH),
     "provisiond | Install provisiond": lambda _known, folder: _copies(

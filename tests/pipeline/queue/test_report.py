@@ -27,11 +27,11 @@ def test_the_page_reads_what_a_worker_reports(
     with Report() as report:
         assert seen() == ("down", None, None, [])
         report.link("up")
-        report.job("a job: good", failed=False)
-        report.job("another: " + "x" * 9999, failed=True)
+        report.job(failed=False)
+        report.job(failed=True)
         assert seen() == ("up", 1, 1, ["info", "warning"])
         for _ in range(99):
-            report.job("a job: good", failed=False)
+            report.job(failed=False)
         assert seen()[:3] == ("up", 100, 1)
     assert seen()[0] == "down"
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from kimpipeline.errors import SandboxError
-from kimpipeline.run import confined, systemd
-from kimpipeline.run.bubblewrap import Bubblewrap
-from kimpipeline.run.confined import Confined, environment
-from kimpipeline.run.sandbox import choose
+from kimpipeline.run.sandbox import choose, confined, unit
+from kimpipeline.run.sandbox.cell import Cell, taken
+from kimpipeline.run.sandbox.confined import Confined, environment, exit_fault
+from kimpipeline.run.sandbox.systemd import Systemd
 from kimpipeline.run.supervise import probe
-from kimpipeline.run.systemd import Systemd
 from kimpipeline.settings import Limits, Settings
 
+MIB = 2**20
 JOB = Confined(
     ("./runner",), Path("/w/test"), Path("/i"), Limits(seconds=9, memory=2**28, processes=8)
 )
@@ -31,7 +31,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/{name}.asked\n')
         program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.delenv(systemd.WORKER_UNIT, raising=False)
+    monkeypatch.delenv(unit.WORKER_UNIT, raising=False)
     return tmp_path
 
 
@@ -56,10 +56,7 @@ def test_the_sandbox_is_the_one_that_can_be_had(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     _machine(tmp_path, controllers)
-    chosen = choose(Settings.model_validate({"sandbox": wanted}), tmp_path)
-    assert chosen.name == expected
-    if isinstance(chosen, Bubblewrap):
-        assert chosen.user == ("nobody" if uid == 0 else None)
+    assert choose(Settings.model_validate({"sandbox": wanted}), tmp_path).name == expected
 
 
 @pytest.mark.parametrize(
@@ -82,46 +79,41 @@ def _machine(root: Path, controllers: str | None) -> None:
         (root / "sys/fs/cgroup/cgroup.controllers").write_text(f"{controllers}\n")
 
 
+def made(folder: Path) -> Systemd:
+    """What runs jobs in a cell in a folder, as if it had its user and its disk."""
+    return Systemd(Cell(3, folder), MIB)
+
+
 def test_systemd_is_asked_for_all_of_the_limits(tools: Path) -> None:
-    words = Systemd("nobody").argv(JOB, "job.service")
+    """What cannot be tried in a container, as its kernel has no controller; the rest is tried."""
+    words = made(tools).argv(JOB, "job.service")
     assert words[0] == str(tools / "systemd-run")
     assert words[-2:] == ["--", "./runner"]
     asked = {word.removeprefix("--property=") for word in words if word.startswith("--property=")}
-    assert {
-        "User=nobody",
-        "PrivateNetwork=yes",
-        "ProtectSystem=strict",
-        "NoNewPrivileges=yes",
-        "CapabilityBoundingSet=",
-        "MemoryMax=268435456",
-        "TasksMax=8",
-        "RuntimeMaxSec=69",
-        "WorkingDirectory=/w/test",
-        "BindPaths=/w/test",
-        "BindReadOnlyPaths=/i",
-    } <= asked
-    assert any(each.startswith("TemporaryFileSystem=/tmp:") for each in asked)
+    assert {"CPUQuota=100%", "MemoryMax=268435456", "TasksMax=8", "RuntimeMaxSec=69"} <= asked
     assert {f"--setenv={name}={value}" for name, value in environment(JOB.folder).items()} <= {
         *words
     }
     assert not any(each.startswith("BindsTo") for each in asked)
 
 
+def test_a_job_has_pids_of_its_own_where_systemd_knows_how() -> None:
+    assert "PrivatePIDs=yes" in unit.properties(JOB, "user", 257)
+    assert "PrivatePIDs=yes" not in unit.properties(JOB, "user", 256)
+
+
 def test_a_workers_jobs_are_bound_to_its_unit(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tools.is_dir()
-    monkeypatch.setenv(systemd.WORKER_UNIT, "pipeline-worker@0.service")
-    words = Systemd("nobody").argv(JOB, "job.service")
+    monkeypatch.setenv(unit.WORKER_UNIT, "pipeline-worker@0.service")
+    words = made(tools).argv(JOB, "job.service")
     assert "--property=BindsTo=pipeline-worker@0.service" in words
 
 
-def test_systemd_reads_each_property(tools: Path, tmp_path: Path) -> None:
+def test_systemd_reads_each_property(tmp_path: Path) -> None:
     """A name that systemd does not know, or a value that it cannot read, is seen here."""
-    assert tools.is_dir()
-    words = Systemd("root").argv(JOB, "job.service")
-    lines = [word.removeprefix("--property=") for word in words if word.startswith("--property=")]
-    unit = tmp_path / "job.service"
-    unit.write_text("\n".join(["[Service]", "ExecStart=/bin/true", *lines, ""]))
-    argv = ["systemd-analyze", "verify", "--man=no", str(unit)]
+    file = tmp_path / "job.service"
+    lines = unit.properties(JOB, "root", 0)
+    file.write_text("\n".join(["[Service]", "ExecStart=/bin/true", *lines, ""]))
+    argv = ["systemd-analyze", "verify", "--man=no", str(file)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -131,24 +123,58 @@ def test_a_unit_is_killed_by_its_name(tools: Path, tmp_path: Path) -> None:
     folder.mkdir()
     job = Confined(("true",), folder, tmp_path, Limits())
     with (tmp_path / "out").open("wb") as out, Path("/dev/null").open("rb") as nothing:
-        running = Systemd("root").start(job, nothing, out, out)
+        running = made(tmp_path).start(job, nothing, out, out)
     running.kill()
     unit = next(
         line.partition("=")[2]
         for line in (tools / "systemd-run.asked").read_text().splitlines()
         if line.startswith("--unit=")
     )
+    assert unit.startswith("pipeline-job-3-")
     asked = (tools / "systemctl.asked").read_text().split()
     assert asked == ["kill", "--signal=KILL", unit]
-    assert running.process.returncode == 0
+    assert running.finish() == ""
 
 
 def test_a_machine_that_cannot_run_jobs_is_known_before_the_first(tools: Path) -> None:
-    probe(Systemd("root"))
+    (tools / "cell").mkdir()
+    probe(made(tools / "cell"))
     program = tools / "systemd-run"
     program.write_text("#!/bin/sh\necho first >&2\necho no bus >&2\nexit 1\n")
     with pytest.raises(SandboxError, match=r"^systemd cannot run jobs: no bus$"):
-        probe(Systemd("root"))
+        probe(made(tools / "cell"))
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"),
+    [
+        (0, ""),
+        (3, "failed with exit code 3"),
+        (137, "ended by signal 9"),
+        (-9, "ended by signal 9"),
+        (200, "failed with exit code 200"),
+        (255, "failed with exit code 255"),
+    ],
+)
+def test_only_a_signal_is_called_one(code: int, fault: str) -> None:
+    assert exit_fault(code) == fault
+
+
+def test_no_two_processes_have_the_same_user(tmp_path: Path) -> None:
+    with taken(tmp_path) as first:
+        with taken(tmp_path) as second:
+            assert first.user != second.user
+            assert first.folder != second.folder
+        with taken(tmp_path) as third:
+            assert third == second
+
+
+def test_a_folder_that_another_user_made_is_refused(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    os.chown(tmp_path, 66_999, 66_999)
+    with pytest.raises(SandboxError, match="belongs to another user"), taken(tmp_path):
+        pass
 
 
 def test_a_tool_that_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -168,7 +169,7 @@ def test_ctrl_c_within_the_guest_leaves_it_on(
         raise KeyboardInterrupt
 
     closed: list[bool] = []
-    host = SimpleNamespace(close=lambda: closed.append(True))
+    host = SimpleNamespace(close=lambda: closed.append(True), locked=lambda _: nullcontext())
     monkeypatch.setattr(Finalizing, "_in_guest", _IN_GUEST)
     monkeypatch.setattr(finalize, "connected", lambda _: host)
     monkeypatch.setattr(finalize, "settings_of", lambda _: Settings())

@@ -30,8 +30,9 @@ _NAMESPACES = ("net", "mount", "pid", "cgroup", "uts", "ipc")
 # The interface of systemd to who runs it as a container: what it finds mounted, and $container.
 _INIT = """
 set -eu
-root=$1
+root=$1 console=$2 words=$3
 ip link set lo up
+ip link add early0 up type veth peer name early1 # as an initramfs may leave it
 mount --rbind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount -o bind,ro "$root/proc/sys" "$root/proc/sys"
@@ -43,6 +44,7 @@ mount -t tmpfs -o mode=755 dev "$root/dev"
 while read -r name major minor; do
     mknod -m 666 "$root/dev/$name" c "$major" "$minor"
 done <<END
+loop-control 10 237
 null 1 3
 zero 1 5
 full 1 7
@@ -51,6 +53,10 @@ urandom 1 9
 tty 5 0
 console 1 3
 END
+for number in $(seq 0 63); do
+    mknod -m 600 "$root/dev/loop$number" b 7 "$number"
+done
+[ -z "$console" ] || mount --bind "$console" "$root/dev/console"
 ln -s /proc/self/fd "$root/dev/fd"
 ln -s pts/ptmx "$root/dev/ptmx"
 mount --bind "$root/boot" "$root/boot" # a partition, mounted before lock looks for it
@@ -60,7 +66,8 @@ cd "$root"
 pivot_root . mnt
 exec setpriv --bounding-set=-sys_module,-sys_rawio,-sys_time,-sys_boot,-syslog \\
     env -i container=other PATH=/usr/sbin:/usr/bin chroot . sh -c \\
-    'umount -l /mnt; exec /lib/systemd/systemd --system --log-target=journal'
+    "umount -l /mnt; mount --make-rshared /
+    exec /lib/systemd/systemd --system --log-target=journal $words"
 """
 
 
@@ -96,11 +103,15 @@ class Booted:
 
 
 @contextlib.contextmanager
-def booted(root: Path) -> Iterator[Booted]:
-    """A container of a root, when systemd has started all that it is to start."""
+def booted(root: Path, console: str = "", *words: str) -> Iterator[Booted]:
+    """A container of a root, when systemd has started all that it is to start.
+
+    ``console`` is a terminal to be its console. systemd takes ``words`` for the kernel's arguments.
+    """
     (root / "etc/machine-id").write_text(f"{'0' * 31}1\n")  # else it asks who it is
     with _cgroup() as cgroup:
-        script = f"echo $$ >{cgroup}/cgroup.procs && exec {shlex.join(_unshare(root))}"
+        argv = [*_unshare(root), console, " ".join(words)]
+        script = f"echo $$ >{cgroup}/cgroup.procs && exec {shlex.join(argv)}"
         with subprocess.Popen(["sh", "-c", script], stdin=subprocess.DEVNULL) as unshare:
             try:
                 made = Booted(_first(unshare.pid))

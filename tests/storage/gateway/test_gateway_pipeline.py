@@ -86,17 +86,17 @@ def test_results_are_listed_whatever_a_worker_wrote(gateway: Gateway) -> None:
     assert len(lines) == 3
     wanted = f"bob {JOB} T__TE_000000000111_000 M__MO_405512056662_005 abcdef0123456789 good"
     assert wanted in lines[JOB]
-    assert "M?[2J" in lines[f"{JOB[:-1]}c"]
-    assert "failed: it said?much" in lines[f"{JOB[:-1]}c"]
+    assert "M\ufffd[2J" in lines[f"{JOB[:-1]}c"]
+    assert "failed: it said much" in lines[f"{JOB[:-1]}c"]
 
 
 @pytest.mark.usefixtures("results")
 def test_one_result_is_shown(gateway: Gateway) -> None:
-    assert gateway.fab("pipeline.results", "--job", JOB).stdout == "[{1 2}]\n"
+    assert gateway.fab("pipeline.results", "--job", JOB).stdout == "; of bob\n  [{1 2}]\n"
     for name in ("no-such", "$(touch /tmp/it-ran)", "../x"):
         told = gateway.fab("pipeline.results", "--job", name)
         assert told.returncode == 1
-        assert f"has no results of {name}" in told.stderr
+        assert "is no id of a job" in told.stderr
     assert not (gateway.root / "tmp/it-ran").exists()
 
 

@@ -68,14 +68,19 @@ def test_an_update_becomes_a_result(box: Booted) -> None:
     submitted(box, world.MODEL)
     box.succeeds(f"grep -q . {RESULTS}/*/results.edn", deadline=60)
     said = box.run("sh", "-c", f"cat {RESULTS}/*/pipeline.stdout").splitlines()
-    assert said[0] == "nobody"
+    assert said[0] == "pipeline-job-0"
     assert [line.split()[0] for line in said[1:] if ":" in line] == ["lo:"]
     spec = kim_edn.loads(box.run("sh", "-c", f"cat {RESULTS}/*/pipelinespec.edn"))
     assert spec["provenance"]["sandbox"] == "systemd"
     assert spec["provenance"]["reset"] == "fresh"
-    box.succeeds("grep -q good /run/pipeline/status.d/worker-1/report.json")
+    box.succeeds('grep -q "job done" /run/pipeline/status.d/worker-1/report.json')
     assert report(box, "worker-1")["jobs"] == {"done": 1, "failed": 0}
     assert report(box, "director")["queue"]["link"] == "up"
+
+
+def disks(box: Booted) -> list[str]:
+    """The mounts of disks of jobs."""
+    return box.run("sh", "-c", "grep /cell- /proc/mounts; true").splitlines()
 
 
 def running_long(box: Booted) -> None:
@@ -99,12 +104,16 @@ def test_a_box_that_goes_down_gives_its_job_back(box: Booted) -> None:
 def test_a_worker_that_is_killed_takes_its_job_with_it_and_comes_back(box: Booted) -> None:
     box.run("systemctl", "start", WORKER)
     running_long(box)
+    [mount] = disks(box)
     box.run("systemctl", "kill", "--signal=KILL", "--kill-whom=main", WORKER)
     box.succeeds("! ps -eo args | grep -v grep | grep -q 54324")
     runner = f"/persistent/pipeline/items/{LONG}/runner"
     box.run("sh", "-c", f"printf '#!/bin/sh\\n{world.GOOD}\\n' >{runner}")
     box.succeeds(f"grep -q . {RESULTS}/TE_000000000911*/results.edn", deadline=60)
     assert box.property(WORKER, "NRestarts") == "1"
+    assert [line.split()[1] for line in disks(box)] == [mount.split()[1]]  # the last one's is gone
+    box.run("systemctl", "stop", WORKER)
+    box.succeeds("! grep -q /cell- /proc/mounts")
 
 
 def test_without_a_key_nothing_starts(box: Booted) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 _LINES = 10
-_LONGEST = 200
 
 
 class Report(contextlib.AbstractContextManager["Report"]):
@@ -26,7 +25,7 @@ class Report(contextlib.AbstractContextManager["Report"]):
         self._folder = os.environ.get("RUNTIME_DIRECTORY", "")
         self._content: dict[str, Any] = {}
         self._lock = threading.Lock()
-        self._log: deque[dict[str, object]] = deque(maxlen=_LINES)
+        self._log: deque[dict[str, int | str]] = deque(maxlen=_LINES)
         self.link("down")
 
     def __exit__(self, *_: object) -> None:
@@ -37,10 +36,9 @@ class Report(contextlib.AbstractContextManager["Report"]):
         self._content["queue"] = {"link": word, "since": int(time.time())}
         self._write()
 
-    def job(self, text: str, *, failed: bool) -> None:
-        """Report that a job has ended, with a line of text."""
-        level = "warning" if failed else "info"
-        line = {"time": int(time.time()), "level": level, "text": text[:_LONGEST]}
+    def job(self, *, failed: bool) -> None:
+        """Report that a job has ended. Everybody may read that, so it does not say which or why."""
+        line = {"time": int(time.time()), "event": "job failed" if failed else "job done"}
         with self._lock:  # the delivery thread reports jobs too
             jobs = self._content.setdefault("jobs", {"done": 0, "failed": 0})
             jobs["failed" if failed else "done"] += 1

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from kimpipeline.errors import ItemError, RunError
+from kimpipeline.errors import ItemError, PipelineError, RunError
 from kimpipeline.kim import edn, results
 from kimpipeline.kim.items import Item
 from kimpipeline.kim.kimid import job_id
 from kimpipeline.kim.template import render
 from kimpipeline.run import harvest
-from kimpipeline.run.confined import Confined, Sandbox
 from kimpipeline.run.provenance import provenance
+from kimpipeline.run.sandbox.confined import Confined, Sandbox
 from kimpipeline.run.supervise import Ended, supervise
 from kimpipeline.settings import Limits
 
@@ -95,7 +95,7 @@ def run_test(
     Raises:
         SandboxError: this machine could not run it.
     """
-    folder, target = scratch / "test", results_folder(scratch, pair.id)
+    folder, target = sandbox.room(scratch), results_folder(scratch, pair.id)
     target.mkdir()
     for name in _STREAMS:
         (target / name).touch()
@@ -114,7 +114,7 @@ def run_test(
         ):
             ended = supervise(sandbox, job, (fed, stdout, stderr), target, beat)
         try:
-            _collect(folder, target, limits.disk)
+            harvest.collect(folder, target, sandbox.user, limits.disk)
         except RunError:
             if not ended.fault:  # else report that fault, which came first
                 raise
@@ -122,11 +122,18 @@ def run_test(
             raise RunError(ended.fault)
         results.check(target / "results.edn", pair.test.spec.properties)
         fault = ""
-    except (RunError, ItemError) as error:
-        fault = str(error).replace("\n", " ")
+    except (RunError, ItemError, OSError, ValueError, RecursionError) as error:
+        fault = _line(error)
         _set_results_aside(target)
     _write_metadata(pair, target, fault, ended, sandbox, began)
     return Outcome(target, fault, ended.seconds)
+
+
+def _line(error: Exception) -> str:
+    """What went wrong, in one line; whatever a Test leaves is a fault of that Test alone."""
+    known = isinstance(error, PipelineError)
+    text = str(error) if known else f"its files cannot be used: {type(error).__name__}"
+    return "".join(each if each.isprintable() else " " for each in text)
 
 
 def _copy_test(test: Item, folder: Path) -> None:
@@ -154,16 +161,6 @@ def _write_dependencies(given: Mapping[str, str], folder: Path) -> dict[str, str
             raise ItemError(f"the results of {kimid} are too long for another Test")
         (folder / f"{kimid}.edn").write_text(text)
     return {kimid: str(folder / f"{kimid}.edn") for kimid in given}
-
-
-def _collect(folder: Path, target: Path, largest: int) -> None:
-    output = folder / "output"
-    if output.is_dir() and not output.is_symlink():
-        harvest.copy_tree(output, target, largest)
-    log = folder / "kim.log"  # the KIM API writes it where the program runs
-    if log.is_file() and not log.is_symlink() and log.stat().st_size <= largest:
-        (target / "kim.log").unlink()
-        harvest.copy_file(log, target / "kim.log")
 
 
 def move_results(outcome: Outcome, target: Path) -> None:

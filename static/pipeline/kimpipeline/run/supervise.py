@@ -6,14 +6,14 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 from kimpipeline.errors import SandboxError
 from kimpipeline.files import open_regular, scratch
-from kimpipeline.run.confined import Confined, Running, Sandbox
+from kimpipeline.run.sandbox.confined import Confined, Running, Sandbox
 from kimpipeline.settings import Limits
 from kimpipeline.waiting import ends_within
 
@@ -56,18 +56,22 @@ def supervise(
         SandboxError: the job could not be started, or not be killed.
     """
     began = time.monotonic()
-    running = sandbox.start(_with_times(job), *files)
     try:
-        fault = _watch(running, job, printed, beat, began + job.limits.seconds)
+        running = sandbox.start(_with_times(job), *files)
+    except OSError as error:
+        raise SandboxError(f"{sandbox.name} could not start a job: {error.strerror}") from error
+    looked = (printed,) if sandbox.holds_disk else (job.folder, printed)
+    try:
+        fault = _watch(running, job.limits, looked, beat, began + job.limits.seconds)
     except BaseException:
         running.kill()
-        running.process.wait()
+        running.finish()
         raise
     if fault:
         running.kill()
-    code = running.process.wait()
+    told = running.finish()
     seconds = time.monotonic() - began
-    return Ended(fault or _exit_fault(code), seconds, _cpu(job.folder / _TIMES))
+    return Ended(fault or told, seconds, _cpu(job.folder / _TIMES))
 
 
 def probe(sandbox: Sandbox) -> None:
@@ -84,8 +88,9 @@ def probe(sandbox: Sandbox) -> None:
         (folder / "stderr").open("w+b") as said,
         Path(os.devnull).open("rb") as fed,
     ):
-        (folder / "test").mkdir()
-        job = Confined(("true",), folder / "test", folder, Limits(seconds=60))
+        room = sandbox.room(folder)
+        room.mkdir()
+        job = Confined(("true",), room, folder, Limits(seconds=60))
         ended = supervise(sandbox, job, (fed, said, said), folder, lambda: None)
         said.seek(0)
         line = said.read(1000).decode(errors="replace").strip().rpartition("\n")[2]
@@ -94,18 +99,22 @@ def probe(sandbox: Sandbox) -> None:
 
 
 def _watch(
-    running: Running, job: Confined, printed: Path, beat: Callable[[], None], deadline: float
+    running: Running,
+    limits: Limits,
+    looked: Sequence[Path],
+    beat: Callable[[], None],
+    deadline: float,
 ) -> str:
     """Wait for the job's end; return why it must be killed, or an empty text."""
     while True:
         left = deadline - time.monotonic()
         if left <= 0:
-            return f"not done after {job.limits.seconds:g} s"
+            return f"not done after {limits.seconds:g} s"
         if ends_within(running.process, min(left, _INTERVAL)):
             return ""
         beat()
-        if disk_usage(job.folder) + disk_usage(printed) > job.limits.disk:
-            return f"wrote more than {job.limits.disk} bytes"
+        if sum(map(disk_usage, looked)) > limits.disk:
+            return f"wrote more than {limits.disk} bytes"
 
 
 def _with_times(job: Confined) -> Confined:
@@ -122,14 +131,6 @@ def _cpu(path: Path) -> float:
         return 0.0
     found = re.findall(r"(\d{1,6})m(\d{1,2}\.\d+)s", lines[1]) if len(lines) > 1 else []
     return sum(60 * int(minutes) + float(seconds) for minutes, seconds in found)
-
-
-def _exit_fault(code: int) -> str:
-    if code == 0:
-        return ""
-    # a shell and bubblewrap report a signal as 128 plus its number
-    signal = -code if code < 0 else code - 128
-    return f"ended by signal {signal}" if signal > 0 else f"failed with exit code {code}"
 
 
 def disk_usage(folder: Path) -> int:

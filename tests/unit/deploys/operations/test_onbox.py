@@ -17,6 +17,7 @@ from deploys.errors import DeployError
 from deploys.operations import onbox
 from deploys.operations.onbox import OnboxFile
 from deploys.session import Session, Target
+from deploys.settings import paths
 
 real = pytest.mark.commands
 
@@ -24,7 +25,7 @@ real = pytest.mark.commands
 @pytest.fixture
 def apply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], bool]:
     """Applies one operation to this machine; whether it changed it."""
-    monkeypatch.setattr(onbox, "_UPLOAD", str(tmp_path / "upload"))
+    monkeypatch.setattr(paths, "UPLOADS", f"{tmp_path}/upload.")
     monkeypatch.setattr(onbox, "OWNER", f"{tmp_path.owner()}:{tmp_path.group()}")
 
     def apply(operation: Callable[[], Any]) -> bool:

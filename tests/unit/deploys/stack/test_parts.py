@@ -117,7 +117,7 @@ def test_the_setup_project_is_pinned_with_a_hostname_or_without(location: str) -
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["stack.packages=-y"], "setting stack.packages.0: String should match pattern"),
+        (["stack.packages=-y"], "setting stack.packages.0: '-y' is no name of"),
         (
             [*git("ase"), "stack.packages=python3-ase"],
             "a package that is built here replaces python3-ase",

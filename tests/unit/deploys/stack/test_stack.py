@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -95,15 +96,17 @@ def test_a_package_of_our_making_that_is_there_touches_nothing() -> None:
 
 @pytest.mark.parametrize("installed", [(), ("pipeline-lammps",)])
 def test_another_of_our_making_is_installed_without_asking_the_archive(
-    installed: tuple[str, ...],
+    installed: tuple[str, ...], tmp_path: Path
 ) -> None:
-    new = replace(LAMMPS, digest="beef")
-    upload, install, remove = with_local("git", "old", *installed, local=[new], stay=["old"])
-    file = "/var/cache/pipeline-lammps.deb"
-    assert upload == f"FileUploadCommand(here.deb, {file})"
-    assert install.endswith(f"install --allow-downgrades git=1 old=1 {file}")
+    here = tmp_path / "here.deb"
+    here.write_bytes(b"a package")
+    new = replace(LAMMPS, digest="beef", file=here)
+    upload, install = with_local("git", "old", *installed, local=[new], stay=["old"])
+    sent = re.fullmatch(rf"FileUploadCommand\({here}, (/var/cache/\S+\.deb)\)", upload)
+    assert sent
+    assert install.endswith(f"install --allow-downgrades git=1 old=1 {sent[1]}")
     assert "update" not in install
-    assert remove == f"rm -f {file}"
+    assert install.startswith(f"trap 'rm -f {sent[1]}' EXIT; ")
 
 
 def test_what_no_row_asks_for_goes_and_takes_nothing_with_it() -> None:
@@ -193,7 +196,7 @@ def test_files_of_older_versions_go_and_nothing_else(tmp_path: Path) -> None:
 def test_no_file_of_this_version_is_one_of_older_versions() -> None:
     settings = [load(), load(None, ["role=gateway", "jobs.director=true"])]
     installed = {
-        *onbox.tree("usr", "etc", "persistent"),
+        *onbox.tree("usr", "etc"),
         *status_page.sources(),
         *secure.files(),
         *(path for each in settings for path in runner.sources(each)),

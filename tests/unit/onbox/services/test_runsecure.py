@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.unit.onbox.services.setupbox import install
 ONBOX = Path(__file__).parents[4] / "static/onbox"
 LOCK = ONBOX / "usr/lib/secure/lock"
 ROLE_FILE = provisiond.ROLES.lstrip("/")
+RULES = LOCK.parent / "firewall.nft"
 SHADOW = """root:$6$a$b:20781::::::
 vagrant:$y$c:20781:0:99999:7:::
 daemon:*:20781::::::
@@ -35,8 +37,8 @@ class Box(FakeRoot):
     def runsecure(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self.run(ONBOX / "usr/lib/provisiond/runsecure", *words)
 
-    def lock(self) -> subprocess.CompletedProcess[str]:
-        return self.run(LOCK)
+    def lock(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.run(LOCK, *words)
 
     def text(self, name: str) -> str:
         return (self.root / name).read_text()
@@ -56,7 +58,7 @@ def box(tmp_path: Path) -> Box:
     box.write("root/.ssh/authorized_keys", "x")
     box.write("home/vagrant/.ssh/authorized_keys2", "x")
     box.write("boot/grub/grub.cfg")
-    box.program("usr/lib/secure/lock", f"echo lock >>'{box.root}/calls'")
+    box.program("usr/lib/secure/lock", f"echo lock $* >>'{box.root}/calls'")
     for name in ("nft", "systemctl", "systemd-run", "sync", "mountpoint", "pkill", "pgrep"):
         box.fake(name)
     box.fake("nproc", "echo 2")
@@ -95,7 +97,7 @@ def test_a_role_is_brought_back_on_a_box_that_is_shut_off_first(
     done = box.runsecure()
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"runsecure: this box is a {role} of gw.example.org:2222\n"
-    assert [line for line in box.calls if line != "nproc "] == ["lock", *started(units)]
+    assert [line for line in box.calls if line != "nproc "] == ["lock", *started(units), "lock end"]
 
 
 def started(*units: str) -> list[str]:
@@ -111,7 +113,7 @@ def test_a_role_of_the_table_needs_no_other_place(box: Box) -> None:
     remember(box, "archive")
     assert box.runsecure().stdout == "runsecure: this box is a archive of gw.example.org:2222\n"
     assert box.calls[0] == "lock"
-    assert box.calls[-1] == "systemctl start --no-block pipeline-archive.service"
+    assert box.calls[-2:] == ["systemctl start --no-block pipeline-archive.service", "lock end"]
 
 
 def test_a_box_works_even_if_no_trial_will_ask_for_it(box: Box) -> None:
@@ -122,7 +124,7 @@ def test_a_box_works_even_if_no_trial_will_ask_for_it(box: Box) -> None:
     units = "pipeline-tunnel.service pipeline-director.service"
     line = f"runsecure: systemd cannot enable {units}: a trial will not check them\n"
     assert (done.returncode, done.stderr) == (0, line)
-    assert box.calls[-1] == f"systemctl start --no-block {units}"
+    assert box.calls[-2:] == [f"systemctl start --no-block {units}", "lock end"]
 
 
 def test_a_devel_box_stays_open(box: Box) -> None:
@@ -178,10 +180,22 @@ def test_it_is_shut_off(box: Box) -> None:
     assert list(box.root.glob("*/.ssh/*")) == list(box.root.glob("home/*/.ssh/*")) == []
     assert (box.root / "run/secured").exists()
     assert (box.root / "persistent/settings/secured").exists()
-    assert f"nft -f {LOCK.parent}/firewall.nft" in box.calls
-    assert "systemctl --no-block stop ssh.service ssh.socket" in box.calls
-    assert [line.split()[-2:] for line in box.calls if line.startswith("systemd-run")] == [
-        ["-KILL", "^(sshd|login$)"]
+    assert f"nft --file {RULES}" in box.calls
+
+
+def test_logins_end_last_and_after_the_caller_has_seen_the_result(box: Box) -> None:
+    """As the timer's command, in a snapshot: at the console too."""
+    box.lock()
+    assert not any("ssh.service" in line or line.startswith("pkill") for line in box.calls)
+    assert box.lock("end").returncode == 0
+    [timer] = [line for line in box.calls if line.startswith("systemd-run")]
+    assert "--on-active=5 " in timer
+    assert timer.endswith(f"{LOCK} end_logins")
+    assert box.lock("end_logins").returncode == 0
+    assert box.calls[-3:] == [
+        "systemctl --no-block stop getty@* serial-getty@* console-getty* container-getty@*",
+        "systemctl --no-block stop ssh.service ssh.socket sshd-*",
+        "pkill -KILL ^(sshd|login$)",
     ]
 
 
@@ -193,25 +207,39 @@ def test_grub_reads_what_is_written_for_it(box: Box) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def files(box: Box) -> dict[str, tuple[bytes, int]]:
+    """All that it has, with modes, but for what the test itself has there."""
+    found = {path: path.stat() for path in box.root.rglob("*") if path.is_file()}
+    names = {str(path.relative_to(box.root)): path for path in found}
+    return {
+        name: (path.read_bytes(), found[path].st_mode)
+        for name, path in names.items()
+        if not name.startswith(("tools/", "usr/", "calls", "broken"))
+    }
+
+
 def test_twice_is_once(box: Box) -> None:
     box.lock()
-    before = {path: path.read_bytes() for path in box.root.rglob("*") if path.is_file()}
+    before = files(box)
     assert box.lock().returncode == 0
-    after = {path: path.read_bytes() for path in box.root.rglob("*") if path.is_file()}
-    del before[box.root / "calls"], after[box.root / "calls"]
-    assert after == before
+    assert files(box) == before
 
 
 def test_in_maintenance_the_golden_roots_users_stay(box: Box) -> None:
+    box.write("persistent/settings/secured")
     box.came_out("golden")
     assert box.lock().returncode == 0
     assert box.text("etc/shadow") == SHADOW
     assert (box.root / "root/.ssh/authorized_keys").exists()
-    assert any(line.startswith("nft -f") for line in box.calls)
+    assert f"nft --file {RULES}" in box.calls
+    assert not any("getty" in line for line in box.calls)
 
 
 def test_a_boot_that_was_told_leaves_boot_unmounted(box: Box) -> None:
-    box.write("proc/cmdline", "root=/dev/x resnap secured panic=10\n")
+    box.lock()
+    [arguments] = re.findall(r'set secured="(.*)"', box.text("boot/grub/secured.cfg"))
+    (box.root / "boot/grub/secured.cfg").unlink()
+    box.write("proc/cmdline", f"root=/dev/x resnap {arguments} trial\n")
     box.fake("mountpoint", "exit 1")
     box.fake("unshare", "exit 1")
     assert box.lock().returncode == 0
@@ -229,21 +257,103 @@ def test_in_a_snapshot_boot_is_mounted_for_the_menu_alone(box: Box) -> None:
     assert "set superusers=" in box.text("boot/grub/secured.cfg")
 
 
-@pytest.mark.parametrize("broken", ["nft", "sed", "unshare"])
-def test_what_fails_keeps_nothing_else_open(box: Box, broken: str) -> None:
-    if broken == "unshare":
-        box.fake("mountpoint", "exit 1")
-    box.fake(broken, "exit 1")
+# Where "lock" can fail: its step, the command there, and the words that tell it from other calls.
+STEPS = {
+    "check_rules": ("nft", "*--check*"),
+    "keep_logins": ("tar", "*-cf*"),
+    "close_menu": ("sync", "*secured.cfg.new*"),
+    "forget_logins": ("rm", "*home/vagrant*"),
+    "load_rules": ("nft", "--file*"),
+    "close_doors": ("sync", "*settings/secured*"),
+}
+
+
+def broken(box: Box, command: str, words: str, how: str = "exit 1") -> None:
+    """Have a command do something else where it is called with such words, while it is broken."""
+    real = shutil.which(command) if command in ("rm", "tar") else ":"
+    case = f"case \"$*\" in {words}) [ ! -e '{box.root}/broken' ] || {{ {how}; }} ;; esac"
+    box.write("broken")
+    box.fake(command, f'{case}\n{real} "$@"')
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_what_fails_the_first_time_leaves_the_box_as_it_was(box: Box, step: str) -> None:
+    before = files(box)
+    broken(box, *STEPS[step])
     done = box.lock()
-    name = {"nft": "nft", "sed": "forget_logins", "unshare": "close_menu"}[broken]
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == f"lock: this box is not shut off: failed were {name}"
+    assert done.stderr == f"lock: {step} failed: this box is as it was\n"
+    assert files(box) == before
+    assert not any(line.startswith(("systemctl", "pkill", "ip ")) for line in box.calls)
+    if f"nft --file {RULES}" in box.calls:
+        assert "nft delete table inet secured" in box.calls
+    (box.root / "broken").unlink()
+    assert box.lock().returncode == 0
+    assert "$" not in box.text("etc/shadow")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_lock_that_was_killed_is_ended_by_the_next(box: Box, step: str) -> None:
+    broken(box, *STEPS[step], how="kill -KILL $PPID")
+    assert box.lock().returncode < 0
+    (box.root / "broken").unlink()
+    assert box.lock().returncode == 0
+    killed = files(box)
+    del killed["run/before-secure.tar"]
+    box.lock("end")
+    assert files(box) == killed
+    assert "$" not in box.text("etc/shadow")
+    assert "set superusers=" in box.text("boot/grub/secured.cfg")
+
+
+def test_a_lock_that_was_killed_and_then_fails_leaves_the_box_as_it_was(box: Box) -> None:
+    before = files(box)
+    broken(box, *STEPS["load_rules"], how="kill -KILL $PPID")
+    box.lock()
+    assert "$" not in box.text("etc/shadow")
+    broken(box, *STEPS["load_rules"])
+    assert box.lock().returncode == 1
+    assert files(box) == before
+
+
+def test_what_cannot_be_undone_is_said(box: Box) -> None:
+    broken(box, *STEPS["load_rules"])
+    box.fake("tar", f'case $* in *-x*) exit 1 ;; esac\n{shutil.which("tar")} "$@"')
+    line = "load_rules failed, and then restore_logins: this box may be shut off at its next boot"
+    assert box.lock().stderr == f"lock: {line}\n"
+
+
+@pytest.mark.parametrize("step", ["load_rules", "forget_logins", "close_doors"])
+def test_what_fails_later_keeps_nothing_else_open_and_the_network_down(box: Box, step: str) -> None:
+    """As at each boot of a box that is shut off: there is no way back."""
+    box.write("proc/cmdline", "root=/dev/x resnap secured panic=10\n")
+    for link in ("lo", "eth0"):
+        box.write(f"sys/class/net/{link}/x")
+    box.fake("ip")
+    broken(box, *STEPS[step])
+    done = box.lock()
+    assert done.returncode == 1
+    line = f"lock: this box is not shut off, and has no network: failed were {step}"
+    assert done.stderr.splitlines()[-1] == line
     assert (box.root / "run/secured").exists()
-    assert any(line.startswith("systemctl --no-block stop") for line in box.calls)
-    if broken != "nft":
-        assert any(line.startswith("nft -f") for line in box.calls)
-    if broken != "sed":
-        assert "$" not in box.text("etc/shadow")
+    assert f"nft --file {RULES}" in box.calls
+    assert "systemctl --no-block stop ssh.service ssh.socket sshd-*" in box.calls
+    assert box.calls[-2:] == ["ip link set eth0 down", "ip link set lo down"]
+    assert "$" not in box.text("etc/shadow")
+
+
+def test_a_role_that_does_not_start_opens_the_box_again(box: Box) -> None:
+    before = files(box)
+    remember(box, "worker")
+    (box.root / "usr/lib/secure/lock").unlink()
+    (box.root / "usr/lib/secure/lock").symlink_to(LOCK)
+    box.fake("systemctl", '[ "$1" != start ]')
+    done = box.runsecure()
+    assert done.returncode == 1
+    assert done.stderr.startswith("runsecure: systemd could not start pipeline-tunnel.service")
+    (box.root / "persistent/settings/runsecure").unlink()
+    assert files(box) == before
+    assert not any(line.startswith("systemd-run") for line in box.calls)
 
 
 @pytest.mark.parametrize(("words", "code"), [(("--help",), 0), (("more",), 2)])

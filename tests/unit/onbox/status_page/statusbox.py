@@ -97,6 +97,40 @@ class StatusBox(FakeRoot):
     def gathered(self) -> dict[str, Any]:
         """What it wrote."""
         done = self.gather()
-        assert (done.returncode, done.stderr) == (0, "")
+        others = [line for line in done.stderr.splitlines() if not line.startswith("<4>")]
+        assert (done.returncode, others) == (0, [])
         content: dict[str, Any] = json.loads(self.status.read_text())
         return content
+
+
+# Hosts, users, addresses, keys, and what a Test says, in whatever file a box reads for its page.
+NAMES = (
+    *("gw.example.org", "worker-7.lab", "fe80::1", "10.0.2.15", "www.evil.example/pay", "bob"),
+    *(
+        "ada@example.org",
+        "/home/bob",
+        "hunter2",
+        "AAAAC3NzaC1lZDI1NTE5",
+        "Buy my potential",
+        "6f1c2f0e",
+    ),
+)
+
+
+def names_somebody(box: StatusBox) -> None:
+    """Have every text that the page is made of name hosts and users, and a long text of each."""
+    said = " ".join(NAMES)
+    box.verdict("failed", f"reason={said} {'a@' * 50_000}")
+    box.write("persistent/log/rolled-back", f"9 {said}\n")
+    box.write("run/provisiond/failed", f"reason={said}\nfinished=soon, {said}\n")
+    box.write("persistent/settings/runsecure", f"{said}\ngw.example.org\nada\n")
+    box.tool("uname", f"echo '6.12.9-bob {said}'")
+    box.tool("dpkg-query", f"echo installed lammps=20250204; echo 'installed pipeline-ase={said}'")
+    release = (box.root / "etc/pipeline-release").read_text()
+    box.write("etc/pipeline-release", release.replace("COMMIT=0123abc", f"COMMIT='{said}'"))
+    line = {"time": 1, "level": "info"}
+    for number, text in enumerate((*NAMES, said, "x://" * 25_000, "x" * 4000)):
+        box.report(f"a{number}", log=[{**line, "text": text}])
+        box.report(f"b{number}", log=[{"time": 1, "event": text}])
+        box.report(f"c{number}", queue={"link": text})
+        box.report(f"d{number}", **{text: 1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -128,6 +129,52 @@ def test_an_error_that_nobody_foresaw_is_its_hosts_line_too(
     ]
     assert "in _fails_oddly" in log.read_text()
     assert set(closed) == {"odd:2222", "good", "mute"}
+
+
+def test_two_hosts_never_share_a_log(
+    closed: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fleet, "LOGS", tmp_path)
+    names = ("a/b", "a_b", "a%2Fb", "..", "../x")
+
+    def work(host: Host, _progress: HostProgress) -> str:
+        raise KeyError(f"{host.name}\x1b[2J\ud800")
+
+    with pytest.raises(Exit):
+        _run(work, *names)
+    logs = {file.name: file.read_text() for file in tmp_path.iterdir()}
+    assert sorted(logs) == ["..%2Fx.log", "...log", "a%252Fb.log", "a%2Fb.log", "a_b.log"]
+    assert not [text for text in logs.values() if "\x1b" in text]
+    assert "\x1b" not in capsys.readouterr().err
+    assert len(closed) == len(names)
+
+
+@pytest.mark.parametrize("words", ["a:22x", "a:0", "a:65536", "a:-1", ":22", "", "root@"])
+def test_what_is_no_host_is_one_line(words: str) -> None:
+    """Fabric's own is a traceback."""
+    with pytest.raises(Exit) as caught:
+        fabric.Connection(words)
+    assert caught.value.code == 1
+    assert str(caught.value) == (
+        f"error: -H {shlex.quote(words)}: write USER@HOST:PORT; a port is 1 to 65535"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("a", ("a", 22)),
+        ("u@a.example:2222", ("a.example", 2222)),
+        ("fe80::1", ("fe80::1", 22)),
+        ("u@::1", ("::1", 22)),
+    ],
+)
+def test_what_is_a_host(words: str, parts: tuple[str, int]) -> None:
+    connection = fabric.Connection(words)
+    assert (connection.host, connection.port) == parts
 
 
 def test_where_no_log_can_be_written_the_line_says_so(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import getpass
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from deploys.errors import BoxError
 from deploys.facts.state import HostState, Verdict
 from deploys.services.gateway import OWNERS
 from tasks import gateway
-from tasks.hosts import fleet, owners, queue
+from tasks.hosts import fleet, owners, queue, show
 from tasks.hosts.connection import Host
 from tests.unit.tasks.hosts.descriptors import descriptor_of
 
@@ -154,23 +156,77 @@ def test_a_password_is_typed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         owners.read_password("ada", -1)
 
 
+def test_one_password_is_asked_for_and_serves_all_gateways(
+    asked: list[tuple[str, bytes | None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fabric calls the task once for each host; the person types it once, and once more."""
+    typed = iter(["a long word", "a long word"])
+    monkeypatch.setattr(getpass, "getpass", lambda _: next(typed))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    for host in ("gw", "other"):
+        gateway.adduser(fabric.Connection(host), "ada")
+    fleet.finish(Context())
+    given = [stdin for command, stdin in asked if " add " in command]
+    assert given == [b"a long word\n"] * 2
+
+
 class Gateway:
     """A host that is this machine."""
+
+    name = "gw"
+    parsing = Host.parsing
 
     def run(self, command: str) -> str:
         argv = ["sh", "-c", command]
         return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
-@pytest.mark.commands
-def test_a_name_that_a_worker_made_up_ends_no_list(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A name with a newline is a line of its own, which could say anything."""
-    for name in ("TE_1-and-MO_1", "odd\nname", "of two words"):
-        folder = tmp_path / "ada" / name
+GW = cast(Host, Gateway())
+JOB = "TE_000000000111_000-and-MO_405512056662_005-0123456789ab"
+FORGED = (
+    "-\\n1796000000 ada\\0057TE_000000000901_000-and-MO_405512056662_005-32bcdfd5570d Zm8= Zm8="
+)
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a gateway's results: one of ada's and bob's, and what bob made up."""
+    names = ("odd\nname", "of two words", FORGED, "a\n b", "AAAA", f"{JOB}x", "\x1b[2J")
+    for owner, name in (("ada", JOB), *(("bob", each) for each in (JOB, *names)), ("$(id)", JOB)):
+        folder = tmp_path / owner / name
         folder.mkdir(parents=True)
-        (folder / "kimspec.edn").write_text('{"test" "TE_1"}')
+        spec = {"test": "T__TE 1\x1b]52;c;x\x07", "model": "[/]\n", "error": "it said\nmuch"}
+        (folder / "kimspec.edn").write_text(json.dumps(spec))
+        (folder / "results.edn").write_text(f"[{{1 2}}]\n; of ada\n\x1b[2J{owner}\n")
+    os.utime(tmp_path / "bob" / JOB / "kimspec.edn", (2**36, 2**36))  # no such date
     monkeypatch.setattr(queue, "_RESULTS", str(tmp_path))
-    [found] = queue.newest_results(cast(Host, Gateway()), 20)
-    assert (found.owner, found.job, found.test) == ("ada", "TE_1-and-MO_1", "TE_1")
+    return tmp_path
+
+
+@pytest.mark.commands
+@pytest.mark.usefixtures("results")
+def test_names_that_a_worker_made_up_are_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """They forged a row with owner, test and manifest, or ended the list."""
+    found = queue.newest_results(GW, 2)
+    assert [(each.owner, each.job) for each in found] == [("bob", JOB), ("ada", JOB)]
+    show.results("gw", found)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[1].endswith(f" ada {JOB} T__TE_1\ufffd]52;c;x\ufffd [/] - failed: it said much")
+
+
+@pytest.mark.commands
+@pytest.mark.usefixtures("results")
+def test_a_result_names_its_owner_and_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
+    show.result(queue.read_result(GW, JOB))
+    text = "  [{{1 2}}]\n  ; of ada\n  \ufffd[2J{0}\n"
+    assert capsys.readouterr().out == (
+        f"; of ada\n{text.format('ada')}; of bob\n{text.format('bob')}".replace("{{", "{").replace(
+            "}}", "}"
+        )
+    )
+    for name in ("*", "no-such", "$(touch /tmp/it-ran)", "../x"):
+        with pytest.raises(BoxError, match="is no id of a job"):
+            queue.read_result(GW, name)
+    with pytest.raises(BoxError, match="gw has no results of TE_"):
+        queue.read_result(GW, JOB.replace("111", "112"))

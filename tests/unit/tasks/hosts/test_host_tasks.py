@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from deploys.errors import PreflightError
 from deploys.facts.state import HostState, Verdict
 from deploys.settings import Boot, Settings
 from tasks import host, ns
@@ -298,7 +301,9 @@ def test_a_rollback_asks_first(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_list_of_versions_asks_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    version = versions.Version("root_feed", 86400, "feed" * 16, "c0ffee")
+    version = versions.Version(
+        "root_feed", datetime.fromtimestamp(86400, UTC), "feed" * 16, "c0ffee"
+    )
     monkeypatch.setattr(versions, "versions", lambda host: [version] if host.name == "box" else [])
     call(host.rollback, "box", "new", list=True)
     out = capsys.readouterr().out
@@ -310,6 +315,44 @@ def test_a_list_of_versions_asks_nothing(
 def test_the_local_guest_is_finalized_by_another_task() -> None:
     with pytest.raises(Exit, match=r"inv box\.finalize"):
         host.finalize(Context(), force=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnap", "keep", "maintain", "rollback", "promote", "finalize", "shrink"]
+)
+def test_a_task_that_changes_a_host_locks_it_first(
+    name: str, monkeypatch: pytest.MonkeyPatch, boots: list[str | None]
+) -> None:
+    """And is not begun where another holds the lock."""
+    asked: list[str] = []
+
+    def locked(_: Host, task: str) -> None:
+        asked.append(task)
+        raise PreflightError("ada@desk changes it")
+
+    monkeypatch.setattr(Host, "locked", locked)
+    flags = {"force": True} if name in ("rollback", "finalize") else {}
+    with pytest.raises(Exit):
+        call(getattr(host, name), **flags)
+    assert (asked, boots) == ([name], [])
+
+
+def test_a_provision_locks_the_host_and_a_plan_does_not(
+    provisions: list[tuple[str, str, Request]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    @contextlib.contextmanager
+    def locked(_: Host, task: str) -> Iterator[None]:
+        asked.append(task)
+        yield
+
+    monkeypatch.setattr(Host, "locked", locked)
+    call(host.provision, dry_run=True)
+    assert asked == []
+    call(host.provision)
+    assert asked == ["provision"]
+    assert len(provisions) == 2
 
 
 def test_every_task_on_a_host_ends_with_the_fleet() -> None:

@@ -16,7 +16,7 @@ from deploys.box import ROLES
 from deploys.facts.state import HostState, Verdict
 from deploys.services.secure import SECURE
 from tasks.host import secure
-from tasks.hosts import fleet, securing
+from tasks.hosts import fleet
 from tasks.hosts.connection import Host
 from tests.unit.tasks.hosts.descriptors import descriptor_of
 
@@ -53,10 +53,10 @@ def asked(
 
     monkeypatch.setattr(Host, "run", run)
     monkeypatch.setattr(Host, "state", state)
+    monkeypatch.setattr(Host, "connect", lambda _: None)
     monkeypatch.setattr(Host, "close", lambda _: None)
     yield commands
     fleet._enlisted.clear()
-    securing.read_password.cache_clear()
 
 
 def call(host: str = "box", **flags: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from tasks.hosts import show
@@ -55,8 +57,12 @@ def test_a_reboot_says_what_the_reset_took(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_what_was_given_back_is_readable(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = ["/persistent trim 3221225472", "/ reset 0", "/a b zero 1024"]
-    show.shrunk({"box": Shrunk(lines, disk=(5 * 2**30, 2**30))})
+    rows = [
+        ("/persistent", "trimmed", 3221225472),
+        ("/", "left to the next reset", 0),
+        ("/a b", "filled with zeros", 1024),
+    ]
+    show.shrunk({"box": Shrunk(rows, disk=(5 * 2**30, 2**30))})
     out = capsys.readouterr().out
     assert out.endswith("box: its disk took 5.0 GiB here, and takes 1.0 GiB\n")
     for words in ("trimmed", "3.0 GiB", "left to the next reset", "/a b", "filled with zeros"):
@@ -99,7 +105,7 @@ def test_no_name_of_a_host_is_markup(capsys: pytest.CaptureFixture[str]) -> None
     show.provisioned({name: Provisioned(True, FRESH, {"kimpy": name})}, [name])
     show.reboots({name: FRESH})
     show.versions({name: []})
-    show.versions({name: [Version("a", 1, "b", "c")]})
-    show.shrunk({name: Shrunk([f"/{name} trim 5"], (9, 7))})
+    show.versions({name: [Version("a", datetime.fromtimestamp(1, UTC), "b", "c")]})
+    show.shrunk({name: Shrunk([(f"/{name}", "trimmed", 5)], (9, 7))})
     show.tubes(name, [Tube(name, (0, 0, 0, 0), 0, 0, None)])
     assert capsys.readouterr().out.count(name) >= 13

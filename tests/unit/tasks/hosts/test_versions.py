@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
@@ -21,6 +22,10 @@ from tasks.hosts.versions import Version
 OLD, OLDER = "feed" * 16, "cafe" * 16
 LIST = f"root_feedfeedfeed 2000 {OLD} c0ffee\nroot_cafecafecafe 1000 {OLDER} decaf\n"
 BACK = "/usr/lib/resnap/versions back root_{0}"
+
+
+def at(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def fresh(manifest: str = "now", **more: Any) -> HostState:
@@ -66,6 +71,9 @@ class FakeHost:
         assert not settled(replace(self.comes_up, in_trial=True))
         return self.comes_up
 
+    def parsing(self, _what: str) -> contextlib.nullcontext[None]:
+        return contextlib.nullcontext()
+
     @contextlib.contextmanager
     def session(self, _observer: object = None) -> Iterator[FakeSession]:
         yield FakeSession(self)
@@ -102,8 +110,8 @@ def promote(host: FakeHost) -> HostState:
 def test_versions_are_the_hosts_own_words() -> None:
     host = FakeHost(fresh(), fresh())
     assert versions.versions(cast(Host, host)) == [
-        Version("root_feedfeedfeed", 2000, OLD, "c0ffee"),
-        Version("root_cafecafecafe", 1000, OLDER, "decaf"),
+        Version("root_feedfeedfeed", at(2000), OLD, "c0ffee"),
+        Version("root_cafecafecafe", at(1000), OLDER, "decaf"),
     ]
 
 
@@ -206,7 +214,7 @@ def test_what_was_promoted_and_rolled_back_is_an_error() -> None:
 def test_a_version_of_no_known_commit_is_listed_too() -> None:
     """As of a root that was promoted before its first provision was done."""
     host = FakeHost(fresh(), fresh(), listed=f"root_feedfeedfeed 2000 {OLD} \n")
-    assert versions.versions(cast(Host, host)) == [Version("root_feedfeedfeed", 2000, OLD, "")]
+    assert versions.versions(cast(Host, host)) == [Version("root_feedfeedfeed", at(2000), OLD, "")]
 
 
 @pytest.mark.parametrize("ask", [roll_back, promote, lambda host: versions.versions(host)])

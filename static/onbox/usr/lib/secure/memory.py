@@ -5,9 +5,10 @@ PIPELINE_ROOT: a directory that stands for / (for tests; not set on a box).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import paramiko
@@ -46,6 +47,24 @@ def known_key(site: Site) -> str:
     except OSError:
         return ""
     return words[2] if same and len(words) == 3 else ""
+
+
+@contextlib.contextmanager
+def undone_on_failure() -> Iterator[None]:
+    """Put key, site and role back as they were if the block fails."""
+    had = {file: file.read_bytes() for file in (*_KEYS.glob("*"), _ROLE) if file.is_file()}
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(_KEYS, ignore_errors=True)
+        _ROLE.unlink(missing_ok=True)
+        for folder in {file.parent for file in had}:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            here = {file.name: content for file, content in had.items() if file.parent == folder}
+            _write(folder, here, 0o600 if folder == _KEYS else 0o644)
+        for folder in filter(Path.is_dir, (_KEYS.parent, _ROLE.parent)):
+            _sync(folder)
+        raise
 
 
 def keep_key(site: Site, host_key: paramiko.PKey, key: bytes) -> None:

@@ -45,8 +45,8 @@ def secure(given: argparse.Namespace) -> None:
     """Ask for what was not given, then give the box its role.
 
     Raises:
-        RefusedError: an answer is invalid or the gateway refuses it, and nothing was changed; or
-            the key or the role could not be kept, or the role did not start.
+        RefusedError: an answer is invalid, the gateway refuses it, the key or the role could not
+            be kept, or the role did not start. What was changed by then was undone.
     """
     if os.geteuid() != 0:
         raise RefusedError("run this as root, with sudo")
@@ -64,16 +64,26 @@ def secure(given: argparse.Namespace) -> None:
     host_key = site_keys.host_key(site)
     _confirm(site, host_key, given.host_key)
     key = site_keys.fetch(site, host_key, username, _password(given.password_fd))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # do not stop between the steps below
+    # Do not stop between the steps below, even if the connection ends: runsecure ignores these too.
+    for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)
     try:
-        memory.keep_key(site, host_key, key)
-        memory.keep_role(role, site, username)
+        with memory.undone_on_failure():
+            memory.keep_key(site, host_key, key)
+            memory.keep_role(role, site, username)
+            _start(role)
     except OSError as error:
         raise RefusedError(
             f"{error.filename}: {error.strerror}: repair that, and try again"
         ) from error
-    if subprocess.run([memory.RUNSECURE], check=False, stdin=subprocess.DEVNULL).returncode:  # noqa: S603
-        raise RefusedError(f"the role {role} is kept, but did not start: see above; try again")
+
+
+def _start(role: str) -> None:
+    """Have runsecure shut the box off and start what the role is made of."""
+    argv = [memory.RUNSECURE]
+    done = subprocess.run(argv, check=False, stdin=subprocess.DEVNULL, restore_signals=False)  # noqa: S603
+    if done.returncode:
+        raise RefusedError(f"this box did not become a {role}: see above; mend that, and try again")
 
 
 def _confirm(site: Site, offered: paramiko.PKey, expected: str) -> None:

@@ -6,12 +6,13 @@ object; each field may be missing:
 
     queue          {"link": "up" or "down", "since": TIME}
     jobs           {"done": COUNT, "failed": COUNT}, of this boot; reports are added up
-    log            [{"time": TIME, "level": "info", "warning" or "error", "text": TEXT}, ...]
+    log            [{"time": TIME, "event": "job done" or "job failed"}, ...]
     valid_seconds  how long the report is valid after it was written; default: until it is removed
 
 A TIME is in whole seconds since 1970. Write a report under another name, then rename it. The reader
 is root and the writers need not be: it follows no link and reads only regular files. A report that
-does not have exactly this form is left out whole, and the page says so.
+does not have exactly this form is left out whole, and the page says how many are. It has no words
+of its writer's own, as everybody may read the page: these belong in the journal.
 """
 
 from __future__ import annotations
@@ -27,9 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from redaction import printable
-
-LEVELS = ("info", "warning", "error")
+EVENTS = {"job done": "info", "job failed": "warning"}
+"""What a line of a log may say, each with its level."""
 SIZE_LIMIT = 16384  # bytes of a report
 COUNT_LIMIT = 512  # files read in a folder; each CPU's worker has one
 LINES_LIMIT = 50  # in the log of one report
@@ -150,12 +150,11 @@ def _lines(value: object) -> Iterator[Line]:
     if not isinstance(value, list) or len(value) > LINES_LIMIT:
         raise RefusedError(f"has a log that is no list of at most {LINES_LIMIT}")
     for item in value:
-        fields = _object(item, "a line of the log", "time", "level", "text")
-        time, level = _number(fields, "time"), _word(fields, "level", LEVELS)
-        text = fields.get("text")
-        if time is None or level is None or not isinstance(text, str):
-            raise RefusedError("has a line of the log without time, level or text")
-        yield Line(time, level, printable(text))
+        fields = _object(item, "a line of the log", "time", "event")
+        time, event = _number(fields, "time"), _word(fields, "event", tuple(EVENTS))
+        if time is None or event is None:
+            raise RefusedError("has a line of the log without time or event")
+        yield Line(time, EVENTS[event], event)
 
 
 def _object(value: object, what: str, *names: str) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,11 +43,30 @@ class Running(Protocol):
     def kill(self) -> None:
         """Kill all processes of the job, and return when they have ended."""
 
+    def finish(self) -> str:
+        """Wait for the job's end; say in one line why it failed, or nothing.
+
+        Raises:
+            SandboxError: a process of the job has not ended.
+        """
+
 
 class Sandbox(Protocol):
-    """Starts jobs shut in; ``name`` is for people and for the provenance of results."""
+    """Starts jobs shut in.
+
+    ``name`` is for people and for the provenance of results. ``user`` is the user and group ID of
+    jobs; None: this process's own. ``holds_disk`` says that the kernel holds a job to the limit of
+    its disk.
+    """
 
     name: str
+    holds_disk: bool
+
+    @property
+    def user(self) -> int | None: ...
+
+    def room(self, scratch: Path) -> Path:
+        """Where the folder of the next job is to be made; ``scratch`` is an empty folder."""
 
     def start(
         self, job: Confined, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]
@@ -71,14 +90,14 @@ def find_program(program: str, package: str) -> str:
     return found
 
 
-def chown_tree(folder: Path, user: str | None) -> None:
-    """Make a job's user the owner of all in a folder; None: the owner stays."""
+def chown_tree(folder: Path, user: int | None) -> None:
+    """Make a job's user the owner of all in a folder, and nobody else enter it."""
+    folder.chmod(0o700)
     if user is None:
         return
-    entry = user_entry(user)
     for path, folders, files in os.walk(folder):
         for name in (".", *folders, *files):
-            os.chown(Path(path, name), entry.pw_uid, entry.pw_gid, follow_symlinks=False)
+            os.chown(Path(path, name), user, user, follow_symlinks=False)
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -91,8 +110,11 @@ def hidden_folders() -> list[str]:
     return [name for name in _HIDDEN if Path(name).is_dir() and not Path(name).is_symlink()]
 
 
-def user_entry(name: str) -> pwd.struct_passwd:
-    try:
-        return pwd.getpwnam(name)
-    except KeyError as error:
-        raise SandboxError(f"there is no user {name!r} to run jobs as") from error
+def exit_fault(code: int) -> str:
+    """What an exit code says, in one line; empty if all was well."""
+    if code == 0:
+        return ""
+    # a shell and bubblewrap report a signal as 128 plus its number
+    number = -code if code < 0 else code - 128
+    killed = number in signal.valid_signals()
+    return f"ended by signal {number}" if killed else f"failed with exit code {code}"

@@ -1,24 +1,46 @@
 """The choice of a sandbox: systemd's or bubblewrap's.
 
 In both a job has no network, a read-only filesystem without the files of others, a private /tmp, an
-unprivileged user and limits, and none of its processes outlives it. systemd needs root, and limits
-the memory of the whole job. bubblewrap needs neither root nor systemd, and limits the memory of
-each process.
+unprivileged user and limits, and none of its processes outlives it. systemd needs root, limits the
+memory of the whole job, and filters its system calls. bubblewrap needs neither root nor systemd; it
+limits the memory of each process, filters no calls, and has a job's disk looked at once a second.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from kimpipeline.errors import SandboxError
-from kimpipeline.run.bubblewrap import Bubblewrap
-from kimpipeline.run.confined import Sandbox
-from kimpipeline.run.systemd import Systemd
+from kimpipeline.run.sandbox import cell
+from kimpipeline.run.sandbox.bubblewrap import Bubblewrap
+from kimpipeline.run.sandbox.confined import Sandbox
+from kimpipeline.run.sandbox.systemd import Systemd
 from kimpipeline.settings import Settings
 
 
-def choose(settings: Settings, root: Path = Path("/")) -> Sandbox:
+@contextlib.contextmanager
+def opened(settings: Settings) -> Iterator[Sandbox]:
+    """The sandbox of this process; where root runs jobs, no other process has its user.
+
+    Raises:
+        SandboxError: the machine does not have the sandbox that the settings name.
+    """
+    chosen = choose(settings)
+    if os.geteuid() != 0:
+        yield Bubblewrap(None)
+        return
+    with cell.taken(settings.folders.work) as own:
+        if chosen is Systemd:
+            with Systemd(own, settings.limits.disk) as sandbox:
+                yield sandbox
+        else:
+            yield Bubblewrap(own.user)
+
+
+def choose(settings: Settings, root: Path = Path("/")) -> type[Systemd] | type[Bubblewrap]:
     """The sandbox that the settings name; for ``auto`` systemd's, if this machine has it.
 
     Args:
@@ -33,9 +55,7 @@ def choose(settings: Settings, root: Path = Path("/")) -> Sandbox:
         raise SandboxError(
             "systemd's sandbox needs root, and cgroup v2 with the memory and pids controllers"
         )
-    if able and settings.sandbox != "bubblewrap":
-        return Systemd(settings.job_user)
-    return Bubblewrap(settings.job_user if os.geteuid() == 0 else None)
+    return Systemd if able and settings.sandbox != "bubblewrap" else Bubblewrap
 
 
 def _has_systemd(root: Path) -> bool:

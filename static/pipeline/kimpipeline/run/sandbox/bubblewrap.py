@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import IO
 
 from kimpipeline.errors import SandboxError
-from kimpipeline.run.confined import (
+from kimpipeline.run.sandbox.confined import (
     SCRATCH,
     Confined,
     Running,
     chown_tree,
     environment,
+    exit_fault,
     find_program,
     hidden_folders,
-    user_entry,
 )
 
 _KILL_DEADLINE = 30  # seconds
@@ -40,6 +40,17 @@ class _Wrapped:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._first, signal.SIGKILL)
         self.process.kill()
+        self._gone()
+
+    def finish(self) -> str:
+        code = self.process.wait()
+        self._gone()  # bubblewrap itself ends before the others that its end kills
+        return exit_fault(code)
+
+    def _gone(self) -> None:
+        """Wait for the namespace's first process, which ends after all others."""
+        if self._first is None:
+            return
         waiting = select.poll()
         waiting.register(self._first, select.POLLIN)
         if not waiting.poll(_KILL_DEADLINE * 1000):
@@ -54,18 +65,21 @@ class Bubblewrap:
     """Runs jobs in namespaces made by bubblewrap, under resource limits."""
 
     name = "bubblewrap"
+    holds_disk = False
 
-    def __init__(self, user: str | None) -> None:
+    def __init__(self, user: int | None) -> None:
         self.user = user
+
+    def room(self, scratch: Path) -> Path:
+        return scratch / "test"
 
     def argv(self, job: Confined, information: int) -> list[str]:
         """The command that starts a job; bubblewrap writes to the descriptor ``information``."""
         folder, limits = str(job.folder), job.limits
         words: list[str] = []
         if self.user is not None:
-            entry = user_entry(self.user)
-            words += [find_program("setpriv", "util-linux"), f"--reuid={entry.pw_uid}"]
-            words += [f"--regid={entry.pw_gid}", "--clear-groups", "--no-new-privs"]
+            words += [find_program("setpriv", "util-linux"), f"--reuid={self.user}"]
+            words += [f"--regid={self.user}", "--clear-groups", "--no-new-privs"]
         words += [find_program("bwrap", "bubblewrap"), "--unshare-all", "--unshare-user"]
         words += ["--disable-userns", "--die-with-parent", "--new-session"]
         words += ["--info-fd", str(information), "--ro-bind", "/", "/"]

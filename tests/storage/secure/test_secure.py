@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,118 +18,20 @@ import pytest
 from deploys.box import ROLES
 from deploys.operations.manifest import RELEASE
 from deploys.operations.onbox import ONBOX
-from deploys.services.secure import ASK, SECURE
-from tasks.debian import chroot
-from tasks.desk import shell, ssh_keys
+from deploys.services.secure import SECURE
 from tasks.desk.places import ROOT
-from tests import namespaces
-from tests.storage.gateway.booted import Booted, booted
-from tests.storage.gateway.gateway import OWNERS, layered
+from tests.storage.secure.place import PASSWORD, SITE, Place, Terminal, closed, running
 
 pytestmark = pytest.mark.boot  # of systemd, in a container
 
-PASSWORD = "Ada's pass: word $(id)"
-SITE = "127.0.0.1"
 # What secure could change, in a form that can be compared.
 LOOK = """
     find /persistent/pipeline /persistent/settings /boot -type f -exec sha256sum {} + | sort
-    cat /etc/shadow; nft list ruleset; cat /home/curator/.ssh/authorized_keys
+    cat /etc/shadow; nft list ruleset; cat /home/curator/.ssh/* /root/.ssh/*
     systemctl is-active ssh.service pipeline-tunnel.service pipeline-director.service
+    systemctl is-enabled pipeline-director.service
     ls /run/secured; true
 """
-SCAN = """
-import select, socket
-ports = [*range(1, 1100), 8080, *range(14170, 14190)]
-sockets = {}
-poll = select.poll()
-for port in ports:
-    each = socket.socket()
-    each.setblocking(False)
-    each.connect_ex(("10.9.0.2", port))
-    sockets[each.fileno()] = each, port
-    poll.register(each, select.POLLOUT)
-found = set()
-while events := poll.poll(2000):
-    for number, _ in events:
-        each, port = sockets[number]
-        error = each.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        found.add((port, "refused" if error else "open"))
-        poll.unregister(number)
-print(sorted(found) if len(found) < 50 else sorted(p for p, word in found if word == "open"))
-"""
-
-
-@dataclass(frozen=True)
-class Place:
-    """The container, its root as the host sees it, and the world that it is seen from."""
-
-    box: Booted
-    root: Path
-    world: namespaces.World
-
-    def secure(self, *words: str, password: str = PASSWORD) -> subprocess.CompletedProcess[str]:
-        argv = ("nsenter", "--target", str(self.box.pid), "--all", SECURE)
-        return subprocess.run(
-            [*argv, "--password-fd", "0", *words],
-            env=chroot.environment(),
-            input=f"{password}\n",
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    def scan(self) -> str:
-        """The ports that answer to who comes over the network."""
-        return self.world.run("python3", "-c", SCAN).strip()
-
-
-@pytest.fixture(scope="module")
-def layers(gateway_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The root of a gateway on which ada has an account, and a user may log in."""
-    with layered(gateway_root, tmp_path_factory.mktemp("layers")) as root:
-        (root / "home").mkdir(exist_ok=True)
-        (root / "boot/grub").mkdir(parents=True, exist_ok=True)
-        with booted(root) as first:
-            first.run(OWNERS, "add", "ada", stdin=f"{PASSWORD}\n")
-            first.run("useradd", "--create-home", "--password", "$6$x$y", "curator")
-            first.run("install", "-d", "/home/curator/.ssh")
-            first.run("sh", "-c", "echo key >/home/curator/.ssh/authorized_keys")
-        yield root
-
-
-@contextlib.contextmanager
-def running(root: Path) -> Iterator[Place]:
-    """The container booted, with servers on two ports, and a cable to a world."""
-    with namespaces.world() as world, booted(root) as box:
-        near, far = ("netns", str(box.pid)), ("netns", str(world.pid))
-        shell.run(["ip", "link", "add", "out0", *far, "type", "veth", "peer", "in0", *near])
-        world.run("ip", "address", "add", "10.9.0.1/24", "dev", "out0")
-        world.run("ip", "link", "set", "out0", "up")
-        box.run("ip", "address", "add", "10.9.0.2/24", "dev", "in0")
-        box.run("ip", "link", "set", "in0", "up")
-        for port in ("14178", "8080"):
-            box.run("systemd-run", "--quiet", "python3", "-m", "http.server", port)
-            box.succeeds(f"exec 3<>/dev/tcp/127.0.0.1/{port}")
-        yield Place(box, root, world)
-
-
-@pytest.fixture(scope="module")
-def power() -> Iterator[contextlib.ExitStack]:
-    """What is on; to close it is to cut the power."""
-    with contextlib.ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture(scope="module")
-def place(layers: Path, power: contextlib.ExitStack) -> Place:
-    return power.enter_context(running(layers))
-
-
-@pytest.fixture(scope="module")
-def host_key(place: Place) -> str:
-    """The gateway's, as its operator reads it to the owners of boxes."""
-    return place.box.run(OWNERS, "hostkey").strip()
 
 
 def test_it_is_open_before(place: Place) -> None:
@@ -195,23 +94,18 @@ def forgotten(place: Place) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("forgotten")
-def test_an_operator_does_it_from_afar(place: Place, host_key: str, tmp_path: Path) -> None:
+def test_an_operator_does_it_from_afar(place: Place, host_key: str, operator: Path) -> None:
     """With fab, over the box's own sshd."""
-    ssh, allowed = tmp_path / ".ssh", place.root / "root/.ssh/authorized_keys"
-    allowed.parent.mkdir(mode=0o700, exist_ok=True)
-    allowed.write_text(f"{ssh_keys.make_key(ssh / 'id_ed25519')}\n")
-    public = (place.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
-    (ssh / "known_hosts").write_text(f"10.9.0.2 {public}")
     (place.root / RELEASE[1:]).write_text("ROLE=devel\n")
+    login = ("-H", "root@10.9.0.2", "-i", str(operator / ".ssh/id_ed25519"))
 
     def fab(password: str) -> subprocess.CompletedProcess[str]:
         program = Path(sys.executable).with_name("fab")
-        login = ("-H", "root@10.9.0.2", "-i", str(ssh / "id_ed25519"))
         words = ("--role=devel", f"--site={SITE}", "--username=ada", f"--host-key={host_key}")
         argv = (*login, "secure", *words, "--password-fd=0")
         return subprocess.run(
             place.world.enter(program, "--search-root", ROOT, *argv),
-            env={**os.environ, "HOME": str(tmp_path), "SSH_AUTH_SOCK": ""},
+            env={**os.environ, "HOME": str(operator), "SSH_AUTH_SOCK": ""},
             input=f"{password}\n",
             capture_output=True,
             text=True,
@@ -244,52 +138,6 @@ def test_a_host_key_is_confirmed_once_and_no_other_is_taken(place: Place, host_k
     assert place.scan() == "[22, 8080, 14178]"
 
 
-class Terminal:
-    """The script as its user sees it: what it asks, what he types."""
-
-    def __init__(self, box: Booted) -> None:
-        self._master, slave = os.openpty()
-        argv = ["nsenter", "--target", str(box.pid), "--all", "setsid", "--ctty", "--wait", ASK]
-        self._process = subprocess.Popen(
-            argv, stdin=slave, stdout=slave, stderr=slave, env=chroot.environment()
-        )
-        os.close(slave)
-        self.said = ""
-
-    def asks(self, question: str) -> None:
-        deadline = time.monotonic() + 40
-        while question not in self.said:
-            ready, _, _ = select.select([self._master], [], [], deadline - time.monotonic())
-            assert ready, self.said
-            try:
-                self.said += os.read(self._master, 4096).decode(errors="replace")
-            except OSError:
-                raise AssertionError(f"it ended: {self.said}") from None
-
-    def types(self, line: str) -> None:
-        os.write(self._master, f"{line}\n".encode())
-
-    def ends(self) -> int:
-        self._process.wait(60)
-        os.close(self._master)
-        return self._process.returncode
-
-    def answers(self, role: str, host_key: str) -> None:
-        """All questions but the last."""
-        for question, answer in (
-            ("worker or director? ", role),
-            ("sitename? ", SITE),
-            ("username? ", "ada"),
-            (host_key, ""),
-        ):
-            self.asks(question)
-            if answer:
-                self.types(answer)
-        self.asks("[y/N] ")
-        self.types("yes")
-        self.asks("password? ")
-
-
 def test_who_does_not_know_the_gateway_is_heeded(place: Place) -> None:
     before = place.box.run("sh", "-c", LOOK)
     terminal = Terminal(place.box)
@@ -315,6 +163,60 @@ def test_a_gateway_that_goes_half_way_changes_nothing(place: Place, host_key: st
     assert place.box.run("sh", "-c", LOOK) == before
 
 
+# Programs that do half of what is asked of them.
+NFT = "/usr/sbin/nft"
+DIRECTOR = "/etc/systemd/system/pipeline-director.service"
+HALF = "#!/bin/sh\ncase $* in --file*) {} ;; *) exec /run/nft-as-it-was $* ;; esac\n"
+KILL = f"pkill -KILL -f {SECURE}; pkill -KILL -f runsecure; kill -KILL $PPID"
+FAULTS = {
+    "no nftables": f"mount --bind /bin/false {NFT}",
+    "rules that do not load": f"mount --bind /run/half {NFT}",
+    "a /boot that is read-only": "mount --bind -o ro /boot/grub /boot/grub",
+    "passwords that stay": "mount --bind /etc/shadow /etc/shadow",
+    "settings that are read-only": "mount --bind -o ro /persistent/settings /persistent/settings",
+    "a service that does not start": f"mount --bind /dev/null {DIRECTOR}; systemctl daemon-reload",
+}
+
+
+@contextlib.contextmanager
+def fault(place: Place, script: str, half: str = "exit 1") -> Iterator[None]:
+    """A box where something does not work, as long as the block lasts."""
+    prepare = f"cp -n {NFT} /run/nft-as-it-was; cat >/run/half; chmod 755 /run/half"
+    place.box.run("sh", "-c", prepare, stdin=HALF.format(half))
+    place.box.run("sh", "-c", script)
+    yield
+    mounted = f"{NFT} {DIRECTOR} /boot/grub /etc/shadow /persistent/settings"
+    place.box.run("sh", "-c", f"for m in {mounted}; do ! mountpoint -q $m || umount $m; done")
+    place.box.run("systemctl", "daemon-reload")
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_a_secure_that_fails_half_way_leaves_the_box_as_it_was(
+    place: Place, host_key: str, operator: Path, what: str
+) -> None:
+    before = place.box.run("sh", "-c", LOOK)
+    with fault(place, FAULTS[what]):
+        told = place.secure_director(host_key)
+    assert told.returncode == 1
+    assert "try again" in told.stderr.splitlines()[-1]
+    assert place.box.run("sh", "-c", LOOK) == before
+    assert place.lets_in(operator)
+
+
+@pytest.fixture
+def killed(place: Place, host_key: str) -> None:
+    """A secure of this box was killed in the middle, with all that it had started."""
+    owner = place.box.run("grep", "^ada:", "/etc/shadow")
+    with fault(place, FAULTS["rules that do not load"], KILL):
+        assert place.secure_director(host_key).returncode not in (0, 1)
+    assert "$" not in place.box.run("cat", "/etc/shadow")
+    assert "director" in place.box.run("cat", "/persistent/settings/runsecure")
+    place.box.run("rm", "-rf", "/persistent/pipeline/ssh")  # for what the next one asks
+    # what is on another machine is not forgotten
+    place.box.run("sh", "-c", "sed -i /^ada:/d /etc/shadow; cat >>/etc/shadow", stdin=owner)
+
+
+@pytest.mark.usefixtures("killed")
 def test_four_answers_make_a_director_and_shut_it_off(place: Place, host_key: str) -> None:
     terminal = Terminal(place.box)
     terminal.answers("director", host_key)
@@ -334,23 +236,11 @@ def test_four_answers_make_a_director_and_shut_it_off(place: Place, host_key: st
     ]
 
 
-def closed(place: Place) -> None:
-    """Nothing comes in but to the status page; nobody logs in."""
-    place.box.succeeds("! pgrep '^sshd'")
-    place.box.run("systemctl", "start", "ssh.service")
-    assert place.box.property("ssh.service", "ActiveState") == "inactive"
-    assert place.scan() == "[(14178, 'open')]"
-    rows = [line.split(":")[:2] for line in place.box.run("cat", "/etc/shadow").splitlines()]
-    # but for the gateway's owner, who is on this box as it is that too
-    assert {word for name, word in rows if name != "ada"} == {"*"}
-    assert place.box.run("find", "/root", "/home", "-name", "authorized_keys*") == ""
-
-
 def test_it_is_closed_from_outside(place: Place) -> None:
     closed(place)
     menu = place.box.run("cat", "/boot/grub/secured.cfg")
     assert 'set superusers=""' in menu
-    assert 'set secured="secured panic=10"' in menu
+    assert 'set secured="secured panic=10 systemd.import_credentials=no"' in menu
 
 
 def test_the_password_is_nowhere(place: Place) -> None:

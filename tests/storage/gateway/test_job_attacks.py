@@ -1,0 +1,246 @@
+"""Hostile Tests under a real systemd: what each reaches of its neighbour, the box and the disk.
+
+They are run as root runs them on a box, by ``pipeline-run-pair``; a worker does the same. Their
+kernel has no controllers of memory and processes for this container: systemd was asked to limit
+these, and that is not tried here.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import kim_edn
+import pytest
+
+from deploys.services.runner import HOME
+from deploys.stack.bundle import PYTHON_PATH
+from tests.pipeline import world
+from tests.storage.gateway.booted import Booted, booted
+from tests.storage.gateway.gateway import layered
+
+pytestmark = pytest.mark.boot  # of systemd, in a container
+
+ITEMS = "/persistent/pipeline/items"
+OUT = "/root/out"
+DISK = 16 * world.MIB
+SETTINGS = f"""
+[folders]
+items = "{ITEMS}"
+[limits]
+seconds = 30
+disk = {DISK}
+"""
+# pipeline-run-pair as a systemd that knows no PrivatePIDs= would have it.
+OLD = f"""
+import sys
+sys.path[:0] = ["{HOME}", "{PYTHON_PATH}"]
+from kimpipeline.commands import run_pair
+from kimpipeline.run.sandbox import unit
+unit._SINCE.clear()
+sys.exit(run_pair())
+"""
+
+
+@dataclass(frozen=True)
+class Lab:
+    box: Booted
+    items: Path
+
+    def test(self, number: int, lines: str, attack: str = "") -> str:
+        """A Test with this number whose runner is these lines of shell; ``attack.py`` is beside."""
+        kimid = f"Attack__TE_{number:012}_000"
+        folder = world.make_test(self.items, lines, kimid)
+        (folder / "attack.py").write_text(attack)
+        return kimid
+
+    def run(self, *tests: str, old: bool = False) -> list[tuple[str, str]]:
+        """What Tests that ran side by side printed, and their faults."""
+        program = ["python3", "-I", "-c", OLD] if old else ["pipeline-run-pair"]
+        words = ["--settings", "/etc/small.toml", "--out", OUT]
+        each = [shlex.join([*program, *words, test, world.MODEL]) for test in tests]
+        script = f"rm -rf {OUT}; {' & '.join(each)} & wait"
+        said = self.box.run("sh", "-c", f"({script}) 2>&1")
+        return [self._outcome(test, said) for test in tests]
+
+    def left(self) -> str:
+        """The mounts, images and units of jobs that are there."""
+        look = "grep cell- /proc/mounts; find /var/tmp/pipeline -type f; "
+        return self.box.run("sh", "-c", f"{look} systemctl list-units --all -q 'pipeline-job-*'")
+
+    def _outcome(self, test: str, said: str) -> tuple[str, str]:
+        out = Path(f"/proc/{self.box.pid}/root{OUT}")
+        folder = next((path for path in out.glob("*") if test[8:23] in path.name), None)
+        assert folder, said
+        about = kim_edn.loads((folder / "kimspec.edn").read_text())
+        if "error" not in about:
+            assert (folder / "results.edn").read_text() == kim_edn.dumps([world.RESULT])
+        return (folder / "pipeline.stdout").read_text(), about.get("error", "")
+
+
+@pytest.fixture(scope="module")
+def lab(gateway_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A box with a key of root's, a Driver and a Model."""
+    with layered(gateway_root, tmp_path_factory.mktemp("layers")) as root:
+        items = root / ITEMS[1:]
+        world.repository(items)
+        (root / "etc/small.toml").write_text(SETTINGS)
+        with booted(root) as made:
+            able = "echo memory pids >/run/able && mount --bind /run/able "
+            made.run("sh", "-c", f"{able} /sys/fs/cgroup/cgroup.controllers")
+            yield Lab(made, Path(f"/proc/{made.pid}/root{ITEMS}"))
+
+
+# It looks for its neighbour for as long as that one runs, forges its result, and kills all it can.
+NEIGHBOUR = """
+import contextlib, os, time
+deadline, foreign, forged = time.monotonic() + 4, set(), 0
+while time.monotonic() < deadline:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.readlink(f"/proc/{pid}/cwd") == os.getcwd():
+                continue
+            foreign.add(pid)
+            open(f"/proc/{pid}/cwd/output/results.edn", "w").write("forged")
+            forged += 1
+        except OSError:
+            foreign.add(pid)
+    time.sleep(0.05)
+print(len(foreign), forged, flush=True)
+with contextlib.suppress(ProcessLookupError):
+    os.kill(-1, 9)
+"""
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_neighbour_can_be_neither_seen_nor_forged_nor_killed(lab: Lab, old: bool) -> None:
+    """By users of their own; where systemd is new, it gives each job PIDs of its own, too.
+
+    What an attacker kills is at most its own shell: that is its own fault.
+    """
+    victim = lab.test(910 + old, f"sleep 6; {world.GOOD}; echo lived")
+    attacker = lab.test(920 + old, "exec python3 attack.py", NEIGHBOUR)
+    lived, told = lab.run(victim, attacker, old=old)
+    assert lived == ("lived\n", "")
+    fault = "ended by signal 9" if old else "results.edn: No such file or directory"
+    assert told == ("0 0\n", fault)
+
+
+# Each call with arguments that the kernel would look at; what comes of it is named.
+CALLS = """
+import ctypes, errno, socket
+libc = ctypes.CDLL(None, use_errno=True)
+numbers = {"add_key": (248, b"user", b"x", b"y", 1, -4), "keyctl": (250, 0, -4, 1),
+    "request_key": (249, b"user", b"x", 0, -4), "io_uring_setup": (425, 8, bytes(120)),
+    "io_setup": (206, 1, bytes(8)), "bpf": (321, 0, bytes(72), 72),
+    "perf_event_open": (298, bytes(112), 0, -1, -1, 0), "userfaultfd": (323, 1),
+    "ptrace": (101, 0, 0, 0, 0), "unshare": (272, 0x10000000), "mount": (165, 0, b"/tmp", 0, 32),
+    "personality": (135, 8), "kcmp": (312, 1, 1, 0, 0, 0), "setns": (308, 0, 0)}
+for name, (number, *words) in numbers.items():
+    libc.syscall(number, *words)
+    done = libc.syscall(number, *words)
+    print(name, "done" if done >= 0 else errno.errorcode[ctypes.get_errno()])
+for family in ("AF_VSOCK", "AF_NETLINK", "AF_PACKET", "AF_ALG", "AF_BLUETOOTH"):
+    try:
+        socket.socket(getattr(socket, family), socket.SOCK_DGRAM).close()
+        print(family, "done")
+    except OSError as error:
+        print(family, errno.errorcode[error.errno])
+"""
+
+
+def test_calls_deep_into_the_kernel_are_refused(lab: Lab) -> None:
+    [(said, fault)] = lab.run(lab.test(930, f"python3 attack.py && {world.GOOD}", CALLS))
+    assert fault == ""
+    told = dict(line.split() for line in said.splitlines())
+    assert len(told) == 19
+    families = {name for name in told if name.startswith("AF_")}
+    assert {told[name] for name in families} == {"EAFNOSUPPORT"}
+    assert not {name: told[name] for name in set(told) - families if told[name] != "EPERM"}
+
+
+# Files that nobody can see, then more between two looks than fits; what could be written is told.
+WRITER = """
+import os
+def fill(name):
+    written = 0
+    try:
+        with open(name, "wb", buffering=0) as file:
+            os.unlink(name)
+            kept.append(os.dup(file.fileno()))
+            while written < 4 * 2**20:
+                written += file.write(bytes(2**16))
+    except OSError as error:
+        assert error.errno == 28, error
+    return written
+kept = []
+print(sum(fill(f"file-{number}") for number in range(50)))
+os.closerange(3, 100)
+"""
+
+
+def test_the_kernel_holds_a_job_to_its_disk(lab: Lab) -> None:
+    """Files unlinked while open count, and so does what is written within a second."""
+    [(said, fault)] = lab.run(lab.test(940, f"python3 attack.py && {world.GOOD}", WRITER))
+    assert fault == ""
+    assert DISK / 2 < int(said) <= DISK
+
+
+def test_a_job_that_forgets_nothing_leaves_nothing_to_the_next(lab: Lab) -> None:
+    """Not in memory, not on its disk, which the next one gets; nor a mount on the box."""
+    hide = "echo secret | tee /tmp/x /dev/shm/x /var/tmp/x ../x >left"
+    look = f"cat /tmp/x /dev/shm/x /var/tmp/x ../x left 2>/dev/null; ls ..; {world.GOOD}"
+    first, second = lab.test(950, f"{hide}; {world.GOOD}"), lab.test(951, look)
+    assert [fault for _, fault in (*lab.run(first), *lab.run(second))] == ["", ""]
+    [(said, _)] = lab.run(second)
+    assert said == "test\n"
+    assert not lab.left()
+
+
+def test_a_command_that_is_killed_is_cleaned_up_after(lab: Lab) -> None:
+    long, short = lab.test(960, "sleep 54325"), lab.test(961, world.GOOD)
+    words = f"--settings /etc/small.toml --out {OUT} {long} {world.MODEL}"
+    lab.box.run("sh", "-c", f"pipeline-run-pair {words} >/dev/null 2>&1 &")
+    lab.box.succeeds("ps -eo args | grep -v grep | grep -q 'sleep 54325'")
+    assert lab.left()
+    lab.box.run("pkill", "-KILL", "-f", "pipeline-run-pair")
+    assert lab.run(short) == [("", "")]
+    assert "54325" not in lab.box.run("ps", "-eo", "args")
+    assert not lab.left()
+
+
+SEEN = """
+ls -A /home /root /persistent /run | grep -v : | xargs
+cat /etc/shadow /persistent/key 2>/dev/null
+touch /etc/x /usr/x /var/lib/x 2>/dev/null && echo wrote
+sed -n 's/^ *\\([^:]*\\):.*/\\1/p' /proc/net/dev | xargs
+ls /dev
+"""
+
+
+def test_a_job_sees_no_file_of_others_no_network_and_no_device(lab: Lab) -> None:
+    lab.box.run("sh", "-c", "echo secret >/persistent/key")
+    [(said, fault)] = lab.run(lab.test(970, f"{SEEN}{world.GOOD}"))
+    assert fault == ""
+    hidden, network, *devices = said.splitlines()
+    assert set(hidden.split()) <= {"pipeline", "systemd"}  # the items; an empty folder of systemd's
+    assert network == "lo"
+    assert not [name for name in devices if name.startswith(("loop", "sd", "vd", "kmsg", "mem"))]
+
+
+INVALID = "mkdir output/results.edn.invalid; echo '[' >output/results.edn"
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        ("exit 200", "failed with exit code 200"),
+        ("kill -KILL $$", "ended by signal 9"),
+        (INVALID, "output/results.edn.invalid: that name is the pipeline's own"),
+    ],
+)
+def test_how_a_job_ends_is_its_own_outcome(lab: Lab, lines: str, fault: str) -> None:
+    [(_, told)] = lab.run(lab.test(980 + len(lines), lines))
+    assert told == fault
