@@ -57,6 +57,7 @@ def _collection() -> Collection:
     inner = {
         "box": (box.build, box.finalize, box.package),
         "pipeline": (gateway.submit, gateway.queue, gateway.results),
+        "signer": (dev.add_signer, dev.remove_signer),
     }
     for name, tasks in inner.items():
         collection = Collection(name)

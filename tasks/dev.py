@@ -1,4 +1,4 @@
-"""The tasks about this project itself: its settings, tests, linters, benches and lock files."""
+"""The tasks about this project itself: its settings, signers, tests, benches and lock files."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tasks.desk import shell
 from tasks.desk.closed_pipe import Terminal
 from tasks.desk.progress import exit_on_error
 from tasks.desk.setting_tables import as_json, as_markdown, as_tables, sections
+from tasks.stack import signing
 
 ROOT = Path(__file__).resolve().parents[1]
 # Test files that run at once on two cores. A test without a guest waits for daemons and deadlines
@@ -97,6 +98,38 @@ def settings(_c: Context, json: bool = False, markdown: bool = False) -> None:
     else:
         for table in as_tables(found):
             Terminal(highlight=False).print(table)
+
+
+@task(
+    name="add",
+    help={
+        "name": "Name of the signer, as ada-2026.",
+        "key": f"The signer's private key, made if it is missing; without it, {signing.KEYS}.",
+        "file": f"The list of signers; without it, {signing.SIGNERS}.",
+        "force": "Make a new key in the place of the one that is there.",
+    },
+)
+def add_signer(_c: Context, name: str, key: str = "", file: str = "", force: bool = False) -> None:
+    """List a signer of the setup project, with a key that is there or is made."""
+    with exit_on_error():
+        private, signers = signing.add(name, key, file, force=force)
+    print(f"key         {private}")
+    print(f"list        {signers}")
+    print(f"provision   --set setup.signers={signers}")
+    print(f"sign        git config gpg.format ssh; git config user.signingKey {private}.pub")
+
+
+@task(
+    name="remove",
+    help={
+        "name": "Name of the signer.",
+        "file": f"The list of signers; without it, {signing.SIGNERS}.",
+    },
+)
+def remove_signer(_c: Context, name: str, file: str = "") -> None:
+    """Take a signer off the list; boxes believe the key until their next provision."""
+    with exit_on_error():
+        print(f"list        {signing.remove(name, file)}")
 
 
 @task

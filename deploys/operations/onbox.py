@@ -22,7 +22,7 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from deploys.errors import DeployError
-from deploys.facts.onbox import Entries, FileStates, LinkTarget
+from deploys.facts.onbox import Entries, FileStates, LinkTarget, Present
 from deploys.operations import Commands, Upload, arrived
 
 OWNER = "root:root"
@@ -150,16 +150,19 @@ def byte_compiled(path: str) -> Commands:
 
 
 @operation()
-def linked(path: str, target: str) -> Commands:
+def linked(path: str, target: str, replace: bool = True) -> Commands:
     """Make ``path`` on the box a symbolic link to ``target``.
 
     A directory at ``path`` is replaced if it is empty. Else this fails, as its files may be needed.
+    Without ``replace`` whatever is at ``path`` stays.
 
     Raises:
         OperationValueError: ``path`` is malformed.
     """
     _check_path(path)
     if host.get_fact(LinkTarget, path=path) == target:
+        return
+    if not replace and host.get_fact(Present, paths=[path]):
         return
     yield _script(
         f"mkdir -p -- {_quote(str(PurePosixPath(path).parent))}",

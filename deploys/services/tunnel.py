@@ -8,7 +8,7 @@ from deploys.operations import onbox, services
 from deploys.operations.onbox import tree
 
 UNIT = "pipeline-tunnel.service"
-FILES = ("etc/pipeline/ssh_config", f"etc/systemd/system/{UNIT}")
+FILES = ("etc/pipeline/ssh_config", f"etc/systemd/system/{UNIT}", "usr/lib/tunnel")
 
 
 @deploy("Tunnel")

@@ -29,6 +29,7 @@ from deploys.settings.quantities import (
     parse_size,
     shown,
 )
+from deploys.settings.signers import Signer
 from deploys.settings.stack import SETUP, Stack
 from deploys.settings.urls import FolderUrl, Hostname
 
@@ -127,6 +128,11 @@ class Setup(Section):
         "added to it. Empty: the box uses the copy that provision brought. Write no password in it",
     )
     branch: BranchName = Field("stable", description="branch of the setup project")
+    signers: tuple[Signer, ...] = Field(
+        (),
+        description="who may sign the setup project: an allowed_signers file, as inv signer.add "
+        "makes it, or its lines. Empty: a box applies what its server has",
+    )
 
 
 class Jobs(Section):
@@ -267,6 +273,23 @@ class Settings(Section):
                     "or a full address"
                 )
         return self
+
+    @property
+    def setup_fault(self) -> str:
+        """Why a box would refuse to fetch its set-up; empty if it would not.
+
+        It is no error of the model, as boxes of older versions have such settings.
+        """
+        if (
+            not self.setup.hostname.startswith(("git://", "http://"))
+            or self.setup.signers
+            or self.stack.openkim_pipeline_setup.source == "git"
+        ):
+            return ""
+        return (
+            "setup.hostname: over git:// and http:// anybody on the way could be the server: "
+            "give setup.signers, pin a commit in stack.openkim-pipeline-setup, or use https or ssh"
+        )
 
     def of_box(self) -> str:
         """The settings that land on the box, as JSON: all but those of image, guest and package."""

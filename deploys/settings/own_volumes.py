@@ -37,11 +37,15 @@ class OwnVolume:
         return size
 
     def fstab(self, vg: str) -> str:
-        """Its line in fstab(5); the box boots without the volume, too."""
+        """Its line in fstab(5); the box boots without the volume, too.
+
+        What outlives a reset is data: a set-user-ID program that root left there would make the
+        next job root.
+        """
         source = mapper_path(vg, self.name)
         if not self.mount:
             return f"{source} none swap sw,nofail 0 0"
-        return f"{source} {self.mount} {self.fstype} defaults,nofail 0 2"
+        return f"{source} {self.mount} {self.fstype} defaults,nodev,nosuid,nofail 0 2"
 
 
 TABLE = (

@@ -15,7 +15,7 @@ from typing import Any, get_origin
 from pydantic import BaseModel, ValidationError
 
 from deploys.errors import SettingsError
-from deploys.settings import Settings
+from deploys.settings import Settings, signers
 from deploys.settings.quantities import shown
 from deploys.settings.stack import OPTIONAL
 from tasks.desk.progress import exit_on_error
@@ -49,10 +49,14 @@ def validated(tree: dict[str, Any]) -> Settings:
     Raises:
         SettingsError: one is unknown or out of range; the line names it and says what it may be.
     """
+    _read_signers(tree)
     try:
-        return Settings.model_validate(tree)
+        settings = Settings.model_validate(tree)
     except ValidationError as error:
         raise SettingsError(_one_line(error)) from error
+    if settings.setup_fault:
+        raise SettingsError(f"setting {settings.setup_fault}")
+    return settings
 
 
 def load_settings(file: str, overrides: Sequence[str] | None) -> Settings:
@@ -99,6 +103,27 @@ def _set(tree: dict[str, Any], override: str) -> None:
         if not isinstance(table, dict):
             raise SettingsError(f"--set {shown(override)}: {shown(section)} is no section")
     table[name] = parsed
+
+
+def _read_signers(tree: dict[str, Any]) -> None:
+    """Replace the name of an allowed_signers file by its lines, which the box then has too."""
+    setup = tree.get("setup")
+    given = setup.get("signers") if isinstance(setup, dict) else None
+    words = [given] if isinstance(given, str) else given
+    if not isinstance(words, list | tuple) or len(words) != 1 or " " in str(words[0]):
+        return
+    name = shown(words[0])
+    try:
+        file = Path(str(words[0])).expanduser()
+        if file.exists() and not file.is_file():
+            raise SettingsError(f"setting setup.signers: {name}: this is no file")
+        lines = signers.parsed(file.read_text("utf-8"))
+    except (OSError, RuntimeError, ValueError) as error:
+        why = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise SettingsError(f"setting setup.signers: {name}: {why}") from error
+    if not lines:
+        raise SettingsError(f"setting setup.signers: {name} lists nobody: see inv signer.add")
+    tree["setup"] = {**tree["setup"], "signers": lines}
 
 
 def _fields() -> Mapping[str, Any]:

@@ -175,8 +175,12 @@ def _lvmlocal(_known: Known, _folder: Path) -> Task:
 
 
 def _runsetup(known: Known, folder: Path) -> Task:
-    text = provisiond.pinned(known.settings.stack)
-    return _copies({provisiond.PINNED: OnboxFile(text.encode())}, folder)
+    return _copies(provisiond.taken(known.settings), folder)
+
+
+def _name(path: str, target: str) -> Callable[[Known, Path], Task]:
+    link = {"path": path, "src": target, "state": "link"}
+    return lambda _known, _folder: {"ansible.builtin.file": link}
 
 
 def _masked(_known: Known, _folder: Path) -> Task:
@@ -225,6 +229,10 @@ _TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
         provisiond.sources(box.ROLES), folder
     ),
     "Setup source | What runsetup takes": _runsetup,
+    **{
+        f"Setup source | Name {path}": _name(path, target)
+        for path, target in provisiond.LINKS.items()
+    },
     "Repository of before | No items of a repository": _absent(REPOSITORY_PATH),
     "Manifest | Write manifest.json": _manifest,
 }

@@ -179,7 +179,7 @@ def _is_new_and_has_the_change(box: Box, first: str, machine_id: str) -> None:
     assert box.succeed("cat /etc/machine-id") not in (machine_id, "")
     assert box.succeed("ls /persistent/ssh").split() == sorted(HOST_KEYS)
     assert sorted(box.succeed("ls /persistent").split()) == sorted(
-        ["log", "lost+found", "roles", "runsecure", "runsetup", "ssh"]
+        ["log", "lost+found", "runsecure", "runsetup", "ssh"]
     )
     box.fail("grep -rqs of-the-first-life /root /home /var/log /persistent")
     keyring = box.succeed("cat /home/vagrant/.ssh/authorized_keys").splitlines()

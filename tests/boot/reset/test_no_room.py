@@ -33,7 +33,7 @@ _DEAF = """cd /etc/systemd/network && mkdir -p 80-dhcp.network.d &&
 printf '[NetDev]\\nName=deaf\\nKind=dummy\\n' >deaf.netdev &&
 printf '[Match]\\nName=deaf\\n[Network]\\nAddress=192.0.2.2/24\\n' >deaf.network &&
 printf '[Network]\\nDNS=192.0.2.1\\n[DHCPv4]\\nUseDNS=no\\n' >80-dhcp.network.d/dns.conf &&
-mkdir -p /persistent/settings && echo git://git.example.org >/persistent/settings/runsetup"""
+mkdir -p /persistent/settings && echo https://git.example.org >/persistent/settings/runsetup"""
 
 
 @pytest.fixture(scope="module")
@@ -69,4 +69,4 @@ def test_a_name_server_that_does_not_answer(box: Box) -> None:
         "timeout 400 sh -c 'until [ -e /run/provisiond/done ] || "
         "[ -e /run/provisiond/failed ]; do sleep 1; done'"
     )
-    assert "cannot reach git://git.example.org/" in box.state.provisiond["reason"]
+    assert "cannot reach https://git.example.org/" in box.state.provisiond["reason"]

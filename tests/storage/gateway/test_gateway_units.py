@@ -66,6 +66,22 @@ def test_memory_is_limited(box: Booted) -> None:
     box.run("mountpoint", "/persistent/gateway/queue")
 
 
+def test_accounts_of_a_hostile_disk_are_none_of_roots(box: Booted) -> None:
+    """Who was root before the reset left them: a name and a password of more lines than one."""
+    name = "x -:0\nu toor 0"  # lines of sysusers.d
+    evil = f"/persistent/gateway/owners/{name}"
+    box.run("mkdir", "-p", evil)
+    kept = "/persistent/gateway/owners/ada/password"
+    shadow = "getent shadow root ada"
+    before = box.run("sh", "-c", shadow)
+    box.run("sh", "-c", f"cp -p {kept} /run/kept && echo 'root:$6$a$b' >>{kept}")
+    box.run("sh", "-c", f"{OWNERS} restore || echo said so")
+    assert box.run("sh", "-c", "getent passwd toor x || :") == ""
+    assert box.run("sh", "-c", shadow) == before
+    box.run("sh", "-c", f"cp -p /run/kept {kept}")
+    box.run("rm", "-r", evil)
+
+
 def test_without_a_key_the_tunnel_rests(box: Booted) -> None:
     assert box.property(UNIT, "ConditionResult") == "no"
     assert box.property(UNIT, "ActiveState") == "inactive"

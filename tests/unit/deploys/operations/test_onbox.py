@@ -147,5 +147,5 @@ def test_tree_takes_modes_from_the_files(tmp_path: Path) -> None:
 
 
 def test_provisiond_is_in_the_tree() -> None:
-    files = onbox.tree("usr/sbin/provisiond", "persistent/runsetup", "persistent/runsecure")
+    files = onbox.tree("usr/sbin/provisiond", "usr/lib/provisiond/runsetup")
     assert {file.mode for file in files.values()} == {0o755}

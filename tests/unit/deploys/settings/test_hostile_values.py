@@ -55,7 +55,7 @@ def cases() -> Iterator[Case]:
         if each.name.startswith("stack.PART."):
             continue
         *table, key = each.name.split(".")
-        good = each.default or {"volumes.root_size": "8G"}.get(each.name, "git://h/x")
+        good = each.default or {"volumes.root_size": "8G"}.get(each.name, "https://h/x")
         tails: list[Any] = [good + trick for trick in TRICKS]
         if each.name == "stack.packages":
             tails = [[one] for one in (*TRICKS, *(f"vim{trick}" for trick in TRICKS))]

@@ -70,9 +70,12 @@ def runsetup(function: str, values: list[str]) -> list[str]:
 
 
 def settings_take(name: str, values: list[str]) -> list[str]:
+    part = "stack.openkim-pipeline-setup"
+    pin = (f"{part}.source=git", f"{part}.version={COMMIT}")
+
     def takes(value: str) -> bool:
         try:
-            load(None, [f"{name}={value}"])
+            load(None, [f"{name}={value}", *pin])  # with it the box takes git:// too
         except SettingsError:
             return False
         return True

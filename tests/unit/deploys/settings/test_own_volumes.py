@@ -36,13 +36,13 @@ pytestmark = pytest.mark.usefixtures("two_volumes")
 # It borrows the size of swap: what settings.Volumes has cannot be added to here.
 SCRATCH = OwnVolume("scratch", "swap_size", "ext4", "/scratch")
 SIZES = Volumes()
-LINE = "/dev/mapper/host--vg-scratch /scratch ext4 defaults,nofail 0 2"
+LINE = "/dev/mapper/host--vg-scratch /scratch ext4 defaults,nodev,nosuid,nofail 0 2"
 SPARE = disk("/dev/vdb", 24 * GIB)
 ROOT = LogicalVolume("root", "host-vg", 4 * GIB)
 PERSISTENT = LogicalVolume("persistent", "host-vg", 2 * GIB)
 SNAP = LogicalVolume("root_snap", "host-vg", 5 * GIB, origin="root")
 MADE = LogicalVolume("scratch", "host-vg", GIB)
-BEFORE = ("/dev/mapper/host--vg-persistent /persistent ext4 defaults,nofail 0 2",)
+BEFORE = ("/dev/mapper/host--vg-persistent /persistent ext4 defaults,nodev,nosuid,nofail 0 2",)
 SHIPPED = own_volumes.TABLE
 
 

@@ -18,7 +18,7 @@ FILE = (f"{PYTHON}.source=file", f"{PYTHON}.sha256={SHA256}")
 LAMMPS_FILE = [f"{LAMMPS}.source=file", f"{LAMMPS}.sha256={SHA256}", f"{LAMMPS}.location=/x.zip"]
 SETUP = "stack.openkim-pipeline-setup"
 PINNED = (f"{SETUP}.source=git", f"{SETUP}.version={COMMIT}")
-HOSTNAME = "setup.hostname=git://git.example.org/kim/"
+HOSTNAME = "setup.hostname=https://git.example.org/kim/"
 
 
 def test_the_defaults_are_the_registries_packages() -> None:
@@ -52,7 +52,7 @@ def test_packages_come_on_top_of_the_rows() -> None:
 @pytest.mark.parametrize(
     ("location", "hostname", "address"),
     [
-        ("", HOSTNAME, "git://git.example.org/kim/openkim-python"),
+        ("", HOSTNAME, "https://git.example.org/kim/openkim-python"),
         ("forks/kimpy.git", "setup.hostname=/srv/git", "/srv/git/forks/kimpy.git"),
         ("ssh://git@[::1]:22/kimpy", HOSTNAME, "ssh://git@[::1]:22/kimpy"),
         ("/srv/kimpy", HOSTNAME, "/srv/kimpy"),

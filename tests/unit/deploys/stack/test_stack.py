@@ -196,7 +196,7 @@ def test_files_of_older_versions_go_and_nothing_else(tmp_path: Path) -> None:
 def test_no_file_of_this_version_is_one_of_older_versions() -> None:
     settings = [load(), load(None, ["role=gateway", "jobs.director=true"])]
     installed = {
-        *onbox.tree("usr", "etc", "persistent"),
+        *onbox.tree("usr", "etc"),
         *status_page.sources(),
         *secure.files(),
         *(path for each in settings for path in runner.sources(each)),

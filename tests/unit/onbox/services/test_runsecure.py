@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,9 +13,11 @@ import pytest
 from deploys.box import ROLES
 from deploys.services import provisiond
 from tests.unit.onbox.fakeroot import FakeRoot
+from tests.unit.onbox.services.setupbox import install
 
 ONBOX = Path(__file__).parents[4] / "static/onbox"
 LOCK = ONBOX / "usr/lib/secure/lock"
+ROLE_FILE = provisiond.ROLES.lstrip("/")
 RULES = LOCK.parent / "firewall.nft"
 SHADOW = """root:$6$a$b:20781::::::
 vagrant:$y$c:20781:0:99999:7:::
@@ -32,7 +35,7 @@ class Box(FakeRoot):
         self.tool(name, f'echo "{call}" >>"{self.root}/calls"\n{lines}')
 
     def runsecure(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return self.run(ONBOX / "persistent/runsecure", *words)
+        return self.run(ONBOX / "usr/lib/provisiond/runsecure", *words)
 
     def lock(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self.run(LOCK, *words)
@@ -48,7 +51,8 @@ def box(tmp_path: Path) -> Box:
     box.write("proc/cmdline", "root=/dev/x resnap quiet\n")
     box.came_out("fresh")
     box.write("persistent/pipeline/ssh/id_ed25519", "a key\n")
-    box.write("persistent/roles", provisiond.sources(ROLES)[provisiond.ROLES].content.decode())
+    install(box.root)
+    box.write(ROLE_FILE, provisiond.sources(ROLES)[provisiond.ROLES].content.decode())
     box.write("etc/shadow", SHADOW)
     box.write("etc/passwd", "root:x:0:0::/root:/bin/sh\nvagrant:x:1:1::/home/vagrant:/bin/sh\n")
     box.write("root/.ssh/authorized_keys", "x")
@@ -73,9 +77,9 @@ def test_a_box_without_a_role_is_left_alone(box: Box) -> None:
 
 def test_without_its_roles_a_box_says_so_in_one_line(box: Box) -> None:
     remember(box, "worker")
-    (box.root / "persistent/roles").unlink()
+    (box.root / ROLE_FILE).unlink()
     done = box.runsecure()
-    line = f"runsecure: {box.root}/persistent/roles is missing: provision this box again\n"
+    line = f"runsecure: {box.root}/{ROLE_FILE} is missing: provision this box again\n"
     assert (done.returncode, done.stderr) == (1, line)
 
 
@@ -105,7 +109,7 @@ def started(*units: str) -> list[str]:
 
 def test_a_role_of_the_table_needs_no_other_place(box: Box) -> None:
     roles = provisiond.sources({"archive": ("pipeline-archive.service",)})[provisiond.ROLES]
-    box.write("persistent/roles", roles.content.decode())
+    box.write(ROLE_FILE, roles.content.decode())
     remember(box, "archive")
     assert box.runsecure().stdout == "runsecure: this box is a archive of gw.example.org:2222\n"
     assert box.calls[0] == "lock"
@@ -143,6 +147,20 @@ def test_what_is_no_role_starts_nothing(box: Box, content: str) -> None:
     box.write("persistent/settings/runsecure", content)
     done = box.runsecure()
     assert (done.returncode, len(done.stderr.splitlines()), box.calls) == (1, 1, [])
+
+
+@pytest.mark.parametrize("name", ["settings/runsecure", "pipeline/ssh/id_ed25519"])
+def test_a_role_and_a_key_are_plain_files_of_roots(box: Box, name: str) -> None:
+    """No link that leads to a secret, no FIFO that nobody writes to."""
+    remember(box, "devel")
+    file = box.root / "persistent" / name
+    elsewhere = file.rename(box.root / "elsewhere")
+    file.symlink_to(elsewhere)
+    for _ in range(2):
+        done = box.runsecure()
+        assert (done.returncode, len(done.stderr.splitlines()), box.calls) == (1, 1, [])
+        file.unlink()
+        os.mkfifo(file)
 
 
 def test_a_box_that_lost_its_key_says_so_and_is_shut_off(box: Box) -> None:

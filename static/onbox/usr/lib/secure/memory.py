@@ -17,8 +17,8 @@ from site_keys import RefusedError, Site
 _ROOT = Path(os.environ.get("PIPELINE_ROOT", "/"))
 _KEYS = _ROOT / "persistent/pipeline/ssh"  # as /etc/pipeline/ssh_config has it
 _ROLE = _ROOT / "persistent/settings/runsecure"
-RUNSECURE = _ROOT / "persistent/runsecure"
-_ROLES = _ROOT / "persistent/roles"  # each with its units, for runsecure
+RUNSECURE = _ROOT / "usr/lib/provisiond/runsecure"
+_ROLES = RUNSECURE.with_name("roles")  # each with its units, for runsecure
 _IN_SNAPSHOT = _ROOT / "run/resnap/in-snapshot"
 
 
