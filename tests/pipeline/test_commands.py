@@ -26,6 +26,7 @@ def settings(place: Path) -> Path:
     file = place / "pipeline.toml"
     file.write_text(
         f'sandbox = "bubblewrap"\n[folders]\nitems = "{place}/items"\nmodels = ["{place}/models"]\n'
+        f'work = "{place}/work"\n'
     )
     return file
 
