@@ -129,10 +129,10 @@ class Ran:
 def command(tool: str, *arguments: str, state: Path, home: Path | None = None) -> Ran:
     """Run ``inv`` or ``fab`` as a user would, with its guests and images in ``state``.
 
-    ``home`` is the user's home, which has the known_hosts file.
+    ``home`` is the user's home: ``fab`` is given its ssh_config, as OpenSSH heeds no ``$HOME``.
     """
     done = subprocess.run(
-        _argv(tool, arguments),
+        _argv(tool, arguments, home),
         env=_environment(state, home),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -157,7 +157,7 @@ def interrupted(
     ``until`` is called before the Ctrl-C; it can wait for a further condition.
     """
     with subprocess.Popen(
-        _argv(tool, arguments),
+        _argv(tool, arguments, home),
         env=_environment(state, home),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -175,8 +175,9 @@ def interrupted(
     return Ran(started.returncode, stdout, stderr)
 
 
-def _argv(tool: str, arguments: Sequence[str]) -> list[str | Path]:
-    return [Path(sys.executable).with_name(tool), "--search-root", ROOT, *arguments]
+def _argv(tool: str, arguments: Sequence[str], home: Path | None) -> list[str | Path]:
+    config = ["--ssh-config", home / ".ssh/config"] if home and tool == "fab" else []
+    return [Path(sys.executable).with_name(tool), "--search-root", ROOT, *config, *arguments]
 
 
 def _environment(state: Path, home: Path | None) -> dict[str, str]:
@@ -203,6 +204,7 @@ def home_that_knows(box: Box, folder: Path) -> Path:
     ssh = folder / ".ssh"
     ssh.mkdir()
     (ssh / "known_hosts").write_text(box.guest.login.known_hosts.read_text())
+    (ssh / "config").write_text(f"UserKnownHostsFile {ssh}/known_hosts\n")
     return folder
 
 

@@ -82,7 +82,8 @@ class Gateway:
     def fab(self, *words: str, stdin: str | None = None) -> shell.Completed:
         """``fab -H`` on it, as its operator says it."""
         program = Path(sys.executable).with_name("fab")
-        login = ("-H", "root@127.0.0.1", "-i", self.home / ".ssh/id_ed25519")
+        ssh = self.home / ".ssh"
+        login = ("--ssh-config", ssh / "config", "-H", "root@127.0.0.1", "-i", ssh / "id_ed25519")
         return self.outside(program, "--search-root", ROOT, *login, *words, stdin=stdin)
 
     def key(self, owner: str) -> Path:
@@ -253,6 +254,7 @@ def running(root: Path, home: Path) -> Iterator[Gateway]:
     allowed.write_text(f"{ssh_keys.make_key(login)}\n")
     public = (root / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
     (home / ".ssh/known_hosts").write_text(f"127.0.0.1 {public}")
+    (home / ".ssh/config").write_text(f"UserKnownHostsFile {home}/.ssh/known_hosts\n")
     with namespaces.world() as world:
         world.run("ip", "link", "set", "lo", "up")
         made = Gateway(root, home, world)
