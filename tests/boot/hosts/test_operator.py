@@ -1,43 +1,72 @@
-"""The operator's way into a box that was shut off: GRUB's password, and no boot that waits for one.
+"""The console of a box that was shut off: only GRUB's password opens it, and no boot waits for one.
 
-GRUB itself is told, in the operator's own file, to write to the serial port; it is typed to as at a
-keyboard.
+GRUB itself is told, in the operator's own file, to write to the serial port, and to wait before it
+boots; it is typed to as at a keyboard. In the golden root lies what gives whoever sits at a console
+a shell of root, and a unit that says on the serial port what it sees in a boot.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from fnmatch import fnmatch
 
 import pytest
 
 from tests.boot.conftest import StartBox
 from tests.boot.lab.box import DEADLINE, Box
+from tests.storage.secure.sockets import LISTEN, documented, listening
 
 USER, PASSWORD = "curator", "opensesame"
 _HASH = f"printf '{PASSWORD}\\n{PASSWORD}\\n' | grub-mkpasswd-pbkdf2 -c 1000 | sed -n 's/.* is //p'"
 _IN_BOOT = "unshare --mount sh -c 'mount /boot && cat >/boot/grub/operator.cfg && sync'"
+_CREDENTIALS = "ls /run/credentials/@system"
+_LOOK = f"""\
+until systemctl --quiet is-active multi-user.target; do sleep 1; done
+{{ {LISTEN} | sed 's/^/listens: /'; {_CREDENTIALS} | sed 's/^/given: /'; echo looked; }} >/dev/ttyS0
+"""
+_UNIT = "[Service]\nExecStart=/bin/sh /etc/look\n"
+_AUTOLOGIN = "[Service]\nExecStart=\nExecStart=-/sbin/agetty --autologin root - $TERM\n"
+_LOGGED_IN = "root (automatic login)"
+_IN_GOLDEN = f"""
+    . /etc/default/resnap
+    mount "/dev/$VOLGROUP/$LVROOT" /mnt
+    cd /mnt/etc/systemd/system
+    printf '%s' '{_AUTOLOGIN}' | tee serial-getty@.service.d/test.conf >getty@.service.d/test.conf
+    cat >/mnt/etc/look
+    printf '%s' '{_UNIT}' >look.service
+    ln -s ../look.service multi-user.target.wants/look.service
+    cd / && umount /mnt
+"""
 
 
 @pytest.fixture(scope="module")
 def secured(start_box: StartBox) -> Iterator[Box]:
-    """A box whose menu is shut as ``secure`` shuts it, with an operator in it."""
+    """A box that is shut off as ``secure`` does it, with an operator in it."""
     with start_box() as box:
+        assert "tmpfiles.extra" in box.succeed(_CREDENTIALS)  # by which we came
+        box.host.run(f"set -e; {_IN_GOLDEN}", stdin=_LOOK.encode())
         lines = (
             f'set superusers="{USER}"',
             f"password_pbkdf2 {USER} {box.succeed(_HASH).strip()}",
             "serial --unit=0",
             "terminal_output serial",
+            "set timeout=10",
         )
         box.host.run(_IN_BOOT, stdin="".join(f"{line}\n" for line in lines).encode())
-        box.succeed("/usr/lib/secure/lock write_menu")
+        box.succeed("/usr/lib/secure/lock")
         box.succeed("/usr/lib/resnap/next-boot maintenance")
         box.host.close()
         yield box
 
 
+def presses(box: Box, *keys: str) -> None:
+    box.guest.qmp("send-key", keys=[{"type": "qcode", "data": key} for key in keys])
+
+
 def types(box: Box, text: str) -> None:
     for key in [*text, "ret"]:
-        box.guest.qmp("send-key", keys=[{"type": "qcode", "data": key}])
+        presses(box, key)
 
 
 def answers(box: Box, password: str, since: int) -> None:
@@ -47,22 +76,46 @@ def answers(box: Box, password: str, since: int) -> None:
     types(box, password)
 
 
-def test_maintenance_takes_the_operators_password_and_no_other(secured: Box) -> None:
+def test_grub_opens_nothing_without_the_operators_password(secured: Box) -> None:
+    """Neither its command line, nor its editor, nor the entry of maintenance."""
     console = secured.guest.console
     since = console.size
     secured.guest.reset()
-    answers(secured, "sesame", since)
-    secured.guest.wait_for_serial("access denied", DEADLINE, since)
-    assert "verdict" not in console.text(since)
+    secured.guest.wait_for_serial("maintenance of the golden root", DEADLINE, since)
+    for key in ("c", "e", "ret"):
+        since = console.size
+        presses(secured, key)
+        answers(secured, "sesame", since)
+        secured.guest.wait_for_serial("access denied", DEADLINE, since)
+        assert "grub>" not in console.text(since)
+        assert "setparams" not in console.text(since)
+        secured.guest.wait_for_serial("maintenance of the golden root", DEADLINE, since)
     since = console.size
-    types(secured, "")  # any key, and GRUB asks again
+    presses(secured, "ret")
     answers(secured, PASSWORD, since)
     secured.guest.wait_for_serial("resnap: verdict: golden", DEADLINE, since)
 
 
-def test_the_next_boot_is_a_fresh_snapshot_and_asks_nobody(secured: Box) -> None:
+def test_in_maintenance_the_console_is_the_golden_roots(secured: Box) -> None:
+    """So what is not seen in the next test would have been seen."""
+    secured.guest.wait_for_serial("looked", DEADLINE)
+    secured.guest.wait_for_serial(_LOGGED_IN, DEADLINE)
+    assert "given: " not in secured.guest.console.text(0)
+
+
+def test_the_next_boot_is_a_fresh_snapshot_asks_nobody_and_opens_nothing(secured: Box) -> None:
+    """However often Ctrl-Alt-Del is pressed."""
     console = secured.guest.console
     since = console.size
-    secured.guest.reset()
+    for _ in range(8):
+        presses(secured, "ctrl", "alt", "delete")
     secured.guest.wait_for_serial("resnap: verdict: fresh", DEADLINE, since)
-    assert "Enter username" not in console.text(since)
+    secured.guest.wait_for_serial("looked", DEADLINE, since)
+    said = console.text(since)
+    assert "Enter username" not in said
+    assert "given: " not in said
+    found = listening(re.findall(r"listens: (.*)", said))
+    assert "tcp 14178" in found
+    assert [one for one in found if not any(fnmatch(one, name) for name in documented())] == []
+    _, _, of_the_snapshot = console.text(since).partition("resnap: verdict: fresh")
+    assert "login" not in of_the_snapshot
