@@ -30,7 +30,9 @@ class FarEnd:
         self._mark = f"{_MARK}={srv}".encode()
         self.results = srv / "results" / OWNER
         self.results.mkdir()
-        (srv / "transfer").write_text(_TRANSFER.read_text().replace("/srv/pipeline", str(srv)))
+        (srv / "run/slots").mkdir(parents=True)
+        script = _TRANSFER.read_text().replace("/srv/pipeline", str(srv))
+        (srv / "transfer").write_text(script.replace("/run/gateway", f"{srv}/run"))
         self.ssh = srv / "ssh"
         self.ssh.write_text(_SSH.format(srv=srv))
         self.ssh.chmod(0o755)
