@@ -176,8 +176,10 @@ def interrupted(
 
 
 def _argv(tool: str, arguments: Sequence[str], home: Path | None) -> list[str | Path]:
-    config = ["--ssh-config", home / ".ssh/config"] if home and tool == "fab" else []
-    return [Path(sys.executable).with_name(tool), "--search-root", ROOT, *config, *arguments]
+    argv: list[str | Path] = [Path(sys.executable).with_name(tool), "--search-root", ROOT]
+    if home and tool == "fab":
+        argv += ["--ssh-config", home / ".ssh/config"]
+    return [*argv, *arguments]
 
 
 def _environment(state: Path, home: Path | None) -> dict[str, str]:
