@@ -122,7 +122,10 @@ def test_first_boot_takes_a_fresh_snapshot(box: Box) -> None:
 def test_it_is_what_its_manifest_says(box: Box) -> None:
     digest = box.succeed("sha256sum /etc/pipeline/manifest.json").split()[0]
     assert box.state.release["MANIFEST"] == digest
-    assert box.succeed("systemctl is-system-running || systemctl --failed").strip() == "running"
+    assert (
+        box.succeed("timeout 300 systemctl is-system-running --wait || systemctl --failed").strip()
+        == "running"
+    )
 
 
 def test_a_serial_port_that_is_none_gets_no_login(box: Box) -> None:

@@ -187,4 +187,7 @@ def _is_new_and_has_the_change(box: Box, first: str, machine_id: str) -> None:
         ["vagrant", "insecure", "public", "key"]
     ] * 2
     assert box.succeed("sudo -u vagrant sudo -n id -u").strip() == "0"
-    assert box.succeed("systemctl is-system-running || systemctl --failed").strip() == "running"
+    assert (
+        box.succeed("timeout 300 systemctl is-system-running --wait || systemctl --failed").strip()
+        == "running"
+    )

@@ -93,7 +93,10 @@ def test_its_entry_is_the_first_and_the_old_one_stays(box: Box) -> None:
 
 def test_the_loader_is_out_of_the_snapshots_reach(box: Box) -> None:
     box.fail("mountpoint -q /boot || mountpoint -q /boot/efi")
-    assert box.succeed("systemctl is-system-running || systemctl --failed").strip() == "running"
+    assert (
+        box.succeed("timeout 300 systemctl is-system-running --wait || systemctl --failed").strip()
+        == "running"
+    )
 
 
 @pytest.mark.long
