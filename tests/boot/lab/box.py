@@ -16,7 +16,6 @@ from rich.progress import Progress
 
 from deploys.errors import DeployError
 from deploys.facts.state import HostState, Verdict
-from deploys.settings import Settings
 from tasks.desk import ssh_keys
 from tasks.desk.flags import load
 from tasks.desk.places import ROOT
@@ -32,15 +31,8 @@ from tests.hosts.guest import Guest
 DEADLINE = 600
 # No part of the stack: it has its own test.
 LEAN = ("boot.deadline=60", "stack=none")
-# Debian's smaller kernel: its initrd is half as large, which each boot reads and each change of the
-# golden root makes anew, by emulation. That for all hardware is what the box of ``inv up`` has.
-_PACKAGES = tuple(
-    "linux-image-cloud-amd64" if name == "linux-image-amd64" else name
-    for name in Settings().image.packages
-)
 # The same for a box that is built, with a small disk.
 SMALL = (
-    f"image.packages={','.join(_PACKAGES)}",
     "image.disk_size=10G",
     "volumes.persistent_size=256M",
     "volumes.swap_size=64M",
