@@ -128,15 +128,6 @@ def test_it_is_what_its_manifest_says(box: Box) -> None:
     )
 
 
-def test_a_serial_port_that_is_none_gets_no_login(box: Box) -> None:
-    """The kernel makes ttyS1 on a machine with one port, as ttyS0 on a machine without."""
-    assert box.succeed("cat /sys/class/tty/ttyS1/type").strip() == "0"
-    box.succeed("systemctl start serial-getty@ttyS1.service || :")
-    said = box.succeed("systemctl show -P Result -P ActiveState serial-getty@ttyS1.service")
-    assert set(said.split()) == {"inactive", "exec-condition"}
-    box.succeed("systemctl is-active serial-getty@ttyS0.service")
-
-
 def test_vagrant_finds_what_it_expects(box: Box) -> None:
     keyring = box.succeed("cat /home/vagrant/.ssh/authorized_keys")
     assert keyring.count("vagrant insecure public key") == 2
