@@ -98,8 +98,8 @@ def test_systemd_is_asked_for_all_of_the_limits(tools: Path) -> None:
 
 
 def test_a_job_has_pids_of_its_own_where_systemd_knows_how() -> None:
-    assert "PrivatePIDs=yes" in unit.properties(JOB, "user", 257)
-    assert "PrivatePIDs=yes" not in unit.properties(JOB, "user", 256)
+    assert "PrivatePIDs=yes" in unit.properties(JOB, "user", 258)
+    assert "PrivatePIDs=yes" not in unit.properties(JOB, "user", 257)
 
 
 def test_a_workers_jobs_are_bound_to_its_unit(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,6 @@ from pathlib import Path
 import kim_edn
 import pytest
 
-from deploys.services.runner import HOME
-from deploys.stack.bundle import PYTHON_PATH
 from tests.pipeline import world
 from tests.storage.gateway.booted import Booted, booted
 from tests.storage.gateway.gateway import layered
@@ -33,15 +31,6 @@ items = "{ITEMS}"
 seconds = 30
 disk = {DISK}
 """
-# pipeline-run-pair as a systemd that knows no PrivatePIDs= would have it.
-OLD = f"""
-import sys
-sys.path[:0] = ["{HOME}", "{PYTHON_PATH}"]
-from kimpipeline.commands import run_pair
-from kimpipeline.run.sandbox import unit
-unit._SINCE.clear()
-sys.exit(run_pair())
-"""
 
 
 @dataclass(frozen=True)
@@ -56,11 +45,10 @@ class Lab:
         (folder / "attack.py").write_text(attack)
         return kimid
 
-    def run(self, *tests: str, old: bool = False) -> list[tuple[str, str]]:
+    def run(self, *tests: str) -> list[tuple[str, str]]:
         """What Tests that ran side by side printed, and their faults."""
-        program = ["python3", "-I", "-c", OLD] if old else ["pipeline-run-pair"]
-        words = ["--settings", "/etc/small.toml", "--out", OUT]
-        each = [shlex.join([*program, *words, test, world.MODEL]) for test in tests]
+        words = ["pipeline-run-pair", "--settings", "/etc/small.toml", "--out", OUT]
+        each = [shlex.join([*words, test, world.MODEL]) for test in tests]
         script = f"rm -rf {OUT}; {' & '.join(each)} & wait"
         said = self.box.run("sh", "-c", f"({script}) 2>&1")
         return [self._outcome(test, said) for test in tests]
@@ -114,18 +102,11 @@ with contextlib.suppress(ProcessLookupError):
 """
 
 
-@pytest.mark.parametrize("old", [False, True])
-def test_a_neighbour_can_be_neither_seen_nor_forged_nor_killed(lab: Lab, old: bool) -> None:
-    """By users of their own; where systemd is new, it gives each job PIDs of its own, too.
-
-    What an attacker kills is at most its own shell: that is its own fault.
-    """
-    victim = lab.test(910 + old, f"sleep 6; {world.GOOD}; echo lived")
-    attacker = lab.test(920 + old, "exec python3 attack.py", NEIGHBOUR)
-    lived, told = lab.run(victim, attacker, old=old)
-    assert lived == ("lived\n", "")
-    fault = "ended by signal 9" if old else "results.edn: No such file or directory"
-    assert told == ("0 0\n", fault)
+def test_a_neighbour_can_be_neither_seen_nor_forged_nor_killed(lab: Lab) -> None:
+    """What an attacker kills is at most its own shell: that is its own fault."""
+    victim = lab.test(910, f"sleep 6; {world.GOOD}; echo lived")
+    attacker = lab.test(920, "exec python3 attack.py", NEIGHBOUR)
+    assert lab.run(victim, attacker) == [("lived\n", ""), ("0 0\n", "ended by signal 9")]
 
 
 # Each call with arguments that the kernel would look at; what comes of it is named.
