@@ -70,7 +70,8 @@ def test_accounts_of_a_hostile_disk_are_none_of_roots(box: Booted) -> None:
     """Who was root before the reset left them: a name and a password of more lines than one."""
     name = "x -:0\nu toor 0"  # lines of sysusers.d
     evil = f"/persistent/gateway/owners/{name}"
-    box.run("mkdir", "-p", evil)
+    box.run("mkdir", "-p", f"{evil}/files")
+    box.run("touch", f"{evil}/files/id_ed25519.pub")  # else it is taken for one that a kill left
     kept = "/persistent/gateway/owners/ada/password"
     shadow = "getent shadow root ada"
     before = box.run("sh", "-c", shadow)

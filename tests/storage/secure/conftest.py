@@ -55,4 +55,5 @@ def operator(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
     allowed.write_text(f"{ssh_keys.make_key(ssh / 'id_ed25519')}\n")
     public = (place.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
     (ssh / "known_hosts").write_text(f"10.9.0.2 {public}")
+    (ssh / "config").write_text(f"UserKnownHostsFile {ssh}/known_hosts\n")
     return home

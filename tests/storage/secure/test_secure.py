@@ -97,7 +97,8 @@ def forgotten(place: Place) -> Iterator[None]:
 def test_an_operator_does_it_from_afar(place: Place, host_key: str, operator: Path) -> None:
     """With fab, over the box's own sshd."""
     (place.root / RELEASE[1:]).write_text("ROLE=devel\n")
-    login = ("-H", "root@10.9.0.2", "-i", str(operator / ".ssh/id_ed25519"))
+    ssh = operator / ".ssh"
+    login = ("--ssh-config", ssh / "config", "-H", "root@10.9.0.2", "-i", ssh / "id_ed25519")
 
     def fab(password: str) -> subprocess.CompletedProcess[str]:
         program = Path(sys.executable).with_name("fab")
