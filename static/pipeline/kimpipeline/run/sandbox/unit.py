@@ -51,8 +51,9 @@ _FIXED = (
     "KillSignal=SIGKILL",
     "TimeoutStopSec=30",
 )
-# systemd refuses a property that it does not know, so these ask for its version. 257 knows PrivatePIDs=,
-# but loses some exit codes with it: a Test that failed would have no fault (systemd's change 36446).
+# systemd refuses a property that it does not know, so these ask for its version. 257 knows
+# PrivatePIDs=, but loses some exit codes with it (systemd's change 36446): a Test that failed
+# would have no fault.
 _SINCE = {258: ("PrivatePIDs=yes",)}
 
 
