@@ -122,8 +122,69 @@ def test_all_that_is_wrong_with_an_item_is_said(run: Run, place: Path) -> None:
 
 
 def test_items_are_listed_by_kind(run: Run) -> None:
-    assert run("items", "TE", "TD") == (0, f"{world.DRIVER}\n{world.TEST}\n", "")
-    assert len(run("items")[1].splitlines()) == 3
+    assert run("items", "list", "TE", "TD") == (0, f"{world.DRIVER}\n{world.TEST}\n", "")
+    assert len(run("items", "list")[1].splitlines()) == 3
+
+
+def test_items_are_added_from_folders_and_archives(run: Run, place: Path, tmp_path: Path) -> None:
+    """As KIM's website ships them, whoever owned the files; a second time it is refused."""
+    first, second = "Other_Al__TE_000000000940_000", "Third_Al__TE_000000000941_000"
+    world.make_test(tmp_path, kimid=first).chmod(0o700)
+    world.make_test(tmp_path, kimid=second)
+    archive = tmp_path / f"{second}.txz"
+    subprocess.run(["tar", "-C", tmp_path, "-cJf", archive, second], check=True)
+    code, said, _ = run("items", "add", str(tmp_path / first), str(archive))
+    assert (code, said) == (0, f"{first}: added\n{second}: added\n")
+    assert run("verify", "TE_000000000940")[:2] == (0, f"{first}: good\n")
+    assert (place / "items" / first).stat().st_mode & 0o777 == 0o755
+    code, said, error = run("items", "add", str(archive))
+    assert (code, said) == (1, "")
+    assert (
+        error == f"pipeline-items: {second} is here already: a version of an item never changes\n"
+    )
+
+
+def test_what_is_no_item_is_not_added(run: Run, place: Path, tmp_path: Path) -> None:
+    before = sorted((place / "items").iterdir())
+    (tmp_path / "none").mkdir()
+    bad = world.item(tmp_path / "bad", world.TEST)
+    (bad / "kimspec.edn").write_text("{")
+    (tmp_path / "empty.txz").write_bytes(b"")
+    (tmp_path / "text.md").write_bytes(b"")
+    (tmp_path / "Linked__TE_000000000942_000").symlink_to(world.item(tmp_path / "x", world.MODEL))
+    subprocess.run(
+        ["tar", "-C", tmp_path, "-cf", "link.tar", "Linked__TE_000000000942_000"],
+        check=True,
+        cwd=tmp_path,
+    )
+    for name in (
+        "none",
+        f"bad/{world.TEST}",
+        "empty.txz",
+        "text.md",
+        "link.tar",
+        "gone",
+        "gone.txz",
+    ):
+        code, said, error = run("items", "add", str(tmp_path / name))
+        assert (code, said) == (1, "")
+        assert error.startswith("pipeline-items: ")
+        assert len(error.splitlines()) == 1
+    assert sorted((place / "items").iterdir()) == before
+
+
+def test_items_are_removed_when_that_was_said_twice(run: Run, place: Path) -> None:
+    def remove(*words: str) -> tuple[int, str, str]:
+        return run("items", "remove", *words)
+
+    before = run("items", "list")[1]
+    assert remove(world.TEST)[2] == "pipeline-items: nothing was removed: say y, or --force\n"
+    assert "is needed by" in remove(world.DRIVER, "--force")[2]
+    assert "there is no such item" in remove(world.TEST, "Other__TE_000000000999_000", "--force")[2]
+    assert "is no KIM id" in remove(world.TEST, "../items", "--force")[2]
+    assert run("items", "list")[1] == before
+    assert remove(world.TEST, world.DRIVER, "--force") == (0, "", "")
+    assert [each.name for each in (place / "items").iterdir()] == [world.MODEL]
 
 
 def test_help_and_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,7 +212,7 @@ def test_settings_that_are_wrong_are_one_line(
 ) -> None:
     file = tmp_path / "pipeline.toml"
     file.write_text(text)
-    assert commands.items(["--settings", str(file)]) == 1
+    assert commands.items(["list", "--settings", str(file)]) == 1
     error = capsys.readouterr().err
     assert reason in error
     assert len(error.splitlines()) == 1
@@ -175,6 +236,9 @@ def test_where_items_may_come_from(place: str, tmp_path: Path) -> None:
         (["pipeline-run-pair", world.TEST, world.MODEL, ""], []),
         (["pipeline-verify", "Energy__"], [world.DRIVER]),
         (["pipeline-run-matches", "--list", "P"], [world.MODEL]),
+        (["pipeline-items", "re"], ["remove"]),
+        (["pipeline-items", "remove", "P"], [world.MODEL]),
+        (["pipeline-items", "list", "T"], ["TE", "TD"]),
     ],
 )
 def test_bash_completes_item_names(

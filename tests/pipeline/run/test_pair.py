@@ -70,6 +70,16 @@ def test_a_results_directory_has_kims_shape(run: Run) -> None:
     assert spec["profiling"]["time"] == pytest.approx(done.seconds, abs=0.001)
 
 
+def test_the_result_of_a_verification_check_is_one(place: Path, sandbox: Sandbox) -> None:
+    items = world.repository(place / "items")
+    check = "Forces_Al__VC_000000000907_000"
+    world.make_test(items.root, kimid=check)
+    (place / "scratch").mkdir()
+    pair = world.pair(items, check)
+    done = run_test(pair, place / "scratch", sandbox, world.LIMITS)
+    assert (done.fault, edn.read(done.folder / "kimspec.edn")["item-type"]) == ("", "vr")
+
+
 def test_the_processors_time_is_counted(run: Run) -> None:
     """That of the runner's children too; what it writes in the file's place counts for nothing."""
     burn = "i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done"

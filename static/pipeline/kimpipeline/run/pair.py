@@ -21,6 +21,7 @@ from kimpipeline.run.supervise import Ended, supervise
 from kimpipeline.settings import Limits
 
 _STDIN = 2**20  # most bytes of a template
+_RESULTS = {"TE": "tr", "VC": "vr"}  # KIM's kinds of results: test, verification; er: error
 _STREAMS = ("pipeline.stdin", "pipeline.stdout", "pipeline.stderr", "kim.log")
 
 
@@ -35,12 +36,18 @@ class Pair:
     @property
     def id(self) -> str:
         """The id of its job and of its results."""
-        return job_id(self.test.kimid, self.model.kimid, (each.kimid for each in self.others))
+        return job_id(self.test.kimid, self.model.kimid, self.needed)
 
     @property
     def versions(self) -> list[str]:
         """The KIM ids of all items that take part, sorted."""
-        return sorted({each.kimid for each in (self.test, self.model, *self.others)})
+        return sorted({self.test.kimid, self.model.kimid, *self.needed})
+
+    @property
+    def needed(self) -> list[str]:
+        """The KIM ids of what the two need, and of the driver that the Model has; sorted."""
+        driver = self.model.spec.model_driver
+        return sorted({*(each.kimid for each in self.others), *([driver] if driver else [])})
 
 
 @dataclass(frozen=True)
@@ -185,7 +192,7 @@ def _write_metadata(
     """Write the two files that say what a results directory is and how it came about."""
     about: dict[str, object] = {
         "UUID": pair.id,
-        "item-type": "er" if fault else "tr",
+        "item-type": "er" if fault else _RESULTS[pair.test.kind],
         "test": pair.test.kimid,
         "model": pair.model.kimid,
     }
