@@ -111,7 +111,7 @@ def test_all_that_is_wrong_with_an_item_is_said(run: Run, place: Path) -> None:
     code, said, _ = run("verify", world.TEST)
     assert code == 2
     assert [line.partition(": ")[2] for line in said.splitlines()] == [
-        "pipeline.stdin.tpl: '@< query(1) >@' is not MODELNAME or path(...)",
+        "pipeline.stdin.tpl: there is no query here",
         "runner is not executable",
         "tag:none is not a KIM property",
     ]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from kimpipeline.errors import ItemError, RunError
-from kimpipeline.kim import edn, results
+from kimpipeline.kim import edn, results, template
 from kimpipeline.kim.items import ItemFolder, load
 from kimpipeline.kim.kimid import check_kimid, code, job_id, kind
-from kimpipeline.kim.template import render
 from kimpipeline.run.pair import Pair, stdin
 from tests.pipeline import world
 
@@ -59,6 +59,11 @@ def test_a_job_is_named_by_the_pair_and_all_versions() -> None:
     assert first != job_id(SI, SW, [TD.replace("_000", "_001")])
 
 
+def filled(pair: Pair) -> str:
+    source = stdin(pair)
+    return template.render(source.template, source.names, source.paths)
+
+
 def test_the_sample_items_are_whole() -> None:
     """Each is valid, has what it needs, and a program that can be run."""
     items = ItemFolder(SAMPLES)
@@ -71,7 +76,7 @@ def test_the_sample_items_are_whole() -> None:
         assert driver.kimid == TD
         assert os.access(driver.runner, os.X_OK)
         assert set(test.spec.properties) <= set(results.properties())
-        first, model, species, *_ = stdin(Pair(test, items.get(SW), (driver,))).splitlines()
+        first, model, species, *_ = filled(Pair(test, items.get(SW), (driver,))).splitlines()
         assert (first, model) == (str(driver.runner), SW)
         assert species in test.spec.species
     assert len(list(items.items("MO"))) == 3
@@ -89,7 +94,7 @@ def test_the_sample_driver_writes_valid_results(tmp_path: Path) -> None:
     test = items.get(SI)
     done = subprocess.run(
         [test.runner],
-        input=stdin(Pair(test, items.get(SW), items.closure(test))),
+        input=filled(Pair(test, items.get(SW), items.closure(test))),
         cwd=tmp_path,
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
         capture_output=True,
@@ -213,27 +218,53 @@ def test_what_needs_each_other_ends(tmp_path: Path) -> None:
         items.closure(test)
 
 
+NAMES = {"MODELNAME": SW, "TESTNAME": SI}
+
+
 @pytest.mark.parametrize(
-    "template",
+    ("text", "reason"),
     [
-        '@< path("Other__TD_000000000905_000") >@',
-        '@< path("../../etc") >@',
-        '@< query({"flat": "on"}) >@',
-        "@[ for i in range(10) ]@x@[ endfor ]@",
-        "@# comment #@",
-        "@< MODELNAME",
-        "@< MODELNAME.__class__ >@",
+        ('@< path("Other__TD_000000000905_000") >@', "is not in kimspec.edn's needs"),
+        ('@< path("../../etc") >@', "is not in kimspec.edn's needs"),
+        ("@< VCNAME >@", "'VCNAME' is undefined"),
     ],
 )
-def test_a_template_that_asks_for_more_is_refused(template: str) -> None:
-    with pytest.raises(ItemError, match=r"^pipeline\.stdin\.tpl: "):
-        render(template, SW, {TD: "/items/td/runner"})
+def test_a_simple_template_that_asks_for_more_is_refused(text: str, reason: str) -> None:
+    assert template.is_simple(text)
+    with pytest.raises(ItemError, match=rf"^pipeline\.stdin\.tpl: .*{re.escape(reason)}"):
+        template.render(text, NAMES, {TD: "/items/td/runner"})
 
 
 def test_a_template_is_filled_once() -> None:
     """What is filled in is not looked at for tags again."""
-    text = render("@<MODELNAME>@\n@< path('a') >@@<MODELNAME>@ @", "M", {"a": "@< MODELNAME >@"})
-    assert text == "M\n@< MODELNAME >@M @"
+    text = "@<MODELNAME>@\n@< path('a') >@@<MODELNAME>@ @"
+    assert template.is_simple(text)
+    filled = template.render(text, {"MODELNAME": "M"}, {"a": "@< MODELNAME >@"})
+    assert filled == "M\n@< MODELNAME >@M @"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('@< query({"flat": "on"}) >@', "there is no query here"),
+        ("@[ for i in range(10) ]@x", "Unexpected end of template"),
+        ("@# comment", "Missing end of comment tag"),
+        ("@< MODELNAME", "unexpected"),
+        ("@< nothing|json >@", "'nothing' is undefined"),
+        ("@< " + "(" * 100_000, ""),
+        ("@< '\x1b'|none >@ @[", ""),
+    ],
+)
+def test_a_template_that_is_none_is_one_line(text: str, reason: str) -> None:
+    assert not template.is_simple(text)
+    with pytest.raises(ItemError) as caught:
+        template.check(text, NAMES)
+    assert reason in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_a_templates_constants_are_not_worked_out() -> None:
+    template.check("@< 'a' * 10 ** 11 >@", NAMES)
 
 
 def _without(key: str) -> dict[str, object]:
