@@ -18,6 +18,7 @@ from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Machine
 from tests.boot.conftest import CPUS, GIB
 from tests.boot.lab.box import DEADLINE, Box, running
+from tests.boot.lab.recipes import Recipe
 from tests.boot.lab.uefi import (
     LVM_HOST,
     PLAIN,
@@ -37,7 +38,7 @@ REINSTALL = (
 
 @contextlib.contextmanager
 def host(
-    recipe: bare.Recipe,
+    recipe: Recipe,
     firmware: Firmware,
     folder: Path,
     shared: Path,
