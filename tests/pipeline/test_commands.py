@@ -73,9 +73,9 @@ def test_all_matches_run(run: Run, place: Path) -> None:
     (place / "models" / world.MODEL).rmdir()
     code, _, error = run("run_matches", world.TEST)
     assert code == 1
-    assert (
-        error
-        == f"pipeline-run-matches: {world.TEST}: it takes part in no pair with an installed Model\n"
+    assert error == (
+        f"pipeline-run-matches: {world.TEST}: it takes part in no pair with an installed Model; "
+        f"the KIM API here lacks {world.MODEL}\n"
     )
 
 

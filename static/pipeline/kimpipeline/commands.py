@@ -55,13 +55,14 @@ def run_matches(argv: Sequence[str] | None = None) -> int:
         here = ItemFolder(settings.folders.items)
         kimid = here.find_one(args.item)
         found = find_pairs(here, kimid, installed(settings.folders.models))
-        if not found:
-            raise PipelineError(f"{kimid}: it takes part in no pair with an installed Model")
+        if not found.pairs:
+            why = f"it takes part in no pair with an installed Model{found.missing}"
+            raise PipelineError(f"{kimid}: {why}")
         if args.list:
-            for pair in found:
+            for pair in found.pairs:
                 print(pair.test.kimid, pair.model.kimid)
             return 0
-        return _run(found, args.out, settings)
+        return _run(found.pairs, args.out, settings)
 
     return _exit_code(parser, argv, do)
 

@@ -110,18 +110,19 @@ class Director:
         mirror(self._items, self._settings.remote, lambda: self._queue.touch(reserved))
         found = find_pairs(self._items, update.kimid, installed(self._settings.folders.models))
         if update.status != "approved":
-            log.info("%s is %s: %d pairs", update.kimid, update.status, len(found))
+            words = (update.kimid, update.status, len(found.pairs), found.missing)
+            log.info("%s is %s: %d pairs%s", *words)
             return
         entries: dict[str, Entry] = {}
-        for pair in found:
+        for pair in found.pairs:
             try:
                 entries |= self._entries(pair, update.priority, ())
             except PipelineError as error:
                 log.warning("%s with %s: %s", pair.test.kimid, pair.model.kimid, error)
-        self._ledger.intend(entries.values(), self._queue.newest())
+        new = self._ledger.intend(entries.values(), self._queue.newest())
         self._ledger.intend_waiting(self._queue.newest())
         self._queue_intended()
-        log.info("%s: %d pairs", update.kimid, len(entries))
+        log.info("%s: %d pairs, %d new jobs%s", update.kimid, len(entries), new, found.missing)
 
     def _entries(self, pair: Pair, priority: int, above: tuple[str, ...]) -> dict[str, Entry]:
         """A pair's job, and the jobs of the Tests whose results it needs, with the same Model.

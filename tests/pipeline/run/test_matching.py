@@ -8,7 +8,7 @@ import pytest
 
 from kimpipeline.errors import ItemError
 from kimpipeline.kim.items import ItemFolder, Kimspec
-from kimpipeline.run.matching import find_pairs, installed, latest, make_pair, misfit
+from kimpipeline.run.matching import Pairs, find_pairs, installed, latest, make_pair, misfit
 from tests.pipeline import world
 
 SM = "Sim_LAMMPS_Pair_Al__SM_000000000908_000"
@@ -110,7 +110,7 @@ def items(tmp_path: Path) -> ItemFolder:
 
 def _pairs(items: ItemFolder, kimid: str, *more: str) -> list[tuple[str, str]]:
     models = frozenset([*items.names("MO"), *more])
-    return [(pair.test.kimid, pair.model.kimid) for pair in find_pairs(items, kimid, models)]
+    return [(pair.test.kimid, pair.model.kimid) for pair in find_pairs(items, kimid, models).pairs]
 
 
 def test_pairs_of_each_kind_of_item(items: ItemFolder) -> None:
@@ -126,8 +126,18 @@ def test_only_installed_models_are_taken(items: ItemFolder, tmp_path: Path) -> N
     (collection / world.MODEL).mkdir(parents=True)
     found = installed([f"{tmp_path}/lib/*/kim-api/portable-models", "/no/such/folder"])
     assert found == {world.MODEL}
-    assert find_pairs(items, "Pair_Si__MO_000000000913_000", found) == []
-    assert len(find_pairs(items, world.TEST, found)) == 1
+    silicon = "Pair_Si__MO_000000000913_000"
+    assert find_pairs(items, silicon, found) == Pairs([], [silicon])
+    of_driver = find_pairs(items, world.DRIVER, found)
+    assert (len(of_driver.pairs), of_driver.lacking) == (1, [silicon])
+    assert find_pairs(items, world.TEST, found).lacking == []
+
+
+def test_what_is_said_of_many_models_that_are_missing_is_one_short_line() -> None:
+    assert Pairs([], []).missing == ""
+    assert Pairs([], ["M0", "M1"]).missing == "; the KIM API here lacks M0, M1"
+    names = [f"M{number}" for number in range(800)]
+    assert Pairs([], names).missing == "; the KIM API here lacks M0, M1, M2 and 797 more"
 
 
 def test_others_take_part_in_their_latest_version(items: ItemFolder) -> None:

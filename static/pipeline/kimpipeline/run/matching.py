@@ -7,6 +7,7 @@ kimspec.edn, ``simulator-name`` for a simulator model, ``kim-api-version`` for a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from kimpipeline.errors import ItemError
@@ -106,7 +107,22 @@ def make_pair(items: ItemFolder, test: str, model: str) -> Pair:
     return Pair(first, second, items.closure(first, second))
 
 
-def find_pairs(items: ItemFolder, kimid: str, models: frozenset[str]) -> list[Pair]:
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs whose Model is installed, and the Models of the others, sorted."""
+
+    pairs: list[Pair]
+    lacking: list[str]
+
+    @property
+    def missing(self) -> str:
+        """The end of a line that tells which Models are not installed; empty if all are."""
+        more = f" and {len(self.lacking) - 3} more" if len(self.lacking) > 3 else ""
+        names = ", ".join(self.lacking[:3]) + more
+        return f"; the KIM API here lacks {names}" if names else ""
+
+
+def find_pairs(items: ItemFolder, kimid: str, models: frozenset[str]) -> Pairs:
     """The pairs that an item takes part in, with the latest versions of all other items.
 
     Args:
@@ -121,8 +137,7 @@ def find_pairs(items: ItemFolder, kimid: str, models: frozenset[str]) -> list[Pa
     items.closure(item)
     tests = [item] if item.kind in TESTS else latest(items.items(*TESTS))
     those = [item] if item.kind in MODELS else latest(items.items(*MODELS))
-    those = [model for model in those if model.kimid in models]
-    found = []
+    found, lacking = [], set()
     for test in tests:
         for model in those:
             try:
@@ -131,6 +146,10 @@ def find_pairs(items: ItemFolder, kimid: str, models: frozenset[str]) -> list[Pa
                 pair = Pair(test, model, items.closure(test, model))
             except ItemError:
                 continue
-            if kimid in pair.versions:
+            if kimid not in pair.versions:
+                continue
+            if model.kimid in models:
                 found.append(pair)
-    return found
+            else:
+                lacking.add(model.kimid)
+    return Pairs(found, sorted(lacking))
