@@ -187,8 +187,79 @@ def test_items_are_removed_when_that_was_said_twice(run: Run, place: Path) -> No
     assert [each.name for each in (place / "items").iterdir()] == [world.MODEL]
 
 
+def with_template(items: Path, *lines: str) -> None:
+    """Give the Driver a template of Tests that its runner could run."""
+    folder = items / world.DRIVER
+    template = folder / "test_template"
+    template.mkdir()
+    (folder / "test_generator.json").write_text("\n".join(lines))
+    (template / "kimspec.edn.genie").write_text(
+        '{"extended-id" "Energy_{{ species }}__TE_{{ number }}_{{ version }}" '
+        '"species" "{{ species }}" "test-driver" "{{ TEST_DRIVER_NAME }}"}\n'
+    )
+    (template / "runner.genie").write_text("#!/bin/sh\n# of {{ kimspec['extended-id'] }}\n")
+    (template / "pipeline.stdin.tpl.genie").write_text("@< MODELNAME >@\n")
+    (template / "a").write_text("{# FILENAME = {{species}}.txt #}{{ [1, 2]|length }}")
+
+
+def test_a_drivers_tests_are_made_from_its_template(run: Run, place: Path) -> None:
+    lines = (
+        f'{{"species": "{each}", "number": "00000000095{each == "Ni":d}"}}' for each in ("Al", "Ni")
+    )
+    with_template(place / "items", *lines)
+    names = ["Energy_Al__TE_000000000950_002", "Energy_Ni__TE_000000000951_002"]
+    code, said, error = run("generate", "TD_000000000902", "--version", "2")
+    assert (code, error) == (0, "")
+    assert said == "".join(f"{name}: added\n" for name in names)
+    for name in names:
+        assert run("verify", name)[:2] == (0, f"{name}: good\n")
+    folder = place / "items" / names[0]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "Al.txt",
+        "kimspec.edn",
+        "pipeline.stdin.tpl",
+        "runner",
+    ]
+    assert (folder / "runner").read_text() == f"#!/bin/sh\n# of {names[0]}\n"
+    assert (folder / "Al.txt").read_text() == "2"
+    again = run("generate", "TD_000000000902", "--version", "2")
+    assert "is here already" in again[2]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("", "it makes no Tests"),
+        ("[", "JSONDecodeError"),
+        ('{"species": "Al"}', "'number' is undefined"),
+        ('{"species": "/../../x", "number": "1"}', ""),
+        ('{"species": "Al", "number": "1"}', "is no KIM id"),
+        (
+            '{"species": "Al", "number": "000000000950", "FILES_TO_COPY": ["/etc/shadow"]}',
+            "FILES_TO",
+        ),
+    ],
+)
+def test_a_template_that_makes_no_tests_changes_nothing(
+    line: str, reason: str, run: Run, place: Path
+) -> None:
+    with_template(place / "items", line)
+    before = run("items", "list")[1]
+    code, said, error = run("generate", world.DRIVER)
+    assert (code, said) == (1, "")
+    assert reason in error
+    assert len(error.splitlines()) == 1
+    assert run("items", "list")[1] == before
+
+
 def test_help_and_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in (commands.run_pair, commands.run_matches, commands.verify, commands.items):
+    for command in (
+        commands.generate,
+        commands.items,
+        commands.run_matches,
+        commands.run_pair,
+        commands.verify,
+    ):
         with pytest.raises(SystemExit) as ended:
             command(["--help"])
         assert ended.value.code == 0

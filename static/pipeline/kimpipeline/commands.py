@@ -17,6 +17,7 @@ from kimpipeline.files import scratch
 from kimpipeline.kim import collection
 from kimpipeline.kim.items import ItemFolder
 from kimpipeline.kim.kimid import MODELS, TESTS, quoted
+from kimpipeline.run.generate import tests_of
 from kimpipeline.run.matching import find_pairs, installed, make_pair
 from kimpipeline.run.pair import Pair, move_results, run_test
 from kimpipeline.run.sandbox import opened
@@ -120,6 +121,32 @@ def items(argv: Sequence[str] | None = None) -> int:
 
 def _confirmed(question: str) -> bool:
     return sys.stdin.isatty() and input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+def generate(argv: Sequence[str] | None = None) -> int:
+    """``pipeline-generate``: make the Tests of a Test Driver from its template."""
+    parser = _parser("pipeline-generate", "Make the Tests of a Test Driver from its template.")
+    parser.add_argument("driver", metavar="DRIVER", help=f"the Driver's {_NAME}")
+    parser.add_argument(
+        "--version", type=int, default=0, metavar="N", help="of the Tests, 0 to 999; default: 0"
+    )
+
+    def do(args: argparse.Namespace, settings: Settings) -> int:
+        if not 0 <= args.version <= 999:
+            raise PipelineError(f"--version {args.version}: it is 0 to 999")
+        here = ItemFolder(settings.folders.items)
+        driver = here.get(here.find_one(args.driver, "TD"))
+        with opened(settings) as sandbox, scratch() as folder:
+            probe(sandbox)
+            made = tests_of(driver, folder, sandbox, settings.limits, args.version)
+            there = [test.kimid for test in made if here.has(test.kimid)]
+            if there:
+                raise PipelineError(f"{there[0]} is here already; --version makes newer ones")
+            for test in made:
+                print(f"{collection.add(here, test.path)}: added")
+        return 0
+
+    return _exit_code(parser, argv, do)
 
 
 def director(argv: Sequence[str] | None = None) -> int:

@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 
@@ -109,9 +108,7 @@ def _write_stdin(
     if template.is_simple(source.template):
         written.write_text(template.render(source.template, source.names, source.paths))
         return
-    found = find_spec("jinja2")
-    libraries = Path(str(found and found.origin)).parents[1]
-    argv = ("/usr/bin/env", "python3", "-I", "-c", _FILL.read_text(), str(libraries))
+    argv = ("/usr/bin/env", "python3", "-I", "-c", _FILL.read_text(), str(fill.libraries()))
     least = {
         "seconds": min(limits.seconds, _FILL_SECONDS),
         "memory": min(limits.memory, _FILL_MEMORY),
@@ -123,7 +120,7 @@ def _write_stdin(
         asked.write(json.dumps(asdict(source)).encode())
         asked.seek(0)
         with written.open("wb") as filled, complaints.open("wb") as said:
-            job = Confined(argv, folder, libraries, small)
+            job = Confined(argv, folder, fill.libraries(), small)
             ended = supervise(sandbox, job, (asked, filled, said), target, lambda: None)
     line = edn.read_text(complaints, _STDIN).strip().rpartition("\n")[2]
     if ended.fault:
