@@ -93,8 +93,7 @@ def logical_volume(group: str, volume: str, size: int | str, activate: bool = Tr
         group: its VG.
         volume: its name.
         size: bytes, rounded up to extents; or a share as in lvcreate(8): ``100%FREE``.
-        activate: make its device node. Without device-mapper, as in the build of an image, there
-            can be none.
+        activate: make its device node, for which the kernel needs device-mapper.
 
     Raises:
         OperationError: it exists and is smaller than ``size``.

@@ -50,7 +50,7 @@ def source(settings: Settings) -> None:
     A box does not apply this to itself, as it would undo what its operator told runsetup, and as
     its golden root is what it believes.
     """
-    onbox.files(name="What runsetup takes", sources=taken(settings))
+    onbox.files(name="What runsetup takes", sources=setup_policy(settings))
     if settings.setup.hostname:
         lines = f"{settings.setup.hostname}\n{settings.setup.branch}\n"
         onbox.files(
@@ -62,7 +62,7 @@ def source(settings: Settings) -> None:
         onbox.linked(name=f"Name {path}", path=path, target=target, replace=False)
 
 
-def taken(settings: Settings) -> dict[str, onbox.OnboxFile]:
+def setup_policy(settings: Settings) -> dict[str, onbox.OnboxFile]:
     """The files of the golden root by which runsetup decides what it applies."""
     texts = {
         PINNED: pinned(settings.stack),

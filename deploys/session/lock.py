@@ -169,15 +169,15 @@ class Lock:
         Raises:
             SSHException: the connection broke.
         """
-        shell.run(shlex.join(("sh", "-c", _KEEP_PLACE, "keep", NOTE, self._said)))
+        shell.run(shlex.join(("sh", "-c", _KEEP_PLACE, "keep", NOTE, self._own_note)))
 
     def _ask(self, shell: RootShell, over: str = "", patience: float = 0) -> Answer:
-        known = (self._token, self._said, over or self._token, f"{patience or _PATIENCE:g}")
+        known = (self._token, self._own_note, over or self._token, f"{patience or _PATIENCE:g}")
         command = shlex.join(("sh", "-c", _TAKE, "take", LOCK, NOTE, *known))
         return shell.hold(LOCK, command)
 
     @property
-    def _said(self) -> str:
+    def _own_note(self) -> str:
         machine = socket.gethostname()
         return Holder(
             who=f"{_user()}@{machine}",
@@ -188,8 +188,8 @@ class Lock:
             token=self._token,
         ).model_dump_json()
 
-    def _refusal(self, said: str, *, boots: bool) -> Exception:
-        other = _holder(said)
+    def _refusal(self, note: str, *, boots: bool) -> Exception:
+        other = _holder(note)
         if other is None:
             return PreflightError("somebody else changes it at this moment: try again later")
         if other.token == self._token:

@@ -60,7 +60,7 @@ def box_image(settings: Settings, progress: HostProgress) -> Path:
 
 def is_finalized() -> bool:
     """Whether the image was finalized."""
-    return BOX.exists() and _written(BOX) in _finalized()
+    return BOX.exists() and _time_written(BOX) in _finalized()
 
 
 def is_replaceable(file: Path) -> bool:
@@ -70,20 +70,20 @@ def is_replaceable(file: Path) -> bool:
 
 def note_finalized(image: Path) -> None:
     """Record that ``image`` was finalized, before it takes its name: power may go in between."""
-    before = [_written(BOX)] if is_finalized() else []
+    before = [_time_written(BOX)] if is_finalized() else []
     with whole_files.replaced(_FINALIZED) as note:
-        note.write_text("".join(f"{line}\n" for line in (*before, _written(image))))
+        note.write_text("".join(f"{line}\n" for line in (*before, _time_written(image))))
 
 
 def _finalized() -> list[str]:
     return _FINALIZED.read_text().split() if _FINALIZED.exists() else []
 
 
-def _written(image: Path) -> str:
+def _time_written(image: Path) -> str:
     return str(image.stat().st_mtime_ns)
 
 
 def _made_of(settings: Settings) -> str:
     version = bundle.project_version()
     # with the file's time: a build may have ended after its image and before its note
-    return f"{_written(BOX)}\n{version.commit} {version.digest}\n{settings.of_image()}\n"
+    return f"{_time_written(BOX)}\n{version.commit} {version.digest}\n{settings.of_image()}\n"

@@ -24,15 +24,15 @@ _REPORT = ("--reportformat", "json", "--units", "b", "--nosuffix")
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """An LV to make; ``size`` is in bytes, or None for all that is left."""
+    """An LV to make; ``size`` is in bytes."""
 
     name: str
-    size: int | None
+    size: int
     tags: tuple[str, ...] = ()
 
 
 def make(
-    disk: Path, part: Extent, volgroup: str, volumes: Sequence[Volume], fixed: Fixed | None = None
+    disk: Path, part: Extent, volgroup: str, volumes: Sequence[Volume], fixed: Fixed
 ) -> dict[str, Extent]:
     """Make a VG with these LVs in a part of a disk image; returns where on the disk each LV is.
 
@@ -40,17 +40,15 @@ def make(
         CommandError: there is no room for them, or LVM failed.
     """
     with _lvm(disk, part) as (lvm, device):
-        known = ("--uuid", fixed.identifiers.lvm("pv"), "--norestorefile") if fixed else ()
+        known = ("--uuid", fixed.identifiers.lvm("pv"), "--norestorefile")
         lvm("pvcreate", "-qq", "-y", *known, device)
         lvm("vgcreate", "-qq", volgroup, device)
         for volume in volumes:
-            amount = ("-l", "100%FREE") if volume.size is None else ("-L", f"{volume.size}b")
             tags = [word for tag in volume.tags for word in ("--addtag", tag)]
             # -Zn -Wn: zeroing and wiping need device nodes, which do not exist here.
-            words = ("-qq", "-y", "-an", "-Zn", "-Wn", "-n", volume.name, *tags, *amount)
-            lvm("lvcreate", *words, volgroup)
-    if fixed is not None:
-        lvm_metadata.normalize(disk, part.offset, fixed)
+            words = ("-qq", "-y", "-an", "-Zn", "-Wn", "-n", volume.name, *tags)
+            lvm("lvcreate", *words, "-L", f"{volume.size}b", volgroup)
+    lvm_metadata.normalize(disk, part.offset, fixed)
     return find(disk, part, volgroup)
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from deploys.errors import BoxError
 from tasks.guests import Guest, Provider
-from tasks.guests.qemu import provider as qemustart
-from tasks.guests.virtualbox import provider
+from tasks.guests.qemu import provider as qemu
+from tasks.guests.virtualbox import provider as virtualbox
 
 # The first is the default.
-PROVIDERS = {row.name: row for row in (qemustart.PROVIDER, provider.PROVIDER)}
+PROVIDERS = {row.name: row for row in (qemu.PROVIDER, virtualbox.PROVIDER)}
 
 
 def names() -> str:

@@ -45,7 +45,7 @@ class _Enlisted:
     report: Report
     locks: str
 
-    def asked(self) -> Work:
+    def work_on_one(self) -> Work:
         """Ask what there is to ask; returns the work on one host, which holds the lock."""
         work = self.ask(self.hosts)
 
@@ -133,7 +133,7 @@ def finish(_c: Context) -> None:
     """Do the work of the task before on all its hosts, side by side; then report."""
     enlisted = _enlisted.pop()
     with exit_on_error():
-        work = enlisted.asked()
+        work = enlisted.work_on_one()
     results: dict[str, Any] = {}
     errors: dict[str, Exception] = {}
     interrupted = exit_on_interrupt("every host can still boot; run the task again to go on")

@@ -89,7 +89,7 @@ class Guest:
         return None if record is None else cls(directory.resolve(), record)
 
     @property
-    def made(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether it was made completely; otherwise it can only be destroyed."""
         return self._record.made
 

@@ -14,7 +14,7 @@ def start(order: Order) -> virtualbox.Guest:
     """
     manage.run("--version")  # fail here, not after minutes of building
     guest = virtualbox.Guest.find(order.directory)
-    if guest is not None and not guest.made:
+    if guest is not None and not guest.is_complete:
         guest.destroy()
         guest = None
     settings = order.settings

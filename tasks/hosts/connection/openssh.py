@@ -117,11 +117,11 @@ def way(connection: fabric.Connection) -> Way:
             error; the line says which.
     """
     config = connection.config.ssh_config_path or connection.config._runtime_ssh_path or ""
-    return _asked(connection.original_host, connection.user or "", connection.port or 0, config)
+    return _ask_ssh(connection.original_host, connection.user or "", connection.port or 0, config)
 
 
 @cache
-def _asked(name: str, user: str, port: int, config: str) -> Way:
+def _ask_ssh(name: str, user: str, port: int, config: str) -> Way:
     for word, what in ((name, "host"), (user, "user")):
         if word and not _WORD.fullmatch(word):
             raise PreflightError(f"{word!r} is no name of a {what}")

@@ -175,7 +175,7 @@ def _lvmlocal(_known: Known, _folder: Path) -> Task:
 
 
 def _runsetup(known: Known, folder: Path) -> Task:
-    return _copies(provisiond.taken(known.settings), folder)
+    return _copies(provisiond.setup_policy(known.settings), folder)
 
 
 def _name(path: str, target: str) -> Callable[[Known, Path], Task]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tasks.desk import loop, shell
 from tasks.disks import partitions, volume_group
+from tasks.disks.identifiers import Fixed, Identifiers
 from tasks.disks.partitions import MIB, Extent
 from tests.boot.bed import writelog
 from tests.boot.lab.recipes import mbr
@@ -51,7 +52,7 @@ def make_disk(path: Path) -> Disk:
         file.truncate(_DISK)
     part = partitions.partition(path, mbr(MIB))[-1]
     wanted = [volume_group.Volume("root", _ROOT), volume_group.Volume("persistent", _PERSISTENT)]
-    extents = volume_group.make(path, part, GROUP, wanted)
+    extents = volume_group.make(path, part, GROUP, wanted, Fixed(Identifiers("the bed"), 0))
     files = {"root": {"name": b"golden\n"}, "persistent": {"state": state(0)}}
     for name, content in files.items():
         folder = path.with_name(f"{path.stem}-{name}")

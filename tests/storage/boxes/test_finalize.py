@@ -21,7 +21,7 @@ from tasks.desk import loop
 from tasks.desk.flags import load
 from tasks.desk.ssh_keys import Identity
 from tasks.disks import box_sealed, convert, partitions, volume_group
-from tasks.disks.identifiers import Identifiers
+from tasks.disks.identifiers import Fixed, Identifiers
 from tasks.guests import bare
 from tasks.guests.qemu import Guest, _Record
 from tasks.guests.qemu.hardware import Machine
@@ -60,7 +60,8 @@ def box_disk(folder: Path) -> Path:
         disk, partitions.gpt(plan.partitions, Identifiers("a test"))
     )
     wanted = [volume_group.Volume(each.name, each.size) for each in plan.volumes]
-    lvs = volume_group.make(disk, lvm, NAMES.volgroup, wanted)
+    fixed = Fixed(Identifiers("a test"), 0)
+    lvs = volume_group.make(disk, lvm, NAMES.volgroup, wanted, fixed)
     root, persistent, empty = (folder / name for name in ("root", "persistent", "empty"))
     for each in ("boot", "persistent", "proc", "sys", "dev", "run"):
         (root / each).mkdir(parents=True)

@@ -96,7 +96,7 @@ def test_volumes_that_do_not_fit_are_refused(plan: DiskPlan, tmp_path: Path) -> 
     before = held(tmp_path)
     wanted = [volume_group.Volume("root", plan.size)]
     with pytest.raises(Exception, match="insufficient free space"):
-        volume_group.make(disk, extents[3], "test-box", wanted)
+        volume_group.make(disk, extents[3], "test-box", wanted, FIXED)
     assert given_back(tmp_path, before)
 
 

@@ -167,7 +167,7 @@ def test_a_process_that_is_gone_has_ended() -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
     with Lock("provision") as held:
-        mine = lock.Holder.model_validate_json(held._said)
+        mine = lock.Holder.model_validate_json(held._own_note)
         assert not mine.is_over
         assert mine.model_copy(update={"process": gone.pid}).is_over
         assert not mine.model_copy(update={"process": os.getppid()}).is_over

@@ -80,7 +80,7 @@ class SetupBox(FakeRoot):
         row = {"source": "git", "location": name, "version": pin}
         stack = {"openkim-pipeline-setup": row} if pin else {}
         settings = Settings.model_validate({"setup": {"signers": signers}, "stack": stack})
-        for path, file in provisiond.taken(settings).items():
+        for path, file in provisiond.setup_policy(settings).items():
             self.write(path.lstrip("/"), file.content.decode())
 
     def pin(self, commit: str, name: str = NAME) -> None:

@@ -127,7 +127,7 @@ class Desk:
         kwargs = {"connect_kwargs": {"key_filename": [key]}} if key else {}
         config = fabric.Config(runtime_ssh_path=str(self.config), overrides={**ANY, **kwargs})
         # OpenSSH is asked once for a host: a test asks anew.
-        way.__globals__["_asked"].cache_clear()
+        way.__globals__["_ask_ssh"].cache_clear()
         return fabric.Connection(word, user=user or None, port=port or None, config=config)
 
     def trust(self, name: str, file: Path | None = None, key: paramiko.PKey = HOST_KEY) -> None:

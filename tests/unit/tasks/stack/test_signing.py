@@ -28,7 +28,7 @@ def test_a_signer_is_made_listed_and_believed(tmp_path: Path) -> None:
     [line] = settings.setup.signers
     assert line.startswith('ada-2026 namespaces="git" ssh-ed25519 ')
     assert load(None, []).setup.signers == ()
-    written = provisiond.taken(settings)[provisiond.SIGNERS]
+    written = provisiond.setup_policy(settings)[provisiond.SIGNERS]
     assert (written.content, written.mode) == (f"{line}\n".encode(), 0o644)
     made = Repository(tmp_path / "project", Signer(tmp_path, "ada-2026"))
     made.path.mkdir()
