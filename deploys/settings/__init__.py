@@ -182,6 +182,7 @@ class Image(Section):
             "initramfs-tools",
             "iproute2",
             "linux-image-amd64",  # the cloud kernel has no driver for VirtualBox's network card
+            "login",  # agetty starts it
             "openssh-server",
             "procps",
             "rsync",
