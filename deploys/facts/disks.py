@@ -133,6 +133,20 @@ class RealPath(FactBase[str]):
         return StringCommand("readlink", "-e", "--", QuoteString(path), "|| true")
 
 
+class Links(FactBase[tuple[str, ...]]):
+    """The links to a device, as ``/dev/disk/by-id/...`` and ``/dev/block/253:16``."""
+
+    default = tuple
+
+    def command(self, device: str) -> StringCommand:
+        return StringCommand(
+            "find -L /dev/disk /dev/block -samefile", QuoteString(device), "2>/dev/null || true"
+        )
+
+    def process(self, output: list[str]) -> tuple[str, ...]:
+        return tuple(output)
+
+
 class Signatures(FactBase[tuple[str, ...]]):
     """Every signature on a device (``gpt``, ``ext4``, ``LVM2_member`` ...).
 

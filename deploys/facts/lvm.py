@@ -1,10 +1,11 @@
-"""The fact about LVM: volume groups with their physical and logical volumes."""
+"""Facts about LVM: volume groups with their physical and logical volumes, and what it looks at."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyinfra.api.facts import FactBase
@@ -20,6 +21,10 @@ _FIELDS = {
     "pvseg": "pv_name",
     "seg": "lv_name",
 }
+MISSING = "[unknown]"
+"""The name of a PV that a VG has and that LVM does not see."""
+_FILTERS = ("filter", "global_filter")
+_IN_USE = "devices file"
 _EXCEPTION = 16  # bytes of dm-snapshot's table for one chunk
 
 
@@ -110,6 +115,60 @@ class Lvm(FactBase[LvmReport]):
         )
         groups = tuple(_group(report) for report in reports if report.get("vg"))
         return LvmReport(groups, orphans)
+
+
+@dataclass(frozen=True)
+class LvmConfig:
+    """Which devices LVM looks at: the patterns of its filters, by the names of these settings.
+
+    A pattern is ``a`` or ``r``, a delimiter, a regular expression, the delimiter; see lvm.conf.
+    """
+
+    filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def hides(self, names: Collection[str]) -> str:
+        """The filter that hides a device; ``names`` are its paths. Empty if none does."""
+        return next((of for of, each in self.filters.items() if _rejects(each, names)), "")
+
+
+def _rejects(patterns: Sequence[str], names: Collection[str]) -> bool:
+    """Whether no name is accepted, and one is rejected: for each, its first pattern counts."""
+    verdicts = [
+        next((each[0] for each in patterns if re.search(each[2:-1], name)), "") for name in names
+    ]
+    return "r" in verdicts and "a" not in verdicts
+
+
+class LvmConfigured(FactBase[LvmConfig]):
+    """The :class:`LvmConfig` of a host."""
+
+    default = LvmConfig
+
+    def requires_command(self) -> str:
+        return "lvmconfig"
+
+    def command(self) -> str:
+        ask = "lvmconfig --type full 2>/dev/null"
+        filters = " ".join(f"devices/{name}" for name in _FILTERS)
+        # With a devices file LVM does not heed the first filter. New PVs are added to the file.
+        return (
+            f"{ask} {filters}; "
+            f'eval "$({ask} devices/use_devicesfile devices/devicesfile)"; '
+            '[ "${use_devicesfile:-0}" = 0 ] || '
+            '[ ! -e "${LVM_SYSTEM_DIR:-/etc/lvm}/devices/$devicesfile" ] || '
+            f"echo {_IN_USE}"
+        )
+
+    def process(self, output: list[str]) -> LvmConfig:
+        filters = {}
+        for line in output:
+            name, _, value = line.partition("=")
+            if name in _FILTERS:
+                found = json.loads(value)
+                filters[name] = [found] if isinstance(found, str) else found
+        if _IN_USE in output:
+            filters.pop(_FILTERS[0], None)
+        return LvmConfig(filters)
 
 
 def _group(report: Mapping[str, Any]) -> VolumeGroup:

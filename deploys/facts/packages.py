@@ -1,6 +1,8 @@
-"""Facts about packages: those that this project built, and those that are not whole."""
+"""Facts about packages: those that this project built, what is not whole, debconf's answers."""
 
 from __future__ import annotations
+
+import shlex
 
 from pyinfra.api.facts import FactBase
 
@@ -40,3 +42,29 @@ class Complaints(FactBase[list[str]]):
     def process(self, output: list[str]) -> list[str]:
         rows = (line.split() for line in output)
         return [row[0] for row in rows if row[1:] == ["installed"]]
+
+
+class Answers(FactBase[dict[str, str] | None]):
+    """debconf's answers to a package's questions; None if the package is not installed."""
+
+    def command(self, package: str) -> str:
+        name = shlex.quote(package)
+        # debconf's own programs take seconds in an emulated guest
+        lines = rf"'/^Name: {package}\//,/^$/{{/^\(Name\|Value\): /p}}'"
+        return (
+            f"! dpkg-query -W -f='${{db:Status-Status}}\\n' {name} 2>/dev/null | "
+            f"grep -x installed || sed -n {lines} /var/cache/debconf/config.dat 2>/dev/null || true"
+        )
+
+    def process(self, output: list[str]) -> dict[str, str] | None:
+        if not output:
+            return None
+        answers, name = {}, ""
+        for line in output:
+            kind, _, rest = line.partition(": ")
+            if kind == "Name":
+                name = rest
+                answers[name] = ""
+            elif kind == "Value":
+                answers[name] = rest
+        return answers

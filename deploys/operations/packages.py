@@ -12,7 +12,7 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 from pyinfra.facts.deb import DebPackages
 
-from deploys.facts.packages import SourceDigests
+from deploys.facts.packages import Answers, SourceDigests
 from deploys.operations import Commands, Upload, arrived
 
 # It waits for another apt, such as the daily update that a new host runs at its first boot.
@@ -59,6 +59,24 @@ class LocalPackage:
     name: str
     digest: str
     file: Path
+
+
+@operation()
+def answered(package: str, answers: Mapping[str, tuple[str, str]]) -> Commands:
+    """Have debconf give an installed package these answers at its upgrades, and not ask.
+
+    ``answers`` has the type and the value of each, by the name of its question.
+    """
+    found = host.get_fact(Answers, package=package)
+    if found is None:
+        return
+    lines = [
+        shlex.quote(f"{package} {name} {kind} {value}")
+        for name, (kind, value) in answers.items()
+        if found.get(name) != value
+    ]
+    if lines:
+        yield StringCommand("printf '%s\\n'", *lines, "| debconf-set-selections")
 
 
 @operation()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from deploys.plan.of_box import is_box, plan_box
 from deploys.plan.of_lvm import plan_lvm
 from deploys.plan.of_spare import plan_spare
-from deploys.plan.refusals import check_clones, check_host, check_names
+from deploys.plan.refusals import check_clones, check_host, check_names, check_sight
 from deploys.plan.result import VolumePlan
 from deploys.plan.survey import Survey
 from deploys.settings import Volumes
@@ -25,6 +25,7 @@ def plan_volumes(survey: Survey, volumes: Volumes, *, force: bool = False) -> Vo
         PreflightError: the host or the disk is not fit; the line says why.
     """
     check_clones(survey)
+    check_sight(survey)
     root_lv = survey.root_lv
     check_names(volumes, volumes.lvroot if root_lv is None else root_lv.origin or root_lv.name)
     if root_lv is None:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from deploys.errors import PreflightError
 from deploys.facts.disks import BlockDevice
+from deploys.facts.lvm import MISSING
 from deploys.facts.mapper import mapper_path
-from deploys.operations.disks import Partition, has_layout
+from deploys.operations.disks import Partition, has_layout, partition_path
 from deploys.plan.of_firmware import check_firmware
 from deploys.plan.sizes import human
 from deploys.plan.survey import Survey
@@ -73,6 +74,44 @@ def check_clones(survey: Survey) -> None:
                     f"{other} and {device.path} have the same physical volume, as a disk and its "
                     "clone do: detach the clone"
                 )
+
+
+def check_sight(survey: Survey) -> None:
+    """Check that LVM sees the volume group that the root is in, and all of it.
+
+    Raises:
+        PreflightError: it does not; a reset would find as little.
+    """
+    source, root_lv = survey.root.source, survey.root_lv
+    device = survey.blocks.find(source)
+    if root_lv is None and device and device.type == "lvm":
+        raise PreflightError(
+            f"LVM does not show the root's volume {source}: a filter in lvm.conf or the devices "
+            "file hides its disk (see lvmconfig devices/filter devices/global_filter, lvmdevices)"
+        )
+    group = survey.lvm.group(root_lv.vg) if root_lv else None
+    if group and any(pv.device == MISSING for pv in group.pvs):
+        raise PreflightError(
+            f"volume group {group.name} lacks a physical volume: its disk is gone, or a filter in "
+            "lvm.conf or the devices file hides it"
+        )
+
+
+def _check_hidden(survey: Survey, disk: BlockDevice, number: int) -> None:
+    """Check that LVM will see the partition of this number."""
+    assert survey.device is not None
+    partition = partition_path(disk.path, number)
+    # A link below /dev/block has a number, which the partition does not have yet.
+    links = (
+        link if link.startswith("/dev/block/") else f"{link}-part{number}"
+        for link in survey.device.links
+    )
+    names = (partition, *links)
+    if hidden_by := survey.lvm_config.hides(names):
+        raise PreflightError(
+            f"LVM would not see {partition}: {hidden_by} in lvm.conf hides it; have that accept "
+            f"{disk.path} first (lvmconfig devices/{hidden_by} shows it)"
+        )
 
 
 def check_own_volumes(survey: Survey, group: str) -> None:
@@ -154,6 +193,7 @@ def check_device(survey: Survey, layout: Sequence[Partition], group: str, force:
         raise PreflightError(f"{named.name} is read-only")
     if disk in survey.blocks.disks_under(survey.root.source):
         raise PreflightError(f"{named.name} is the disk that the host runs from")
+    _check_hidden(survey, disk, len(layout))
     ours = has_layout(disk, layout)
     _check_unused(survey, disk, group if ours else None)
     content = contents(survey)

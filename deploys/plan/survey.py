@@ -16,12 +16,20 @@ from deploys.facts.disks import (
     Filesystems,
     Fstab,
     KernelSize,
+    Links,
     Mount,
     RealPath,
     Signatures,
 )
 from deploys.facts.firmware import Esp, EspContent, Firmware, FirmwareState
-from deploys.facts.lvm import LogicalVolume, Lvm, LvmReport, VolumeGroup
+from deploys.facts.lvm import (
+    LogicalVolume,
+    Lvm,
+    LvmConfig,
+    LvmConfigured,
+    LvmReport,
+    VolumeGroup,
+)
 from deploys.operations.disks import EFI_SYSTEM
 from deploys.settings import own_volumes
 
@@ -40,12 +48,13 @@ class Device:
     """The disk that the user named.
 
     ``name`` is as the user typed it. ``path`` is where it leads; empty if it does not exist.
-    ``signatures`` are those on the disk.
+    ``signatures`` are those on the disk, ``links`` its other names.
     """
 
     name: str
     path: str
     signatures: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,8 @@ class Survey:
     """The state of a host's disks, volumes and firmware.
 
     ``kernel`` is the bytes of a kernel and its initrd, ``device`` the disk that the user named, if
-    any. ``esps`` has the content of the ``efi_partitions``, by their paths.
+    any; only then ``lvm_config`` is read. ``esps`` has the content of the ``efi_partitions``, by
+    their paths.
     """
 
     blocks: BlockTree
@@ -62,6 +72,7 @@ class Survey:
     firmware: FirmwareState = field(default_factory=FirmwareState)
     kernel: int = 0
     device: Device | None = None
+    lvm_config: LvmConfig = field(default_factory=LvmConfig)
     esps: Mapping[str, EspContent] = field(default_factory=dict)
     fstab: tuple[str, ...] = ()
 
@@ -131,8 +142,10 @@ def read_survey(fact: ReadFact, device: str | None = None) -> Survey:
     named = None
     if device is not None:
         path = fact(RealPath, path=device)
-        # wipefs reads block devices only
-        named = Device(device, path, fact(Signatures, device=path) if _is_node(path) else ())
+        named = Device(device, path)
+        if _is_node(path):  # wipefs reads block devices only
+            signatures, links = fact(Signatures, device=path), fact(Links, device=path)
+            named = Device(device, path, signatures, links)
     survey = Survey(
         blocks=fact(BlockDevices),
         mounts=fact(Filesystems),
@@ -140,6 +153,7 @@ def read_survey(fact: ReadFact, device: str | None = None) -> Survey:
         firmware=fact(Firmware),
         kernel=fact(KernelSize),
         device=named,
+        lvm_config=fact(LvmConfigured) if named else LvmConfig(),
         fstab=fact(Fstab),
     )
     esps = {part.path: fact(Esp, device=part.path) for part in survey.efi_partitions}

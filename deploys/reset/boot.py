@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyinfra.api.deploy import deploy
 
 from deploys.operations import boot as operations
-from deploys.operations import efi, onbox, services
+from deploys.operations import efi, onbox, packages, services
 from deploys.operations.onbox import ONBOX, OnboxFile, tree
 from deploys.plan.of_firmware import LOADER, EfiPlan
 from deploys.plan.result import VolumePlan
@@ -17,6 +17,13 @@ SERVICES = ("resnap-quarantine.service", "resnap-trial.service")
 # The folder and the entry that grub-install makes, also when an upgrade of GRUB runs it. By default
 # both have the distribution's name, and it would remove the old root's entry.
 _LOADER = f"GRUB_DISTRIBUTOR={LOADER}\n"
+# An upgrade of grub-pc would write GRUB to the disks of debconf's list, where a power cut leaves
+# half of it, and would fail when one of them is gone. It leaves the disks, and the modules in /boot
+# that their GRUBs load, as install-grub made them.
+NO_DISKS = {
+    "grub-pc/install_devices": ("multiselect", ""),
+    "grub-pc/install_devices_empty": ("boolean", "true"),
+}
 _FILES = (
     "etc/default/grub.d/resnap.cfg",
     "etc/dracut.conf.d",
@@ -74,6 +81,7 @@ def boot(plan: VolumePlan, settings: Settings, root: str = "") -> None:
     operations.no_other_entries(name="Leave GRUB's entries to the box", root=root)
     operations.initrds(name="Initrds and GRUB entries", root=root, stale=bool(files.will_change))
     if not root:
+        packages.answered(name="Upgrades leave GRUB", package="grub-pc", answers=NO_DISKS)
         for service in SERVICES:
             services.enabled(name=f"Enable {service}", unit=service)
 

@@ -22,7 +22,8 @@ ASK = f"/{HOME}/ask"
 """The script that a box's user starts."""
 GENERATOR = "/etc/systemd/system-generators/systemd-ssh-generator"
 """systemd's, since 256: it makes sockets of sshd, also over vsock, which no firewall sees."""
-_FILES = (HOME, f"etc/systemd/system/{UNIT}")
+LLMNR = "etc/systemd/resolved.conf.d/secured.conf"
+_FILES = (HOME, LLMNR, f"etc/systemd/system/{UNIT}")
 
 # /usr/lib/secure/lock makes /run/secured in this boot. The reset leaves "golden" in maintenance. Of
 # conditions with "|" one is enough.

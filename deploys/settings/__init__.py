@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -41,6 +41,9 @@ QUEUE_PORT = 14177  # of a gateway's queue, there and at the near end of each bo
 Role = Literal["devel", "gateway"]
 LABELS = ("director", "worker")
 """Roles that older versions of provision wrote on boxes that were devel."""
+
+DESK: dict[str, Any] = {"of_the_desk": True}
+"""The mark of a setting, or a section, that no box has: what the desk does with boxes."""
 
 
 class Section(BaseModel):
@@ -115,7 +118,11 @@ class Boot(Section):
         description="seconds that the initramfs waits for a late disk or a busy volume",
     )
     reboot_deadline: Whole = Field(
-        600, ge=30, le=7200, description="seconds until a host must answer again after a reboot"
+        600,
+        ge=30,
+        le=7200,
+        description="seconds until a host must answer again after a reboot",
+        json_schema_extra=DESK,
     )
 
 
@@ -175,6 +182,7 @@ class Image(Section):
             "initramfs-tools",
             "iproute2",
             "linux-image-amd64",  # the cloud kernel has no driver for VirtualBox's network card
+            "login",  # agetty starts it
             "openssh-server",
             "procps",
             "rsync",
@@ -236,8 +244,8 @@ class Settings(Section):
     jobs: Jobs = Jobs()
     gateway: Gateway = Gateway()
     image: Image = Image()
-    guest: Guest = Guest()
-    package: Package = Package()
+    guest: Guest = Field(Guest(), json_schema_extra=DESK)
+    package: Package = Field(Package(), json_schema_extra=DESK)
 
     @field_validator("role", mode="before")
     @classmethod
@@ -292,9 +300,20 @@ class Settings(Section):
         )
 
     def of_box(self) -> str:
-        """The settings that land on the box, as JSON: all but those of image, guest and package."""
-        return self.model_dump_json(indent=1, exclude={"guest", "image", "package"})
+        """The settings that land on the box, as JSON: all but those of the desk and of the disk."""
+        return self.model_dump_json(indent=1, exclude={**_of_desk(Settings), "image": True})
 
     def of_image(self) -> str:
         """The settings that a disk image depends on, as JSON."""
-        return self.model_dump_json(exclude={"guest", "package"})
+        return self.model_dump_json(exclude=_of_desk(Settings))
+
+
+def _of_desk(model: type[BaseModel]) -> dict[str, Any]:
+    """The fields of a model that have the mark :data:`DESK`, as ``model_dump`` excludes them."""
+    found: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        if field.json_schema_extra is DESK:
+            found[name] = True
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= {name: below} if (below := _of_desk(field.annotation)) else {}
+    return found

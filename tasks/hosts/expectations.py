@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from posixpath import dirname
 
 from pydantic import ValidationError
 
@@ -14,6 +15,8 @@ from deploys.settings import Boot, Settings
 from deploys.stack.manifest import parse_settings
 from tasks.hosts.connection import Host
 
+DEADLINE = "/persistent/settings/reboot-deadline"
+"""The box's ``boot.reboot_deadline``. No part of a box depends on it, so no manifest has it."""
 TRIAL_BOOTS = 4
 """Three tries (static/onbox/usr/lib/resnap/trial), and the boot that rolls back."""
 
@@ -31,15 +34,30 @@ def state_of_box(host: Host) -> HostState:
 
 
 def reboot_deadline(host: Host) -> int:
-    """The box's own ``boot.reboot_deadline``: seconds that it has to come back from a reboot.
+    """The ``boot.reboot_deadline`` of the box's last provision: seconds that a reboot may take.
 
-    A box without settings, or with settings that this version cannot read, has the default.
+    A box without one, or with one that this version does not take, has the default.
     """
     try:
-        boot = json.loads(host.run(f"cat {SETTINGS} 2>/dev/null || echo '{{}}'"))["boot"]
-        return Boot(reboot_deadline=boot["reboot_deadline"]).reboot_deadline
+        found = json.loads(host.run(f"cat {DEADLINE} 2>/dev/null || cat {SETTINGS} || echo 0"))
+        if isinstance(found, dict):  # older versions wrote it among the box's settings
+            found = found["boot"]["reboot_deadline"]
+        return Boot(reboot_deadline=found).reboot_deadline
     except (*NONSENSE, ValidationError):
         return Boot().reboot_deadline
+
+
+def keep_deadline(host: Host, seconds: float) -> None:
+    """Have all tasks wait so long for this box from now on.
+
+    Raises:
+        UnreachableError, DeployError: see ``Host.run``.
+    """
+    new = f"{DEADLINE}.new"
+    host.run(
+        f'[ "$(cat {DEADLINE} 2>/dev/null)" = {seconds:.0f} ] || {{ '
+        f"mkdir -p {dirname(DEADLINE)} && echo {seconds:.0f} >{new} && mv {new} {DEADLINE}; }}"
+    )
 
 
 def is_gateway(state: HostState) -> bool:
@@ -107,4 +125,6 @@ def settings_of(host: Host) -> Settings:
         BoxError: the host is not a box, or its settings are of another version of this project.
     """
     state_of_box(host)
-    return parse_settings(host.run(f"cat {SETTINGS}"), f"{host.name}: {SETTINGS}")
+    found = parse_settings(host.run(f"cat {SETTINGS}"), f"{host.name}: {SETTINGS}")
+    boot = found.boot.model_copy(update={"reboot_deadline": reboot_deadline(host)})
+    return found.model_copy(update={"boot": boot})

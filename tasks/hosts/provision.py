@@ -27,7 +27,13 @@ from deploys.stack import Parts
 from tasks.desk.places import BUNDLES
 from tasks.desk.progress import HostProgress
 from tasks.hosts.connection import Host
-from tasks.hosts.expectations import TRIAL_BOOTS, expect, is_settled, rollback_reason
+from tasks.hosts.expectations import (
+    TRIAL_BOOTS,
+    expect,
+    is_settled,
+    keep_deadline,
+    rollback_reason,
+)
 from tasks.stack import Prepared, bundle, prepared
 
 REFERENCE = "/usr/lib/pipeline/reference"
@@ -97,6 +103,11 @@ class Provision:
             BoxError: the host cannot be provisioned, or a step failed; a golden root that was
                 being changed is then merged back, now or at the next boot.
         """
+        done = self._run()
+        keep_deadline(self._host, self._deadline)
+        return done
+
+    def _run(self) -> Provisioned:
         found = self._preflight()
         if found.plan.kind is Kind.BOX and found.state.verdict is not None:
             return self._update(found)

@@ -31,6 +31,24 @@ OVMF = Path("/usr/share/ovmf/OVMF.fd")
 HOST_KEYS = [
     f"ssh_host_{kind}_key{suffix}" for kind in ("ecdsa", "ed25519") for suffix in ("", ".pub")
 ]
+# A person at a terminal, as agetty hands it to login.
+LOGS_IN = """
+import os, pty, time
+process, terminal = pty.fork()
+if not process:
+    os.execl("/usr/bin/login", "login")
+def wait(word, said=""):
+    while word not in said:
+        try:
+            said += os.read(terminal, 1000).decode()
+        except OSError:  # login hangs up who was there before
+            time.sleep(0.1)
+for question, answer in ("login:", "vagrant"), ("assword:", "vagrant"), ("$", "echo is $((6*7))"):
+    wait(question)
+    os.write(terminal, f"{answer}\\n".encode())
+wait("is 42")
+print("is in")
+"""
 NOBODY = ssh_keys.Identity(user="vagrant", user_key=Path("/dev/null"), host_key="ssh-ed25519 AAAA")
 
 
@@ -128,6 +146,11 @@ def test_it_is_what_its_manifest_says(box: Box) -> None:
         box.succeed("timeout 300 systemctl is-system-running --wait || systemctl --failed").strip()
         == "running"
     )
+
+
+def test_who_has_a_password_gets_in_at_the_console(box: Box) -> None:
+    box.succeed("systemctl is-active getty@tty1.service serial-getty@ttyS0.service")
+    assert box.succeed(f"timeout 120 python3 -c '{LOGS_IN}'") == "is in\n"
 
 
 def test_vagrant_finds_what_it_expects(box: Box) -> None:

@@ -218,7 +218,8 @@ def _units() -> Iterator[str]:
 def unpacked(folder: Path) -> Path:
     """The root of a small Debian with the packages of the role, and what a box has beside."""
     root, tar = folder / "root", folder / "tree.tar"
-    packages = ("iproute2", "systemd", *(name for _, row in _rows() for name in row.packages))
+    of_rows = (name for _, row in _rows() for name in row.packages)
+    packages = ("iproute2", "systemd", "systemd-resolved", *of_rows)
     lines, options = bootstrap.sources(), bootstrap.relaxations()
     bootstrap.make_tree(tar, bootstrap.Tree("trixie", packages, lines, options, lists=False))
     root.mkdir()

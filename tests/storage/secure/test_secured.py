@@ -110,6 +110,17 @@ def test_after_its_reset_it_listens_where_the_docs_say(secured: Place) -> None:
     assert [one for one in found if not any(fnmatch(one, name) for name in documented())] == []
 
 
+def test_nor_does_it_listen_for_names_of_the_local_network(secured: Place) -> None:
+    file, resolved = f"/{secure.LLMNR}", "systemd-resolved.service"
+    secured.box.run("mv", file, f"{file}.off")
+    secured.box.run("systemctl", "restart", resolved)
+    without = listens_at(secured)
+    secured.box.run("mv", f"{file}.off", file)
+    secured.box.run("systemctl", "restart", resolved)
+    assert {"tcp 5355", "udp 5355"} <= without
+    assert not {"tcp 5355", "udp 5355"} & listens_at(secured)
+
+
 def test_after_its_reset_no_attack_works(secured: Place, console: Console) -> None:
     assert not console.has_a_shell(2)
     secured.box.run("sh", "-c", GENERATE)

@@ -8,7 +8,14 @@ import pytest
 
 from deploys.errors import PreflightError
 from deploys.facts.disks import BlockDevice, BlockTree, Mount
-from deploys.facts.lvm import LogicalVolume, LvmReport, PhysicalVolume, VolumeGroup
+from deploys.facts.lvm import (
+    MISSING,
+    LogicalVolume,
+    LvmConfig,
+    LvmReport,
+    PhysicalVolume,
+    VolumeGroup,
+)
 from deploys.plan.of_host import plan_volumes
 from deploys.plan.sizes import EXTENT
 from deploys.plan.survey import Device, Survey
@@ -28,7 +35,14 @@ def with_spare(**more: object) -> Survey:
     return plain_host(replace(SPARE, **more))  # type: ignore[arg-type]
 
 
+def without_pv() -> LvmReport:
+    """The host's volume group, of which LVM sees no more than the root's volume."""
+    [group] = lvm_host(free=10 * GIB).lvm.groups
+    return LvmReport((replace(group, pvs=(*group.pvs, PhysicalVolume(MISSING, "x", GIB, 0))),))
+
+
 PV = "LVM2_member"
+ONLY_VDA = {"global_filter": ["a|^/dev/vda|", "r|.*|"]}
 VDB1 = part("/dev/vdb1", GIB, fstype="ext4")
 MIRROR = BlockDevice("/dev/md0", "raid1", GIB)
 THIN = LogicalVolume("root", "host-vg", 4 * GIB, layout="thin,sparse")
@@ -62,6 +76,28 @@ CASES: dict[str, tuple[Survey, dict[str, object], str]] = {
         ),
         {},
         "/dev/vda1 and /dev/vdb1 have the same physical volume",
+    ),
+    "a root's group that LVM does not see": (
+        replace(lvm_host(free=10 * GIB), lvm=LvmReport()),
+        {},
+        "LVM does not show the root's volume /dev/mapper/host--vg-root: a filter",
+    ),
+    "a root's group that LVM sees a part of": (
+        replace(lvm_host(free=10 * GIB), lvm=without_pv()),
+        {},
+        "volume group host-vg lacks a physical volume",
+    ),
+    "a spare disk that LVM would not see": (
+        replace(plain_host(SPARE), lvm_config=LvmConfig(ONLY_VDA)),
+        {},
+        "LVM would not see /dev/vdb3: global_filter in lvm.conf hides it",
+    ),
+    "a disk for the group that LVM would not see": (
+        replace(
+            lvm_host(free=GIB, spare=(SPARE,), device="/dev/vdb"), lvm_config=LvmConfig(ONLY_VDA)
+        ),
+        {},
+        "LVM would not see /dev/vdb1: global_filter in lvm.conf hides it",
     ),
     "a partition": (
         plain_host(disk("/dev/vdb", 24 * GIB, VDB1), device="/dev/vdb1"),
@@ -261,3 +297,12 @@ def test_force_does_not_take_what_is_in_use(case: str) -> None:
     with pytest.raises(PreflightError) as refusal:
         plan_volumes(survey, Volumes.model_validate(settings), force=True)
     assert line in str(refusal.value)
+
+
+def test_a_filter_that_takes_the_disk_by_another_name_hides_nothing() -> None:
+    spare = replace(
+        plain_host(SPARE),
+        device=Device("/dev/vdb", "/dev/vdb", links=("/dev/disk/by-id/virtio-x",)),
+        lvm_config=LvmConfig({"filter": ["a|/by-id/virtio-x-part|", "r|.*|"]}),
+    )
+    assert plan_volumes(spare, Volumes()).device == "/dev/vdb"

@@ -95,6 +95,7 @@ def test_the_virtual_machine_around_a_box_is_not_the_box() -> None:
     assert load(overrides=["guest.cpus=4"]).of_box() == Settings().of_box()
     assert load(overrides=["image.disk_size=30G"]).of_box() == Settings().of_box()
     assert load(overrides=["package.version=2.0"]).of_box() == Settings().of_box()
+    assert load(overrides=["boot.reboot_deadline=900"]).of_box() == Settings().of_box()
     assert Settings.model_validate_json(Settings().of_box()) == Settings()
 
 

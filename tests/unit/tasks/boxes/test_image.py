@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -47,10 +48,54 @@ def test_it_is_built_once(builds: list[Settings], tmp_path: Path) -> None:
     assert len(builds) == 1
 
 
-def test_the_guest_of_it_is_no_part_of_it(builds: list[Settings]) -> None:
+# A second value of each setting that no image depends on.
+OF_THE_DESK = {
+    "boot.reboot_deadline": "1800",
+    "guest.cpus": "1",
+    "guest.disk_size": "9G",
+    "guest.memory": "1G",
+    "guest.spare_size": "25G",
+    "package.name": "ada/box",
+    "package.url": "https://example.org/",
+    "package.version": "2.0",
+}
+OF_THE_IMAGE = {
+    "boot.deadline": "60",
+    "image.user": "ada",
+    "jobs.seconds": "60",
+    "setup.branch": "next",
+    "volumes.boot_size": "300M",
+}
+
+
+def test_what_only_the_desk_heeds_is_no_part_of_it(builds: list[Settings]) -> None:
     boxes.box_image(Settings(), PROGRESS)
-    boxes.box_image(load(overrides=["guest.cpus=1"]), PROGRESS)
+    overrides = [f"{name}={value}" for name, value in OF_THE_DESK.items()]
+    changed = load(overrides=overrides)
+    assert changed != Settings()
+    boxes.box_image(changed, PROGRESS)
     assert len(builds) == 1
+
+
+def test_each_setting_is_the_images_or_the_desks() -> None:
+    """A new one is the image's, unless it has the mark."""
+    of_image = json.loads(Settings().of_image())
+    every = json.loads(Settings().model_dump_json())
+    missing = {
+        f"{section}.{name}"
+        for section, values in every.items()
+        if isinstance(values, dict)
+        for name in values
+        if name not in of_image.get(section, {})
+    }
+    assert missing == set(OF_THE_DESK)
+
+
+@pytest.mark.parametrize("name", OF_THE_IMAGE)
+def test_a_setting_of_the_image_makes_another(builds: list[Settings], name: str) -> None:
+    boxes.box_image(Settings(), PROGRESS)
+    boxes.box_image(load(overrides=[f"{name}={OF_THE_IMAGE[name]}"]), PROGRESS)
+    assert len(builds) == 2
 
 
 def test_other_settings_are_another_box(builds: list[Settings]) -> None:

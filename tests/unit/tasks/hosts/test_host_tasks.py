@@ -17,7 +17,7 @@ from invoke.exceptions import Exit
 
 from deploys.errors import PreflightError
 from deploys.facts.state import HostState, Verdict
-from deploys.settings import Boot, Settings
+from deploys.settings import Settings
 from tasks import host, ns
 from tasks.desk.flags import load as settings_of
 from tasks.hosts import fleet, versions
@@ -32,7 +32,7 @@ def state(verdict: str | None) -> HostState:
     )
 
 
-SLOW = Settings(boot=Boot(reboot_deadline=1800))
+SLOW = "1800\n"
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def boots(monkeypatch: pytest.MonkeyPatch, deadlines: list[float]) -> Iterator[l
 
     monkeypatch.setattr(Host, "reboot", reboot)
     monkeypatch.setattr(Host, "state", lambda self: state(None if self.name == "bare" else "fresh"))
-    monkeypatch.setattr(Host, "run", lambda *_: SLOW.of_box())
+    monkeypatch.setattr(Host, "run", lambda *_: SLOW)
     monkeypatch.setattr(Host, "connect", lambda _: None)
     monkeypatch.setattr(Host, "close", lambda _: None)
     monkeypatch.setenv("COLUMNS", "120")

@@ -28,6 +28,7 @@ from tasks.desk.flags import load
 from tasks.desk.progress import HostProgress
 from tasks.hosts import provision as provisioning
 from tasks.hosts.connection import Host
+from tasks.hosts.expectations import DEADLINE
 from tasks.hosts.provision import Provision, Provisioned, Request, keep_role
 from tasks.stack import Prepared, bundle
 
@@ -63,6 +64,7 @@ class FakeHost:
     installed: dict[str, str] = field(default_factory=dict)
     record: list[str] = field(default_factory=list)
     name: str = "box"
+    keeps_deadline: str = ""
     waits: bool = False  # for what comes of a trial, at the last boot
 
     def happens(self, what: str) -> None:
@@ -75,7 +77,10 @@ class FakeHost:
         yield FakeSession(self)
 
     def run(self, command: str) -> str:
-        self.happens(command)
+        if DEADLINE in command:
+            self.keeps_deadline = command
+        else:
+            self.happens(command)
         return ""
 
     def state(self) -> HostState:
@@ -230,11 +235,13 @@ def test_a_box_with_nothing_to_change_is_not_rebooted(host: FakeHost) -> None:
     found = host.found
     assert provision(host).run() == Provisioned(False, found)
     assert passes(host) == []
+    assert "echo 600 >" in host.keeps_deadline
 
 
 def test_a_box_is_changed_in_maintenance_with_a_net(host: FakeHost) -> None:
     assert provision(host).run() == Provisioned(True, state("fresh"))
     assert passes(host) == [MAINTENANCE, SAFETY, GOLDEN, TRIED, RESNAP]
+    assert "echo 600 >" in host.keeps_deadline
 
 
 def test_a_change_is_waited_for_until_the_box_has_tried_it(host: FakeHost) -> None:

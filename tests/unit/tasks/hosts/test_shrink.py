@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from rich.progress import Progress
 
-from deploys.settings import Boot, Settings
 from tasks.desk.progress import HostProgress
 from tasks.hosts.shrink import Shrunk, shrink_box
 
@@ -30,7 +29,7 @@ class Machine:
 
     def run(self, command: str) -> str:
         if command.startswith("cat "):
-            return Settings(boot=Boot(reboot_deadline=1800)).of_box()
+            return "1800\n"
         self.done.append(command.removeprefix("/usr/lib/"))
         return "\n".join(LINES)
 

@@ -12,11 +12,11 @@ import pytest
 
 from deploys.errors import DeployError, PreflightError
 from deploys.facts.state import HostState, Verdict
-from deploys.settings import Boot, Settings
+from deploys.settings import Settings
 from tasks.desk.progress import HostProgress
 from tasks.hosts import versions
 from tasks.hosts.connection import Host
-from tasks.hosts.expectations import TRIAL_BOOTS
+from tasks.hosts.expectations import DEADLINE, TRIAL_BOOTS
 from tasks.hosts.versions import Version
 
 OLD, OLDER = "feed" * 16, "cafe" * 16
@@ -58,8 +58,10 @@ class FakeHost:
             raise PreflightError("backup blocks it")
 
     def run(self, command: str) -> str:
+        if command.startswith(f"cat {DEADLINE}"):
+            return "1800\n"
         if command.startswith("cat "):
-            return Settings(boot=Boot(reboot_deadline=1800)).of_box()
+            return Settings().of_box()
         if "test -x" in command:
             return "" if self.is_older else "yes\n"
         if command.endswith(" list"):
