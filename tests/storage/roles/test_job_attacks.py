@@ -16,8 +16,9 @@ import kim_edn
 import pytest
 
 from tests.pipeline import world
+from tests.storage.conftest import root_of
 from tests.storage.gateway.booted import Booted, booted
-from tests.storage.gateway.gateway import layered
+from tests.storage.gateway.gateway import SUITES, layered
 
 pytestmark = pytest.mark.boot  # of systemd, in a container
 
@@ -68,10 +69,17 @@ class Lab:
         return (folder / "pipeline.stdout").read_text(), about.get("error", "")
 
 
-@pytest.fixture(scope="module")
-def lab(gateway_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A box with a key of root's, a Driver and a Model."""
-    with layered(gateway_root, tmp_path_factory.mktemp("layers")) as root:
+# The others are made for this file alone, which takes minutes.
+OTHERS = [pytest.param(each, marks=pytest.mark.long) for each in SUITES if each != "trixie"]
+
+
+@pytest.fixture(scope="module", params=["trixie", *OTHERS])
+def lab(
+    request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lab]:
+    """A box of each system, with a key of root's, a Driver and a Model."""
+    lower = root_of(request.param, shared)
+    with layered(lower, tmp_path_factory.mktemp("layers")) as root:
         items = root / ITEMS[1:]
         world.repository(items)
         (root / "etc/small.toml").write_text(SETTINGS)
