@@ -47,6 +47,12 @@ _SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?")
 # For boxes whose /etc/default/resnap is older than WATCHED.
 _WATCHED = "/persistent"
 
+
+def _plain(name: str) -> str:
+    """Shell: whether a name in /persistent is a plain file, which is ``$file`` then."""
+    return f'file="$root/persistent/{name}"; [ -f "$file" ] && [ ! -L "$file" ]'
+
+
 # All are read by one command, as a round trip to an emulated guest takes a tenth of a second.
 # $root is the folder that stands for /. It is empty, except in tests.
 _PARTS = {
@@ -64,15 +70,16 @@ _PARTS = {
     "quarantine": '[ ! -e "$root/run/resnap/quarantine" ] || echo yes',
     "trial": 'grep -Eq " (trial|safety)( |$)" "$root/proc/cmdline" && '
     '[ ! -e "$root/run/resnap/tried" ] && echo yes',
-    "rolled_back": 'cat "$root/persistent/log/rolled-back"',
-    "overfull": 'cut -d" " -f1 "$root/persistent/log/overfull"',
+    # Files of /persistent may be anything: a FIFO would have this command wait.
+    "rolled_back": f'{_plain("log/rolled-back")} && cat "$file"',
+    "overfull": f'{_plain("log/overfull")} && cut -d" " -f1 "$file"',
     "snapshot": "dmsetup status --target snapshot",
     # makeinitrd looks in the same order: dracut's core may be installed beside initramfs-tools.
     "initrds": 'if [ -x "$root/usr/sbin/update-initramfs" ]; then echo initramfs-tools; '
     'elif [ -x "$root/usr/bin/dracut" ]; then echo dracut; fi',
     "sources": '"$root/usr/sbin/makeinitrd" --digest',
     "release": 'cat "$root/etc/pipeline-release"',
-    "secured": 'head -n 1 "$root/persistent/settings/runsecure"',
+    "secured": f'{_plain("settings/runsecure")} && head -n 1 "$file"',
     "provisiond": 'for s in done failed; do [ ! -e "$root/run/provisiond/$s" ] || '
     '{ echo "state=$s"; cat "$root/run/provisiond/$s"; }; done',
     "filesystems": "df --block-size=1 --output=target,used,avail / "

@@ -130,16 +130,17 @@ def mounted(target: str) -> Commands:
 
 
 @operation()
-def nofail(target: str) -> Commands:
-    """Add ``nofail`` to fstab's entry for this directory, so that a boot goes on without it."""
+def with_options(target: str, options: Sequence[str]) -> Commands:
+    """Add the options that fstab's entry for this directory lacks, if there is one."""
     fields = (line.split() for line in host.get_fact(Fstab) if not line.lstrip().startswith("#"))
     found = next((each for each in fields if len(each) > 3 and each[1] == target), None)
-    if found is None or "nofail" in found[3].split(","):
-        host.noop(f"no boot depends on {target}")
+    lacks = [each for each in options if found and each not in found[3].split(",")]
+    if not lacks:
+        host.noop(f"fstab's entry of {target}, if any, has them")
         return
     column, space = "[^[:space:]]+", "[[:space:]]+"
-    options = f"^({column}{space}{target}{space}{column}{space}{column})"
-    script = shlex.quote(f"s|{options}|\\1,{NOFAIL}|")
+    before = f"^({column}{space}{target}{space}{column}{space}{column})"
+    script = shlex.quote(f"s|{before}|\\1,{','.join(lacks)}|")
     yield _changed_fstab(f"sed -E {script}")
 
 

@@ -66,9 +66,11 @@ def volumes(plan: VolumePlan) -> None:
     for row in own_volumes.mounted():
         if row.name in names:
             _mount(row, plan.volgroup)
+        else:  # of a box of an older version
+            _options(row.mount, ("nodev", "nosuid"))
     if plan.kind is not Kind.BOX:
         for target in ("/boot", "/boot/efi", "/efi"):
-            disks.nofail(name=f"fstab entry of {target}", target=target)
+            _options(target, tuple(disks.NOFAIL.split(",")))  # so that a boot goes on without it
 
 
 def _disk(plan: VolumePlan) -> None:
@@ -91,6 +93,10 @@ def _disk(plan: VolumePlan) -> None:
     lvm.physical_volume(name=f"Physical volume {device}", device=device)
     join = lvm.volume_group if plan.kind is Kind.SPARE else lvm.extend_volume_group
     join(name=f"Volume group {plan.volgroup}", group=plan.volgroup, devices=[device])
+
+
+def _options(target: str, options: tuple[str, ...]) -> None:
+    disks.with_options(name=f"fstab entry of {target}", target=target, options=options)
 
 
 def _mount(row: OwnVolume, group: str) -> None:

@@ -16,7 +16,10 @@ from deploys.operations.onbox import OnboxFile
 from deploys.settings import Settings
 from deploys.stack.bundle import PYTHON_PATH
 
-PACKAGES = ("bubblewrap", "dbus", "e2fsprogs", "openssh-client", "python3", "rsync")
+PACKAGES = (
+    *("bubblewrap", "python3-seccomp"),  # for people who run pairs without root
+    *("dbus", "e2fsprogs", "openssh-client", "python3", "rsync"),
+)
 
 HOME = "/usr/lib/pipeline-runner"
 CONFIG = "/etc/pipeline/pipeline.toml"

@@ -52,7 +52,7 @@ if ! flock -w "$6" 9 && ! {{ grep -qsF "$3" "$1" && flock -w 10 9; }}; then
     cat "$1"
     exit {_HELD}
 fi
-if [ -e "$2" ] && read -r boot began said <"$2"; then
+if [ -f "$2" ] && [ ! -L "$2" ] && read -r boot began said <"$2"; then
     read -r now _ </proc/uptime
     [ "$boot" = "$(cat /proc/sys/kernel/random/boot_id)" ] || began=0
     case $began in '' | *[!0-9]*) began=0 ;; esac
@@ -79,6 +79,7 @@ mountpoint -q /persistent || exit 0
 read -r now _ </proc/uptime
 umask 077
 mkdir -p "${1%/*}"
+rm -rf "$1"
 printf '%s %s %s\n' "$(cat /proc/sys/kernel/random/boot_id)" "${now%.*}" "$2" >"$1"
 sync -f "$1"
 """

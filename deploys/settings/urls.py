@@ -20,7 +20,7 @@ _PREFIX = re.compile(r"(git|https?|ssh)://[A-Za-z0-9[].*|file:///.+|/.*")
 _SECRET = re.compile(r"ssh://.*:.*@|(git|https?|ftp)://.*@", re.DOTALL)
 _OPTION = re.compile(r"://-|@-|://.*:-")
 _PORT = re.compile(r"[a-z]+://[^/]*:([0-9]+)(?:/.*)?", re.DOTALL)
-_PACKAGES = re.compile(r"(https?|ftp|file)://[A-Za-z0-9._~:/+,=%-]+/")
+_PACKAGES = re.compile(r"(https|file)://[A-Za-z0-9._~:/+,=%-]+/")
 
 
 def url_fault(url: str) -> str:
@@ -50,7 +50,10 @@ def _check_hostname(url: str) -> str:
 def _check_folder(url: str) -> str:
     fault = url_fault(url)
     if not fault and url and not _PACKAGES.fullmatch(url):
-        fault = f"{shown(url)}: write the URL of a folder, as https://HOST/PATH/"
+        fault = (
+            f"{shown(url)}: write the URL of a folder, as https://HOST/PATH/; over http:// anybody "
+            "on the way could give another box"
+        )
     if fault:
         raise ValueError(fault)
     return url

@@ -127,7 +127,8 @@ class Provision:
     def finalize(self, *last: Deploy, maintain: str, history: bool) -> None:
         """In maintenance: make the initrds, GRUB's entries, a box's files and manifest anew.
 
-        The host stays in maintenance, without a snapshot: the next boot takes one.
+        The settings are the host's own, so nothing is fetched that only they name. The host stays
+        in maintenance, without a snapshot: the next boot takes one.
 
         Args:
             last: deploys that run after these.
@@ -143,14 +144,14 @@ class Provision:
         self._host.require_reboot()
         anew = partial(stale_initrds, name="Have the initrds made anew")
         with self._undo_on_error():
-            self._change_safely(self._preflight(), [anew])
+            self._change_safely(self._preflight(is_asked=False), [anew])
             self._apply("keeping the change", [*last, keep_safety if history else drop_safety])
 
     @property
     def _deadline(self) -> float:
         return self._settings.boot.reboot_deadline
 
-    def _preflight(self, *, build: bool = True) -> Preflight:
+    def _preflight(self, *, build: bool = True, is_asked: bool = True) -> Preflight:
         self._progress.step("looking at the host")
         with self._host.session() as session:
             found = preflight.check(
@@ -165,7 +166,13 @@ class Provision:
         # Before any change: a build may fail, a server may not answer.
         step = self._progress.step
         self._prepared = prepared(
-            self._settings, found.python, installed, BUNDLES, step, build=build
+            self._settings,
+            found.python,
+            installed,
+            BUNDLES,
+            step,
+            build=build,
+            is_asked=is_asked,
         )
         return found
 

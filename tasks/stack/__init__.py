@@ -43,6 +43,7 @@ def prepared(
     progress: Callable[[str], None],
     *,
     build: bool = True,
+    is_asked: bool = True,
     wanted: pins.Manifest | None = None,
 ) -> Prepared:
     """The parts that a host with this Python must have; only those that it lacks are built.
@@ -54,6 +55,7 @@ def prepared(
         folder: where packages and items are kept once they are made.
         progress: gets a line before each slow step.
         build: whether to build; a comparison needs no files.
+        is_asked: whether the settings are the operator's; those of a host have nothing fetched.
         wanted: the manifest whose versions the host must have, if any.
 
     Raises:
@@ -64,7 +66,8 @@ def prepared(
     local: list[LocalPackage] = []
     left_out: dict[str, str] = {}
     for part in settings.stack.built:
-        sources, name = Sources.of(settings, part), package_name(part)
+        sources = Sources.of(settings, part, is_asked=is_asked)
+        name = package_name(part)
         digest, file = packages.source_digest(sources, python), Path()
         try:
             if installed.get(name) != digest:
@@ -85,7 +88,9 @@ def prepared(
         pins.require_same(wanted.built, made)
     found = None
     if settings.stack.has_items:
-        found = items.items(Sources.of(settings, "openkim-repository"), folder, progress)
+        found = items.items(
+            Sources.of(settings, "openkim-repository", is_asked=is_asked), folder, progress
+        )
     return Prepared(Parts(tuple(local), found), left_out)
 
 

@@ -10,22 +10,28 @@ from pathlib import Path
 from deploys.errors import BoxError
 from deploys.settings import Settings
 from deploys.settings.part import Part
+from deploys.settings.quantities import shown
 from deploys.stack.bundle import ROOT
 from tasks.stack import git, sdist
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """A row of the stack, the hostname that its location is relative to, and the part's name."""
+    """A row of the stack, the hostname that its location is relative to, and the part's name.
+
+    ``is_asked`` says that the operator named them. What only a host names is not fetched: it could
+    name what the operator may read and the host may not, and what is built is run here.
+    """
 
     part: Part
     hostname: str
     name: str
+    is_asked: bool = True
 
     @staticmethod
-    def of(settings: Settings, name: str) -> Sources:
+    def of(settings: Settings, name: str, *, is_asked: bool = True) -> Sources:
         """The sources that the settings name for a part."""
-        return Sources(settings.stack.parts[name], settings.setup.hostname, name)
+        return Sources(settings.stack.parts[name], settings.setup.hostname, name, is_asked)
 
     @property
     def identity(self) -> str:
@@ -45,9 +51,14 @@ class Sources:
         """The sources as the one ``.tar.gz`` in ``folder``, checked against their hash.
 
         Raises:
-            BoxError: they cannot be fetched, or have another hash.
+            BoxError: they cannot be fetched, or have another hash; or nobody here named them.
         """
         address = self.part.address(self.hostname)
+        if not self.is_asked and (self.part.source != "pip" or self.part.version):
+            raise BoxError(
+                f"only the box names {shown(address)}, and this machine has not fetched it: "
+                "provision the box with your settings first"
+            )
         if self.part.source == "git":
             return git.fetch(address, self.part.version, folder / "sources.tar.gz")
         if self.part.source == "file":

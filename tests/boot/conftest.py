@@ -34,7 +34,7 @@ _IS_RUNNING = (
 CPUS = 1
 # What a box's roles need, on a host that happens to have it: a provision that installs it is
 # test_up_bare's, and takes minutes of emulation.
-INSTALLED = ("bubblewrap", "nftables", "rsync")
+INSTALLED = ("bubblewrap", "nftables", "python3-seccomp", "rsync")
 # The longest files, in the order in which they are started, so that no worker is left with a long
 # one at the end; test_pipeline takes the box that test_up builds. A file that is not here is
 # started before them.

@@ -67,19 +67,24 @@ def loop_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         run("losetup", "--detach", loop)
 
 
-@pytest.fixture(scope="session")
-def gateway_root(shared: Path) -> Path:
-    """The root of a gateway, with the deploy applied, and no account on it; not to be changed."""
+def root_of(suite: str, shared: Path) -> Path:
+    """The root of a gateway of this release, with the deploy applied; not to be changed."""
     if os.geteuid() != 0:
         pytest.skip("making a Debian tree needs root")
-    made = shared / "gateway"
+    made = shared / f"gateway-{suite}"
     with FileLock(made.with_suffix(".lock")):
         if not made.exists():
             folder = made.with_suffix(".new")
             folder.mkdir()
-            gateways.apply(gateways.unpacked(folder))
+            gateways.apply(gateways.unpacked(folder, suite))
             folder.rename(made)
     return made / "root"
+
+
+@pytest.fixture(scope="session")
+def gateway_root(shared: Path) -> Path:
+    """The root of a gateway, with the deploy applied, and no account on it; not to be changed."""
+    return root_of("trixie", shared)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Scripts of tests that need root and the network in a throwaway tree; builds have neither."""
+"""Trees of tests: of Ubuntu; and throwaway ones, for scripts that need root and the network."""
 
 from __future__ import annotations
 
@@ -23,3 +23,17 @@ def run_in_tree(tree: bootstrap.Tree, work: Path, script: str) -> None:
         with loop.chroot(root):
             shell.run(["chroot", root, *words], timeout=1800)
         shutil.copytree(root / work.name / "out", work / "out", symlinks=True, dirs_exist_ok=True)
+
+
+def make_ubuntu(tar: Path, suite: str, packages: tuple[str, ...]) -> None:
+    """Write a root tree of Ubuntu to ``tar``; mmdebstrap knows the mirror, Debian has the keys."""
+    with tempfile.TemporaryDirectory(dir=tar.parent, prefix="tree-") as name:
+        folder = Path(name)
+        shell.run(["apt-get", "download", "-qq", "ubuntu-keyring"], cwd=folder, timeout=300)
+        [package] = folder.glob("*.deb")
+        shell.run(["dpkg-deb", "--extract", package, folder])
+        keys = folder / "usr/share/keyrings/ubuntu-archive-keyring.gpg"
+        argv = ["mmdebstrap", "--variant=apt", "--mode=root", f"--include={','.join(packages)}"]
+        argv += [f"--keyring={keys}", "--components=main,universe", suite, str(tar)]
+        environment = {"INITRD": "No", "DEBIAN_FRONTEND": "noninteractive", "TMPDIR": name}
+        shell.run([*bootstrap.CONTAINED, *argv], env=environment, timeout=3600)

@@ -17,6 +17,7 @@ from kimpipeline.files import remove
 from kimpipeline.kim import edn
 from kimpipeline.run.pair import Outcome, run_test
 from kimpipeline.run.provenance import provenance
+from kimpipeline.run.sandbox import calls
 from kimpipeline.run.sandbox.bubblewrap import Bubblewrap
 from kimpipeline.run.sandbox.confined import Sandbox
 from kimpipeline.run.supervise import disk_usage
@@ -271,6 +272,19 @@ def test_one_that_prints_gigabytes_is_ended(run: Run) -> None:
 def test_one_that_fills_the_disk_with_files_is_ended(run: Run) -> None:
     done = run("i=0; while :; do i=$((i + 1)); : >$i; done")
     assert done.fault == f"wrote more than {world.LIMITS.disk} bytes"
+
+
+def test_calls_deep_into_the_kernel_are_refused(run: Run) -> None:
+    """Those that the filter has. The others need a right that a job has not."""
+    done = run(f"cat >attack.py <<'END'\n{world.CALLS}END\npython3 attack.py && {world.GOOD}")
+    assert done.fault == ""
+    said = (done.folder / "pipeline.stdout").read_text()
+    told = dict(line.split() for line in said.splitlines())
+    families = {told.pop(name) for name in [*told] if name.startswith("AF_")}
+    assert families == {"EAFNOSUPPORT"}
+    denied = [name for name in told if name in calls.DENIED]
+    assert len(denied) == 10
+    assert {told[name] for name in denied} == {"EPERM"}
 
 
 DIG = 'import os; os.chdir("output")\nwhile True:\n  os.mkdir("a")\n  os.chdir("a")'

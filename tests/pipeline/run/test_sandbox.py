@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kimpipeline.errors import SandboxError
-from kimpipeline.run.sandbox import choose, confined, systemd, unit
+from kimpipeline.run.sandbox import calls, choose, confined, systemd, unit
 from kimpipeline.run.sandbox.cell import Cell, taken
 from kimpipeline.run.sandbox.confined import Confined, Running, environment, exit_fault
 from kimpipeline.run.sandbox.systemd import Systemd
@@ -214,6 +214,13 @@ def test_a_folder_that_another_user_made_is_refused(tmp_path: Path) -> None:
     os.chown(tmp_path, 66_999, 66_999)
     with pytest.raises(SandboxError, match="belongs to another user"), taken(tmp_path):
         pass
+
+
+def test_a_machine_that_cannot_make_a_filter_runs_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "_COMPILE", "import no_such_module")
+    calls.program.cache_clear()
+    with pytest.raises(SandboxError, match="Debian's package is python3-seccomp"):
+        calls.program()
 
 
 def test_a_tool_that_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,8 +29,10 @@ from tasks.desk import loop, shell, ssh_keys
 from tasks.desk.places import BUNDLES, ROOT
 from tasks.guests import bare_tree
 from tasks.stack.bundle import python_bundle
+from tasks.stack.packages import PYTHONS
 from tests import namespaces
 from tests.namespaces import World
+from tests.storage.trees import make_ubuntu
 
 __all__ = ["OWNERS"]
 
@@ -215,13 +217,21 @@ def _units() -> Iterator[str]:
     return (unit for _, row in _rows() for unit in row.units)
 
 
-def unpacked(folder: Path) -> Path:
-    """The root of a small Debian with the packages of the role, and what a box has beside."""
+# The systems that a box may be, by their codenames, and their Pythons.
+SUITES = {**PYTHONS, "jammy": "3.10", "noble": "3.12"}
+
+
+def unpacked(folder: Path, suite: str = "trixie") -> Path:
+    """The root of a small system with the packages of the role, and what a box has beside."""
     root, tar = folder / "root", folder / "tree.tar"
+    resolver = () if suite == "jammy" else ("systemd-resolved",)  # there systemd has it
     of_rows = (name for _, row in _rows() for name in row.packages)
-    packages = ("iproute2", "systemd", "systemd-resolved", *of_rows)
-    lines, options = bootstrap.sources(), bootstrap.relaxations()
-    bootstrap.make_tree(tar, bootstrap.Tree("trixie", packages, lines, options, lists=False))
+    packages = ("iproute2", "systemd", *resolver, *of_rows)
+    if suite in PYTHONS:
+        lines, options = bootstrap.sources(suite), bootstrap.relaxations()
+        bootstrap.make_tree(tar, bootstrap.Tree(suite, packages, lines, options, lists=False))
+    else:
+        make_ubuntu(tar, suite, packages)
     root.mkdir()
     bare_tree.unpack(tar, root)
     tar.unlink()
@@ -230,7 +240,7 @@ def unpacked(folder: Path) -> Path:
     (root / "persistent").mkdir()
     libraries = root / bundle.PYTHON_PATH[1:]
     libraries.mkdir(parents=True)
-    archive = python_bundle("3.13", BUNDLES).path
+    archive = python_bundle(SUITES[suite], BUNDLES).path
     shell.run(["tar", "-C", libraries, "-xf", archive, "--no-same-owner"], timeout=120)
     return root
 

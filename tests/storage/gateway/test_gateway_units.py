@@ -83,6 +83,39 @@ def test_accounts_of_a_hostile_disk_are_none_of_roots(box: Booted) -> None:
     box.run("rm", "-r", evil)
 
 
+@pytest.mark.parametrize("name", ["password", "files/id_ed25519", "files/id_ed25519.pub"])
+@pytest.mark.parametrize("form", ["mkfifo", "ln -s /etc/shadow"])
+def test_what_is_no_plain_file_of_an_account_stops_nothing(
+    box: Booted, name: str, form: str
+) -> None:
+    """Who was root before the reset left it: root neither waits for it nor follows it."""
+    evil, of_shadow = "/persistent/gateway/owners/eve", "stat -c '%U %a %s' /etc/shadow"
+    box.run("sh", "-c", f"cp -a {evil[:-3]}ada {evil} && rm {evil}/{name} && {form} {evil}/{name}")
+    box.run("sh", "-c", "rm -f /persistent/gateway/lock && mkfifo /persistent/gateway/lock")
+    before = box.run("sh", "-c", of_shadow)
+    said = box.run("sh", "-c", f"timeout 60 {OWNERS} restore 2>&1 || echo $?")
+    assert said.splitlines() == [
+        f"owners: {evil} has other files than this gateway made: no account",
+        "1",
+    ]
+    assert box.run("sh", "-c", of_shadow) == before
+    keys = box.run("cat", "/run/gateway/authorized_keys")
+    assert (keys.count("transfer ada"), keys.count("transfer eve")) == (1, 0)
+    assert "eve" not in box.run("timeout", "60", OWNERS, "list")
+    box.run("timeout", "60", OWNERS, "remove", "eve")
+    box.run("sh", "-c", f"mkdir /srv/other && ln -s /srv/other {evil} && {OWNERS} restore")
+    box.run("sh", "-c", f"[ ! -L {evil} ] && rmdir /srv/other && rm /persistent/gateway/lock")
+
+
+def test_a_rooms_disk_that_is_a_link_is_not_repaired(box: Booted) -> None:
+    room = "/persistent/gateway/rooms/results-mallory"
+    box.run("sh", "-c", f"truncate -s 16M /srv/other && ln -s /srv/other {room}")
+    words = "/usr/lib/gateway/room results-mallory /srv/mallory 1048576 pipeline"
+    said = box.run("sh", "-c", f"mkdir /srv/mallory; timeout 60 {words} 2>&1 || echo $?")
+    assert said.splitlines() == [f"room: {room} is no plain file of root's: remove it", "1"]
+    box.run("rm", room)
+
+
 def test_without_a_key_the_tunnel_rests(box: Booted) -> None:
     assert box.property(UNIT, "ConditionResult") == "no"
     assert box.property(UNIT, "ActiveState") == "inactive"

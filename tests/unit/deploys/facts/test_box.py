@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -339,6 +340,25 @@ def test_what_makes_the_initrds(tmp_path: Path, programs: list[str], initrds: st
     command = host_state.command(str(tmp_path))
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert read(done.stdout).initrds == initrds
+
+
+@pytest.mark.commands
+@pytest.mark.parametrize("form", ["fifo", "link"])
+def test_a_fifo_in_persistent_is_not_waited_for(tmp_path: Path, form: str) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("9 of this host\n")
+    for name in ("log/rolled-back", "log/overfull", "settings/runsecure"):
+        path = tmp_path / "persistent" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if form == "fifo":
+            os.mkfifo(path)
+        else:
+            path.symlink_to(secret)
+    command = ["sh", "-c", host_state.command(str(tmp_path))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    state = read(done.stdout)
+    assert (state.rolled_back, state.overfull, state.secured) == (None, (), "")
+    assert "of this host" not in done.stdout
 
 
 @pytest.mark.commands

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_fstab_is_changed_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyP
     file.chmod(0o640)
     line = "/dev/new /persistent ext4 defaults,nofail 0 2"
     monkeypatch.setattr(disks, "host", _Host(file.read_text()))
-    commands = [*disks.fstab_entry._inner(line=line), *disks.nofail._inner(target="/boot")]
+    commands = [*disks.fstab_entry._inner(line=line), *options("/boot", *disks.NOFAIL.split(","))]
     for command in commands:
         text = str(command.get_raw_value()).replace("/etc/", f"{tmp_path}/")
         assert _run(text).returncode == 0
@@ -68,6 +69,29 @@ def test_fstab_is_changed_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     assert file.stat().st_mode & 0o777 == 0o640
     assert list(tmp_path.iterdir()) == [file]
+
+
+def options(target: str, *names: str) -> list[Any]:
+    """The commands that give fstab's entry of a directory these options."""
+    return list(disks.with_options._inner(target=target, options=names))
+
+
+def test_a_box_of_an_older_version_gets_options_and_keeps_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, noop = tmp_path / "fstab", list[str]()
+    file.write_text(f"{FSTAB}\nLABEL=p\t/persistent\text4\tnoatime,nodev,nofail\t0\t2\n")
+    for _ in range(2):
+        host = _Host(file.read_text())
+        monkeypatch.setattr(host, "noop", noop.append, raising=False)
+        monkeypatch.setattr(disks, "host", host)
+        for command in options("/persistent", "nodev", "nosuid"):
+            text = str(command.get_raw_value()).replace("/etc/", f"{tmp_path}/")
+            assert _run(text).returncode == 0
+    assert file.read_text() == (
+        f"{FSTAB}\nLABEL=p\t/persistent\text4\tnoatime,nodev,nofail,nosuid\t0\t2\n"
+    )
+    assert noop == ["fstab's entry of /persistent, if any, has them"]
 
 
 def test_the_old_root_is_found_by_its_uuid(calls: Path, tmp_path: Path) -> None:

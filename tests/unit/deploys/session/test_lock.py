@@ -163,6 +163,25 @@ def test_the_place_of_a_pass_that_was_ended_is_free_at_once(places: Path) -> Non
         assert not note.exists()
 
 
+@pytest.mark.parametrize("form", ["fifo", "link", "folder"])
+def test_what_is_no_plain_note_is_none(places: Path, form: str) -> None:
+    """A host's former root may have left it: no task waits for it, or writes elsewhere by it."""
+    note, other = places / "persistent" / "operator", places / "other"
+    note.parent.mkdir()
+    other.write_text("mine\n")
+    if form == "fifo":
+        os.mkfifo(note)
+    elif form == "link":
+        note.symlink_to(other)
+    else:
+        note.mkdir()
+    with Lock("provision") as held, connected(held) as shell:
+        held.keep_place(shell)
+        assert note.is_file()
+        assert not note.is_symlink()
+    assert other.read_text() == "mine\n"
+
+
 def test_a_process_that_is_gone_has_ended() -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()

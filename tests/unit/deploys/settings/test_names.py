@@ -156,7 +156,10 @@ def test_a_volume_has_a_name_for_the_device_mapper() -> None:
         ("jobs.director", ["yes", "1", "on", "True", ""]),
         (
             "package.url",
-            ["https://h", "//h/", "javascript://h/", "https://h/#{x}/", "file:///a b/"],
+            [
+                *("https://h", "//h/", "javascript://h/", "https://h/#{x}/", "file:///a b/"),
+                *("http://h/", "ftp://h/"),  # anybody on the way could give another box
+            ],
         ),
     ],
 )

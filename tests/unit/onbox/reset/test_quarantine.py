@@ -90,7 +90,7 @@ def test_without_persistent_nothing_is_tried_again(box: Box) -> None:
 
 
 def test_a_persistent_that_takes_nothing_ends_in_quarantine_too(box: Box) -> None:
-    (box.root / "persistent/log").write_text("in the way")
+    box.tool("mkdir", "exit 1")
     assert box.boot("failed").quarantine == "no room"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,26 @@ def test_what_a_power_cut_left_is_made_anew(root: Path) -> None:
     (half / "ssh_host_ed25519_key").write_text("half")
     assert set(boot(root)) == NAMES
     assert not half.exists()
+
+
+@pytest.mark.parametrize("place", ["ssh_host_ed25519_key", "ssh_host_ecdsa_key.pub", "more", ""])
+@pytest.mark.parametrize("form", ["link", "fifo"])
+def test_what_is_no_key_of_roots_is_made_anew(root: Path, place: str, form: str) -> None:
+    first = boot(root)
+    at, other = root / "persistent/ssh" / place, root / "other"
+    if at.is_dir():
+        at.rename(other)
+    else:
+        at.unlink(missing_ok=True)
+        other.write_text("another's")
+    if form == "fifo":
+        os.mkfifo(at)
+    else:
+        at.symlink_to(other)
+    made = boot(root)
+    assert set(made) == NAMES
+    assert made != first
+    assert boot(root) == made
 
 
 def test_without_persistent_there_are_keys_for_this_boot(root: Path) -> None:

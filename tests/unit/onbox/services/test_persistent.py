@@ -14,7 +14,7 @@ from tests.unit.onbox.services.setupbox import ONBOX, install
 # and why what lies there runs nothing. The links runsetup and runsecure are for people.
 READ = {
     "gateway": "accounts, queue, items and results: tests/storage/gateway",
-    "log": "counts, times and reasons; written: test_a_log_that_leads_elsewhere_is_thrown_away",
+    "log": "counts, times, reasons; read and written: reset/test_written_data.py",
     "pipeline/ssh/id_ed25519": "a key, to ssh nothing else",
     "pipeline/ssh/known_hosts": "host keys, to ssh nothing else",
     "pipeline/ssh/site": "test_a_site_of_a_gateway_is_two_words",
@@ -22,7 +22,7 @@ READ = {
     "settings/runsetup": "test_hostile_hostnames_are_refused_in_one_line",
     "settings/secured": "whether it is there",
     "setup/good.bundle": "test_what_is_no_plain_data_of_roots_is_not_read, and what follows it",
-    "ssh": "host keys, which are copied",
+    "ssh": "test_what_is_no_key_of_roots_is_made_anew",
 }
 # Folders that are named for the files in them.
 FOLDERS = {"pipeline", "pipeline/ssh", "settings", "setup"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.onbox.fakeroot import FakeRoot
+from tests.unit.onbox.fakeroot import NO_FOLDERS, FakeRoot
 from tests.unit.onbox.services.setupbox import install
 
 ONBOX = Path(__file__).parents[4] / "static/onbox"
@@ -142,7 +142,7 @@ def test_the_log_is_bounded(box: Box) -> None:
 
 
 def test_a_log_that_cannot_be_written_does_not_stop_it(box: Box) -> None:
-    (box.root / "persistent/log").write_text("a file in the way")
+    box.tool("mkdir", NO_FOLDERS)
     done = box.boot()
     assert done.returncode == 0
     assert "to the journal only" in done.stdout

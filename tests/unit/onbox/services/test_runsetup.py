@@ -7,6 +7,7 @@ import fcntl
 import pytest
 
 from tests.setup_project import run
+from tests.unit.onbox.fakeroot import NO_FOLDERS
 from tests.unit.onbox.services.setupbox import SetupBox, box, signer
 
 __all__ = ["box", "signer"]
@@ -284,10 +285,9 @@ def test_never_twice_at_once(box: SetupBox) -> None:
 
 
 def test_a_persistent_that_cannot_be_written_keeps_nothing(box: SetupBox) -> None:
-    """Root writes to a read-only directory: a file in the place of each stands for the fault."""
+    """Root writes to a read-only directory: an mkdir that fails stands for the fault."""
     box.publish("one")
-    (box.root / "persistent/settings").write_text("")
-    (box.root / "persistent/setup").write_text("")
+    box.tool("mkdir", NO_FOLDERS)
     done = box.runsetup(str(box.server))
     assert done.returncode == 0
     assert "cannot remember" in done.stderr

@@ -327,6 +327,21 @@ def test_a_box_is_finalized_with_a_net_and_stays_in_maintenance(
     assert passes(host) == [SAFETY, STALE, GOLDEN, "tidied", KEPT]
 
 
+def test_a_box_that_is_finalized_names_nothing_to_fetch(
+    host: FakeHost, finalized: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def prepare(*_: object, is_asked: bool, **__: object) -> Prepared:
+        asked.append(is_asked)
+        return Prepared(Parts())
+
+    monkeypatch.setattr(provisioning, "prepared", prepare)
+    host.found, host.pending = state("golden"), 0
+    finalized()
+    assert asked == [False]
+
+
 @pytest.mark.parametrize("at", [STALE, GOLDEN, "/usr/sbin/makeinitrd --check", "tidied"])
 def test_a_finalize_that_fails_is_merged_back(
     host: FakeHost, finalized: Callable[[], None], at: str
@@ -456,7 +471,9 @@ def asked_parts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
         _progress: object,
         *,
         build: bool,
+        is_asked: bool,
     ) -> Prepared:
+        assert is_asked
         asked.append((settings.stack.built, python, installed, build))
         if "unbuildable" in installed:
             return Prepared(Parts(), {"openkim-python": WHY})

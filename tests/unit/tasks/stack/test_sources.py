@@ -11,7 +11,7 @@ from deploys.errors import BoxError
 from deploys.settings.part import Part
 from deploys.settings.stack import DEFAULTS
 from tasks.desk.places import ROOT
-from tasks.stack import sdist
+from tasks.stack import git, sdist
 from tasks.stack.sources import Sources
 
 LOCK = ROOT / "requirements-kimpy.txt"
@@ -56,3 +56,26 @@ def test_a_file_is_held_against_its_hash(tmp_path: Path) -> None:
     file.unlink()
     with pytest.raises(BoxError, match=r"kimpy\.tar\.gz: No such file"):
         kimpy(row, str(tmp_path)).fetch(work)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Part(source="git", location="/home/ada/secret", version="feed" * 10),
+        Part(source="git", location="ssh://git@h/secret", version="feed" * 10),
+        Part(source="file", location="/home/ada/secret.tar.gz", sha256="feed" * 16),
+        Part(source="pip", location="evil", version="1", sha256="feed" * 16),
+    ],
+)
+def test_what_only_a_host_names_is_not_fetched(
+    part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could name what the operator may read, and is run when it is built."""
+    asked: list[object] = []
+    monkeypatch.setattr(sdist, "fetch", lambda *words: asked.append(words))
+    monkeypatch.setattr(git, "fetch", lambda *words: asked.append(words))
+    with pytest.raises(BoxError, match=r"only the box names .* with your settings first"):
+        Sources(part, "", "openkim-python", is_asked=False).fetch(tmp_path)
+    assert (asked, list(tmp_path.iterdir())) == ([], [])
+    Sources(DEFAULTS["openkim-python"], "", "openkim-python", is_asked=False).fetch(tmp_path)
+    assert len(asked) == 1  # this project's own lock file names it

@@ -1,9 +1,9 @@
 """The choice of a sandbox: systemd's or bubblewrap's.
 
 In both a job has no network, a read-only filesystem without the files of others, a private /tmp, an
-unprivileged user and limits, and none of its processes outlives it. systemd needs root, limits the
-memory of the whole job, and filters its system calls. bubblewrap needs neither root nor systemd; it
-limits the memory of each process, filters no calls, and has a job's disk looked at once a second.
+unprivileged user, a filter of system calls and limits, and none of its processes outlives it.
+systemd needs root, and limits the memory of the whole job. bubblewrap needs neither root nor
+systemd; it limits the memory of each process, and has a job's disk looked at once a second.
 """
 
 from __future__ import annotations

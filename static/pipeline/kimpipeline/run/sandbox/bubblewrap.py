@@ -8,10 +8,12 @@ import os
 import select
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import IO
 
 from kimpipeline.errors import SandboxError
+from kimpipeline.run.sandbox import calls
 from kimpipeline.run.sandbox.confined import (
     SCRATCH,
     Confined,
@@ -73,8 +75,12 @@ class Bubblewrap:
     def room(self, scratch: Path) -> Path:
         return scratch / "test"
 
-    def argv(self, job: Confined, information: int) -> list[str]:
-        """The command that starts a job; bubblewrap writes to the descriptor ``information``."""
+    def argv(self, job: Confined, information: int, filtered: int) -> list[str]:
+        """The command that starts a job.
+
+        bubblewrap writes to the descriptor ``information``, and reads the filter of system calls
+        from ``filtered``.
+        """
         folder, limits = str(job.folder), job.limits
         words: list[str] = []
         if self.user is not None:
@@ -82,7 +88,8 @@ class Bubblewrap:
             words += [f"--regid={self.user}", "--clear-groups", "--no-new-privs"]
         words += [find_program("bwrap", "bubblewrap"), "--unshare-all", "--unshare-user"]
         words += ["--disable-userns", "--die-with-parent", "--new-session"]
-        words += ["--info-fd", str(information), "--ro-bind", "/", "/"]
+        words += ["--info-fd", str(information), "--seccomp", str(filtered)]
+        words += ["--ro-bind", "/", "/"]
         words += ["--dev", "/dev", "--proc", "/proc"]
         for name in hidden_folders():
             words += ["--tmpfs", name]
@@ -100,16 +107,19 @@ class Bubblewrap:
         self, job: Confined, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]
     ) -> Running:
         chown_tree(job.folder, self.user)
+        program = calls.program()
         reader, writer = os.pipe()
-        with os.fdopen(reader, "rb") as information:
+        with os.fdopen(reader, "rb") as information, tempfile.TemporaryFile() as filtered:
+            filtered.write(program)
+            filtered.seek(0)
             try:
                 process = subprocess.Popen(  # noqa: S603 - an argv list
-                    self.argv(job, writer),
+                    self.argv(job, writer, filtered.fileno()),
                     stdin=stdin,
                     stdout=stdout,
                     stderr=stderr,
                     env=environment(job.folder),
-                    pass_fds=(writer,),
+                    pass_fds=(writer, filtered.fileno()),
                     start_new_session=True,
                 )
             finally:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 
+from kimpipeline.run.sandbox import calls
 from kimpipeline.run.sandbox.confined import SCRATCH, Confined, hidden_folders
 
 # A worker's unit sets this variable to its own name; its jobs end with it.
 WORKER_UNIT = "KIMPIPELINE_UNIT"
-# Calls of @system-service that a calculation does not need, and that reach deep into the kernel.
-# @aio has io_uring.
-_DENIED = "@aio @keyring @memlock bpf kcmp perf_event_open ptrace userfaultfd"
 _FIXED = (
     # what it sees
     "PrivateDevices=yes",
@@ -37,7 +35,7 @@ _FIXED = (
     "SystemCallArchitectures=native",
     "SystemCallErrorNumber=EPERM",
     "SystemCallFilter=@system-service",
-    f"SystemCallFilter=~{_DENIED}",
+    f"SystemCallFilter=~{' '.join(calls.DENIED)}",
     # No MemoryDenyWriteExecute=: a job may run programs that it wrote to its folder, so this would
     # hold nothing, and Tests that compile at run time could not run.
     # what it may use
