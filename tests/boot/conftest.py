@@ -19,8 +19,9 @@ from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Machine
 from tests.boot.bed import bed, bedinitrd
 from tests.boot.cuts import cuts
-from tests.boot.lab import saved
-from tests.boot.lab.box import SMALL, Box, command, flags, running
+from tests.boot.lab import saved, shipped
+from tests.boot.lab.box import CPUS, SMALL, Box, command, flags, reached, running
+from tests.hosts.guest import Guest
 
 GIB = 2**30
 # On a busy machine the first status page of a boot may run out of time; that of the next minute
@@ -29,8 +30,6 @@ _IS_RUNNING = (
     "timeout 300 sh -c 'until systemctl is-system-running --wait >/dev/null; do sleep 2; done' || "
     "{ systemctl --failed --plain --no-legend >&2; exit 1; }"
 )
-# Of two guests at a time on two cores: with two each, they spin on each other's locks.
-CPUS = 1
 # What a box's roles need, on a host that happens to have it: a provision that installs it is
 # test_up_bare's, and takes minutes of emulation.
 INSTALLED = ("bubblewrap", "nftables", "rsync")
@@ -139,18 +138,24 @@ def start_box(
     shared: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> StartBox:
-    """Start a box in its first fresh snapshot, just booted: each goes on from the one boot."""
+    """Start a box in its first fresh snapshot, just booted: each goes on from the one boot.
+
+    It has made its host keys itself, as a box that was shipped does.
+    """
 
     def boot() -> saved.Saved:
         folder = shared / "booted"
         folder.mkdir()
         disk = bare.overlay(built, folder / "root.qcow2")
         identity, given = credentials.make(folder, "vagrant", shared / "id_ed25519")
+        del given["ssh_host_ed25519_key"]
         machine = Machine(disks=(disk,), cpus=CPUS, credentials=given)
-        with running(folder, identity, machine, accel, SMALL) as first:
-            first.succeed(_IS_RUNNING)
-            first.host.close()
-            return saved.save(first.guest)
+        with Guest.start(folder, machine, identity, accel) as guest:
+            key = shipped.first_key(guest)
+            with reached(guest, SMALL) as first:
+                first.succeed(_IS_RUNNING)
+                first.host.close()
+                return saved.save(guest, host_key=key)
 
     booted = saved.once(shared / "booted.json", boot)
     return lambda: saved.continued(booted, tmp_path_factory.mktemp("box"), accel, SMALL)

@@ -29,12 +29,15 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 
 @pytest.fixture(scope="module")
-def box(start_in_maintenance: StartBox, repository: Repository) -> Iterator[Box]:
-    """A box whose golden root knows who signs, as a provision with setup.signers leaves it."""
+def box(start_box: StartBox, repository: Repository) -> Iterator[Box]:
+    """A box that knows who signs, and so does its golden root, as a provision leaves it."""
     assert repository.signer
-    with start_in_maintenance() as running_box:
-        running_box.succeed(f"echo '{repository.signer.line}' >{SIGNERS}")
-        running_box.reboot("resnap")
+    line = f"echo '{repository.signer.line}' >"
+    with start_box() as running_box:
+        running_box.succeed(
+            f"{line}{SIGNERS} && mount /dev/vagrant-pipeline/root /mnt && "
+            f"{line}/mnt{SIGNERS} && umount /mnt"
+        )
         yield running_box
 
 

@@ -16,8 +16,8 @@ import pytest
 from tasks.guests import bare
 from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Machine
-from tests.boot.conftest import CPUS, GIB
-from tests.boot.lab.box import DEADLINE, Box, running
+from tests.boot.conftest import GIB
+from tests.boot.lab.box import CPUS, DEADLINE, Box, running
 from tests.boot.lab.uefi import (
     LVM_HOST,
     PLAIN,
