@@ -17,6 +17,7 @@ from tasks.guests.qemu.hardware import Machine
 from tasks.hosts.connection import Host
 from tests.boot.lab.box import CPUS, DEADLINE, SMALL, Box
 from tests.hosts.guest import Guest
+from tests.hosts.machine import starts_by_uefi
 
 HOST_KEYS = [
     f"ssh_host_{kind}_key{suffix}" for kind in ("ecdsa", "ed25519") for suffix in ("", ".pub")
@@ -45,7 +46,8 @@ def first_boot(
 ) -> Iterator[Box]:
     """The box in its first boot, logged in to with Vagrant's password."""
     overlay = bare.overlay(disk, folder / "root.qcow2", backing=backing)
-    machine = Machine(disks=(overlay,), cpus=CPUS, firmware=firmware)
+    words = starts_by_uefi(firmware) if firmware else ()
+    machine = Machine(disks=(overlay,), cpus=CPUS, arguments=words)
     with Guest.start(folder, machine, _NOBODY, accel) as guest:
         first_key(guest)
         login = guest.login
