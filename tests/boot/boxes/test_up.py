@@ -84,6 +84,7 @@ def test_keep_keeps(box: Box, shared: Path) -> None:
     box.succeed("test -e /etc/of-this-snapshot")
 
 
+@pytest.mark.long
 def test_resnap_forgets_and_gives_the_space_back(box: Box, shared: Path) -> None:
     disk = box.guest.machine.disks[0]
     fresh = disk.stat().st_blocks

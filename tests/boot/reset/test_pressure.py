@@ -33,7 +33,11 @@ def fill_to(box: Box, percent: float) -> None:
 
 
 def test_the_second_boot_resets_and_is_the_same_host(box: Box) -> None:
-    box.succeed(f"touch /root/junk /persistent/kept; {_LESS}")
+    disk = box.guest.machine.disks[0]
+    before = disk.stat().st_blocks
+    box.succeed("dd if=/dev/urandom of=/root/junk bs=1M count=200 conv=fsync status=none")
+    assert (disk.stat().st_blocks - before) * 512 >= 190 * 2**20
+    box.succeed(f"touch /persistent/kept; {_LESS}")
     machine = box.succeed("cat /etc/machine-id").strip()
     assert len(machine) == 32
     state = box.reboot()  # its host key is checked against what was seen at the first boot
@@ -42,6 +46,7 @@ def test_the_second_boot_resets_and_is_the_same_host(box: Box) -> None:
     assert box.succeed("cat /etc/machine-id").strip() == machine
     box.fail("test -e /root/junk")
     box.succeed("test -e /persistent/kept")
+    assert (disk.stat().st_blocks - before) * 512 < 150 * 2**20  # what was junk is free
 
 
 def test_from_80_percent_on_it_is_told(box: Box) -> None:
