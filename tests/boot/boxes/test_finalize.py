@@ -52,7 +52,11 @@ def test_only_a_box_in_maintenance_is_shipped(box: Box, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "has_new_kernel", [False, pytest.param(True, marks=pytest.mark.long)], ids=["", "kernel"]
+    "has_new_kernel",
+    [
+        pytest.param(False, id="same kernel"),
+        pytest.param(True, id="new kernel", marks=pytest.mark.long),
+    ],
 )
 def test_a_modified_box_is_shipped_as_one_that_never_ran(
     start_in_maintenance: StartBox,
