@@ -33,7 +33,7 @@ def phases(
     """The runs of pytest that make up the suite, as lists of arguments; the quick run is first.
 
     Args:
-        quick: leave out the tests that boot guests.
+        quick: leave out the tests that boot guests or need a whole Debian.
         long: include the tests marked ``long``.
         k: pytest's ``-k`` expression.
         paths: files, folders or test ids; none: the whole suite.
@@ -65,7 +65,7 @@ def verdict(codes: Sequence[int], *, narrowed: bool) -> int:
     positional=[],
     iterable=["path"],  # a default in the signature would undo this
     help={
-        "quick": "Leave out the tests that boot guests; it takes two minutes.",
+        "quick": "Leave out what boots guests or needs a whole Debian; it takes two minutes.",
         "long": "Also run the tests marked long.",
         "k": "Only tests whose names match this pytest expression.",
         "path": "Only this file, folder or test id; may be given more than once.",

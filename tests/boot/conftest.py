@@ -19,9 +19,10 @@ from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Machine
 from tests.boot.bed import bed, bedinitrd
 from tests.boot.cuts import cuts
-from tests.boot.lab import saved
-from tests.boot.lab.box import SMALL, Box, command, flags, running
-from tests.boot.lab.recipes import Recipe
+from tests.boot.lab import saved, shipped
+from tests.boot.lab.box import CPUS, SMALL, Box, command, flags, reached, running
+from tests.boot.lab.recipes import FEW_MODULES, Recipe
+from tests.hosts.guest import Guest
 
 GIB = 2**30
 # On a busy machine the first status page of a boot may run out of time; that of the next minute
@@ -30,49 +31,42 @@ _IS_RUNNING = (
     "timeout 300 sh -c 'until systemctl is-system-running --wait >/dev/null; do sleep 2; done' || "
     "{ systemctl --failed --plain --no-legend >&2; exit 1; }"
 )
-# Of two guests at a time on two cores: with two each, they spin on each other's locks.
-CPUS = 1
-# What a box's roles need, on a host that happens to have it: a provision that installs it is
-# test_up_bare's, and takes minutes of emulation.
-INSTALLED = ("bubblewrap", "nftables", "python3-seccomp", "rsync")
+# What a box needs, on a host that happens to have it: a provision that installs it from an archive
+# is test_up_bare's, and takes minutes of emulation. The operation is tried in trees of Debian, too.
+INSTALLED = ("bubblewrap", "fdisk", "nftables", "python3-seccomp", "rsync")
 # The longest files, in the order in which they are started, so that no worker is left with a long
-# one at the end; test_pipeline takes the box that test_up builds. A file that is not here is
-# started before them.
+# one at the end; test_pipeline takes the box that test_up builds. The others are started after.
 _ORDER = (
     "test_up.py",
     "test_rollback.py",
     "test_uefi.py",
     "test_up_bare.py",
     "test_parts.py",
-    "test_cuts.py",
     "test_lvm_host.py",
     "test_pipeline.py",
     "test_finalize.py",
     "test_vagrant.py",
     "test_provisiond.py",
-    "test_built_box.py",
-    "test_late_disk.py",
-    "test_random_cuts.py",
-    "test_dracut.py",
     "test_pressure.py",
+    "test_cuts.py",
+    "test_late_disk.py",
+    "test_operator.py",
+    "test_dracut.py",
     "test_no_room.py",
     "test_update.py",
+    "test_random_cuts.py",
+    "test_gateway.py",
+    "test_secure.py",
     "test_hopeless.py",
     "test_login.py",
-    "test_overflow.py",
-    "test_secure.py",
-    "test_operator.py",
-    "test_role_units.py",
-    "test_gateway_units.py",
-    "test_boot_journal.py",
 )
 
 
 @pytest.hookimpl(trylast=True)  # after -m has selected
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the long files first; the order within a file stays."""
-    places = {name: place for place, name in enumerate(_ORDER, 1)}
-    items.sort(key=lambda item: places.get(item.path.name, 0))
+    places = {name: place for place, name in enumerate(_ORDER)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -140,18 +134,24 @@ def start_box(
     shared: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> StartBox:
-    """Start a box in its first fresh snapshot, just booted: each goes on from the one boot."""
+    """Start a box in its first fresh snapshot, just booted: each goes on from the one boot.
+
+    It has made its host keys itself, as a box that was shipped does.
+    """
 
     def boot() -> saved.Saved:
         folder = shared / "booted"
         folder.mkdir()
         disk = bare.overlay(built, folder / "root.qcow2")
         identity, given = credentials.make(folder, "vagrant", shared / "id_ed25519")
+        del given["ssh_host_ed25519_key"]
         machine = Machine(disks=(disk,), cpus=CPUS, credentials=given)
-        with running(folder, identity, machine, accel, SMALL) as first:
-            first.succeed(_IS_RUNNING)
-            first.host.close()
-            return saved.save(first.guest)
+        with Guest.start(folder, machine, identity, accel) as guest:
+            key = shipped.first_key(guest)
+            with reached(guest, SMALL) as first:
+                first.succeed(_IS_RUNNING)
+                first.host.close()
+                return saved.save(guest, host_key=key)
 
     booted = saved.once(shared / "booted.json", boot)
     return lambda: saved.continued(booted, tmp_path_factory.mktemp("box"), accel, SMALL)
@@ -177,6 +177,7 @@ def start_in_maintenance(
             assert ran.code == 0, ran.stderr
             assert box.verdict.name == "golden"
             assert box.succeed("cat /etc/machine-id") == machine_id
+            box.succeed(FEW_MODULES)
             box.host.close()
             return saved.save(box.guest)
 

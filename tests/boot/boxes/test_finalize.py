@@ -10,9 +10,9 @@ import pytest
 
 from tasks.debian import bootstrap
 from tasks.guests.qemu import accelerator
-from tests.boot.boxes.test_built_box import HOST_KEYS, first_boot
 from tests.boot.conftest import StartBox
 from tests.boot.lab.box import Box, Ran, command, home_that_knows, interrupted
+from tests.boot.lab.shipped import HOST_KEYS, OVMF, first_boot
 from tests.storage.faults import given_back, held
 from tests.storage.trees import run_in_tree
 
@@ -33,6 +33,7 @@ dpkg-deb --raw-extract "$name"_*.deb files
 dpkg-deb -Zzstd -z1 --build files out/kernel.deb
 echo "${name#linux-image-}" >out/version
 """
+_HOST_KEY = "cat /run/host-keys/ssh_host_ed25519_key.pub"
 # What must not be shipped.
 _TRACES = """\
 echo of-the-first-life >/root/.bash_history
@@ -40,8 +41,7 @@ echo of-the-first-life >/home/vagrant/.bash_history
 mkdir -p /root/.ssh
 echo of-the-first-life >/root/.ssh/id_ed25519
 echo of-the-first-life >/persistent/credentials
-echo of-the-first-life >/var/log/first.log
-cp -r /run/host-keys /persistent/ssh"""
+echo of-the-first-life >/var/log/first.log"""
 
 
 def test_only_a_box_in_maintenance_is_shipped(box: Box, tmp_path: Path) -> None:
@@ -51,16 +51,27 @@ def test_only_a_box_in_maintenance_is_shipped(box: Box, tmp_path: Path) -> None:
     assert "is not in maintenance: run inv maintain first" in early.stderr
 
 
+@pytest.mark.parametrize(
+    "has_new_kernel",
+    [
+        pytest.param(False, id="same kernel"),
+        pytest.param(True, id="new kernel", marks=pytest.mark.long),
+    ],
+)
 def test_a_modified_box_is_shipped_as_one_that_never_ran(
-    start_in_maintenance: StartBox, accel: accelerator.Accelerator, tmp_path: Path
+    start_in_maintenance: StartBox,
+    accel: accelerator.Accelerator,
+    tmp_path: Path,
+    has_new_kernel: bool,
 ) -> None:
     with start_in_maintenance() as box:
         (tmp_path / "guest").symlink_to(box.guest.directory)
         first = box.state.release["MANIFEST"]
         machine_id = box.succeed("cat /etc/machine-id")
+        host_key = box.succeed(_HOST_KEY)
         for change in (_PACKAGE, _TRACES, "echo more >/etc/of-the-maintainer"):
             box.succeed(change)
-        kernel = _change_kernel(box, tmp_path)
+        kernel = _change_kernel(box, tmp_path) if has_new_kernel else box.state.kernel
         used = ("--image", str(box.guest.machine.disks[0]), "--out", str(tmp_path / "packages"))
         refused = command("inv", "box.package", *used, state=tmp_path)
         assert refused.code == 1
@@ -77,7 +88,9 @@ def test_a_modified_box_is_shipped_as_one_that_never_ran(
     [disk] = (tmp_path / "packages").glob("*.qcow2")
     assert list((tmp_path / "packages").glob("*.libvirt.box"))
     (tmp_path / "new").mkdir()
-    with first_boot(disk, tmp_path / "new", accel, backing="qcow2") as box:
+    with first_boot(disk, tmp_path / "new", accel, OVMF, "qcow2") as box:  # others boot by BIOS
+        box.succeed("test -d /sys/firmware/efi")
+        assert box.succeed(_HOST_KEY) != host_key
         _is_new_and_has_the_change(box, first, machine_id)
         assert box.state.kernel == kernel
         assert f"manifest    {box.state.release['MANIFEST']}" in ran.stdout
@@ -186,7 +199,11 @@ def _is_new_and_has_the_change(box: Box, first: str, machine_id: str) -> None:
     assert [key.split()[2:] for key in keyring if key] == [
         ["vagrant", "insecure", "public", "key"]
     ] * 2
+    assert box.succeed("stat -c '%U %a' /home/vagrant/.ssh").strip() == "vagrant 700"
     assert box.succeed("sudo -u vagrant sudo -n id -u").strip() == "0"
+    assert box.succeed("/home/vagrant/shrink").startswith("/ reset 0")
+    # VirtualBox's network card, and its disk's controller
+    box.succeed("modinfo e1000 ahci")
     assert (
         box.succeed("timeout 300 systemctl is-system-running --wait || systemctl --failed").strip()
         == "running"

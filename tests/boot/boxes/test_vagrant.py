@@ -12,14 +12,17 @@ from pathlib import Path
 import pytest
 
 from tasks.guests.qemu import accelerator
-from tests.boot.conftest import CPUS
 from tests.boot.lab import guestfs, libvirt, traces
-from tests.boot.lab.box import DEADLINE, command
+from tests.boot.lab.box import CPUS, DEADLINE, command
 from tests.namespaces import World
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("vagrant") is None, reason="Vagrant is not installed; bin/inv test installs it"
-)
+# What Vagrant needs of a box is in test_finalize, what it needs of a package in test_package.
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        shutil.which("vagrant") is None, reason="Vagrant is not installed; bin/inv test installs it"
+    ),
+]
 # A user's own ~/.vagrant.d/Vagrantfile, which comes after the box's and before the project's.
 _HOME = """\
 Vagrant.configure("2") do |config|
@@ -143,7 +146,6 @@ def test_a_box_goes_the_whole_way(vagrant: Vagrant, packages: Path) -> None:
     vagrant("box", "remove", "openkim/pipeline")
 
 
-@pytest.mark.long
 def test_a_box_is_reloaded(vagrant: Vagrant, packages: Path) -> None:
     vagrant.add_and_up(packages)
     [first] = vagrant.ssh(f"cat {_BOOT_ID}")
@@ -155,7 +157,6 @@ def test_a_box_is_reloaded(vagrant: Vagrant, packages: Path) -> None:
     assert "junk" not in seen
 
 
-@pytest.mark.long
 def test_a_box_that_was_off_comes_up_again(vagrant: Vagrant, packages: Path) -> None:
     """And lets in after the reset."""
     vagrant.add_and_up(packages)
@@ -168,7 +169,6 @@ def test_a_box_that_was_off_comes_up_again(vagrant: Vagrant, packages: Path) -> 
     assert vagrant.ssh("sudo ./shrink")[:3] == ["/", "reset", "0"]
 
 
-@pytest.mark.long
 def test_what_vagrant_packages_is_a_box(vagrant: Vagrant, packages: Path) -> None:
     """With what is in /persistent: a box for others is made by inv box.finalize."""
     vagrant.add_and_up(packages)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import os
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,8 @@ from tests.boot.bed.bed import Bed, Boot
 from tests.boot.bed.beddisk import Disk
 from tests.boot.bed.writelog import Cache, Write
 
+# The same seed gives the same choices of the same cuts.
+SEED = int(os.environ.get("CUTS_SEED") or random.randrange(10**6))
 NORMAL = ("lvsize=100%ORIGIN", "resnap")
 KEEP = ("lvsize=100%ORIGIN",)
 TRIAL = (*NORMAL, "trial")
@@ -143,32 +148,29 @@ Chances = Sequence[tuple[Cache, int]]
 
 
 def instants(
-    writes: Sequence[Write], chances: Chances = LOST_OR_KEPT, in_the_end: Chances = ()
+    writes: Sequence[Write], chances: Chances = LOST_OR_KEPT
 ) -> list[tuple[int, Cache, int]]:
-    """After how many requests of a boot the power goes, and each thing that the cache does then.
-
-    ``in_the_end`` is what it does besides after the last flush; after each request, if none is one.
-    """
-    flushed = max((count for count, write in enumerate(writes, 1) if write.is_flush), default=-1)
-    return [
-        (count, *chance)
-        for count in range(len(writes) + 1)
-        for chance in (*chances, *(in_the_end if count > flushed else ()))
-    ]
+    """After how many requests of a boot the power goes, and each thing that the cache does then."""
+    return [(count, *chance) for count in range(len(writes) + 1) for chance in chances]
 
 
-def cuts(
-    writes: Sequence[Write], chances: Chances = LOST_OR_KEPT, in_the_end: Chances = ()
-) -> Iterator[Cut]:
+def cuts(writes: Sequence[Write], chances: Chances = LOST_OR_KEPT) -> Iterator[Cut]:
     """A cut at each of these ``instants``; a disk that an earlier cut left is not named again."""
     seen = set()
-    for count, cache, seed in instants(writes, chances, in_the_end):
+    for count, cache, seed in instants(writes, chances):
         left = writelog.surviving(writes[:count], cache, seed)
         digest = _digest(left)
         if digest not in seen:
             seen.add(digest)
             how = f"{cache.value} by {seed}" if cache is Cache.SOME else cache.value
             yield Cut(f"after request {count} of {len(writes)}, cache {how}", left)
+
+
+def some(found: Sequence[Cut], count: int, chance: random.Random) -> list[Cut]:
+    """Of cuts in order so many, by chance: one of each of equal parts of the way."""
+    ends = [len(found) * number // count for number in range(count + 1)]
+    parts = (found[begin:end] for begin, end in itertools.pairwise(ends))
+    return [chance.choice(part) for part in parts if part]
 
 
 def _digest(writes: Sequence[Write]) -> bytes:

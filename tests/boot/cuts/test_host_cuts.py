@@ -19,12 +19,12 @@ import pytest
 
 from tasks.guests import bare
 from tasks.guests.qemu import accelerator
-from tests.boot.conftest import CPUS, GIB, INSTALLED
+from tests.boot.conftest import GIB, INSTALLED
 from tests.boot.cuts import cutreport, hostcuts, hostdisks, places, recording, walks
 from tests.boot.cuts.hostdisks import Cut
 from tests.boot.cuts.recording import Recording
 from tests.boot.lab import uefi
-from tests.boot.lab.box import LEAN, Box, reached
+from tests.boot.lab.box import CPUS, LEAN, Box, reached
 from tests.boot.lab.recipes import Recipe
 from tests.hosts.guest import Guest
 

@@ -13,6 +13,9 @@ from tasks.guests import bare
 from tests.boot.conftest import GIB, Start
 from tests.boot.lab.box import Box, becomes_a_box
 
+# That a host becomes a box over SSH is test_uefi's; what the box then is, test_built_box's.
+pytestmark = pytest.mark.long
+
 # A copy of a kernel, a swap that is gone, a password for GRUB's menu, an sshd on one address.
 GATHERED = """
 cp "/boot/vmlinuz-$(uname -r)" "/boot/vmlinuz-$(uname -r).old"
@@ -60,17 +63,6 @@ def test_no_boot_waited_for_a_swap_that_is_gone(box: Box) -> None:
     assert "suspend/resume device" not in said
 
 
-def test_snapshot_cannot_fill(box: Box) -> None:
-    origin, cow = (
-        int(box.succeed(f"blockdev --getsize64 /dev/mapper/debian--vg-{name}"))
-        for name in ("root", "root_snap-cow")
-    )
-    chunk = 64 * 1024
-    chunks = origin // chunk
-    # One chunk of header, then a chunk of 16-byte exceptions before every 4096 chunks of data.
-    assert cow >= (1 + chunks + -(-chunks // (chunk // 16))) * chunk
-
-
 def test_boot_partition_is_out_of_the_snapshots_reach(box: Box) -> None:
     box.fail("mountpoint -q /boot")
     box.succeed("mountpoint -q /persistent")
@@ -88,11 +80,6 @@ def test_nothing_to_change_does_not_reboot(box: Box) -> None:
     assert box.state.boot_id == before.boot_id
 
 
-def test_kernel_is_not_installed_into_a_snapshot(box: Box) -> None:
-    box.fail("run-parts --exit-on-error /etc/kernel/preinst.d")
-
-
-@pytest.mark.long
 def test_second_kernel_and_a_snapshot_that_is_gone(box: Box) -> None:
     """One walk, as each boot is a minute: golden root, another kernel, a snapshot gone."""
     state = box.reboot("maintenance")
@@ -125,7 +112,6 @@ def test_second_kernel_and_a_snapshot_that_is_gone(box: Box) -> None:
     assert state.initrd_matches
 
 
-@pytest.mark.long
 def test_with_room_it_needs_no_disk(start: Start, lvm_image: bare.BaseImage) -> None:
     """Kind b."""
     with start(lvm_image) as host:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatch
 
 import pytest
@@ -30,6 +31,7 @@ while read -r line; do echo "<3>$line" >/dev/kmsg; done
 _UNIT = "[Service]\nExecStart=/bin/sh /etc/look\n"
 _AUTOLOGIN = "[Service]\nExecStart=\nExecStart=-/sbin/agetty --autologin root - $TERM\n"
 _LOGGED_IN = "root (automatic login)"
+_MENU = "maintenance of the golden root"
 _IN_GOLDEN = f"""
     . /etc/default/resnap
     mount "/dev/$VOLGROUP/$LVROOT" /mnt
@@ -40,26 +42,6 @@ _IN_GOLDEN = f"""
     ln -s ../look.service multi-user.target.wants/look.service
     cd / && umount /mnt
 """
-
-
-@pytest.fixture(scope="module")
-def secured(start_box: StartBox) -> Iterator[Box]:
-    """A box that is shut off as ``secure`` does it, with an operator in it."""
-    with start_box() as box:
-        assert "tmpfiles.extra" in box.succeed(_CREDENTIALS)  # by which we came
-        box.host.run(f"set -e; {_IN_GOLDEN}", stdin=_LOOK.encode())
-        lines = (
-            f'set superusers="{USER}"',
-            f"password_pbkdf2 {USER} {box.succeed(_HASH).strip()}",
-            "serial --unit=0",
-            "terminal_output serial",
-            "set timeout=10",
-        )
-        box.host.run(_IN_BOOT, stdin="".join(f"{line}\n" for line in lines).encode())
-        box.succeed("/usr/lib/secure/lock")
-        box.succeed("/usr/lib/resnap/next-boot maintenance")
-        box.host.close()
-        yield box
 
 
 def presses(box: Box, *keys: str) -> None:
@@ -78,46 +60,86 @@ def answers(box: Box, password: str, since: int) -> None:
     types(box, password)
 
 
-def test_grub_opens_nothing_without_the_operators_password(secured: Box) -> None:
-    """Neither its command line, nor its editor, nor the entry of maintenance."""
-    console = secured.guest.console
-    since = console.size
-    secured.guest.reset()
-    secured.guest.wait_for_serial("maintenance of the golden root", DEADLINE, since)
-    for key in ("c", "e", "ret"):
-        since = console.size
-        presses(secured, key)
-        answers(secured, "sesame", since)
-        secured.guest.wait_for_serial("access denied", DEADLINE, since)
-        assert "grub>" not in console.text(since)
-        assert "setparams" not in console.text(since)
-        secured.guest.wait_for_serial("maintenance of the golden root", DEADLINE, since)
-    since = console.size
-    presses(secured, "ret")
-    answers(secured, PASSWORD, since)
-    secured.guest.wait_for_serial("resnap: verdict: golden", DEADLINE, since)
+@contextmanager
+def secured(start_box: StartBox) -> Iterator[Box]:
+    """A box that is shut off as ``secure`` does it, with an operator in it, in GRUB's menu.
+
+    There the entry of maintenance is chosen, and GRUB waits.
+    """
+    with start_box() as box:
+        assert "tmpfiles.extra" in box.succeed(_CREDENTIALS)  # by which we came
+        box.host.run(f"set -e; {_IN_GOLDEN}", stdin=_LOOK.encode())
+        lines = (
+            f'set superusers="{USER}"',
+            f"password_pbkdf2 {USER} {box.succeed(_HASH).strip()}",
+            "serial --unit=0",
+            "terminal_output serial",
+            "set timeout=10",
+        )
+        box.host.run(_IN_BOOT, stdin="".join(f"{line}\n" for line in lines).encode())
+        box.succeed("/usr/lib/secure/lock")
+        box.succeed("/usr/lib/resnap/next-boot maintenance")
+        box.host.close()
+        since = box.guest.console.size
+        box.guest.reset()
+        box.guest.wait_for_serial(_MENU, DEADLINE, since)
+        yield box
 
 
-def test_in_maintenance_the_console_is_the_golden_roots(secured: Box) -> None:
-    """So what is not seen in the next test would have been seen."""
-    secured.guest.wait_for_serial("looked", DEADLINE)
-    secured.guest.wait_for_serial(_LOGGED_IN, DEADLINE)
-    assert "given: " not in secured.guest.console.text(0)
-
-
-def test_the_next_boot_is_a_fresh_snapshot_asks_nobody_and_opens_nothing(secured: Box) -> None:
-    """However often Ctrl-Alt-Del is pressed."""
-    console = secured.guest.console
-    since = console.size
-    for _ in range(8):
-        presses(secured, "ctrl", "alt", "delete")
-    secured.guest.wait_for_serial("resnap: verdict: fresh", DEADLINE, since)
-    secured.guest.wait_for_serial("looked", DEADLINE, since)
-    said = console.text(since)
+def opens_nothing(box: Box, since: int) -> None:
+    """Boot a fresh snapshot, for which GRUB asks nobody."""
+    box.guest.wait_for_serial("resnap: verdict: fresh", DEADLINE, since)
+    box.guest.wait_for_serial("looked", DEADLINE, since)
+    said = box.guest.console.text(since)
     assert "Enter username" not in said
     assert "given: " not in said
     found = listening(re.findall(r"listens: (.*)", said))
     assert "tcp 14178" in found
     assert [one for one in found if not any(fnmatch(one, name) for name in documented())] == []
-    _, _, of_the_snapshot = console.text(since).partition("resnap: verdict: fresh")
+    _, _, of_the_snapshot = said.partition("resnap: verdict: fresh")
     assert "login" not in of_the_snapshot
+
+
+@pytest.fixture(scope="module")
+def box(start_box: StartBox) -> Iterator[Box]:
+    with secured(start_box) as secured_box:
+        yield secured_box
+
+
+def test_grub_opens_nothing_without_the_operators_password(box: Box) -> None:
+    """Neither its command line, nor its editor, nor the entry of maintenance."""
+    console = box.guest.console
+    for key in ("c", "e", "ret"):
+        since = console.size
+        presses(box, key)
+        answers(box, "sesame", since)
+        box.guest.wait_for_serial("access denied", DEADLINE, since)
+        assert "grub>" not in console.text(since)
+        assert "setparams" not in console.text(since)
+        presses(box, "esc")  # GRUB would wait for a key
+        box.guest.wait_for_serial(_MENU, DEADLINE, since)
+
+
+def test_the_next_boot_is_a_fresh_snapshot_asks_nobody_and_opens_nothing(box: Box) -> None:
+    """The menu's first entry."""
+    since = box.guest.console.size
+    presses(box, "home")
+    presses(box, "ret")
+    opens_nothing(box, since)
+
+
+@pytest.mark.long
+def test_in_maintenance_the_console_is_the_golden_roots(start_box: StartBox) -> None:
+    """So what is not seen in a snapshot would have been seen; and Ctrl-Alt-Del leads to one."""
+    with secured(start_box) as box:
+        since = box.guest.console.size
+        presses(box, "ret")
+        answers(box, PASSWORD, since)
+        box.guest.wait_for_serial("resnap: verdict: golden", DEADLINE, since)
+        box.guest.wait_for_serial("looked", DEADLINE, since)
+        box.guest.wait_for_serial(_LOGGED_IN, DEADLINE, since)
+        assert "given: " not in box.guest.console.text(since)
+        since = box.guest.console.size
+        for _ in range(8):
+            presses(box, "ctrl", "alt", "delete")
+        opens_nothing(box, since)

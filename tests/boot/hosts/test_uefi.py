@@ -16,8 +16,8 @@ import pytest
 from tasks.guests import bare
 from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Machine
-from tests.boot.conftest import CPUS, GIB
-from tests.boot.lab.box import DEADLINE, Box, running
+from tests.boot.conftest import GIB
+from tests.boot.lab.box import CPUS, DEADLINE, Box, running
 from tests.boot.lab.recipes import Recipe
 from tests.boot.lab.uefi import (
     LVM_HOST,
@@ -28,6 +28,7 @@ from tests.boot.lab.uefi import (
     boot_variable,
     entries,
     make_entry,
+    starts_by_both,
 )
 from tests.hosts.guest import Guest
 from tests.hosts.machine import starts_by_uefi
@@ -91,6 +92,11 @@ def test_its_entry_is_the_first_and_the_old_one_stays(box: Box) -> None:
     found = entries(box)
     assert boot_variable(box, "BootOrder").startswith(f"{found['pipeline']},{found['debian']},")
     assert boot_variable(box, "BootCurrent") == found["pipeline"]
+    assert r"\EFI\pipeline\shimx64.efi" in box.guest.console.text()
+
+
+def test_without_its_entry_the_removable_path_would_be_found(box: Box) -> None:
+    starts_by_both(box)
 
 
 def test_the_loader_is_out_of_the_snapshots_reach(box: Box) -> None:
@@ -130,10 +136,10 @@ def test_the_old_root_is_reclaimed(box: Box) -> None:
 
 
 # Last: it leaves the box off.
+@pytest.mark.long
 def test_without_its_entries_it_comes_up_by_the_removable_path(
     box: Box, accel: accelerator.Accelerator
 ) -> None:
-    assert r"\EFI\pipeline\shimx64.efi" in box.guest.console.text()
     assert r"\EFI\pipeline" not in boots_without_entries(box, accel, SECURE[1])
 
 

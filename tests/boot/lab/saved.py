@@ -39,15 +39,20 @@ class Saved(BaseModel):
     identity: ssh_keys.Identity
 
 
-def save(guest: Guest) -> Saved:
-    """Stop a guest between two instructions, keep its state in its folder, and end it."""
+def save(guest: Guest, host_key: str = "") -> Saved:
+    """Stop a guest between two instructions, keep its state in its folder, and end it.
+
+    ``host_key`` is the one that it made, if it was given none.
+    """
     file = guest.directory / "state"
     guest.qmp("stop")
     guest.qmp("migrate-set-capabilities", capabilities=_MAPPED)
     guest.qmp("migrate", uri=f"file:{file}")
     _await_migration(guest)  # by then the disks' files have all that was written to them
     guest.cut_power()
-    return Saved(file=file, machine=guest.machine, identity=guest.identity)
+    known = {"host_key": host_key} if host_key else {}
+    identity = guest.identity.model_copy(update=known)
+    return Saved(file=file, machine=guest.machine, identity=identity)
 
 
 def once(note: Path, make: Callable[[], Saved]) -> Saved:

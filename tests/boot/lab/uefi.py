@@ -14,10 +14,7 @@ OVMF = Path("/usr/share/OVMF")
 PLAIN: Firmware = (OVMF / "OVMF_CODE_4M.fd", OVMF / "OVMF_VARS_4M.fd")
 # It starts only what is signed by Microsoft's keys (Secure Boot).
 SECURE: Firmware = (OVMF / "OVMF_CODE_4M.secboot.fd", OVMF / "OVMF_VARS_4M.ms.fd")
-# It lacks one package that a box needs: a provision installs it.
-_LACKS = "rsync"
-_HAS = tuple(name for name in INSTALLED if name != _LACKS)
-PLAIN_HOST = Recipe(firmware="uefi", extra=(*SERVER, "dosfstools", *_HAS))
+PLAIN_HOST = Recipe(firmware="uefi", extra=(*SERVER, "dosfstools", *INSTALLED))
 LVM_HOST = Recipe("lvm", firmware="uefi", disk_size=10 * GIB, extra=INSTALLED)
 
 _ENTRY = (

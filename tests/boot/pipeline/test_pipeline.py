@@ -30,8 +30,16 @@ from tasks.desk.places import ROOT
 from tasks.guests import bare, credentials
 from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Machine
-from tests.boot.conftest import CPUS
-from tests.boot.lab.box import DEADLINE, SMALL, Box, command, flags, home_that_knows, running
+from tests.boot.lab.box import (
+    CPUS,
+    DEADLINE,
+    SMALL,
+    Box,
+    command,
+    flags,
+    home_that_knows,
+    running,
+)
 from tests.hosts.guest import Guest
 
 HOST = "10.0.2.2"  # this machine, as a guest of QEMU's user network sees it

@@ -1,6 +1,7 @@
 """A host whose initrds dracut makes: the same reset, by dracut's own hooks.
 
-Most on the test bed, with an initrd that dracut made; one host is provisioned.
+Most on the test bed, with an initrd that dracut made; one host is provisioned. The reset itself is
+the script that initramfs-tools has: what that does after cuts, and when it keeps, is tried there.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def test_late_disk_is_awaited_and_the_root_on_it_reset(rig: bed.Bed, dirty: Disk
     assert any("wipe_table" in call for call in boot.said("call"))
 
 
+@pytest.mark.long
 def test_power_cut_in_the_midst_of_a_reset_is_survived(
     rig: bed.Bed, dirty: Disk, tmp_path: Path
 ) -> None:
@@ -60,6 +62,7 @@ def test_power_cut_in_the_midst_of_a_reset_is_survived(
     assert (boot.verdict, boot.said("root")) == ("fresh", ["golden"])
 
 
+@pytest.mark.long
 def test_snapshot_is_kept(rig: bed.Bed, dirty: Disk) -> None:
     boot = rig.boot(dirty, whole=True)
     assert (boot.verdict, boot.said("root")) == ("kept", ["dirty"])

@@ -32,10 +32,24 @@ def fill_to(box: Box, percent: float) -> None:
     box.succeed(_WRITE.format(round((percent - now) * SIZE / 100)))
 
 
+def test_the_second_boot_resets_and_is_the_same_host(box: Box) -> None:
+    disk = box.guest.machine.disks[0]
+    before = disk.stat().st_blocks
+    box.succeed("dd if=/dev/urandom of=/root/junk bs=1M count=200 conv=fsync status=none")
+    assert (disk.stat().st_blocks - before) * 512 >= 190 * 2**20
+    box.succeed(f"touch /persistent/kept; {_LESS}")
+    machine = box.succeed("cat /etc/machine-id").strip()
+    assert len(machine) == 32
+    state = box.reboot()  # its host key is checked against what was seen at the first boot
+    assert state.verdict is not None
+    assert state.verdict.name == "fresh"
+    assert box.succeed("cat /etc/machine-id").strip() == machine
+    box.fail("test -e /root/junk")
+    box.succeed("test -e /persistent/kept")
+    assert (disk.stat().st_blocks - before) * 512 < 150 * 2**20  # what was junk is free
+
+
 def test_from_80_percent_on_it_is_told(box: Box) -> None:
-    box.succeed(_LESS)
-    assert box.reboot("resnap").snapshot_percent is not None
-    assert box.verdict.name == "fresh"
     fill_to(box, 86)
     assert "% full" in "\n".join(faults(box.state))
     said = "journalctl --unit resnap-pressure --output cat | grep 'at 95 % the box resets'"

@@ -11,6 +11,10 @@ from tasks.hosts import versions
 from tests.boot.conftest import StartBox
 from tests.boot.lab.box import SMALL, Box, flags, home_that_knows, interrupted
 
+# Unit tests hold a provision to its steps when one fails; that a box merges a change back, and what
+# undoes it, is test_rollback's and test_cuts'.
+pytestmark = pytest.mark.long
+
 
 def repository(package: str) -> tuple[str, str]:
     """The settings that have this package in the place of the models."""
@@ -36,7 +40,6 @@ def test_update_that_fails_is_merged_back(box: Box) -> None:
     assert not box.provision().changed
 
 
-@pytest.mark.long
 def test_power_cut_in_maintenance_is_merged_back(box: Box) -> None:
     box.reboot("maintenance")
     box.succeed("lvremove --yes vagrant-pipeline/root_snap")
@@ -53,7 +56,6 @@ def test_power_cut_in_maintenance_is_merged_back(box: Box) -> None:
     box.fail("test -e /etc/half-done")
 
 
-@pytest.mark.long
 def test_a_first_provision_that_broke_off_is_taken_up_again(box: Box) -> None:
     """Its last step writes what the golden root is; what went before need not be there for that."""
     box.reboot("maintenance")
@@ -67,7 +69,6 @@ def test_a_first_provision_that_broke_off_is_taken_up_again(box: Box) -> None:
     assert not box.provision().changed
 
 
-@pytest.mark.long
 def test_interrupted_update_is_merged_back(box: Box, tmp_path: Path) -> None:
     manifest = box.state.release["MANIFEST"]
     login = box.guest.login

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.boot.bed.writelog import SECTOR, Cache, Write
+import random
+
+from tests.boot.bed.writelog import SECTOR, Write
 from tests.boot.cuts import cuts
 
 FLUSH = Write(0, 0, None, is_flush=True)
@@ -19,15 +21,13 @@ def test_each_disk_that_a_cut_can_leave_is_named_once() -> None:
     ]
 
 
-def test_in_the_end_is_after_the_last_flush() -> None:
-    for writes, expected in (
-        ([ONE, FLUSH, TWO], ["0 of 3, cache lost", "2 of 3, cache lost", "3 of 3, cache kept"]),
-        ([ONE, TWO], ["0 of 2, cache lost", "1 of 2, cache kept", "2 of 2, cache kept"]),
-    ):
-        found = cuts.cuts(writes, [(Cache.LOST, 0)], [(Cache.KEPT, 0)])
-        assert [cut.name.removeprefix("after request ") for cut in found] == expected
-    assert len(cuts.instants([ONE, FLUSH, TWO], [(Cache.LOST, 0)], [(Cache.KEPT, 0)])) == 5
-    assert len(cuts.instants([ONE, TWO], [(Cache.LOST, 0)], [(Cache.KEPT, 0)])) == 6
+def test_some_are_of_the_whole_way() -> None:
+    found = list(cuts.cuts([ONE, TWO] * 20))
+    some = cuts.some(found, 3, random.Random(1))
+    places = [found.index(cut) for cut in some]
+    assert [3 * place // len(found) for place in places] == [0, 1, 2]
+    assert cuts.some(found, 3, random.Random(1)) == some
+    assert cuts.some(found[:2], 3, random.Random(1)) == found[:2]
 
 
 def test_chance_leaves_what_order_does_not() -> None:
