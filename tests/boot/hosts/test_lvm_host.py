@@ -12,20 +12,10 @@ from deploys.errors import PreflightError
 from tasks.guests import bare
 from tests.boot.conftest import GIB, Start
 from tests.boot.lab.box import Box, becomes_a_box
+from tests.boot.lab.gathered import GATHERED
 
-# That a host becomes a box over SSH is test_uefi's; what the box then is, test_built_box's.
+# That such a host becomes a box over SSH is test_uefi's; what the box then is, test_built_box's.
 pytestmark = pytest.mark.long
-
-# A copy of a kernel, a swap that is gone, a password for GRUB's menu, an sshd on one address.
-GATHERED = """
-cp "/boot/vmlinuz-$(uname -r)" "/boot/vmlinuz-$(uname -r).old"
-echo RESUME=UUID=a2b6e0c4-0000-4000-8000-000000000000 >/etc/initramfs-tools/conf.d/resume
-printf '#!/bin/sh\necho "set superusers=admin; password admin secret"\n' >/etc/grub.d/01_password
-chmod 0755 /etc/grub.d/01_password
-echo ListenAddress 10.0.2.15 >/etc/ssh/sshd_config.d/address.conf
-systemctl restart ssh
-systemctl unmask apt-daily.timer apt-daily-upgrade.timer
-"""
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Machine
 from tests.boot.conftest import GIB
 from tests.boot.lab.box import CPUS, DEADLINE, Box, running
+from tests.boot.lab.gathered import GATHERED
 from tests.boot.lab.recipes import Recipe
 from tests.boot.lab.uefi import (
     LVM_HOST,
@@ -82,6 +83,7 @@ def box(
     folder = tmp_path_factory.mktemp("uefi")
     with host(PLAIN_HOST, SECURE, folder, shared, accel) as box:
         make_entry(box)
+        box.succeed(GATHERED)
         assert box.provision(device="/dev/vdb").changed
         yield box
 
@@ -93,6 +95,12 @@ def test_its_entry_is_the_first_and_the_old_one_stays(box: Box) -> None:
     assert boot_variable(box, "BootOrder").startswith(f"{found['pipeline']},{found['debian']},")
     assert boot_variable(box, "BootCurrent") == found["pipeline"]
     assert r"\EFI\pipeline\shimx64.efi" in box.guest.console.text()
+
+
+def test_no_boot_waited_for_a_swap_that_is_gone(box: Box) -> None:
+    said = box.guest.console.text()
+    assert "resnap: verdict: fresh" in said
+    assert "suspend/resume device" not in said
 
 
 def test_without_its_entry_the_removable_path_would_be_found(box: Box) -> None:
