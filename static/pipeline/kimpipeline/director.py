@@ -138,9 +138,9 @@ class Director:
                 needed = make_pair(self._items, other.kimid, pair.model.kimid)
                 entries |= self._entries(needed, priority, (*above, pair.test.kimid))
                 needs.append(needed.id)
-        items = tuple(each.kimid for each in pair.others)
         try:
-            job = Job(job=pair.id, test=pair.test.kimid, model=pair.model.kimid, items=items)
+            test, model, items = pair.test.kimid, pair.model.kimid, tuple(pair.needed)
+            job = Job(job=pair.id, test=test, model=model, items=items)
         except ValidationError as error:
             raise ItemError(f"no job: {error.errors()[0]['msg']}") from error
         return {**entries, pair.id: Entry(job, priority, tuple(needs))}
