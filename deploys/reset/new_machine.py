@@ -19,6 +19,7 @@ _FILES = (
     "etc/systemd/network",
     "etc/systemd/system/host-keys.service",
     "etc/systemd/system/keep-machine-id.service",
+    "etc/systemd/system/serial-getty@.service.d",
     "usr/lib/host-keys",
     "usr/lib/machine-id",
 )
