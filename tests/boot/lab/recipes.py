@@ -34,7 +34,7 @@ _EXTENT = 4 * MIB  # LVM's default; as much is lost before the first
 # machines each is a minute's work.
 FEW_MODULES = """
 echo MODULES=list >/etc/initramfs-tools/conf.d/few
-printf '%s\n' virtio_pci virtio_blk ext4 >/etc/initramfs-tools/modules
+printf '%s\n' virtio_pci virtio_blk ext4 crc32c_generic >/etc/initramfs-tools/modules
 """
 
 
