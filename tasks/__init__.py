@@ -25,6 +25,7 @@ def __getattr__(name: str) -> Collection:
 
 def _collection() -> Collection:
     from tasks import box, dev, gateway, host
+    from tasks.debian import needs
     from tasks.hosts.connection.openssh import ANY
 
     ns = Collection()
@@ -64,4 +65,5 @@ def _collection() -> Collection:
         for task in tasks:
             collection.add_task(task)
         ns.add_collection(collection)
+    needs.check_first(ns)
     return ns

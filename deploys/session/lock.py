@@ -18,7 +18,6 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from pathlib import Path
 
 from paramiko import SSHClient, SSHException
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -115,7 +114,13 @@ class Holder(BaseModel):
             return False
         if self.process == os.getpid():
             return self.token not in _going_on
-        return not Path(f"/proc/{self.process}").exists()
+        try:
+            os.kill(self.process, 0)
+        except PermissionError:
+            return False  # it is another user's
+        except (ProcessLookupError, OverflowError):
+            return True
+        return False
 
 
 # The tokens of this process's passes.

@@ -73,7 +73,8 @@ class Build:
             BoxError: not root, a build runs already, the image is in use, a setting does not
                 fit, or a step failed. No mount, loop device or incomplete file is left.
         """
-        loop.require_root("making a box's disk image")
+        remedy = "sudo bin/inv box.build makes it, and then inv up needs no root"
+        loop.require_root("making a box's disk image", remedy)
         plan = plan_disk(self._settings)
         epoch = source_date_epoch()
         wanted = pins.read(self._manifest) if self._manifest else None

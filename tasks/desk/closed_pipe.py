@@ -78,7 +78,9 @@ def _is_closed() -> bool:
     for output in _OUTPUTS:
         with contextlib.suppress(OSError):
             poll.register(output, 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
+    # Linux says the first, macOS and BSD the second.
+    gone = select.POLLERR | select.POLLHUP
+    return any(event & gone for _, event in poll.poll(0))
 
 
 def _end() -> None:

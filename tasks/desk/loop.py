@@ -15,10 +15,10 @@ from deploys.errors import BoxError
 from tasks.desk import shell
 
 
-def require_root(purpose: str) -> None:
-    """Raise BoxError when this process is not root."""
+def require_root(purpose: str, remedy: str = "run it as root or with sudo") -> None:
+    """Raise BoxError when this process is not root; ``remedy`` says what to do."""
     if os.geteuid() != 0:
-        raise BoxError(f"{purpose} needs root (loop devices, mounts): run it as root or with sudo")
+        raise BoxError(f"{purpose} needs root (loop devices, mounts): {remedy}")
 
 
 @contextmanager

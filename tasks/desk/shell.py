@@ -20,9 +20,11 @@ from deploys.errors import BoxError
 
 # Debian's packages, where they are named other than the program. Providers of guests have more.
 _PACKAGES = {
+    "apt-get": "apt",
     "blkid": "util-linux",
     "bwrap": "bubblewrap",
     "chroot": "coreutils",
+    "dpkg-deb": "dpkg",
     "fallocate": "util-linux",
     "fstrim": "util-linux",
     "losetup": "mount",
@@ -83,13 +85,26 @@ def find(program: str, package: str = "") -> str:
     Raises:
         CommandError: the program is not installed; the line names Debian's package.
     """
-    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_SBIN))
-    found = shutil.which(program, path=path)
+    found = _which(program)
     if found is None:
         name = Path(program).name
-        package = package or _PACKAGES.get(name, name)
+        package = package or _package(name)
         raise CommandError(f"{name} is not installed; Debian's package is {package}", (program,))
     return found
+
+
+def missing(programs: Sequence[str]) -> dict[str, str]:
+    """Those of some programs that are not installed, each with Debian's package that has it."""
+    return {name: _package(name) for name in programs if _which(name) is None}
+
+
+def _which(program: str) -> str | None:
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_SBIN))
+    return shutil.which(program, path=path)
+
+
+def _package(name: str) -> str:
+    return _PACKAGES.get(name, name)
 
 
 def run(

@@ -10,6 +10,7 @@ import platform
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +21,11 @@ pytestmark = pytest.mark.commands
 
 _BIN = Path(__file__).parents[2] / "bin"
 _REAL = (
-    *("cat", "date", "df", "env", "flock", "grep", "head", "mkdir", "readlink", "rm", "sed", "sh"),
-    *("sha256sum", "sleep", "tail", "touch", "tr", "true"),
+    *("cat", "cksum", "date", "df", "env", "flock", "grep", "head", "mkdir", "readlink", "rm"),
+    *("sed", "sh", "sleep", "tail", "touch", "tr", "true"),
 )
+# What macOS, BSD or Fedora do not have of what the launcher may use on Debian.
+_DEBIAN = ("apt-cache", "apt-get", "dpkg", "dpkg-query", "flock", "sudo")
 _LOG = 'echo "${0##*/} $*" >>"$CALLS"\n'
 # What each made-up program does; $STATE is a folder whose files are the state of the system.
 _FAKES = {
@@ -45,7 +48,12 @@ _FAKES = {
         exec "$@" """,
     "tee": 'cat >"$STATE/source"',
     "python3": """
-        if [ "$1" = -c ]; then [ ! -e "$STATE/old-python" ]; exit; fi
+        case "$1 $2" in
+        "-c "*fcntl*) exec "$PYTHON" "$@" ;;
+        -c*) [ ! -e "$STATE/old-python" ] || { echo "is version 3.9"; exit 1; }
+            echo "$0"
+            exit ;;
+        esac
         [ "$1 $2 $3" = "-m venv --clear" ] || exit 2
         rm -rf "$4"
         mkdir -p "$4/bin"
@@ -53,7 +61,7 @@ _FAKES = {
 #!/bin/sh
 echo "pip $*" >>"$CALLS"
 [ ! -e "$STATE/pip-hangs" ] || { touch "$STATE/hanging"; exec sleep 60; }
-[ ! -e "$STATE/pip-fails" ] || { echo "ERROR: hashes do not match"; exit 1; }
+[ ! -e "$STATE/pip-fails" ] || { cat "$STATE/pip-fails"; exit 1; }
 for tool in inv fab; do
     printf '#!/bin/sh\\nprintf "%%s|" "${0##*/}" "$PWD" "$@"\\n' >"${0%/*}/$tool"
     chmod +x "${0%/*}/$tool"
@@ -79,7 +87,8 @@ class Machine:
         for each in (self.root, self.state, self.path):
             each.mkdir()
         shutil.copytree(_BIN, self.root / "bin", symlinks=True)
-        (self.root / "bin/packages").write_text("# why\ngit  # g\nqemu >= 8.0  # q\n")
+        (self.root / "bin/packages").write_text("# why\ngit  # g\n")
+        (self.root / "bin/packages-for-images").write_text("qemu >= 8.0  # q\n")
         (self.root / "tests").mkdir()
         (self.root / "tests/packages").write_text("vagrant  # v\n")
         (self.root / "requirements.txt").write_text("one==1\n")
@@ -109,9 +118,15 @@ class Machine:
         """Take one fact of the made-up system back."""
         (self.state / name).unlink()
 
+    def without_debian(self) -> None:
+        """Take away what only Debian has."""
+        for name in _DEBIAN:
+            (self.path / name).unlink()
+
     def start(self, *arguments: str, tool: str = "inv") -> subprocess.Popen[str]:
         """Start bin/inv or bin/fab from another folder, in a session of its own."""
         env = {"PATH": str(self.path), "STATE": str(self.state), "CALLS": str(self.state / "calls")}
+        env |= {"PYTHON": sys.executable, "CDPATH": "/"}
         return subprocess.Popen(
             [self.root / "bin" / tool, *arguments],
             env=env,
@@ -134,7 +149,7 @@ class Machine:
         file = self.state / "calls"
         lines = file.read_text().splitlines() if file.exists() else []
         file.unlink(missing_ok=True)
-        return [line for line in lines if line.startswith(start)]
+        return [line for line in lines if line.startswith(start) and line != "id -u"]
 
 
 @pytest.fixture
@@ -164,15 +179,27 @@ def test_a_second_start_does_nothing_more(machine: Machine) -> None:
     assert machine.calls("") == []
 
 
-@pytest.mark.parametrize("changed", ["requirements.txt", "bin/packages"])
-def test_a_changed_list_is_installed_again(machine: Machine, changed: str) -> None:
-    """The environment belongs to what the two files said."""
+def test_changed_requirements_are_installed_again(machine: Machine) -> None:
+    """The environment belongs to what the file said."""
     machine.run()
     machine.calls("")
-    with (machine.root / changed).open("a") as stream:
+    with (machine.root / "requirements.txt").open("a") as stream:
         stream.write("# more\n")
     assert machine.run()[0] == 0
     assert len(machine.calls("pip")) == 1
+
+
+@pytest.mark.parametrize("name", ["packages", "packages-for-images"])
+def test_a_changed_list_of_packages_leaves_the_environment(machine: Machine, name: str) -> None:
+    """Only what is new in it is installed."""
+    machine.run()
+    machine.calls("")
+    with (machine.root / "bin" / name).open("a") as stream:
+        stream.write("vagrant  # more\n")
+    assert machine.run()[2].splitlines()[0] == "inv: installing vagrant"
+    assert machine.calls("pip") == []
+    machine.calls("")
+    assert machine.run()[2] == ""
 
 
 def test_a_moved_checkout_is_installed_again(machine: Machine) -> None:
@@ -238,7 +265,7 @@ def test_without_root_the_missing_packages_are_named(machine: Machine, sudo: boo
         (machine.path / "sudo").unlink()
     code, out, err = machine.run()
     assert (code, out) == (1, "")
-    line = "inv: missing packages, to be installed as root: git, qemu (>= 8.0)\n"
+    line = "inv: missing packages: git, qemu (>= 8.0); get them by sudo apt-get install git qemu\n"
     assert err == line
     assert machine.calls("apt-get") == []
     assert not (machine.root / ".venv").exists()
@@ -284,6 +311,17 @@ def test_a_cut_install_for_the_tests_is_made_good(machine: Machine) -> None:
     assert not [call for call in calls if call.startswith("pip")]
 
 
+def test_fab_of_an_ordinary_user_needs_no_packages_for_images(machine: Machine) -> None:
+    """Only root could make an image with them; root's fab installs them."""
+    machine.set("uid", "1000")
+    machine.set("packages", "installed git 1.0 \n")
+    assert machine.run(tool="fab")[0] == 0
+    assert machine.calls("sudo") == []
+    assert machine.run(tool="fab")[2] == ""
+    machine.set("uid", "0")
+    assert machine.run(tool="fab")[2].splitlines()[0] == "fab: installing qemu (>= 8.0)"
+
+
 def test_without_root_nothing_is_asked_when_nothing_is_missing(machine: Machine) -> None:
     """A user of a machine that has the packages needs no sudo."""
     machine.set("uid", "1000")
@@ -319,24 +357,37 @@ def test_what_is_too_old_comes_from_backports(machine: Machine, known: bool) -> 
         assert "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg" in lines
 
 
-def test_a_system_without_apt_is_told_so(machine: Machine) -> None:
-    """In one line, before anything is written."""
-    (machine.path / "apt-get").unlink()
-    code, _, err = machine.run()
-    assert code == 1
-    assert err.count("\n") == 1
-    assert "has no apt" in err
-    assert not (machine.root / ".box").exists()
+@pytest.mark.parametrize("tool", ["inv", "fab"])
+def test_a_system_without_apt_gets_the_environment(machine: Machine, tool: str) -> None:
+    """And nothing else; the tasks say themselves what they lack."""
+    machine.without_debian()
+    machine.set("packages")
+    code, out, err = machine.run("test", tool=tool)
+    assert (code, out.startswith(f"{tool}|")) == (0, True), err
+    assert err.splitlines()[0] == f"{tool}: making .venv from requirements.txt"
+    machine.calls("")
+    assert machine.run("x", tool=tool)[2] == ""
+    assert machine.calls("python3") == []
 
 
 @pytest.mark.parametrize(
-    ("fault", "says"),
-    [("apt-fails", "E: no route to the mirror"), ("pip-fails", "ERROR: hashes do not match")],
+    ("fault", "what", "says"),
+    [
+        ("apt-fails", "", "E: no route to the mirror"),
+        ("pip-fails", "ERROR: hashes do not match", "ERROR: hashes do not match"),
+        (
+            "pip-fails",
+            "WARNING: Retrying (Retry(total=0, connect=None))\nERROR: No matching distribution",
+            "pip: the package index does not answer: is there a network?",
+        ),
+    ],
 )
-def test_a_fault_is_one_line_and_mends_itself(machine: Machine, fault: str, says: str) -> None:
+def test_a_fault_is_one_line_and_mends_itself(
+    machine: Machine, fault: str, what: str, says: str
+) -> None:
     """The reason, and where the rest is; the next start begins again."""
     machine.set("packages")
-    machine.set(fault)
+    machine.set(fault, what)
     code, out, err = machine.run()
     assert (code, out) == (1, "")
     assert says in err.splitlines()[-1]
@@ -345,8 +396,11 @@ def test_a_fault_is_one_line_and_mends_itself(machine: Machine, fault: str, says
     assert machine.run("x")[0] == 0
 
 
-def test_an_interrupted_start_mends_itself(machine: Machine) -> None:
+@pytest.mark.parametrize("debian", [True, False])
+def test_an_interrupted_start_mends_itself(machine: Machine, debian: bool) -> None:
     """Ctrl-C while pip is at work leaves no lock, no process, and no stamp."""
+    if not debian:
+        machine.without_debian()
     machine.set("pip-hangs")
     process = machine.start()
     _wait_for(machine.state / "hanging")
@@ -360,8 +414,11 @@ def test_an_interrupted_start_mends_itself(machine: Machine) -> None:
     assert "waiting" not in err
 
 
-def test_two_starts_at_once_install_once(machine: Machine) -> None:
-    """The second waits, and then has nothing left to do."""
+@pytest.mark.parametrize("debian", [True, False])
+def test_two_starts_at_once_install_once(machine: Machine, debian: bool) -> None:
+    """The second waits, and then has nothing left to do; without flock, Python locks."""
+    if not debian:
+        machine.without_debian()
     gate = machine.state / "go"
     os.mkfifo(gate)
     body = _FAKES["python3"].replace("rm -rf", 'touch "$STATE/making"; cat "$STATE/go"; rm -rf')
@@ -378,14 +435,46 @@ def test_two_starts_at_once_install_once(machine: Machine) -> None:
     assert len(machine.calls("pip")) == 1
 
 
-def test_an_old_python_is_refused(machine: Machine, tmp_path: Path) -> None:
-    """Neither the one on PATH nor the system's will do."""
+def test_an_old_python_is_refused(machine: Machine) -> None:
+    """Neither the one on PATH nor the system's will do; the line says what it is."""
     machine.set("old-python")
-    launcher = machine.root / "bin/inv"
-    launcher.write_text(launcher.read_text().replace("/usr/bin/python3", str(tmp_path / "none")))
+    _without_system_python(machine)
     code, _, err = machine.run()
     assert code == 1
-    assert err == "inv: python3 is missing or older than 3.11\n"
+    python, wanted = machine.path / "python3", "Python 3.11 or newer, with venv and pip, is needed"
+    assert err == f"inv: {python} is version 3.9: {wanted}\n"
+    python.unlink()
+    assert machine.run()[2] == f"inv: there is no python3: {wanted}\n"
+
+
+def test_a_newer_python_beside_an_old_one_is_taken(machine: Machine) -> None:
+    """As on macOS, whose own is old."""
+    good = machine.path / "python3.12"
+    (machine.path / "python3").rename(good)
+    machine.fake("python3", 'echo "is version 3.9"; exit 1')
+    code, _, err = machine.run()
+    assert code == 0, err
+    assert [call for call in machine.calls("python3.12") if " venv " in call]
+
+
+def test_a_python_without_pip_is_named(machine: Machine) -> None:
+    """By what a real Python says of itself; Debian's packages leave them out."""
+    (machine.folder / "ensurepip.py").write_text("raise ImportError")
+    machine.fake("python3", f"""PYTHONPATH='{machine.folder}' exec '{sys.executable}' "$@" """)
+    _without_system_python(machine)
+    code, _, err = machine.run()
+    assert code == 1
+    assert err.startswith(f"inv: {machine.path}/python3 has no venv or pip")
+    assert "python3-venv" in err
+
+
+def test_the_environment_is_of_a_python_with_a_version_in_its_name(machine: Machine) -> None:
+    """An upgrade that replaces it breaks the link in .venv, which is then made anew."""
+    real, link = machine.path / "python3.11", machine.path / "python3"
+    link.rename(real)
+    machine.fake("python3", f"exec '{real}' \"$@\"")
+    assert machine.run()[0] == 0
+    assert [call for call in machine.calls("python3.11") if " venv " in call]
 
 
 def test_another_name_is_refused(machine: Machine) -> None:
@@ -396,13 +485,19 @@ def test_another_name_is_refused(machine: Machine) -> None:
     assert "inv or fab" in err
 
 
-@pytest.mark.parametrize("folder", ["bin", "tests"])
-def test_every_package_says_why(folder: str) -> None:
+@pytest.mark.parametrize("file", ["bin/packages", "bin/packages-for-images", "tests/packages"])
+def test_every_package_says_why(file: str) -> None:
     """One a line, with a reason; the launcher reads the rest."""
-    for line in (_BIN.parent / folder / "packages").read_text().splitlines():
+    for line in (_BIN.parent / file).read_text().splitlines():
         wanted, _, why = line.partition("#")
         assert why.strip()
         assert len(wanted.split()) in (0, 1, 3)
+
+
+def _without_system_python(machine: Machine) -> None:
+    launcher = machine.root / "bin/inv"
+    none = str(machine.folder / "none")
+    launcher.write_text(launcher.read_text().replace("/usr/bin/python3", none))
 
 
 def _wait_for(file: Path) -> None:

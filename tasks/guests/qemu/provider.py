@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from deploys.errors import BoxError
+from tasks.desk import shell
 from tasks.desk.ssh_keys import Identity
 from tasks.disks import box_disk
 from tasks.guests import Order, Provider, bare, credentials, qemu
@@ -45,7 +46,11 @@ def _box(order: Order, kernel: Path) -> tuple[Machine, Identity]:
     # A hard link: the next build replaces the image under its name, and the guest keeps this one.
     base = order.directory / built.name
     base.unlink(missing_ok=True)
-    os.link(built, base)
+    try:
+        os.link(built, base)
+    except PermissionError:  # root made the image; for others the kernel links only their own
+        order.step("copying the image")
+        shell.run(["cp", built, base])
     box_disk.read_kernel(base, kernel)
     user = order.settings.image.user
     identity, given = credentials.make(order.directory, user, order.user_key)

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import shlex
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -122,7 +123,8 @@ class Login:
                 tcp = partial(transport.sock.setsockopt, socket.IPPROTO_TCP)
                 # Facts are small packets back and forth: do not wait until a packet is full.
                 tcp(socket.TCP_NODELAY, 1)
-                tcp(socket.TCP_USER_TIMEOUT, _SILENCE_SECONDS * 1000)
+                if sys.platform == "linux":  # macOS and BSD give up after minutes of their own
+                    tcp(socket.TCP_USER_TIMEOUT, _SILENCE_SECONDS * 1000)
             shell = RootShell(client, self._connection.config.sudo.password)
             if self._lock is not None:
                 self._lock.take(client, shell)

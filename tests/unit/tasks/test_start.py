@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,15 @@ def test_with_no_reader_it_ends_by_sigpipe_without_a_word(
         done = _start(tool, ROOT, *arguments, stdout=writer, buffered=buffered)
     finally:
         os.close(writer)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
+
+
+def test_a_socket_without_a_reader_is_no_other_than_a_pipe() -> None:
+    """poll(2) says POLLHUP of it, as macOS and BSD say of a pipe; Linux says POLLERR of a pipe."""
+    reader, writer = socket.socketpair()
+    reader.close()
+    with writer:
+        done = _start("invoke", ROOT, "--list", stdout=writer.fileno())
     assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
 
 

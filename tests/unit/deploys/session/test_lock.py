@@ -12,6 +12,7 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from paramiko import SSHException
@@ -192,6 +193,14 @@ def test_a_process_that_is_gone_has_ended() -> None:
         assert not mine.model_copy(update={"process": os.getppid()}).is_over
         assert not mine.model_copy(update={"machine": "other", "process": gone.pid}).is_over
     assert mine.is_over
+
+
+def test_a_process_of_another_user_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel says only that we may not end it; /proc, which tells more, is Linux's alone."""
+    with Lock("provision") as held:
+        mine = lock.Holder.model_validate_json(held._said)
+    monkeypatch.setattr(os, "kill", Mock(side_effect=PermissionError))
+    assert not mine.model_copy(update={"process": 1}).is_over
 
 
 @pytest.mark.parametrize("vanished", [True, False])

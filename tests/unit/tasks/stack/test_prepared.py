@@ -140,6 +140,9 @@ def test_a_host_for_which_none_can_be_built_does_without_kimpy_alone(
     assert "no Debian mirror" in refused()
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert "needs root" in refused()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(shell, "_SBIN", ())
+    assert "mmdebstrap is not installed" in refused()
     assert built == []
 
 
