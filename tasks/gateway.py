@@ -89,8 +89,9 @@ def submit(c: Context, item: str, priority: int = 2**16, status: str = "approved
     """On a gateway: run all pairs that an item takes part in."""
     with _gateway(c) as host:
         update = job_queue.update(item, priority, status)
-        job_queue.submit(host, update)
-        print(f"{host.name}: {update.kimid} is on the queue")
+        done = job_queue.submit(host, update)
+        note = f"; {done} of its pairs have results, and run again only in other versions"
+        print(f"{host.name}: {update.kimid} is on the queue{note if done else ''}")
 
 
 @task(help={"once": "Show the queue once, and end."})

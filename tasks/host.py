@@ -76,6 +76,8 @@ def provision(
 )
 def status(c: Context, json: bool = False, wide: bool = False) -> None:
     """Show a box's faults, its last reset's verdict, the snapshot's fill, kernel and manifest."""
+    if json and wide:
+        raise Exit("error: --json prints all fields: leave out --wide")
 
     def work(host: Host, progress: HostProgress) -> HostState:
         progress.step("asking")

@@ -31,12 +31,16 @@ for name; do rm -rf /opt/pipeline/"$name"-* /opt/pipeline/"$name"; done
 
 
 @operation()
-def no_prefixes() -> Commands:
-    """Remove every prefix, and the links and settings that point to one."""
+def no_prefixes(keep_kimpy: bool = False) -> Commands:
+    """Remove every prefix, and the links and settings that point to one.
+
+    Args:
+        keep_kimpy: leave its prefix, as there is no package to take its place.
+    """
     there = host.get_fact(Entries, folder=_FOLDER)
-    found = [each for each in NAMES if any(f"{name}-".startswith(f"{each}-") for name in there)]
-    if found:
-        yield StringCommand(shlex.join(("sh", "-c", _SCRIPT, "prefixes", *NAMES)))
+    names = [name for name in NAMES if not (keep_kimpy and name == "kimpy")]
+    if any(f"{entry}-".startswith(f"{name}-") for entry in there for name in names):
+        yield StringCommand(shlex.join(("sh", "-c", _SCRIPT, "prefixes", *names)))
 
 
 _RUNNER = "/usr/lib/pipeline-runner/kimpipeline"

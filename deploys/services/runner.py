@@ -27,6 +27,7 @@ _PACKAGE = Path(__file__).resolve().parents[2] / "static" / "pipeline"
 # The commands, each with its function in kimpipeline.commands.
 COMMANDS = {
     "pipeline-director": "director",
+    "pipeline-generate": "generate",
     "pipeline-items": "items",
     "pipeline-run-matches": "run_matches",
     "pipeline-run-pair": "run_pair",

@@ -14,6 +14,7 @@ from deploys.settings import Settings
 from deploys.settings.stack import BUILT, DEFAULTS, package_name
 from deploys.stack.items import Items
 
+_KIMPY = "openkim-python"
 # runsetup fetches with git, over https or ssh, and applies deploys with Python.
 _OWN = ("python3", "git", "ca-certificates", "openssh-client")
 
@@ -53,6 +54,10 @@ def stack(settings: Settings, parts: Parts | None = None) -> None:
         stay=sorted(stay),
     )
     if parts:
-        no_prefixes(name="Nothing of the stack beside packages")
+        made = {each.name for each in parts.packages}
+        no_prefixes(
+            name="Nothing of the stack beside packages",
+            keep_kimpy=_KIMPY in wanted.built and package_name(_KIMPY) not in made,
+        )
         no_old_files(name="Nothing of older versions")
     onbox.files(name="Helpers", sources=tree("usr/lib/pipeline"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from tasks.debian.chroot import chroot_output
@@ -17,9 +16,6 @@ _UEFI_MODULES = (
     *("ls", "cat", "minicmd", "help", "halt", "reboot", "all_video", "gfxterm", "efi_gop"),
     *("terminal", "serial", "regexp", "keystatus", "chain", "probe", "bli", "efifwsetup"),
 )
-_MODULES = "usr/lib/grub/x86_64-efi"
-# Debian's installer installs these on every machine that starts by UEFI.
-SIGNED = ("efibootmgr", "grub-efi-amd64", "grub-efi-amd64-signed", "shim-signed")
 UEFI_PATH = "EFI/BOOT/BOOTX64.EFI"
 """The removable path: firmware without a boot entry starts this (UEFI specification, 3.5.1.1)."""
 
@@ -50,31 +46,3 @@ def uefi_image(root: Path, boot_uuid: str, epoch: int) -> Path:
     argv = ["grub-mkimage", "--format=x86_64-efi", "--prefix=/grub", "--config=/run/uefi.cfg"]
     chroot_output(root, *argv, "--output=/run/uefi.efi", *_UEFI_MODULES, epoch=epoch)
     return made
-
-
-def signed_chain(root: Path, boot_uuid: str, prefix: str) -> dict[str, Path]:
-    """The files of Debian's EFI system partition (shim, GRUB, GRUB's settings) by their paths.
-
-    They are signed, so that Secure Boot starts them. GRUB's modules are copied to ``/boot``, as
-    grub-install does; that would need the FAT filesystem mounted, and not every kernel can.
-
-    Args:
-        root: the chroot.
-        boot_uuid: of the filesystem that holds ``/boot/grub``.
-        prefix: the path of that folder on the filesystem.
-    """
-    shutil.copytree(root / _MODULES, root / "boot/grub/x86_64-efi", dirs_exist_ok=True)
-    settings = root / "run/esp.cfg"
-    settings.write_text(
-        f"search.fs_uuid {boot_uuid} root\nset prefix=($root)'{prefix}'\n"
-        "configfile $prefix/grub.cfg\n"
-    )
-    shim = root / "usr/lib/shim/shimx64.efi.signed"
-    signed = root / f"{_MODULES}-signed/grubx64.efi.signed"
-    return {
-        UEFI_PATH: shim,
-        "EFI/BOOT/grubx64.efi": signed,
-        "EFI/debian/shimx64.efi": shim,
-        "EFI/debian/grubx64.efi": signed,
-        "EFI/debian/grub.cfg": settings,
-    }

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploys.operations.disks import EFI_SYSTEM, LINUX, LINUX_LVM, Partition
+from deploys.operations.disks import Partition
 from tasks.desk import shell
 from tasks.disks.identifiers import Identifiers
 
 SECTOR = 512
 MIB = 2**20
-ESP_SIZE = 64 * MIB  # of a bare host
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +22,6 @@ class Extent:
 
     offset: int
     size: int
-
-
-def mbr(boot_size: int | None) -> str:
-    """An MBR with one Linux partition, or, with ``boot_size`` in bytes, /boot and one for LVM."""
-    if boot_size is None:
-        return "label: dos\nstart=1MiB, type=83, bootable\n"
-    boot = f"start=1MiB, size={boot_size // SECTOR}, type=83, bootable\n"
-    return f"label: dos\n{boot}type=8e\n"
-
-
-def uefi(boot_size: int | None, identifiers: Identifiers) -> str:
-    """A GPT with an EFI system partition and then the partitions of :func:`mbr`."""
-    parts = [Partition("esp", EFI_SYSTEM, ESP_SIZE)]
-    parts += [] if boot_size is None else [Partition("boot", LINUX, boot_size)]
-    parts.append(Partition("root", LINUX if boot_size is None else LINUX_LVM))
-    return gpt(parts, identifiers)
 
 
 def gpt(partitions: Sequence[Partition], identifiers: Identifiers) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,49 +92,33 @@ def unpack(tar: Path, root: Path) -> None:
     shell.run([*argv, "-C", root, "-f", tar])
 
 
-def install(root: Path, *packages: str) -> None:
-    """Install packages in the chroot from its own apt sources, without starting services."""
-    resolver, policy = root / "etc/resolv.conf", root / "usr/sbin/policy-rc.d"
-    kept = resolver.read_text()
-    resolver.write_text(Path("/etc/resolv.conf").read_text())
-    policy.write_text("#!/bin/sh\nexit 101\n")
-    policy.chmod(0o755)
-    try:
-        chroot_output(root, "apt-get", "install", "-qq", "--no-install-recommends", *packages)
-        chroot_output(root, "apt-get", "clean")
-    finally:
-        policy.unlink()
-        resolver.write_text(kept)
+def install_grub(root: Path, disk: Path) -> None:
+    """Install GRUB for BIOS on a disk, whose node is in the chroot's /dev."""
+    argv = ("grub-install", "--target=i386-pc", "--force", "--modules=part_msdos ext2")
+    chroot_output(root, *argv, f"/dev/{disk.name}")
 
 
-def make_bootable(root: Path, disk: str | None, device: str) -> None:
-    """Make the initramfs and GRUB's entries, and install GRUB for BIOS.
+def write_menu_by_uuid(root: Path, identity: str) -> None:
+    """Write GRUB's menu, with the root on the filesystem of this UUID."""
+    # grub-mkconfig writes root=UUID= only if the UUID has a link in /dev/disk/by-uuid.
+    link = root / "dev/disk/by-uuid" / identity
+    link.parent.mkdir(parents=True)
+    link.symlink_to("../../null")  # the target must exist
+    write_menu(root, "/dev/vda1")
 
-    ``disk`` is the node in the chroot's /dev on which GRUB is installed; None: do not install it,
-    as for UEFI. ``device`` is where the kernel will find its root: a path, or the UUID of a
-    filesystem. grub-probe would only find the loop devices of this build.
+
+def write_menu(root: Path, device: str) -> None:
+    """Write GRUB's menu, with the root on this device of the guest.
+
+    grub-probe would only find the loop devices of this build.
     """
-    if not device.startswith("/"):
-        # grub-mkconfig writes root=UUID= only if the UUID has a link in /dev/disk/by-uuid.
-        link = root / "dev/disk/by-uuid" / device
-        link.parent.mkdir(parents=True)
-        link.symlink_to("../../null")  # the target must exist
-        device = "/dev/vda1"
-    if (root / "usr/sbin/update-initramfs").exists():
-        chroot_output(root, "update-initramfs", "-c", "-k", "all")
-    else:
-        # without rd.auto, dracut's initrd activates only the volume groups that it is told of
-        told = root / "etc/default/grub.d/dracut.cfg"
-        told.write_text('GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX rd.auto"\n')
-        # the host has other hardware than this machine
-        for version in chroot_output(root, "linux-version", "list").split():
-            initrd = f"/boot/initrd.img-{version}"
-            chroot_output(root, "dracut", "--quiet", "--force", "--no-hostonly", initrd, version)
-    if disk is not None:
-        modules = "--modules=part_msdos ext2"
-        chroot_output(root, "grub-install", "--target=i386-pc", "--force", modules, f"/dev/{disk}")
     # grub-mkconfig reads these files after it has run grub-probe, so this takes precedence.
     override = root / "etc/default/grub.d/zz-image.cfg"
     override.write_text(f'GRUB_DEVICE="{device}"\n')
     chroot_output(root, "update-grub")
     override.unlink()
+
+
+def copy_kernel(root: Path, kernel: Path) -> None:
+    """Copy the tree's Linux image to the file ``kernel``."""
+    shutil.copy(next((root / "boot").glob("vmlinuz-*")), kernel)

@@ -14,10 +14,12 @@ import kim_edn
 from pydantic import TypeAdapter, ValidationError
 
 from deploys.errors import BoxError, UnreachableError, one_line
+from deploys.services.runner import DIRECTOR
 from deploys.session import NONSENSE
 from deploys.settings import QUEUE_PORT
-from kimpipeline.kim.kimid import JobId
+from kimpipeline.kim.kimid import MODELS, JobId, code, kind
 from kimpipeline.queue.messages import ERRORS, JOBS, RESULTS, UPDATES, Update
+from kimpipeline.settings import Folders
 from tasks.hosts.connection import Host
 
 _TUBES = (UPDATES, JOBS, RESULTS, ERRORS)
@@ -45,6 +47,15 @@ _LIST_RESULTS = """cd {results} && export LC_ALL=C &&
         done
         echo
     done"""
+
+# Three numbers: whether there is such an item; whether a director runs here and its KIM API has no
+# Model of that name; how many jobs of it have results.
+_ABOUT_ITEM = """export LC_ALL=C
+    [ -d {items}/{item} ] && echo 1 || echo 0
+    systemctl --quiet is-enabled {director} && [ -z "$(ls -d {models} 2>/dev/null)" ] &&
+        echo 1 || echo 0
+    cd {results} && find . -mindepth 2 -maxdepth 2 -type d -regextype posix-extended \\
+        -regex '{place}' -name '*{code}*' -printf '%f\\n' | sort -u | wc -l"""
 
 # A line for each owner who has a result of the job: the name, and the result.
 _READ_RESULT = """cd {results} && export LC_ALL=C && for folder in [a-z_]*/{job}; do
@@ -117,17 +128,38 @@ def update(item: str, priority: int, status: str) -> Update:
         raise BoxError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
 
 
-def submit(host: Host, update: Update) -> None:
+def submit(host: Host, update: Update) -> int:
     """Put an update on a gateway's queue.
 
+    Returns how many results the gateway has of the item with any Model or Test: their pairs run
+    again only in other versions.
+
     Raises:
-        BoxError: the gateway has no such item, or its queue does not answer.
+        BoxError: the gateway has no such item, its own director cannot run this Model, or its queue
+            does not answer.
     """
-    if host.run(f"[ -d {_ITEMS}/{update.kimid} ] || echo no"):
-        raise BoxError(f"{host.name} has no item {update.kimid} in {_ITEMS}")
+    item = update.kimid
+    command = _ABOUT_ITEM.format(
+        items=_ITEMS,
+        item=item,
+        director=DIRECTOR,
+        models=" ".join(f"{folder}/{item}" for folder in Folders().models),
+        results=_RESULTS,
+        place=_PLACE,
+        code=code(item),
+    )
+    with host.parsing("what it has of the item"):
+        has_item, lacks_model, done = map(int, host.run(command).split())
+    if not has_item:
+        raise BoxError(f"{host.name} has no item {item} in {_ITEMS}")
+    if lacks_model and kind(item) in MODELS:
+        raise BoxError(
+            f"{host.name} makes jobs, and its KIM API has no Model {item}: install it there first"
+        )
     with connected(host) as client:
         client.use(UPDATES)
         client.put(update.model_dump_json(), priority=update.priority)
+    return done
 
 
 def tube_reader(client: greenstalk.Client[str]) -> Callable[[], list[Tube]]:

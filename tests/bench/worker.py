@@ -72,7 +72,6 @@ def _box(folder: Path) -> Guest:
     identity, given = credentials.make(folder, settings.image.user, folder / "id_ed25519")
     box_disk.read_kernel(BOX, folder / "vmlinuz")
     machine = Machine(
-        name="bench",
         disks=(bare.overlay(BOX, folder / "root.qcow2"),),
         credentials=given,
         memory=settings.guest.memory,

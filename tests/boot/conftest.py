@@ -21,6 +21,7 @@ from tests.boot.bed import bed, bedinitrd
 from tests.boot.cuts import cuts
 from tests.boot.lab import saved
 from tests.boot.lab.box import SMALL, Box, command, flags, running
+from tests.boot.lab.recipes import Recipe
 
 GIB = 2**30
 # On a busy machine the first status page of a boot may run out of time; that of the next minute
@@ -83,13 +84,13 @@ def _needs_root() -> None:
 @pytest.fixture(scope="session")
 def lvm_image(shared: Path) -> bare.BaseImage:
     """A host whose root is on LVM, in a VG of another name, with room to spare."""
-    return bare.build(bare.Recipe("lvm", disk_size=10 * GIB, extra=INSTALLED), shared)
+    return bare.build(Recipe("lvm", disk_size=10 * GIB, extra=INSTALLED), shared)
 
 
 @pytest.fixture(scope="session")
 def full_image(shared: Path) -> bare.BaseImage:
     """A host whose root is on LVM and takes all of its VG."""
-    recipe = bare.Recipe("lvm", disk_size=4 * GIB, root_size=None, extra=INSTALLED)
+    recipe = Recipe("lvm", disk_size=4 * GIB, root_size=None, extra=INSTALLED)
     return bare.build(recipe, shared)
 
 

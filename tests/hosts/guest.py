@@ -32,8 +32,12 @@ class Guest(qemu.Guest):
 
     @property
     def accelerator(self) -> str:
-        """QEMU's name of the accelerator that it was started with: kvm or tcg."""
-        return self._record.accelerator
+        """QEMU's name of the accelerator that it runs on, kvm or tcg; nothing if it is off."""
+        if not self.alive:
+            return ""
+        told = self.qmp("query-kvm")
+        assert isinstance(told, dict)
+        return "kvm" if told["enabled"] else "tcg"
 
     def add_disk(self, disk: Path) -> None:
         """Plug in a qcow2 disk while the guest runs; it is gone after a power-off."""
@@ -60,7 +64,9 @@ class Guest(qemu.Guest):
 
         self._wait(lambda: is_there() or not self.alive, deadline, f"did not say {text!r}")
         if not is_there():
-            raise UnreachableError(f"{self.machine.name} went off, saying: {self.console.tail()}")
+            raise UnreachableError(
+                f"the guest in {self.directory} went off, saying: {self.console.tail()}"
+            )
 
     def _late(self) -> list[str]:
         nodes = self.qmp("query-named-block-nodes", flat=True)

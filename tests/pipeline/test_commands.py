@@ -73,9 +73,9 @@ def test_all_matches_run(run: Run, place: Path) -> None:
     (place / "models" / world.MODEL).rmdir()
     code, _, error = run("run_matches", world.TEST)
     assert code == 1
-    assert (
-        error
-        == f"pipeline-run-matches: {world.TEST}: it takes part in no pair with an installed Model\n"
+    assert error == (
+        f"pipeline-run-matches: {world.TEST}: it takes part in no pair with an installed Model; "
+        f"the KIM API here lacks {world.MODEL}\n"
     )
 
 
@@ -111,7 +111,7 @@ def test_all_that_is_wrong_with_an_item_is_said(run: Run, place: Path) -> None:
     code, said, _ = run("verify", world.TEST)
     assert code == 2
     assert [line.partition(": ")[2] for line in said.splitlines()] == [
-        "pipeline.stdin.tpl: '@< query(1) >@' is not MODELNAME or path(...)",
+        "pipeline.stdin.tpl: there is no query here",
         "runner is not executable",
         "tag:none is not a KIM property",
     ]
@@ -122,12 +122,144 @@ def test_all_that_is_wrong_with_an_item_is_said(run: Run, place: Path) -> None:
 
 
 def test_items_are_listed_by_kind(run: Run) -> None:
-    assert run("items", "TE", "TD") == (0, f"{world.DRIVER}\n{world.TEST}\n", "")
-    assert len(run("items")[1].splitlines()) == 3
+    assert run("items", "list", "TE", "TD") == (0, f"{world.DRIVER}\n{world.TEST}\n", "")
+    assert len(run("items", "list")[1].splitlines()) == 3
+
+
+def test_items_are_added_from_folders_and_archives(run: Run, place: Path, tmp_path: Path) -> None:
+    """As KIM's website ships them, whoever owned the files; a second time it is refused."""
+    first, second = "Other_Al__TE_000000000940_000", "Third_Al__TE_000000000941_000"
+    world.make_test(tmp_path, kimid=first).chmod(0o700)
+    world.make_test(tmp_path, kimid=second)
+    archive = tmp_path / f"{second}.txz"
+    subprocess.run(["tar", "-C", tmp_path, "-cJf", archive, second], check=True)
+    code, said, _ = run("items", "add", str(tmp_path / first), str(archive))
+    assert (code, said) == (0, f"{first}: added\n{second}: added\n")
+    assert run("verify", "TE_000000000940")[:2] == (0, f"{first}: good\n")
+    assert (place / "items" / first).stat().st_mode & 0o777 == 0o755
+    code, said, error = run("items", "add", str(archive))
+    assert (code, said) == (1, "")
+    assert (
+        error == f"pipeline-items: {second} is here already: a version of an item never changes\n"
+    )
+
+
+def test_what_is_no_item_is_not_added(run: Run, place: Path, tmp_path: Path) -> None:
+    before = sorted((place / "items").iterdir())
+    (tmp_path / "none").mkdir()
+    bad = world.item(tmp_path / "bad", world.TEST)
+    (bad / "kimspec.edn").write_text("{")
+    (tmp_path / "empty.txz").write_bytes(b"")
+    (tmp_path / "text.md").write_bytes(b"")
+    (tmp_path / "Linked__TE_000000000942_000").symlink_to(world.item(tmp_path / "x", world.MODEL))
+    subprocess.run(
+        ["tar", "-C", tmp_path, "-cf", "link.tar", "Linked__TE_000000000942_000"],
+        check=True,
+        cwd=tmp_path,
+    )
+    for name in (
+        "none",
+        f"bad/{world.TEST}",
+        "empty.txz",
+        "text.md",
+        "link.tar",
+        "gone",
+        "gone.txz",
+    ):
+        code, said, error = run("items", "add", str(tmp_path / name))
+        assert (code, said) == (1, "")
+        assert error.startswith("pipeline-items: ")
+        assert len(error.splitlines()) == 1
+    assert sorted((place / "items").iterdir()) == before
+
+
+def test_items_are_removed_when_that_was_said_twice(run: Run, place: Path) -> None:
+    def remove(*words: str) -> tuple[int, str, str]:
+        return run("items", "remove", *words)
+
+    before = run("items", "list")[1]
+    assert remove(world.TEST)[2] == "pipeline-items: nothing was removed: say y, or --force\n"
+    assert "is needed by" in remove(world.DRIVER, "--force")[2]
+    assert "there is no such item" in remove(world.TEST, "Other__TE_000000000999_000", "--force")[2]
+    assert "is no KIM id" in remove(world.TEST, "../items", "--force")[2]
+    assert run("items", "list")[1] == before
+    assert remove(world.TEST, world.DRIVER, "--force") == (0, "", "")
+    assert [each.name for each in (place / "items").iterdir()] == [world.MODEL]
+
+
+def with_template(items: Path, *lines: str) -> None:
+    """Give the Driver a template of Tests that its runner could run."""
+    folder = items / world.DRIVER
+    template = folder / "test_template"
+    template.mkdir()
+    (folder / "test_generator.json").write_text("\n".join(lines))
+    (template / "kimspec.edn.genie").write_text(
+        '{"extended-id" "Energy_{{ species }}__TE_{{ number }}_{{ version }}" '
+        '"species" "{{ species }}" "test-driver" "{{ TEST_DRIVER_NAME }}"}\n'
+    )
+    (template / "runner.genie").write_text("#!/bin/sh\n# of {{ kimspec['extended-id'] }}\n")
+    (template / "pipeline.stdin.tpl.genie").write_text("@< MODELNAME >@\n")
+    (template / "a").write_text("{# FILENAME = {{species}}.txt #}{{ [1, 2]|length }}")
+
+
+def test_a_drivers_tests_are_made_from_its_template(run: Run, place: Path) -> None:
+    lines = (
+        f'{{"species": "{each}", "number": "00000000095{each == "Ni":d}"}}' for each in ("Al", "Ni")
+    )
+    with_template(place / "items", *lines)
+    names = ["Energy_Al__TE_000000000950_002", "Energy_Ni__TE_000000000951_002"]
+    code, said, error = run("generate", "TD_000000000902", "--version", "2")
+    assert (code, error) == (0, "")
+    assert said == "".join(f"{name}: added\n" for name in names)
+    for name in names:
+        assert run("verify", name)[:2] == (0, f"{name}: good\n")
+    folder = place / "items" / names[0]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "Al.txt",
+        "kimspec.edn",
+        "pipeline.stdin.tpl",
+        "runner",
+    ]
+    assert (folder / "runner").read_text() == f"#!/bin/sh\n# of {names[0]}\n"
+    assert (folder / "Al.txt").read_text() == "2"
+    again = run("generate", "TD_000000000902", "--version", "2")
+    assert "is here already" in again[2]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("", "it makes no Tests"),
+        ("[", "JSONDecodeError"),
+        ('{"species": "Al"}', "'number' is undefined"),
+        ('{"species": "/../../x", "number": "1"}', ""),
+        ('{"species": "Al", "number": "1"}', "is no KIM id"),
+        (
+            '{"species": "Al", "number": "000000000950", "FILES_TO_COPY": ["/etc/shadow"]}',
+            "FILES_TO",
+        ),
+    ],
+)
+def test_a_template_that_makes_no_tests_changes_nothing(
+    line: str, reason: str, run: Run, place: Path
+) -> None:
+    with_template(place / "items", line)
+    before = run("items", "list")[1]
+    code, said, error = run("generate", world.DRIVER)
+    assert (code, said) == (1, "")
+    assert reason in error
+    assert len(error.splitlines()) == 1
+    assert run("items", "list")[1] == before
 
 
 def test_help_and_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in (commands.run_pair, commands.run_matches, commands.verify, commands.items):
+    for command in (
+        commands.generate,
+        commands.items,
+        commands.run_matches,
+        commands.run_pair,
+        commands.verify,
+    ):
         with pytest.raises(SystemExit) as ended:
             command(["--help"])
         assert ended.value.code == 0
@@ -151,7 +283,7 @@ def test_settings_that_are_wrong_are_one_line(
 ) -> None:
     file = tmp_path / "pipeline.toml"
     file.write_text(text)
-    assert commands.items(["--settings", str(file)]) == 1
+    assert commands.items(["list", "--settings", str(file)]) == 1
     error = capsys.readouterr().err
     assert reason in error
     assert len(error.splitlines()) == 1
@@ -175,6 +307,9 @@ def test_where_items_may_come_from(place: str, tmp_path: Path) -> None:
         (["pipeline-run-pair", world.TEST, world.MODEL, ""], []),
         (["pipeline-verify", "Energy__"], [world.DRIVER]),
         (["pipeline-run-matches", "--list", "P"], [world.MODEL]),
+        (["pipeline-items", "re"], ["remove"]),
+        (["pipeline-items", "remove", "P"], [world.MODEL]),
+        (["pipeline-items", "list", "T"], ["TE", "TD"]),
     ],
 )
 def test_bash_completes_item_names(

@@ -76,6 +76,21 @@ def test_no_pair_is_queued_twice(station: Station, ledger: Ledger) -> None:
     assert (jobs(station), states(ledger)[job.job]) == ([], "done")
 
 
+def test_the_journal_tells_what_is_no_new_job(
+    station: Station, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A pair that is known, and a Model that is not in this machine's KIM API."""
+    caplog.set_level("INFO", logger="pipeline-director")
+    world.item(station.items, SECOND, species=["Al", "Ni"])
+    direct(station, ledger, update(world.TEST), update(world.TEST), update(SECOND))
+    lacks = f"the KIM API here lacks {SECOND}"
+    assert caplog.messages == [
+        f"{world.TEST}: 1 pairs, 1 new jobs; {lacks}",
+        f"{world.TEST}: 1 pairs, 0 new jobs; {lacks}",
+        f"{SECOND}: 0 pairs, 0 new jobs; {lacks}",
+    ]
+
+
 def test_a_new_version_is_a_new_job(station: Station, ledger: Ledger) -> None:
     direct(station, ledger, update(world.TEST))
     newer = f"{world.MODEL[:-1]}1"

@@ -210,6 +210,30 @@ def test_results_that_came_before_are_given(station: Station, serve: Serve) -> N
     assert not Path("/var/tmp", f"{world.TEST}.edn").exists()
 
 
+def test_a_dependency_without_a_version_is_the_one_of_the_job(
+    station: Station, serve: Serve
+) -> None:
+    """Whatever newer ones the worker has; and the Model's driver is not fetched."""
+    after, needed = "After_fcc_Al__TE_000000000909_000", "Before_fcc_Al__TE_000000000910_000"
+    model, driver = "Driven_Al__MO_000000000911_000", "Pair__MD_000000000912_000"
+    world.item(station.items, model, species=["Al"], model_driver=driver)
+    world.make_test(station.items, kimid=needed)
+    folder = world.make_test(station.items, f"cat >&2; {world.GOOD}", after)
+    (folder / "dependencies.edn").write_text('["TE_000000000910"]')
+    (folder / "pipeline.stdin.tpl").write_text(f'@< path("{needed}") >@\n')
+    world.make_test(station.settings.folders.items, kimid=f"{needed[:-1]}1")
+    items = tuple(sorted((world.DRIVER, needed, driver)))
+    job = Job(
+        job=job_id(after, model, items),
+        test=after,
+        model=model,
+        items=items,
+        given={needed: "[1]"},
+    )
+    serve(body(job))
+    assert station.delivered() == [job.job]
+
+
 def test_a_long_job_stays_with_its_worker(place: Path, sandbox: Sandbox) -> None:
     """It is touched often enough: its time to run is 3 s, and it takes 5."""
     with Station(place / "slow", ttr=3) as station:

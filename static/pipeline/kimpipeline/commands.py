@@ -14,8 +14,10 @@ from kimpipeline import director as directing
 from kimpipeline import worker as working
 from kimpipeline.errors import PipelineError
 from kimpipeline.files import scratch
+from kimpipeline.kim import collection
 from kimpipeline.kim.items import ItemFolder
-from kimpipeline.kim.kimid import quoted
+from kimpipeline.kim.kimid import MODELS, TESTS, quoted
+from kimpipeline.run.generate import tests_of
 from kimpipeline.run.matching import find_pairs, installed, make_pair
 from kimpipeline.run.pair import Pair, move_results, run_test
 from kimpipeline.run.sandbox import opened
@@ -24,22 +26,21 @@ from kimpipeline.run.supervise import probe
 from kimpipeline.run.verify import faults
 from kimpipeline.settings import Settings, load
 
+_NAME = "KIM id, or a part of it with * and ?; without a version the newest is taken"
 FAULT, FAILED = 1, 2  # exit codes: the command could not do its work; a Test or an item is bad
 
 
 def run_pair(argv: Sequence[str] | None = None) -> int:
     """``pipeline-run-pair``: one Test with one Model."""
     parser = _parser("pipeline-run-pair", "Run a Test with a Model.")
-    parser.add_argument("test", metavar="TEST", help="the Test's KIM id")
-    parser.add_argument("model", metavar="MODEL", help="the Model's KIM id")
+    parser.add_argument("test", metavar="TEST", help=f"the Test's {_NAME}")
+    parser.add_argument("model", metavar="MODEL", help=f"the Model's {_NAME}")
     _add_out(parser)
 
     def do(args: argparse.Namespace, settings: Settings) -> int:
-        return _run(
-            [make_pair(ItemFolder(settings.folders.items), args.test, args.model)],
-            args.out,
-            settings,
-        )
+        here = ItemFolder(settings.folders.items)
+        test, model = here.find_one(args.test, *TESTS), here.find_one(args.model, *MODELS)
+        return _run([make_pair(here, test, model)], args.out, settings)
 
     return _exit_code(parser, argv, do)
 
@@ -47,20 +48,22 @@ def run_pair(argv: Sequence[str] | None = None) -> int:
 def run_matches(argv: Sequence[str] | None = None) -> int:
     """``pipeline-run-matches``: all pairs that an item takes part in."""
     parser = _parser("pipeline-run-matches", "Run all pairs that an item takes part in.")
-    parser.add_argument("item", metavar="ITEM", help="the KIM id of a Test, a Model or a driver")
+    parser.add_argument("item", metavar="ITEM", help=f"a Test's, a Model's or a driver's {_NAME}")
     parser.add_argument("--list", action="store_true", help="only print the pairs")
     _add_out(parser)
 
     def do(args: argparse.Namespace, settings: Settings) -> int:
         here = ItemFolder(settings.folders.items)
-        found = find_pairs(here, args.item, installed(settings.folders.models))
-        if not found:
-            raise PipelineError(f"{args.item}: it takes part in no pair with an installed Model")
+        kimid = here.find_one(args.item)
+        found = find_pairs(here, kimid, installed(settings.folders.models))
+        if not found.pairs:
+            why = f"it takes part in no pair with an installed Model{found.missing}"
+            raise PipelineError(f"{kimid}: {why}")
         if args.list:
-            for pair in found:
+            for pair in found.pairs:
                 print(pair.test.kimid, pair.model.kimid)
             return 0
-        return _run(found, args.out, settings)
+        return _run(found.pairs, args.out, settings)
 
     return _exit_code(parser, argv, do)
 
@@ -68,29 +71,79 @@ def run_matches(argv: Sequence[str] | None = None) -> int:
 def verify(argv: Sequence[str] | None = None) -> int:
     """``pipeline-verify``: check that an item is complete and in KIM's format."""
     parser = _parser("pipeline-verify", "Check that an item is complete and in KIM's format.")
-    parser.add_argument("item", metavar="ITEM", help="its KIM id")
+    parser.add_argument("item", metavar="ITEM", help=f"its {_NAME}")
 
     def do(args: argparse.Namespace, settings: Settings) -> int:
-        found = faults(ItemFolder(settings.folders.items), args.item)
+        here = ItemFolder(settings.folders.items)
+        kimid = here.find_one(args.item)
+        found = faults(here, kimid)
         for line in found:
-            print(f"{args.item}: {line}")
+            print(f"{kimid}: {line}")
         if not found:
-            print(f"{args.item}: good")
+            print(f"{kimid}: good")
         return FAILED if found else 0
 
     return _exit_code(parser, argv, do)
 
 
 def items(argv: Sequence[str] | None = None) -> int:
-    """``pipeline-items``: list the items on this machine; bash completes names with it."""
-    parser = _parser("pipeline-items", "List the items on this machine.")
+    """``pipeline-items``: list, add and remove items; bash completes names with its list."""
+    parser = _parser("pipeline-items", "List, add or remove the items on this machine.")
+    words = parser.add_subparsers(dest="do", metavar="list | add | remove", required=True)
+    listing = words.add_parser("list", help="print their KIM ids")
+    listing.add_argument("kinds", metavar="KIND", nargs="*", help="as TE or MO; default: all")
+    adding = words.add_parser("add", help="add items from folders, or as KIM's website ships them")
+    adding.add_argument(
+        "sources", metavar="FILE.txz|FOLDER", nargs="+", type=Path, help="its folder is a KIM id"
+    )
+    removing = words.add_parser("remove", help="remove items that no other one here needs")
+    removing.add_argument("kimids", metavar="ITEM", nargs="+", help="a whole KIM id")
+    removing.add_argument("--force", action="store_true", help="do not ask")
+    for each in (listing, adding, removing):
+        _add_settings(each, argparse.SUPPRESS)
+
+    def do(args: argparse.Namespace, settings: Settings) -> int:
+        here = ItemFolder(settings.folders.items)
+        if args.do == "list":
+            for name in here.names(*args.kinds):
+                print(name)
+        elif args.do == "add":
+            for source in args.sources:
+                print(f"{collection.add(here, source)}: added")
+        else:
+            if not args.force and not _confirmed(f"Remove {' '.join(args.kimids)} for good?"):
+                raise PipelineError("nothing was removed: say y, or --force")
+            collection.remove_items(here, args.kimids)
+        return 0
+
+    return _exit_code(parser, argv, do)
+
+
+def _confirmed(question: str) -> bool:
+    return sys.stdin.isatty() and input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+def generate(argv: Sequence[str] | None = None) -> int:
+    """``pipeline-generate``: make the Tests of a Test Driver from its template."""
+    parser = _parser("pipeline-generate", "Make the Tests of a Test Driver from its template.")
+    parser.add_argument("driver", metavar="DRIVER", help=f"the Driver's {_NAME}")
     parser.add_argument(
-        "kinds", metavar="KIND", nargs="*", help="kinds to list, as TE or MO; default: all"
+        "--version", type=int, default=0, metavar="N", help="of the Tests, 0 to 999; default: 0"
     )
 
     def do(args: argparse.Namespace, settings: Settings) -> int:
-        for name in ItemFolder(settings.folders.items).names(*args.kinds):
-            print(name)
+        if not 0 <= args.version <= 999:
+            raise PipelineError(f"--version {args.version}: it is 0 to 999")
+        here = ItemFolder(settings.folders.items)
+        driver = here.get(here.find_one(args.driver, "TD"))
+        with opened(settings) as sandbox, scratch() as folder:
+            probe(sandbox)
+            made = tests_of(driver, folder, sandbox, settings.limits, args.version)
+            there = [test.kimid for test in made if here.has(test.kimid)]
+            if there:
+                raise PipelineError(f"{there[0]} is here already; --version makes newer ones")
+            for test in made:
+                print(f"{collection.add(here, test.path)}: added")
         return 0
 
     return _exit_code(parser, argv, do)
@@ -128,8 +181,14 @@ def worker(argv: Sequence[str] | None = None) -> int:
 
 def _parser(name: str, about: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(name, description=about)
-    parser.add_argument("--settings", type=Path, metavar="FILE", help="a TOML file")
+    _add_settings(parser)
     return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser, default: object = None) -> None:
+    parser.add_argument(
+        "--settings", type=Path, metavar="FILE", help="a TOML file", default=default
+    )
 
 
 def _add_out(parser: argparse.ArgumentParser) -> None:

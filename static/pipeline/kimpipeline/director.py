@@ -110,18 +110,19 @@ class Director:
         mirror(self._items, self._settings.remote, lambda: self._queue.touch(reserved))
         found = find_pairs(self._items, update.kimid, installed(self._settings.folders.models))
         if update.status != "approved":
-            log.info("%s is %s: %d pairs", update.kimid, update.status, len(found))
+            words = (update.kimid, update.status, len(found.pairs), found.missing)
+            log.info("%s is %s: %d pairs%s", *words)
             return
         entries: dict[str, Entry] = {}
-        for pair in found:
+        for pair in found.pairs:
             try:
                 entries |= self._entries(pair, update.priority, ())
             except PipelineError as error:
                 log.warning("%s with %s: %s", pair.test.kimid, pair.model.kimid, error)
-        self._ledger.intend(entries.values(), self._queue.newest())
+        new = self._ledger.intend(entries.values(), self._queue.newest())
         self._ledger.intend_waiting(self._queue.newest())
         self._queue_intended()
-        log.info("%s: %d pairs", update.kimid, len(entries))
+        log.info("%s: %d pairs, %d new jobs%s", update.kimid, len(entries), new, found.missing)
 
     def _entries(self, pair: Pair, priority: int, above: tuple[str, ...]) -> dict[str, Entry]:
         """A pair's job, and the jobs of the Tests whose results it needs, with the same Model.
@@ -137,9 +138,9 @@ class Director:
                 needed = make_pair(self._items, other.kimid, pair.model.kimid)
                 entries |= self._entries(needed, priority, (*above, pair.test.kimid))
                 needs.append(needed.id)
-        items = tuple(each.kimid for each in pair.others)
         try:
-            job = Job(job=pair.id, test=pair.test.kimid, model=pair.model.kimid, items=items)
+            test, model, items = pair.test.kimid, pair.model.kimid, tuple(pair.needed)
+            job = Job(job=pair.id, test=test, model=model, items=items)
         except ValidationError as error:
             raise ItemError(f"no job: {error.errors()[0]['msg']}") from error
         return {**entries, pair.id: Entry(job, priority, tuple(needs))}

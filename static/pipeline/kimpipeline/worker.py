@@ -66,7 +66,6 @@ class Worker(AbstractContextManager["Worker"]):
         self._sandbox = sandbox
         self._slot = slot
         self._stopped = stopped
-        self._items = ItemFolder(settings.folders.items)
         self._name = f"{platform.node()}/{slot.name}"
         self._delivery_thread = ThreadPoolExecutor(1)
         self._delivery: Future[None] | None = None
@@ -168,14 +167,27 @@ class Worker(AbstractContextManager["Worker"]):
     def _run(self, job: Job, beat: Callable[[], None]) -> Outcome:
         if self._delivery_job == job.job:  # it was lost during its delivery, and is here again
             self.finish_delivery(beat)
-        for kimid in (job.test, job.model, *job.items):
-            fetch(kimid, self._items, self._settings.remote, beat)
-        pair = make_pair(self._items, job.test, job.model)
+        pair = make_pair(self._fetch(job, beat), job.test, job.model)
         if pair.id != job.job:
             raise ItemError("the items need other items than the job names")
         delivering = self._delivery_job if self._delivery and not self._delivery.done() else ""
         folder = self._slot.folder(job.job, delivering)
         return run_test(pair, folder, self._sandbox, self._settings.limits, beat, job.given)
+
+    def _fetch(self, job: Job, beat: Callable[[], None]) -> ItemFolder:
+        """Fetch the items of a job that this machine lacks; return these alone.
+
+        Among them a dependency without a version is the one that the director chose.
+        """
+        root, remote = self._settings.folders.items, self._settings.remote
+        here = ItemFolder(root, {job.test, job.model, *job.items})
+        for kimid in (job.test, job.model):
+            fetch(kimid, here, remote, beat)
+        driver = here.get(job.model).spec.model_driver  # the installed Model has it
+        for kimid in job.items:
+            if kimid != driver:
+                fetch(kimid, here, remote, beat)
+        return here
 
     def _deliver(self, outcome: Outcome, job: Job, beat: Callable[[], None]) -> None:
         """Deliver, and try again for the time of one transfer: the run may have been a long one."""

@@ -24,7 +24,6 @@ class _Record(folder.Note):
 
     machine: hardware.Machine
     identity: ssh_keys.Identity
-    accelerator: str
     pid: int
     port: int
     page: int = 0
@@ -164,7 +163,7 @@ class Guest:
     def _wait(self, condition: Callable[[], bool], deadline: float, fault: str) -> None:
         def line() -> str:
             said = f"its console ends: {self.console.tail()}"
-            return f"{self.machine.name} {fault} after {deadline:g} s; {said}"
+            return f"the guest in {self.directory} {fault} after {deadline:g} s; {said}"
 
         awaited(condition, deadline, 0.2, line)
 
@@ -197,9 +196,7 @@ def _launch(
             os.kill(pid, signal.SIGKILL)
         raise
     pid = int(pidfile.read_text())
-    return _Record(
-        machine=machine, identity=identity, accelerator=accel.name, pid=pid, port=port, page=page
-    )
+    return _Record(machine=machine, identity=identity, pid=pid, port=port, page=page)
 
 
 def _run_qemu(

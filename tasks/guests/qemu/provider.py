@@ -56,8 +56,7 @@ def _box(order: Order, kernel: Path) -> tuple[Machine, Identity]:
 def _bare(order: Order, kernel: Path) -> tuple[Machine, Identity]:
     order.step("making the base image")
     wanted = order.settings.guest
-    recipe = bare.Recipe("plain", disk_size=wanted.disk_size)
-    base = bare.build(recipe, order.state, order.step)
+    base = bare.build(bare.Plain(wanted.disk_size), order.state, order.step)
     order.directory.mkdir(parents=True, exist_ok=True)
     shutil.copy(base.kernel, kernel)
     root = bare.overlay(base.path, order.directory / "root.qcow2")

@@ -12,6 +12,7 @@ from tasks.desk import loop, shell
 from tasks.disks import partitions, volume_group
 from tasks.disks.partitions import MIB, Extent
 from tests.boot.bed import writelog
+from tests.boot.lab.recipes import mbr
 
 GROUP = "vagrant-pipeline"
 # in the words of a command of LVM's: the disk's volume group is on the first
@@ -48,7 +49,7 @@ def make_disk(path: Path) -> Disk:
     """A box's disk that never booted: golden root, /persistent with its file, and room."""
     with path.open("wb") as file:
         file.truncate(_DISK)
-    part = partitions.partition(path, partitions.mbr(MIB))[-1]
+    part = partitions.partition(path, mbr(MIB))[-1]
     wanted = [volume_group.Volume("root", _ROOT), volume_group.Volume("persistent", _PERSISTENT)]
     extents = volume_group.make(path, part, GROUP, wanted)
     files = {"root": {"name": b"golden\n"}, "persistent": {"state": state(0)}}

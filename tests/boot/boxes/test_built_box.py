@@ -25,6 +25,7 @@ from tasks.hosts.connection import Host
 from tests.boot.conftest import CPUS
 from tests.boot.lab.box import DEADLINE, SMALL, Box
 from tests.hosts.guest import Guest
+from tests.hosts.machine import starts_by_uefi
 
 OVMF = Path("/usr/share/ovmf/OVMF.fd")
 HOST_KEYS = [
@@ -43,7 +44,8 @@ def first_boot(
 ) -> Iterator[Box]:
     """The box in its first boot, logged in to with Vagrant's password."""
     disk = bare.overlay(built, folder / "root.qcow2", backing=backing)
-    machine = Machine(disks=(disk,), cpus=CPUS, firmware=firmware)
+    words = starts_by_uefi(firmware) if firmware else ()
+    machine = Machine(disks=(disk,), cpus=CPUS, arguments=words)
     with Guest.start(folder, machine, NOBODY, accel) as guest:
         login = guest.login
         login.known_hosts.write_text(scanned(login))

@@ -17,7 +17,7 @@ from tests.boot.bed.writelog import Cache
 from tests.boot.cuts import places
 from tests.boot.cuts.cuts import Survival
 from tests.boot.cuts.hostdisks import Cut, Disks, Requests
-from tests.boot.cuts.recording import Recording
+from tests.boot.cuts.recording import Recording, with_firmware
 from tests.boot.lab import grubview
 from tests.hosts.guest import Guest
 
@@ -83,9 +83,8 @@ def booted(
     disks = media[: len(recording.disks)]
     overlays = [bare.overlay(disk, folder / f"{disk.stem}.qcow2") for disk in disks]
     machine = recording.machine.model_copy(update={"disks": tuple(overlays)})
-    for nvram in media[len(disks) :]:
-        copy = Path(shutil.copy(nvram, folder / "nvram.fd"))
-        machine = machine.model_copy(update={"nvram": copy})
+    nvram = next(iter(media[len(disks) :]), None)
+    machine = with_firmware(machine, recording.firmware, nvram, folder)
     with Guest.start(folder, machine, recording.identity, accel) as guest:
         yield guest
 

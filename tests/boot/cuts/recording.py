@@ -32,6 +32,7 @@ from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import MIB, Machine
 from tests.boot.lab.box import Box, reached
 from tests.hosts.guest import Guest
+from tests.hosts.machine import starts_by_uefi, without_flushes
 
 Look = tuple[int, ...]
 _EVERY = 0.001
@@ -41,7 +42,8 @@ _NOTE = "recording.json"
 class Recording(BaseModel):
     """A walk that is over: the disks before it (raw), their logs, and its steps.
 
-    ``nvram`` is what the firmware kept before it; None: it keeps nothing. ``logs`` are those of
+    ``firmware`` is the file of UEFI's code (None: BIOS), ``nvram`` what it kept before it. ``logs``
+    are those of
     ``media``, in that order. ``looks`` are the lengths of the logs, in bytes, each time that one
     had grown; ``steps`` are names, and the look after which each began.
     """
@@ -51,6 +53,7 @@ class Recording(BaseModel):
     machine: Machine
     identity: ssh_keys.Identity
     disks: tuple[Path, ...]
+    firmware: Path | None = None
     nvram: Path | None = None
     logs: tuple[Path, ...]
     looks: list[Look]
@@ -76,8 +79,8 @@ class Recording(BaseModel):
 class Recorder(HostProgress):
     """Notes the lengths of the logs, and the steps of a provision as a user is told of them.
 
-    ``folder`` gets the note; ``before`` are the disks as the guest found them, ``nvram`` is what
-    its firmware did.
+    ``folder`` gets the note; ``before`` are the disks as the guest found them. ``firmware`` and
+    ``nvram`` are as in a ``Recording``.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Recorder(HostProgress):
         machine: Machine,
         identity: ssh_keys.Identity,
         before: Sequence[Path],
+        firmware: Path | None,
         nvram: Path | None,
     ) -> None:
         super().__init__("box", Progress(disable=True))
@@ -94,7 +98,7 @@ class Recorder(HostProgress):
         for log in self.logs:
             log.touch()
         self._folder, self._machine, self._identity = folder, machine, identity
-        self._before, self._nvram = before, nvram
+        self._before, self._firmware, self._nvram = before, firmware, nvram
         self._looks: list[Look] = []
         self._steps: list[tuple[str, int]] = []
         self._descriptors = [os.open(log, os.O_RDONLY) for log in self.logs]
@@ -107,6 +111,7 @@ class Recorder(HostProgress):
             machine=self._machine,
             identity=self._identity,
             disks=tuple(self._before),
+            firmware=self._firmware,
             nvram=self._nvram,
             logs=tuple(self.logs),
             looks=list(self._looks),
@@ -166,14 +171,12 @@ def recorded(
         before.append(folder / "spare.raw")
         with before[-1].open("wb") as file:
             file.truncate(spare)
-    machine = Machine(disks=tuple(disks), cpus=cpus, cache="unsafe")
+    machine = Machine(disks=tuple(disks), cpus=cpus, arguments=without_flushes(len(disks)))
     code, empty = firmware or (None, None)
-    if empty:
-        nvram = Path(shutil.copy(empty, folder / "nvram.fd"))
-        machine = machine.model_copy(update={"firmware": code, "nvram": nvram})
-    recorder = Recorder(folder, machine, base.identity, before, empty)
+    recorder = Recorder(folder, machine, base.identity, before, code, empty)
+    started = with_firmware(machine, code, empty, folder)
     try:
-        with recorder.watching(), Guest.start(folder, machine, base.identity, accel) as guest:
+        with recorder.watching(), Guest.start(folder, started, base.identity, accel) as guest:
             if empty:  # first: it is the first that is written to
                 _log_nvram(guest, recorder.logs[-1])
             for number, log in enumerate(recorder.logs[: len(before)]):
@@ -188,6 +191,15 @@ def recorded(
 def load(folder: Path) -> Recording:
     """What ``recorded`` left in a folder."""
     return Recording.model_validate_json((folder / _NOTE).read_text())
+
+
+def with_firmware(machine: Machine, code: Path | None, nvram: Path | None, folder: Path) -> Machine:
+    """The machine with this firmware, and a copy of its NVRAM in ``folder``; None: with BIOS."""
+    if code is None or nvram is None:
+        return machine
+    copy = Path(shutil.copy(nvram, folder / "nvram.fd"))
+    words = (*machine.arguments, *starts_by_uefi(code, copy))
+    return machine.model_copy(update={"arguments": words})
 
 
 def _log_disk(guest: Guest, number: int, log: Path) -> None:

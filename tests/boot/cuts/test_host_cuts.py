@@ -25,6 +25,7 @@ from tests.boot.cuts.hostdisks import Cut
 from tests.boot.cuts.recording import Recording
 from tests.boot.lab import uefi
 from tests.boot.lab.box import LEAN, Box, reached
+from tests.boot.lab.recipes import Recipe
 from tests.hosts.guest import Guest
 
 pytestmark = pytest.mark.long
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.long
 # The same seed gives the same cuts of the same recording; a recording is another in each run.
 SEED = int(os.environ.get("CUTS_SEED") or random.randrange(10**6))
 SPARE = "/dev/vdb"
-BIOS_PLAIN = bare.Recipe(extra=INSTALLED)
+BIOS_PLAIN = Recipe(extra=INSTALLED)
 # Hosts that UEFI starts, and what they are; the others' images are the whole run's.
 UEFI = {"plain, UEFI": uefi.PLAIN_HOST, "lvm, UEFI": uefi.LVM_HOST}
 # From here on a provision touches what firmware reads.

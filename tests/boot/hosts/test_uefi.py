@@ -18,6 +18,7 @@ from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Machine
 from tests.boot.conftest import CPUS, GIB
 from tests.boot.lab.box import DEADLINE, Box, running
+from tests.boot.lab.recipes import Recipe
 from tests.boot.lab.uefi import (
     LVM_HOST,
     PLAIN,
@@ -29,6 +30,7 @@ from tests.boot.lab.uefi import (
     make_entry,
 )
 from tests.hosts.guest import Guest
+from tests.hosts.machine import starts_by_uefi
 
 REINSTALL = (
     "env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends --reinstall install "
@@ -37,7 +39,7 @@ REINSTALL = (
 
 @contextlib.contextmanager
 def host(
-    recipe: bare.Recipe,
+    recipe: Recipe,
     firmware: Firmware,
     folder: Path,
     shared: Path,
@@ -50,7 +52,8 @@ def host(
         bare.empty_disk(folder / "spare.qcow2", 12 * GIB),
     )
     nvram = Path(shutil.copy(firmware[1], folder / "nvram.fd"))
-    machine = Machine(disks=disks, cpus=CPUS, firmware=firmware[0], nvram=nvram)
+    words = starts_by_uefi(firmware[0], nvram)
+    machine = Machine(disks=disks, cpus=CPUS, arguments=words)
     with running(folder, base.identity, machine, accel) as box:
         yield box
 
@@ -61,10 +64,9 @@ def boots_without_entries(box: Box, accel: accelerator.Accelerator, empty: Path)
     What the console said of that boot; the box is off then.
     """
     guest, machine = box.guest, box.guest.machine
-    assert machine.nvram is not None
     box.host.close()
     guest.cut_power()
-    shutil.copy(empty, machine.nvram)
+    shutil.copy(empty, guest.directory / "nvram.fd")
     before = guest.console.size
     with Guest.start(guest.directory, machine, guest.identity, accel) as again:
         again.wait_for_serial("resnap: verdict: fresh", DEADLINE, before)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.guests import bare
 from tests.boot.conftest import GIB, INSTALLED
 from tests.boot.lab.box import Box
+from tests.boot.lab.recipes import SERVER, Recipe
 
 # The file of the firmware's code, and the template of its NVRAM.
 Firmware = tuple[Path, Path]
@@ -17,8 +17,8 @@ SECURE: Firmware = (OVMF / "OVMF_CODE_4M.secboot.fd", OVMF / "OVMF_VARS_4M.ms.fd
 # It lacks one package that a box needs: a provision installs it.
 _LACKS = "rsync"
 _HAS = tuple(name for name in INSTALLED if name != _LACKS)
-PLAIN_HOST = bare.Recipe(firmware="uefi", extra=(*bare.SERVER, "dosfstools", *_HAS))
-LVM_HOST = bare.Recipe("lvm", firmware="uefi", disk_size=10 * GIB, extra=INSTALLED)
+PLAIN_HOST = Recipe(firmware="uefi", extra=(*SERVER, "dosfstools", *_HAS))
+LVM_HOST = Recipe("lvm", firmware="uefi", disk_size=10 * GIB, extra=INSTALLED)
 
 _ENTRY = (
     "efibootmgr --quiet --create --disk /dev/vda --part 1 --label debian "

@@ -124,7 +124,7 @@ def pipeline(
             folder = tmp_path_factory.mktemp(name)
             identity, given = credentials.make(folder, "vagrant", folder / "id_ed25519")
             disk = bare.overlay(disks[name], folder / "root.qcow2")
-            machine = Machine(name=name, disks=(disk,), cpus=CPUS, credentials=given)
+            machine = Machine(disks=(disk,), cpus=CPUS, credentials=given)
             return stack.enter_context(running(folder, identity, machine, accel))
 
         with ThreadPoolExecutor(2) as pool:  # side by side, as this machine has two processors

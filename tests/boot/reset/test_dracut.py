@@ -16,6 +16,7 @@ from tests.boot.bed import bed, beddisk, beddracut
 from tests.boot.bed.beddisk import Disk
 from tests.boot.conftest import GIB, Start
 from tests.boot.lab.box import becomes_a_box
+from tests.boot.lab.recipes import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_without_a_root_a_closed_console_starts_anew(rig: bed.Bed, tmp_path: Pat
 
 @pytest.mark.long
 def test_host_becomes_a_box(start: Start, shared: Path) -> None:
-    recipe = bare.Recipe("lvm", disk_size=10 * GIB, extra=("dracut",))
+    recipe = Recipe("lvm", disk_size=10 * GIB, extra=("dracut",))
     with start(bare.build(recipe, shared)) as box:
         assert box.state.initrds == "dracut"
         becomes_a_box(box)

@@ -70,6 +70,77 @@ def test_a_results_directory_has_kims_shape(run: Run) -> None:
     assert spec["profiling"]["time"] == pytest.approx(done.seconds, abs=0.001)
 
 
+def test_the_result_of_a_verification_check_is_one(place: Path, sandbox: Sandbox) -> None:
+    items = world.repository(place / "items")
+    check = "Forces_Al__VC_000000000907_000"
+    world.make_test(items.root, kimid=check)
+    (place / "scratch").mkdir()
+    pair = world.pair(items, check)
+    done = run_test(pair, place / "scratch", sandbox, world.LIMITS)
+    assert (done.fault, edn.read(done.folder / "kimspec.edn")["item-type"]) == ("", "vr")
+
+
+TEMPLATE = f"""@# of the platform's own language #@
+@[ for number in range(3) ]@@< number >@ @[ endfor ]@
+@[ if "Al" in MODELNAME ]@aluminium@[ else ]@nothing@[ endif ]@
+@< path("{world.DRIVER}") >@
+@< MODELNAME|stripversion >@ @< parse_kim_code(MODELNAME)[3] >@ @< ["a"]|edn >@ @< SUBJECTNAME >@
+"""
+
+
+@pytest.fixture
+def filled(place: Path, sandbox: Sandbox) -> Callable[[str], Outcome]:
+    """Runs a Test with this template, whose runner prints what it is given."""
+
+    def run(template: str) -> Outcome:
+        items = world.repository(place / "items", f"cat; {world.GOOD}")
+        (place / "items" / world.TEST / "pipeline.stdin.tpl").write_text(template)
+        (place / "scratch").mkdir()
+        return run_test(world.pair(items), place / "scratch", sandbox, world.LIMITS)
+
+    return run
+
+
+def test_a_template_is_filled_in_as_the_platform_does(filled: Callable[[str], Outcome]) -> None:
+    done = filled(TEMPLATE)
+    assert done.fault == ""
+    text = (done.folder / "pipeline.stdin").read_text()
+    assert text == (done.folder / "pipeline.stdout").read_text()
+    _, numbers, which, path, last = text.splitlines()
+    assert (numbers.split(), which) == (["0", "1", "2"], "aluminium")
+    assert path.endswith(f"/{world.DRIVER}/runner")
+    assert last.split() == [world.MODEL[:-4], "000", '["a"]', world.MODEL]
+
+
+TWICE = "@[ for i in range(99999) ]@@[ for j in range(99999) ]@"
+HOSTILE = {
+    "@< MODELNAME.__class__.__mro__ >@": "unsafe",
+    "@[ for i in range(10 ** 9) ]@x@[ endfor ]@": "Range too big",
+    f"{TWICE}@< 'x' * 999 >@@[ endfor ]@@[ endfor ]@": "",
+    "@< 'a' * 10 ** 11 >@": "",
+    f"{TWICE}@[ endfor ]@@[ endfor ]@": "not done after",
+    "@< path('/etc/passwd') >@@# #@": "is not in kimspec.edn's needs",
+    "@[ include '/etc/passwd' ]@": "no loader",
+    "@< query(1) >@": "there is no query here",
+    "@< nothing >@@# #@": "is undefined",
+    "@[": "",
+}
+
+
+@pytest.mark.parametrize("template", HOSTILE)
+def test_a_hostile_template_is_a_fault_of_its_test(
+    template: str, filled: Callable[[str], Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bounded in time, memory and size, and in the sandbox in any case."""
+    monkeypatch.setattr("kimpipeline.run.pair._FILL_SECONDS", 3)
+    done = filled(template)
+    assert done.fault.startswith("pipeline.stdin.tpl: ")
+    assert HOSTILE[template] in done.fault
+    assert done.fault.isprintable()
+    assert (done.folder / "pipeline.stdin").read_text() == ""
+    assert edn.read(done.folder / "kimspec.edn")["item-type"] == "er"
+
+
 def test_the_processors_time_is_counted(run: Run) -> None:
     """That of the runner's children too; what it writes in the file's place counts for nothing."""
     burn = "i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done"

@@ -132,7 +132,7 @@ def guest(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Guest:
     overlay = bare.overlay(disk, tmp_path / "box" / "root.qcow2")
     who = Identity(user="vagrant", user_key=tmp_path / "key", host_key="ssh-ed25519 A")
     machine = Machine(disks=(overlay,), credentials={"name": tmp_path})
-    record = _Record(machine=machine, identity=who, accelerator="tcg", pid=0, port=0)
+    record = _Record(machine=machine, identity=who, pid=0, port=0)
     monkeypatch.setattr(Guest, "alive", True)
     monkeypatch.setattr(Finalizing, "_in_guest", lambda *_: Settings())
     return Guest(tmp_path / "box", record)

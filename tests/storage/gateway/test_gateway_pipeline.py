@@ -21,6 +21,11 @@ def ask(gateway: Gateway, *lines: str) -> str:
     )
 
 
+def _ready(gateway: Gateway) -> str:
+    """The id of the update that is on the queue."""
+    return ask(gateway, "use updates", "peek-ready").split("FOUND ")[1].split()[0]
+
+
 @pytest.fixture
 def results(gateway: Gateway) -> Iterator[None]:
     """Two results of bob's: one good, one whose worker would like to write to the terminal."""
@@ -76,6 +81,42 @@ def test_what_cannot_be_run_is_one_line(
     assert line in told.stderr
     assert len(told.stderr.splitlines()) == 1
     assert "NOT_FOUND" in ask(gateway, "use updates", "peek-ready")
+
+
+@pytest.mark.usefixtures("results")
+def test_what_has_results_already_is_said(gateway: Gateway) -> None:
+    told = gateway.fab("pipeline.submit", ITEM)
+    line = f"{ITEM} is on the queue; 3 of its pairs have results, and run again only in other"
+    assert line in told.stdout
+    assert "DELETED" in ask(gateway, f"delete {_ready(gateway)}")
+
+
+@pytest.fixture
+def director(gateway: Gateway) -> Iterator[None]:
+    """The gateway has a director of its own."""
+    wants = gateway.root / "etc/systemd/system/multi-user.target.wants/pipeline-director.service"
+    unit = gateway.root / "etc/systemd/system/pipeline-director.service"
+    unit.write_text("[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n")
+    wants.parent.mkdir(exist_ok=True)
+    wants.symlink_to("../pipeline-director.service")
+    yield
+    wants.unlink()
+    unit.unlink()
+
+
+@pytest.mark.usefixtures("director")
+def test_a_model_that_the_director_lacks_is_refused(gateway: Gateway) -> None:
+    told = gateway.fab("pipeline.submit", ITEM)
+    assert told.returncode == 1
+    line = f"error: 127.0.0.1 makes jobs, and its KIM API has no Model {ITEM}: install it there"
+    assert told.stderr.startswith(line)
+    assert "NOT_FOUND" in ask(gateway, "use updates", "peek-ready")
+    installed = gateway.root / "usr/lib/x86_64-linux-gnu/kim-api/portable-models" / ITEM
+    installed.mkdir(parents=True)
+    told = gateway.fab("pipeline.submit", ITEM)
+    installed.rmdir()
+    assert f"127.0.0.1: {ITEM} is on the queue\n" in told.stdout
+    assert "DELETED" in ask(gateway, f"delete {_ready(gateway)}")
 
 
 @pytest.mark.usefixtures("results")

@@ -222,3 +222,14 @@ ENDS = {
 def test_how_a_job_ends_is_its_own_outcome(lab: Lab) -> None:
     tests = [lab.test(number, lines) for number, lines in enumerate(ENDS, 980)]
     assert [fault for _, fault in lab.run(*tests)] == [*ENDS.values()]
+
+
+def test_a_template_is_filled_in_where_the_job_is(lab: Lab) -> None:
+    """By Jinja2, and as the job's user; one that does not end is that Test's fault."""
+    good, endless = lab.test(990, f"cat; {world.GOOD}"), lab.test(991, world.GOOD)
+    name = "pipeline.stdin.tpl"
+    (lab.items / good / name).write_text("@[ for i in range(3) ]@@< i >@@[ endfor ]@")
+    loop = "@[ for i in range(99999) ]@"
+    (lab.items / endless / name).write_text(f"{loop}{loop}@[ endfor ]@@[ endfor ]@")
+    fault = "pipeline.stdin.tpl: not done after 10 s"
+    assert lab.run(good, endless) == [("012", ""), ("", fault)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,10 @@ def test_what_an_older_box_had_beside_its_packages_goes(root: Path) -> None:
     (programs / MANAGEMENT).write_text("a user's own")
     conf = root / "etc/ld.so.conf.d/00-openkim-api.conf"
     conf.write_text("/opt/pipeline/openkim-api/lib\n")
+    assert applied(root, partial(no_prefixes, keep_kimpy=True)) == (1, 0)
+    kept = {path.name for path in (root / "opt/pipeline").iterdir()} - {*others}
+    assert kept == {"asebestos-0123456789abcdef", "kimpy", "kimpy-0123456789abcdef"}
+    assert [path.name for path in modules.glob("*.pth")] == ["kimpy.pth"]
     assert applied(root, no_prefixes) == (1, 0)
     left = {path.name for path in (root / "opt/pipeline").iterdir()}
     assert left == {*others, "asebestos-0123456789abcdef"}

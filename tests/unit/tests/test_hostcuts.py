@@ -17,6 +17,7 @@ from tests.boot.bed.writelog import SECTOR, Cache
 from tests.boot.cuts import places
 from tests.boot.cuts.hostdisks import Cut, Disks, chosen
 from tests.boot.cuts.recording import Recording
+from tests.boot.lab.recipes import mbr
 from tests.unit.tests.test_writelog import entry
 
 pytestmark = pytest.mark.commands
@@ -97,7 +98,7 @@ def test_a_part_of_the_cache_is_by_chance_and_repeatable(
 def test_places_are_what_a_boot_reads_first(recording: Recording, tmp_path: Path) -> None:
     """Of a disk with partitions for UEFI, /boot and LVM; of one with a root alone; the NVRAM."""
     parts = (Partition("e", EFI_SYSTEM, MIB), Partition("b", LINUX, MIB), Partition("l", LINUX_LVM))
-    tables = (partitions.gpt(parts, Identifiers("any")), partitions.mbr(None))
+    tables = (partitions.gpt(parts, Identifiers("any")), mbr(None))
     extents = []
     for disk, table in zip(recording.disks, tables, strict=True):
         with disk.open("wb") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -13,6 +14,7 @@ from kimpipeline.errors import ItemError
 
 # PREFIX__KIND_twelve digits_version; no character of it is special in a shell or a path.
 _EXTENDED = re.compile(r"[A-Za-z][A-Za-z0-9_]*__((MO|MD|SM|TE|TD|VC)_\d{12}_\d{3})", re.ASCII)
+_PATTERN = re.compile(r"[A-Za-z0-9_*?]+", re.ASCII)
 _JOB = re.compile(r"(TE|VC)_\d{12}_\d{3}-and-(MO|SM)_\d{12}_\d{3}-[0-9a-f]{12}", re.ASCII)
 _LONGEST = 200  # a file name has at most 255 bytes, and temporary names add some
 
@@ -37,6 +39,11 @@ def check_kimid(kimid: str) -> str:
     return kimid
 
 
+def is_kimid(text: str) -> bool:
+    """Whether a text is a KIM item's extended id."""
+    return len(text) <= _LONGEST and _EXTENDED.fullmatch(text) is not None
+
+
 def kind(kimid: str) -> str:
     """``MO``, ``MD``, ``SM``, ``TE``, ``TD`` or ``VC``; raises ItemError for what is no KIM id."""
     return _match(kimid)[2]
@@ -45,6 +52,28 @@ def kind(kimid: str) -> str:
 def code(kimid: str) -> str:
     """The id without its prefix, as ``TE_000000000111_000``; raises ItemError as ``kind`` does."""
     return _match(kimid)[1]
+
+
+def item_key(kimid: str) -> str:
+    """What all versions of an item share, as ``TE_000000000111``; raises ItemError as ``kind``."""
+    return code(kimid)[:-4]
+
+
+def check_pattern(pattern: str) -> str:
+    """Return the text if it can name items: a KIM id, or a part of one, with ``*`` and ``?``.
+
+    Raises:
+        ItemError: it cannot.
+    """
+    if len(pattern) > _LONGEST or not _PATTERN.fullmatch(pattern):
+        raise ItemError(f"{quoted(pattern)} is no KIM id, and no part of one with * and ?")
+    return pattern
+
+
+def is_named(kimid: str, pattern: str) -> bool:
+    """Whether a pattern names an item: by its whole KIM id, without prefix, version, or both."""
+    names = (kimid, kimid[:-4], code(kimid), item_key(kimid))
+    return any(fnmatchcase(name, pattern) for name in names)
 
 
 def job_id(test: str, model: str, others: Iterable[str]) -> str:
@@ -73,6 +102,13 @@ def _valid(kimid: str) -> str:
         raise ValueError(str(error)) from error
 
 
+def _valid_pattern(pattern: str) -> str:
+    try:
+        return check_pattern(pattern)
+    except ItemError as error:
+        raise ValueError(str(error)) from error
+
+
 def _valid_job(job: str) -> str:
     if not _JOB.fullmatch(job):
         raise ValueError(f"{quoted(job)} is no id of a job")
@@ -80,4 +116,5 @@ def _valid_job(job: str) -> str:
 
 
 KimId = Annotated[str, AfterValidator(_valid)]
+KimIdPattern = Annotated[str, AfterValidator(_valid_pattern)]
 JobId = Annotated[str, AfterValidator(_valid_job)]

@@ -35,8 +35,10 @@ def check(path: Path, expected: tuple[str, ...]) -> list[dict[str, Any]]:
         instances = edn.read(path)
     except ItemError as error:
         raise RunError(str(error)) from error
+    if isinstance(instances, dict):
+        instances = [instances]
     if not isinstance(instances, list) or not instances:
-        raise RunError(f"{path.name} is no list of property instances")
+        raise RunError(f"{path.name} is no property instance, and no list of them")
     for instance in instances:
         # kim_property would take a string for the name of a file
         if not isinstance(instance, dict):

@@ -57,8 +57,10 @@ class Ledger(AbstractContextManager["Ledger"]):
     def __exit__(self, *_: object) -> None:
         self._database.close()
 
-    def intend(self, entries: Iterable[Entry], after: int) -> None:
-        """Record the jobs that are new, in one transaction; known jobs stay as they are.
+    def intend(self, entries: Iterable[Entry], after: int) -> int:
+        """Record the jobs that are new, in one transaction, and return how many these are.
+
+        Known jobs stay as they are.
 
         Args:
             entries: jobs; one that needs the results of others is waiting, any other is intended.
@@ -75,7 +77,7 @@ class Ledger(AbstractContextManager["Ledger"]):
             )
             for entry in entries
         ]
-        self._execute_many(
+        return self._execute_many(
             "insert into jobs (job, state, priority, body, needs, after)"
             " values (?, ?, ?, ?, ?, ?) on conflict do nothing",
             rows,
@@ -139,11 +141,13 @@ class Ledger(AbstractContextManager["Ledger"]):
         ).fetchone()
         return (parse(Job, found[0].encode()).test, found[1]) if found else None
 
-    def _execute_many(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+    def _execute_many(self, statement: str, rows: Iterable[tuple[object, ...]]) -> int:
+        """Run a statement for each row, in one transaction; returns how many rows it changed."""
         self._database.execute("begin immediate")
         try:
-            self._database.executemany(statement, rows)
+            changed = self._database.executemany(statement, rows).rowcount
         except BaseException:
             self._database.execute("rollback")
             raise
         self._database.execute("commit")
+        return changed

@@ -1,18 +1,25 @@
-"""Which Tests run with which Models: by species, by kind, and by what is installed."""
+"""Which Tests run with which Models: by species, kind, simulator, and what is installed.
+
+The rules are those of KIM's developer platform: ``matching-models`` and ``run-compatibility`` of
+kimspec.edn, ``simulator-name`` for a simulator model, ``kim-api-version`` for all.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from kimpipeline.errors import ItemError
 from kimpipeline.kim.items import Item, ItemFolder, Kimspec
-from kimpipeline.kim.kimid import MODELS, TESTS, code
+from kimpipeline.kim.kimid import MODELS, TESTS, code, item_key
 from kimpipeline.run.pair import Pair
 
 _STANDARD = "standard-models"
 # KIM's schema: all portable models have this run-compatibility, and some simulator models do.
 _PORTABLE = "portable-models"
+_KIM_API = "2"  # the major version of the KIM API that boxes have
+_ASE_RUNS = ("ase", "lammps", "asap")  # the simulators whose models ASE's calculator takes
 
 
 def installed(patterns: Sequence[str]) -> frozenset[str]:
@@ -22,22 +29,65 @@ def installed(patterns: Sequence[str]) -> frozenset[str]:
     return frozenset(entry.name for folder in folders for entry in folder.iterdir())
 
 
-def fit(test: Kimspec, model: Kimspec) -> bool:
-    """Whether a Test runs with a Model: both are standard, and the species match.
+def misfit(test: Kimspec, model: Kimspec, simulator: str) -> str:
+    """Why a Test does not run with a Model, in a line; empty if it does.
 
-    The Model must have all species of the Test. A Test without a species fits no Model; a
-    verification check without one fits each.
+    Args:
+        test: the Test's.
+        model: the Model's.
+        simulator: the ``simulator-name`` of the Test or its driver; empty if they have none.
     """
-    standard = _STANDARD in test.matching_models and model.run_compatibility == _PORTABLE
-    named = bool(test.species) or "__VC_" in test.extended_id
-    return standard and named and set(test.species) <= set(model.species)
+    has = {each.lower() for each in model.species}
+    lacks = [each for each in test.species if each.lower() not in has]
+    if "__VC_" not in test.extended_id and (lacks or not test.species):
+        needed = " ".join(test.species) or "no species"
+        had = " ".join(model.species)
+        return f"{test.extended_id} ({needed}) is not for {model.extended_id} ({had})"
+    for spec in (test, model):
+        if spec.kim_api_version.split(".")[0] != _KIM_API:
+            return f"{spec.extended_id} is for KIM API {spec.kim_api_version}, here is {_KIM_API}"
+    simulated = "__SM_" in model.extended_id
+    if test.matching_models == (_STANDARD,):
+        if model.run_compatibility != _PORTABLE:
+            return f"{model.extended_id} is for Tests of its own kind: {model.run_compatibility}"
+    elif not simulated or not _is_special(test, model):
+        kinds = " ".join(test.matching_models)
+        return f"{test.extended_id} is for models of the kind {kinds}, not {model.extended_id}"
+    return _other_simulator(test, model, simulator.lower()) if simulated else ""
+
+
+def _is_special(test: Kimspec, model: Kimspec) -> bool:
+    """Whether a Test names a model's potential, or with a slash at its end a group of them."""
+    potential = model.simulator_potential
+    return any(
+        potential.startswith(each) if each.endswith("/") else potential == each
+        for each in test.matching_models
+    )
+
+
+def _other_simulator(test: Kimspec, model: Kimspec, simulator: str) -> str:
+    wanted = model.simulator_name.lower()
+    if simulator and (simulator == wanted or (simulator == "ase" and wanted in _ASE_RUNS)):
+        return ""
+    return (
+        f"{model.extended_id} is for {model.simulator_name or 'no simulator'}, "
+        f"{test.extended_id} for {simulator or 'no simulator'}"
+    )
+
+
+def _misfit(items: ItemFolder, test: Item, model: Item) -> str:
+    """As ``misfit``; raises ItemError if the Test's driver is missing or not valid."""
+    simulator = test.spec.simulator_name
+    if model.kind == "SM" and test.spec.test_driver:
+        simulator = items.get(test.spec.test_driver).spec.simulator_name
+    return misfit(test.spec, model.spec, simulator)
 
 
 def latest(items: Iterable[Item]) -> list[Item]:
     """The highest version of each item, sorted by KIM id."""
     found: dict[str, Item] = {}
     for item in sorted(items, key=lambda item: code(item.kimid)):
-        found[code(item.kimid)[:-4]] = item  # without _VERSION
+        found[item_key(item.kimid)] = item
     return sorted(found.values(), key=lambda item: item.kimid)
 
 
@@ -52,13 +102,27 @@ def make_pair(items: ItemFolder, test: str, model: str) -> Pair:
         raise ItemError(f"{test} is no Test")
     if second.kind not in MODELS:
         raise ItemError(f"{model} is no Model")
-    if not fit(first.spec, second.spec):
-        needed = " ".join(first.spec.species) or "no species"
-        raise ItemError(f"{test} ({needed}) is not for {model} ({' '.join(second.spec.species)})")
+    if reason := _misfit(items, first, second):
+        raise ItemError(reason)
     return Pair(first, second, items.closure(first, second))
 
 
-def find_pairs(items: ItemFolder, kimid: str, models: frozenset[str]) -> list[Pair]:
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs whose Model is installed, and the Models of the others, sorted."""
+
+    pairs: list[Pair]
+    lacking: list[str]
+
+    @property
+    def missing(self) -> str:
+        """The end of a line that tells which Models are not installed; empty if all are."""
+        more = f" and {len(self.lacking) - 3} more" if len(self.lacking) > 3 else ""
+        names = ", ".join(self.lacking[:3]) + more
+        return f"; the KIM API here lacks {names}" if names else ""
+
+
+def find_pairs(items: ItemFolder, kimid: str, models: frozenset[str]) -> Pairs:
     """The pairs that an item takes part in, with the latest versions of all other items.
 
     Args:
@@ -73,15 +137,19 @@ def find_pairs(items: ItemFolder, kimid: str, models: frozenset[str]) -> list[Pa
     items.closure(item)
     tests = [item] if item.kind in TESTS else latest(items.items(*TESTS))
     those = [item] if item.kind in MODELS else latest(items.items(*MODELS))
-    those = [model for model in those if model.kimid in models]
-    found = []
+    found, lacking = [], set()
     for test in tests:
         for model in those:
-            if fit(test.spec, model.spec):
-                try:
-                    pair = Pair(test, model, items.closure(test, model))
-                except ItemError:
+            try:
+                if _misfit(items, test, model):
                     continue
-                if kimid in pair.versions:
-                    found.append(pair)
-    return found
+                pair = Pair(test, model, items.closure(test, model))
+            except ItemError:
+                continue
+            if kimid not in pair.versions:
+                continue
+            if model.kimid in models:
+                found.append(pair)
+            else:
+                lacking.add(model.kimid)
+    return Pairs(found, sorted(lacking))

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from kimpipeline.errors import ItemError, PipelineError, RunError
-from kimpipeline.kim import edn, results
+from kimpipeline.kim import edn, fill, results, template
 from kimpipeline.kim.items import Item
 from kimpipeline.kim.kimid import job_id
-from kimpipeline.kim.template import render
 from kimpipeline.run import harvest
 from kimpipeline.run.provenance import provenance
 from kimpipeline.run.sandbox.confined import Confined, Sandbox
 from kimpipeline.run.supervise import Ended, supervise
 from kimpipeline.settings import Limits
 
-_STDIN = 2**20  # most bytes of a template
+_STDIN = 2**20  # most bytes of a template, and of what it becomes where it has more than names
+_FILL = Path(fill.__file__)
+_FILL_SECONDS, _FILL_MEMORY = 10.0, 2**29
+_RESULTS = {"TE": "tr", "VC": "vr"}  # KIM's kinds of results: test, verification; er: error
 _STREAMS = ("pipeline.stdin", "pipeline.stdout", "pipeline.stderr", "kim.log")
 
 
@@ -35,12 +39,18 @@ class Pair:
     @property
     def id(self) -> str:
         """The id of its job and of its results."""
-        return job_id(self.test.kimid, self.model.kimid, (each.kimid for each in self.others))
+        return job_id(self.test.kimid, self.model.kimid, self.needed)
 
     @property
     def versions(self) -> list[str]:
         """The KIM ids of all items that take part, sorted."""
-        return sorted({each.kimid for each in (self.test, self.model, *self.others)})
+        return sorted({self.test.kimid, self.model.kimid, *self.needed})
+
+    @property
+    def needed(self) -> list[str]:
+        """The KIM ids of what the two need, and of the driver that the Model has; sorted."""
+        driver = self.model.spec.model_driver
+        return sorted({*(each.kimid for each in self.others), *([driver] if driver else [])})
 
 
 @dataclass(frozen=True)
@@ -57,21 +67,66 @@ def results_folder(scratch: Path, job: str) -> Path:
     return scratch / job
 
 
-def stdin(pair: Pair, given: Mapping[str, str] = MappingProxyType({})) -> str:
-    """The text of ``pipeline.stdin`` for a pair.
+@dataclass(frozen=True)
+class Stdin:
+    """What ``pipeline.stdin`` is made of: the Test's template, and what the template may use."""
+
+    template: str
+    names: Mapping[str, str]
+    paths: Mapping[str, str]
+
+
+def stdin(pair: Pair, given: Mapping[str, str] = MappingProxyType({})) -> Stdin:
+    """What ``pipeline.stdin`` is made of for a pair.
 
     Args:
         pair: its Test has the template.
         given: the paths of the results that the Test needs, by the KIM id of their Test.
 
     Raises:
-        ItemError: the Test has no template, or the template cannot be filled in.
+        ItemError: the Test has no template.
     """
-    template = edn.read_text(pair.test.path / "pipeline.stdin.tpl", _STDIN)
+    text = edn.read_text(pair.test.path / "pipeline.stdin.tpl", _STDIN)
+    test, model = pair.test.kimid, pair.model.kimid
+    names = {"MODELNAME": model, "SUBJECTNAME": model, "RUNNERNAME": test}
+    names |= {"VCNAME" if pair.test.kind == "VC" else "TESTNAME": test}
     paths = {
         item.kimid: str(item.runner if item.runner.exists() else item.path) for item in pair.others
     }
-    return render(template, pair.model.kimid, {**paths, **given})
+    return Stdin(text, names, {**paths, **given})
+
+
+def _write_stdin(
+    source: Stdin, folder: Path, target: Path, sandbox: Sandbox, limits: Limits
+) -> None:
+    """Write ``pipeline.stdin`` of a results directory.
+
+    Raises:
+        ItemError: the template cannot be filled in.
+    """
+    written = target / "pipeline.stdin"
+    if template.is_simple(source.template):
+        written.write_text(template.render(source.template, source.names, source.paths))
+        return
+    argv = ("/usr/bin/env", "python3", "-I", "-c", _FILL.read_text(), str(fill.libraries()))
+    least = {
+        "seconds": min(limits.seconds, _FILL_SECONDS),
+        "memory": min(limits.memory, _FILL_MEMORY),
+        "disk": min(limits.disk, _STDIN),
+    }
+    small = limits.model_copy(update=least)
+    complaints = target / "pipeline.stderr"
+    with tempfile.TemporaryFile() as asked:
+        asked.write(json.dumps(asdict(source)).encode())
+        asked.seek(0)
+        with written.open("wb") as filled, complaints.open("wb") as said:
+            job = Confined(argv, folder, fill.libraries(), small)
+            ended = supervise(sandbox, job, (asked, filled, said), target, lambda: None)
+    line = edn.read_text(complaints, _STDIN).strip().rpartition("\n")[2]
+    if ended.fault:
+        written.write_bytes(b"")
+        complaints.write_bytes(b"")
+        raise ItemError(f"pipeline.stdin.tpl: {ascii(line)[1:-1] or ended.fault}")
 
 
 def run_test(
@@ -105,7 +160,7 @@ def run_test(
         _copy_test(pair.test, folder)
         _make_empty(folder / "output")
         before = _write_dependencies(given, folder / "dependencies") if given else {}
-        (target / "pipeline.stdin").write_text(stdin(pair, before))
+        _write_stdin(stdin(pair, before), folder, target, sandbox, limits)
         job = Confined(("./runner",), folder, pair.test.path.parent, limits)
         with (
             (target / "pipeline.stdin").open("rb") as fed,
@@ -185,7 +240,7 @@ def _write_metadata(
     """Write the two files that say what a results directory is and how it came about."""
     about: dict[str, object] = {
         "UUID": pair.id,
-        "item-type": "er" if fault else "tr",
+        "item-type": "er" if fault else _RESULTS[pair.test.kind],
         "test": pair.test.kimid,
         "model": pair.model.kimid,
     }

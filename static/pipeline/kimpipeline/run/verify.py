@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from kimpipeline.errors import ItemError
-from kimpipeline.kim import results
+from kimpipeline.kim import results, template
 from kimpipeline.kim.items import Item, ItemFolder
 from kimpipeline.kim.kimid import MODELS, TESTS
 from kimpipeline.run.pair import Pair, stdin
@@ -45,7 +45,11 @@ def _template(test: Item, others: tuple[Item, ...]) -> list[str]:
     given = {other.kimid: "results.edn" for other in others if other.kind in TESTS}
     try:
         # the Test stands for the Model too, of which only the name is used
-        stdin(Pair(test, test, others), given)
+        source = stdin(Pair(test, test, others), given)
+        if template.is_simple(source.template):
+            template.render(source.template, source.names, source.paths)
+        else:
+            template.check(source.template, source.names)
     except ItemError as error:
         return [str(error)]
     return []
@@ -58,7 +62,5 @@ def _program(item: Item) -> list[str]:
 
 
 def _properties(item: Item) -> list[str]:
-    if not item.spec.properties and item.kind == "TE":
-        return ["kimspec.edn names no properties"]
     known = results.properties()
     return [f"{name} is not a KIM property" for name in item.spec.properties if name not in known]

@@ -19,6 +19,7 @@ from deploys.operations import onbox, packages
 from deploys.operations.leftovers import FILES, no_old_files, no_prefixes
 from deploys.operations.packages import LocalPackage
 from deploys.services import runner, secure, status_page
+from deploys.settings import Settings
 from deploys.stack import Parts
 from tasks.desk.flags import load
 from tests.unit.onbox.fakeroot import FakeRoot, Tree
@@ -121,7 +122,7 @@ def test_what_no_row_asks_for_goes_and_takes_nothing_with_it() -> None:
 def test_rows_say_what_is_installed_and_what_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
     monkeypatch.setattr(packages, "present", lambda **arguments: asked.update(arguments))
-    monkeypatch.setattr(stack, "no_prefixes", lambda **_: None)
+    monkeypatch.setattr(stack, "no_prefixes", lambda **arguments: asked.update(arguments))
     monkeypatch.setattr(stack, "no_old_files", lambda **_: None)
     monkeypatch.setattr(onbox, "files", lambda **_: None)
     commit = "c0ffee" * 6 + "c0de"
@@ -133,9 +134,23 @@ def test_rows_say_what_is_installed_and_what_goes(monkeypatch: pytest.MonkeyPatc
     assert asked["local"] == (LAMMPS,)
     assert "pipeline-openkim-python" in asked["absent"]
     assert "pipeline-lammps" not in asked["absent"]
+    assert not asked["keep_kimpy"]  # no row asks for it
     # the box itself has the packages and not their files
     stack.stack._inner(settings=settings)
     assert (asked["local"], asked["absent"]) == ((), ())
+
+
+@pytest.mark.parametrize("is_built", [False, True])
+def test_the_kimpy_of_an_older_box_stays_until_a_package_takes_its_place(
+    is_built: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    for module, name in ((packages, "present"), (onbox, "files"), (stack, "no_old_files")):
+        monkeypatch.setattr(module, name, lambda **_: None)
+    monkeypatch.setattr(stack, "no_prefixes", lambda **arguments: asked.update(arguments))
+    kimpy = LocalPackage("pipeline-openkim-python", "c0ffee", Path())
+    stack.stack._inner(settings=Settings(), parts=Parts((kimpy,) if is_built else ()))
+    assert asked["keep_kimpy"] is not is_built
 
 
 @pytest.mark.parametrize(
@@ -154,6 +169,9 @@ def test_what_older_boxes_had_is_seen(there: tuple[str, ...], left: bool) -> Non
 
     with ctx_host.use(Folder()):
         assert len(list(no_prefixes._inner())) == left
+        commands = [str(command) for command in no_prefixes._inner(keep_kimpy=True)]
+    assert len(commands) == (left and "kimpy" not in there)
+    assert not any("kimpy" in command for command in commands)
 
 
 @pytest.mark.commands

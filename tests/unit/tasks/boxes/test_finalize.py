@@ -118,7 +118,7 @@ def guest(folder: Path, monkeypatch: pytest.MonkeyPatch, *, alive: bool, box: bo
     given = {"name": folder} if box else {}
     who = Identity(user="vagrant", user_key=folder / "key", host_key="ssh-ed25519 A")
     machine = Machine(disks=(folder / "root.qcow2",), credentials=given)
-    record = qemu._Record(machine=machine, identity=who, accelerator="tcg", pid=0, port=0)
+    record = qemu._Record(machine=machine, identity=who, pid=0, port=0)
     monkeypatch.setattr(qemu.Guest, "alive", alive)
     return qemu.Guest(folder, record)
 

@@ -15,6 +15,8 @@ from tasks.desk import loop, shell, ssh_keys
 from tasks.disks import partitions
 from tasks.guests import bare, bare_tree
 
+GIB = 2**30
+
 
 class FakeShell:
     """Stands for shell.run: keeps what was asked, answers by the command's first words."""
@@ -83,7 +85,7 @@ def test_not_root_is_one_line_and_nothing_is_made(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(ssh_keys, "make_key", lambda _: "ssh-ed25519 AAAA us")
     with pytest.raises(BoxError, match=r"needs root .*sudo$"):
-        bare.build(bare.Recipe(), tmp_path)
+        bare.build(bare.Plain(GIB), tmp_path)
     assert not list((tmp_path / "images").glob("*.raw*"))
     assert not any(words[0] in ("mmdebstrap", "losetup", "mount") for words in fake.asked)
 
@@ -91,9 +93,9 @@ def test_not_root_is_one_line_and_nothing_is_made(
 def test_a_cached_image_is_not_made_again(
     fake: FakeShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[bare.Recipe] = []
+    made: list[bare.Plain] = []
 
-    def fill(disk: Path, kernel: Path, recipe: bare.Recipe, *_: object) -> str:
+    def write(recipe: bare.Plain, disk: Path, kernel: Path, *_: object) -> str:
         made.append(recipe)
         disk.write_bytes(b"")
         kernel.write_bytes(b"")
@@ -102,12 +104,12 @@ def test_a_cached_image_is_not_made_again(
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(ssh_keys, "make_key", lambda _: "ssh-ed25519 AAAA us")
     monkeypatch.setattr(bare, "_tree", lambda tar, *_: tar)
-    monkeypatch.setattr(bare, "_fill", fill)
-    plain, lvm = bare.Recipe(), bare.Recipe("lvm", volgroup="other")
-    first = bare.build(plain, tmp_path)
-    assert bare.build(plain, tmp_path) == first
-    assert bare.build(lvm, tmp_path).path != first.path
-    assert made == [plain, lvm]
+    monkeypatch.setattr(bare.Plain, "write", write)
+    small, large = bare.Plain(GIB), bare.Plain(2 * GIB)
+    first = bare.build(small, tmp_path)
+    assert bare.build(small, tmp_path) == first
+    assert bare.build(large, tmp_path).path != first.path
+    assert made == [small, large]
     assert first.identity == ssh_keys.Identity(
         user=bare_tree.USER, user_key=tmp_path / "id_ed25519", host_key="ssh-ed25519 BBBB bare"
     )
@@ -117,16 +119,16 @@ def test_a_cached_image_is_not_made_again(
 def test_a_failed_image_leaves_nothing_behind(
     fake: FakeShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fill(disk: Path, *_: object) -> str:
+    def write(_recipe: bare.Plain, disk: Path, *_: object) -> str:
         disk.write_bytes(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(ssh_keys, "make_key", lambda _: "ssh-ed25519 AAAA us")
     monkeypatch.setattr(bare, "_tree", lambda tar, *_: tar)
-    monkeypatch.setattr(bare, "_fill", fill)
+    monkeypatch.setattr(bare.Plain, "write", write)
     with pytest.raises(KeyboardInterrupt):
-        bare.build(bare.Recipe(), tmp_path)
+        bare.build(bare.Plain(GIB), tmp_path)
     assert {file.suffix for file in (tmp_path / "images").iterdir()} == {".lock"}
     assert fake.asked
 
@@ -134,7 +136,7 @@ def test_a_failed_image_leaves_nothing_behind(
 def test_partitions_are_read_back_in_bytes(fake: FakeShell) -> None:
     rows = [{"start": 2048, "size": 1048576}, {"start": 1050624, "size": 4096}]
     fake.answers["sfdisk --json"] = json.dumps({"partitiontable": {"partitions": rows}})
-    boot, rest = partitions.partition(Path("disk"), partitions.mbr(512 * partitions.MIB))
+    boot, rest = partitions.partition(Path("disk"), "label: dos\n")
     assert boot == partitions.Extent(2**20, 512 * 2**20)
     assert rest == partitions.Extent(1050624 * 512, 4096 * 512)
 

@@ -14,7 +14,7 @@ from tasks.desk import ssh_keys
 from tasks.guests import qemu
 from tasks.guests.qemu import accelerator, hardware, qmp
 from tasks.guests.qemu.console import Console
-from tests.hosts.machine import WAITS_FOR_STATE, boots_kernel
+from tests.hosts.machine import WAITS_FOR_STATE, boots_kernel, starts_by_uefi
 
 TCG = accelerator.Accelerator("tcg", "asked for")
 FakeQemu = Callable[[str], Path]
@@ -49,7 +49,7 @@ def machine(**changes: object) -> hardware.Machine:
 
 def record(folder: Path, pid: int, port: int = 2222) -> qemu._Record:
     who = ssh_keys.Identity(user="vagrant", user_key=folder / "key", host_key="ssh-ed25519 AAAA")
-    made = qemu._Record(machine=machine(), identity=who, accelerator="tcg", pid=pid, port=port)
+    made = qemu._Record(machine=machine(), identity=who, pid=pid, port=port)
     (folder / "guest.json").write_text(made.model_dump_json())
     return made
 
@@ -59,15 +59,13 @@ def option(argv: list[str], name: str) -> list[str]:
 
 
 def test_the_command_line_is_the_machine_asked_for() -> None:
-    argv = hardware.argv(Path("/g"), machine(cpus=1, memory=2**30, cache="unsafe"), TCG, 0)
+    argv = hardware.argv(Path("/g"), machine(cpus=1, memory=2**30), TCG, 0)
     assert option(argv, "-smp") == ["1"]
     assert option(argv, "-m") == ["1024M"]
     assert option(argv, "-accel") == ["tcg,thread=multi"]
     assert option(argv, "-drive") == [
-        "id=disk0,if=none,file=/d/root.qcow2,format=qcow2,cache=unsafe,discard=unmap,"
-        "detect-zeroes=unmap",
-        "id=disk1,if=none,file=/d/a,,b.qcow2,format=qcow2,cache=unsafe,discard=unmap,"
-        "detect-zeroes=unmap",
+        "id=disk0,if=none,file=/d/root.qcow2,format=qcow2,discard=unmap,detect-zeroes=unmap",
+        "id=disk1,if=none,file=/d/a,,b.qcow2,format=qcow2,discard=unmap,detect-zeroes=unmap",
     ]
     assert "virtio-rng-pci" in option(argv, "-device")
     assert sum(word.startswith("pcie-root-port") for word in argv) == 4
@@ -82,12 +80,12 @@ def test_the_ports_are_only_on_this_host() -> None:
 
 def test_other_firmware_takes_the_place_of_the_bios() -> None:
     assert option(hardware.argv(Path("/g"), machine(), TCG, 0), "-bios") == []
-    uefi = hardware.argv(Path("/g"), machine(firmware=Path("/f/OVMF.fd")), TCG, 0)
-    assert option(uefi, "-bios") == ["/f/OVMF.fd"]
-    with_nvram = machine(firmware=Path("/f/CODE.fd"), nvram=Path("/g/vars,1.fd"))
-    kept = hardware.argv(Path("/g"), with_nvram, TCG, 0)
-    assert option(kept, "-bios") == []
-    assert option(kept, "-drive")[:2] == [
+    whole = machine(arguments=starts_by_uefi(Path("/f/OVMF.fd")))
+    assert option(hardware.argv(Path("/g"), whole, TCG, 0), "-bios") == ["/f/OVMF.fd"]
+    words = starts_by_uefi(Path("/f/CODE.fd"), Path("/g/vars,1.fd"))
+    with_nvram = hardware.argv(Path("/g"), machine(arguments=words), TCG, 0)
+    assert option(with_nvram, "-bios") == []
+    assert option(with_nvram, "-drive")[2:] == [
         "if=pflash,format=raw,unit=0,readonly=on,file=/f/CODE.fd",
         "if=pflash,format=raw,unit=1,readonly=off,file=/g/vars,,1.fd",
     ]

@@ -119,6 +119,11 @@ def test_status_is_json_alone_on_standard_output(capsys: pytest.CaptureFixture[s
     assert [one["mode"] for one in told.values()] == ["snapshot", "not a box"]
 
 
+def test_two_forms_of_status_at_once_are_refused() -> None:
+    with pytest.raises(Exit, match=r"^error: --json prints all fields: leave out --wide$"):
+        call(host.status, "a", json=True, wide=True)
+
+
 def test_status_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     call(host.status, "a", "bare")
     out = capsys.readouterr().out

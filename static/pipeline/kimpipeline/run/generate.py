@@ -1,0 +1,67 @@
+"""Make the Tests of a Test Driver from its template, in a sandbox, as its author is not trusted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from kimpipeline.errors import ItemError, RunError
+from kimpipeline.kim import edn, generator
+from kimpipeline.kim.fill import libraries
+from kimpipeline.kim.items import Item, load
+from kimpipeline.run import harvest
+from kimpipeline.run.sandbox.confined import Confined, Sandbox
+from kimpipeline.run.supervise import supervise
+from kimpipeline.settings import Limits
+
+_COMPLAINTS = "complaints"  # the file of what the program in the sandbox says
+
+
+def tests_of(
+    driver: Item, scratch: Path, sandbox: Sandbox, limits: Limits, version: int
+) -> list[Item]:
+    """Make the Tests of a Driver below a folder.
+
+    Args:
+        driver: has ``test_template`` and ``test_generator.json``.
+        scratch: an empty folder.
+        sandbox: runs the program that fills in the templates.
+        limits: its limits.
+        version: of the Tests, 0 to 999.
+
+    Raises:
+        ItemError: the Driver has no template, or it makes no Tests, or one that is not valid.
+        SandboxError: this machine could not run it.
+    """
+    if not (driver.path / "test_template").is_dir():
+        raise ItemError(f"{driver.kimid} has no test_template: it makes no Tests")
+    room, made = sandbox.room(scratch), scratch / "made"
+    try:
+        shutil.copytree(driver.path, room / driver.kimid, symlinks=True)
+    except (OSError, RecursionError) as error:
+        raise ItemError(f"{driver.kimid} cannot be copied: {type(error).__name__}") from error
+    made.mkdir()
+    (room / "output").mkdir()
+    program = Path(generator.__file__).read_text()
+    words = (str(libraries()), driver.kimid, f"{version:03}")
+    argv = ("/usr/bin/env", "python3", "-I", "-c", program, *words)
+    complaints = scratch / _COMPLAINTS
+    with Path(os.devnull).open("rb") as fed, complaints.open("w+b") as said:
+        job = Confined(argv, room, libraries(), limits)
+        ended = supervise(sandbox, job, (fed, said, said), scratch, lambda: None)
+    if ended.fault:
+        line = edn.read_text(complaints).strip().rpartition("\n")[2]
+        raise ItemError(f"{driver.kimid}: {ascii(line)[1:-1] or ended.fault}")
+    try:
+        harvest.collect(room, made, sandbox.user, limits.disk)
+    except RunError as error:
+        raise ItemError(f"{driver.kimid}: {error}") from error
+    found = sorted(path for path in made.iterdir() if path.is_dir())
+    if not found:
+        raise ItemError(f"{driver.kimid}: test_generator.json has no line: it makes no Tests")
+    for path in found:
+        runner = path / "runner"
+        if runner.is_file() and not runner.is_symlink():
+            runner.chmod(0o755)
+    return [load(path) for path in found]
