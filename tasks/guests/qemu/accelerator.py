@@ -19,7 +19,7 @@ QEMU = "qemu-system-x86_64"
 PACKAGE = "qemu-system-x86"
 # QEMU 7.2 emulating kernel 6.12 panics at random: 6 boots of 9, against 0 of 9 with 10.0.
 _MINIMUM = 8
-_PROBE_DEADLINE = 20.0  # seconds; a KVM that works needs one or two
+_PROBE_DEADLINE = 60.0  # seconds; a KVM that works needs one or two, one in an emulated machine 30
 _KVM = Path("/dev/kvm")
 # What a guest would use, and QEMU emulates slowly. Nested virtualisation, for which a kvm module is
 # loaded, is a tenth of a boot; string instructions, a byte at a time, and AVX with what builds on
@@ -103,7 +103,7 @@ def _probe(kernel: Path) -> Accelerator:
         serial = Path(folder) / "serial.log"
         argv = [QEMU, "-accel", "kvm", "-cpu", "host", "-machine", "q35", "-m", "512"]
         argv += ["-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{serial}"]
-        argv += ["-kernel", str(kernel), "-append", "console=ttyS0 panic=-1"]
+        argv += ["-kernel", str(kernel), "-append", "console=ttyS0 quiet panic=-1"]
         try:
             shell.run(argv, timeout=_PROBE_DEADLINE)
         except shell.CommandError as error:

@@ -12,7 +12,7 @@ from deploys.errors import PreflightError
 from tasks.guests import bare
 from tests.boot.conftest import GIB, Start
 from tests.boot.lab.box import Box, becomes_a_box
-from tests.boot.lab.gathered import GATHERED
+from tests.boot.lab.recipes import GATHERED
 
 # That such a host becomes a box over SSH is test_uefi's; what the box then is, test_built_box's.
 pytestmark = pytest.mark.long

@@ -18,8 +18,7 @@ from tasks.guests.qemu import accelerator
 from tasks.guests.qemu.hardware import Machine
 from tests.boot.conftest import GIB
 from tests.boot.lab.box import CPUS, DEADLINE, Box, running
-from tests.boot.lab.gathered import GATHERED
-from tests.boot.lab.recipes import Recipe
+from tests.boot.lab.recipes import GATHERED, Recipe
 from tests.boot.lab.uefi import (
     LVM_HOST,
     PLAIN,

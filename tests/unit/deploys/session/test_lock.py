@@ -198,7 +198,7 @@ def test_a_process_that_is_gone_has_ended() -> None:
 def test_a_process_of_another_user_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel says only that we may not end it; /proc, which tells more, is Linux's alone."""
     with Lock("provision") as held:
-        mine = lock.Holder.model_validate_json(held._said)
+        mine = lock.Holder.model_validate_json(held._own_note)
     monkeypatch.setattr(os, "kill", Mock(side_effect=PermissionError))
     assert not mine.model_copy(update={"process": 1}).is_over
 
