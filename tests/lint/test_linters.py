@@ -31,7 +31,7 @@ _SHELL = re.compile(rb"#!.*[/ ](?:ba|da)?sh\b|# shellcheck shell=")
         ["ruff", "check"],
         ["ruff", "format", "--check"],
         ["mypy"],
-        ["mypy", "--python-version", "3.10", "deploys", *ONBOX],
+        ["mypy", "--python-version", "3.10", "deploys", "static/pipeline", *ONBOX],
         ["mypy", *_DARWIN, *_OF_A_DESK],
     ],
     ids=["ruff-check", "ruff-format", "mypy", "mypy-on-a-box", "mypy-on-macos"],

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-import tomllib
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kimpipeline.errors import PipelineError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # type: ignore[import-not-found] # of a box
 
 FILE = Path("/etc/pipeline/pipeline.toml")
 VARIABLE = "KIMPIPELINE_SETTINGS"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import Self
 
 from kimpipeline.errors import MessageError
 from kimpipeline.kim.kimid import MODELS, TESTS, JobId, KimId, job_id, kind

@@ -8,7 +8,8 @@ import os
 import select
 import signal
 from pathlib import Path
-from typing import Self
+
+from typing_extensions import Self
 
 from kimpipeline.errors import SandboxError
 from kimpipeline.files import remove

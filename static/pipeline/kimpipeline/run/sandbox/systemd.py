@@ -8,7 +8,9 @@ import re
 import subprocess
 import uuid
 from pathlib import Path
-from typing import IO, Self
+from typing import IO
+
+from typing_extensions import Self
 
 from kimpipeline.errors import SandboxError
 from kimpipeline.files import remove
