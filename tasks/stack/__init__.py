@@ -102,8 +102,8 @@ def _suite(sources: Sources, python: str) -> str:
         raise UnavailableError(f"no Debian release that it is built for has Python {python}")
     suite = suites[-1]
     try:
+        shell.find("mmdebstrap")  # on a desk without Debian's tools root would not help
         loop.require_root("building it")
-        shell.find("mmdebstrap")
         lines = bootstrap.sources(suite)
     except BoxError as error:
         raise UnavailableError(str(error)) from error
