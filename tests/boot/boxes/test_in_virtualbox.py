@@ -1,6 +1,7 @@
 """A box in a real VirtualBox, and the way with KVM: in an outer guest, as its user goes it.
 
-Emulation below emulation: alone on two cores the whole file takes about 45 minutes.
+Emulation below emulation: alone on two cores the whole file may take an hour. On a busy machine run
+it with a higher priority: a box that is starved mounts its volumes too late, and is red.
 """
 
 from __future__ import annotations
