@@ -21,7 +21,7 @@ from deploys.plan.survey import read_survey
 from deploys.reset.volumes import PACKAGES as VOLUME_PACKAGES
 from deploys.services import provisiond
 from deploys.session import Deploy, Session
-from deploys.settings import Settings
+from deploys.settings import Settings, own_volumes
 from deploys.settings.stack import package_name
 from deploys.stack import stack_packages
 from deploys.stack.bundle import PROJECT_PATH, PYTHON_PATH
@@ -174,6 +174,16 @@ def _lvmlocal(_known: Known, _folder: Path) -> Task:
     }
 
 
+def _fstab(row: own_volumes.OwnVolume) -> Callable[[Known, Path], Task]:
+    return lambda known, _folder: {
+        "ansible.builtin.lineinfile": {
+            "path": "/etc/fstab",
+            "regexp": rf"^\S+\s+{row.mount}\s",
+            "line": row.fstab(known.settings.volumes.volgroup),
+        }
+    }
+
+
 def _runsetup(known: Known, folder: Path) -> Task:
     return _copies(provisiond.setup_policy(known.settings), folder)
 
@@ -216,6 +226,7 @@ LINKS = (PYTHON_PATH, PROJECT_PATH)
 _TASKS: Mapping[str, Callable[[Known, Path], Task]] = {
     "Volumes | LVM and initramfs tools": lambda _known, _folder: _packages(*VOLUME_PACKAGES),
     "Volumes | LVM gives freed space back": _lvmlocal,
+    **{f"Volumes | fstab entry of {row.mount}": _fstab(row) for row in own_volumes.mounted()},
     "Stack | Install packages": lambda known, _folder: _packages(
         *stack_packages(known.settings), *map(package_name, known.settings.stack.built)
     ),
