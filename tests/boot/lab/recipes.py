@@ -45,6 +45,8 @@ echo RESUME=UUID=a2b6e0c4-0000-4000-8000-000000000000 >/etc/initramfs-tools/conf
 printf '#!/bin/sh\\necho "set superusers=admin; password admin secret"\\n' >/etc/grub.d/01_password
 chmod 0755 /etc/grub.d/01_password
 echo ListenAddress 10.0.2.15 >/etc/ssh/sshd_config.d/address.conf
+# DHCP gives the address when sshd is there already.
+echo net.ipv4.ip_nonlocal_bind=1 >/etc/sysctl.d/address.conf
 systemctl restart ssh
 systemctl unmask apt-daily.timer apt-daily-upgrade.timer
 """
