@@ -1,7 +1,7 @@
 """What the boot tests share: the images of one run.
 
-Guests' disks are overlays: no test sees what another wrote. Three workers run three guests at
-a time; what several need is made by the first that asks, under a lock.
+Guests' disks are overlays: no test sees what another wrote. Two workers run two guests at a
+time; what both need is made by the first that asks, under a lock.
 """
 
 from __future__ import annotations
