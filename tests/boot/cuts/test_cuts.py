@@ -61,7 +61,6 @@ def at_requests(
     start = starts[way.start]
     whole = rig.boot(start.disk, *way.words, until=cuts.RESET_IS_OVER)
     assert cuts.RESET_IS_OVER in whole.console
-    assert "Buffer I/O error" not in whole.console  # udev reads each device that changes
     golden = starts[way.golden].disk.part(start.disk.golden)
     found = {}
     for cut in chosen(list(cuts.cuts(whole.writes, chances))):

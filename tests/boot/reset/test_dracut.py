@@ -49,15 +49,14 @@ def test_late_disk_is_awaited_and_the_root_on_it_reset(rig: bed.Bed, dirty: Disk
     boot = rig.boot(dirty, "resnap")
     assert (boot.verdict, boot.said("root")) == ("fresh", ["golden"])
     assert boot.notes["initrd"]
-    assert any("blkdiscard" in call for call in boot.said("call"))  # it was emptied in place
-    assert "Buffer I/O error" not in boot.console
+    assert any("wipe_table" in call for call in boot.said("call"))
 
 
 @pytest.mark.long
 def test_power_cut_in_the_midst_of_a_reset_is_survived(
     rig: bed.Bed, dirty: Disk, tmp_path: Path
 ) -> None:
-    cut = rig.boot(dirty, "resnap", until="blkdiscard --force")  # the snapshot is wiped by then
+    cut = rig.boot(dirty, "resnap", until="dmsetup load")  # the snapshot is wiped by then
     assert cut.verdict is None
     boot = rig.boot(dirty.after(cut.writes, tmp_path / "cut.raw"), "resnap")
     assert (boot.verdict, boot.said("root")) == ("fresh", ["golden"])

@@ -135,13 +135,8 @@ verb=
 [ ! -e /fake/fails ] || read -r verb </fake/fails
 [ "$1" != "$verb" ] || { echo "device-mapper: $1 ioctl failed" >&2; exit 1; }
 case "$1 $2" in
-"load $snapshot") echo "$4" >"/fake/table.new" ;;
-"resume $snapshot")
-    case $(cat /fake/table.new) in
-    *' snapshot '*) cat /fake/status.new >"/fake/status/$snapshot" ;;
-    *) echo '0 8 linear' >"/fake/status/$snapshot" ;;
-    esac
-    ;;
+"wipe_table $snapshot") echo '0 8388608 error' >"/fake/status/$snapshot" ;;
+"resume $snapshot") cat /fake/status.new >"/fake/status/$snapshot" ;;
 esac
 """
 
