@@ -277,8 +277,9 @@ TRIAL = ONBOX / "usr/lib/resnap/trial"
 def unwell(place: Place) -> str:
     """What the trial of a changed golden root would say of the units of this boot."""
     functions, _, _ = TRIAL.read_text().partition("\ncase ${1:-} in\n")
-    library = (TRIAL.parent / "lib.sh").read_text()
-    functions = functions.replace('. "${0%/*}/lib.sh"', library)
+    for library in ("lib.sh", "../provisiond/data.sh"):
+        text = (TRIAL.parent / library).read_text()
+        functions = functions.replace(f'. "${{0%/*}}/{library}"', text)
     return place.box.run("sh", "-c", f"{functions}\nunwell_units")
 
 

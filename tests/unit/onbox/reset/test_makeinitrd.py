@@ -440,6 +440,8 @@ def test_the_maintenance_that_root_asked_for_needs_no_password_of_the_hosts(box:
     header, _, _ = box.menu.partition("menuentry")
     guard = '[ "$boot_once" = true -a "$default" = maintenance -a -z "$secured" ]'
     assert f"if {guard}; then\nset maintenance=--unrestricted\nfi" in header
+    guard = guard.replace("= maintenance ", "= old-root ")
+    assert f"if {guard}; then\nset old_root=--unrestricted\nfi" in header
     assert header.index("secured.cfg") < header.index(guard)
     entries = dict(re.findall(r"--id (\S+)(.*)\{", box.menu))
     assert [name for name, words in entries.items() if "$maintenance" in words] == ["maintenance"]
@@ -468,7 +470,7 @@ def test_no_kernel_at_all_is_an_error(box: Box) -> None:
 
 def test_the_old_system_is_a_way_back(box: Box) -> None:
     box.within("/sbin/update-grub")
-    assert "old-root" not in box.menu
+    assert "--id old-root" not in box.menu
     box.write("etc/default/resnap", DEFAULTS.replace("UUID=", "UUID=0a1b-2c"))
     box.within("/sbin/update-grub")
     _, _, entry = box.menu.partition("--id old-root")
