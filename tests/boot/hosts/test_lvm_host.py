@@ -12,7 +12,7 @@ from deploys.errors import PreflightError
 from tasks.guests import bare
 from tests.boot.conftest import GIB, Start
 from tests.boot.lab.box import Box, becomes_a_box
-from tests.boot.lab.recipes import GATHERED
+from tests.boot.lab.recipes import GATHERED, PASSWORD
 
 # That such a host becomes a box over SSH is test_uefi's; what the box then is, test_built_box's.
 pytestmark = pytest.mark.long
@@ -33,7 +33,7 @@ def test_without_room_it_is_refused(box: Box) -> None:
 
 
 def test_it_is_extended_by_a_disk(box: Box) -> None:
-    box.succeed(GATHERED)
+    box.succeed(GATHERED + PASSWORD)
     assert box.provision(device="/dev/vdb").changed
     volumes = box.succeed("pvs --noheadings --options pv_name,vg_name").split()
     assert volumes.count("debian-vg") == 2

@@ -37,18 +37,20 @@ echo MODULES=list >/etc/initramfs-tools/conf.d/few
 printf '%s\n' virtio_pci virtio_blk ext4 crc32c_generic >/etc/initramfs-tools/modules
 """
 
-# What hosts gather over the years: a copy of a kernel, a swap that is gone, a password for GRUB's
-# menu, an sshd on one address.
+# What hosts gather over the years: a copy of a kernel, a swap that is gone, an sshd on one address.
 GATHERED = """
 cp "/boot/vmlinuz-$(uname -r)" "/boot/vmlinuz-$(uname -r).old"
 echo RESUME=UUID=a2b6e0c4-0000-4000-8000-000000000000 >/etc/initramfs-tools/conf.d/resume
-printf '#!/bin/sh\\necho "set superusers=admin; password admin secret"\\n' >/etc/grub.d/01_password
-chmod 0755 /etc/grub.d/01_password
 echo ListenAddress 10.0.2.15 >/etc/ssh/sshd_config.d/address.conf
 # DHCP gives the address when sshd is there already.
 echo net.ipv4.ip_nonlocal_bind=1 >/etc/sysctl.d/address.conf
 systemctl restart ssh
 systemctl unmask apt-daily.timer apt-daily-upgrade.timer
+"""
+# A password for GRUB's menu.
+PASSWORD = """
+printf '#!/bin/sh\\necho "set superusers=admin; password admin secret"\\n' >/etc/grub.d/01_password
+chmod 0755 /etc/grub.d/01_password
 """
 
 
