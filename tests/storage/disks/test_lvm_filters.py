@@ -23,6 +23,9 @@ from tests.storage.conftest import LVM_CONF
 from tests.storage.disks.test_volumes import HERE, LAYOUT, apply
 from tests.unit.deploys.plan.survey_builder import disk, plain_host
 
+# LVM looks at every loop device where a filter lets it, those of tests beside this one too.
+pytestmark = pytest.mark.long
+
 # Each with the name of the setting that hides the third partition; {loop} is the disk.
 FILTERS = {
     "none": ("", ""),
