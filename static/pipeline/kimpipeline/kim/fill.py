@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NoReturn
 
 BRACKETS = {
@@ -28,12 +26,6 @@ FUNCTIONS = ("path", "parse_kim_code", "format_kim_code")
 # The platform asks KIM's own servers, and a program for units; there is neither here.
 LACKING = ("asedata", "convert", "get_test_result", "query")
 _KIMID = re.compile(r"(?:([A-Za-z_]\w*?)__)?([A-Z]{2})_(\d{12})(?:_(\d{3}))?", re.ASCII)
-
-
-def libraries() -> Path:
-    """The folder of Jinja2 and of KIM's libraries, which a program in a sandbox is told."""
-    found = find_spec("jinja2")
-    return Path(str(found and found.origin)).parents[1]
 
 
 def parse_kim_code(kimid: str) -> tuple[str | None, ...]:

@@ -22,8 +22,12 @@ MODELS = ("MO", "SM")
 TESTS = ("TE", "VC")
 
 
+def _find(text: str) -> re.Match[str] | None:
+    return _EXTENDED.fullmatch(text) if len(text) <= _LONGEST else None
+
+
 def _match(kimid: str) -> re.Match[str]:
-    found = _EXTENDED.fullmatch(kimid) if len(kimid) <= _LONGEST else None
+    found = _find(kimid)
     if found is None:
         raise ItemError(f"{quoted(kimid)} is no KIM id such as NAME__TE_000000000111_000")
     return found
@@ -41,7 +45,7 @@ def check_kimid(kimid: str) -> str:
 
 def is_kimid(text: str) -> bool:
     """Whether a text is a KIM item's extended id."""
-    return len(text) <= _LONGEST and _EXTENDED.fullmatch(text) is not None
+    return _find(text) is not None
 
 
 def kind(kimid: str) -> str:

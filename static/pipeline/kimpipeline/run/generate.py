@@ -7,15 +7,14 @@ import shutil
 from pathlib import Path
 
 from kimpipeline.errors import ItemError, RunError
-from kimpipeline.kim import edn, generator
-from kimpipeline.kim.fill import libraries
+from kimpipeline.kim import generator
 from kimpipeline.kim.items import Item, load
 from kimpipeline.run import harvest
-from kimpipeline.run.sandbox.confined import Confined, Sandbox
-from kimpipeline.run.supervise import supervise
+from kimpipeline.run.programs import run_program
+from kimpipeline.run.sandbox.confined import Sandbox
 from kimpipeline.settings import Limits
 
-_COMPLAINTS = "complaints"  # the file of what the program in the sandbox says
+_PROGRAM = Path(generator.__file__)
 
 
 def tests_of(
@@ -43,16 +42,12 @@ def tests_of(
         raise ItemError(f"{driver.kimid} cannot be copied: {type(error).__name__}") from error
     made.mkdir()
     (room / "output").mkdir()
-    program = Path(generator.__file__).read_text()
-    words = (str(libraries()), driver.kimid, f"{version:03}")
-    argv = ("/usr/bin/env", "python3", "-I", "-c", program, *words)
-    complaints = scratch / _COMPLAINTS
-    with Path(os.devnull).open("rb") as fed, complaints.open("w+b") as said:
-        job = Confined(argv, room, libraries(), limits)
-        ended = supervise(sandbox, job, (fed, said, said), scratch, lambda: None)
-    if ended.fault:
-        line = edn.read_text(complaints).strip().rpartition("\n")[2]
-        raise ItemError(f"{driver.kimid}: {ascii(line)[1:-1] or ended.fault}")
+    with Path(os.devnull).open("r+b") as nothing:
+        words, files = (driver.kimid, f"{version:03}"), (nothing, nothing)
+        complaints = scratch / "complaints"
+        fault = run_program(_PROGRAM, words, room, files, complaints, sandbox, limits)
+    if fault:
+        raise ItemError(f"{driver.kimid}: {fault}")
     try:
         harvest.collect(room, made, sandbox.user, limits.disk)
     except RunError as error:

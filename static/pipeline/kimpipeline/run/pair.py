@@ -16,6 +16,7 @@ from kimpipeline.kim import edn, fill, results, template
 from kimpipeline.kim.items import Item
 from kimpipeline.kim.kimid import job_id
 from kimpipeline.run import harvest
+from kimpipeline.run.programs import run_program
 from kimpipeline.run.provenance import provenance
 from kimpipeline.run.sandbox.confined import Confined, Sandbox
 from kimpipeline.run.supervise import Ended, supervise
@@ -108,7 +109,6 @@ def _write_stdin(
     if template.is_simple(source.template):
         written.write_text(template.render(source.template, source.names, source.paths))
         return
-    argv = ("/usr/bin/env", "python3", "-I", "-c", _FILL.read_text(), str(fill.libraries()))
     least = {
         "seconds": min(limits.seconds, _FILL_SECONDS),
         "memory": min(limits.memory, _FILL_MEMORY),
@@ -119,14 +119,13 @@ def _write_stdin(
     with tempfile.TemporaryFile() as asked:
         asked.write(json.dumps(asdict(source)).encode())
         asked.seek(0)
-        with written.open("wb") as filled, complaints.open("wb") as said:
-            job = Confined(argv, folder, fill.libraries(), small)
-            ended = supervise(sandbox, job, (asked, filled, said), target, lambda: None)
-    line = edn.read_text(complaints, _STDIN).strip().rpartition("\n")[2]
-    if ended.fault:
+        with written.open("wb") as filled:
+            files = (asked, filled)
+            fault = run_program(_FILL, (), folder, files, complaints, sandbox, small)
+    if fault:
         written.write_bytes(b"")
         complaints.write_bytes(b"")
-        raise ItemError(f"pipeline.stdin.tpl: {ascii(line)[1:-1] or ended.fault}")
+        raise ItemError(f"pipeline.stdin.tpl: {fault}")
 
 
 def run_test(
