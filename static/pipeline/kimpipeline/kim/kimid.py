@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import Annotated
 
@@ -99,18 +99,16 @@ def quoted(text: str) -> str:
     return quoted if len(quoted) <= 80 else f"{quoted[:77]}..."
 
 
-def _valid(kimid: str) -> str:
-    try:
-        return check_kimid(kimid)
-    except ItemError as error:
-        raise ValueError(str(error)) from error
+def _valid_by(check: Callable[[str], str]) -> AfterValidator:
+    """As pydantic wants it: what is no such name is a ValueError."""
 
+    def valid(text: str) -> str:
+        try:
+            return check(text)
+        except ItemError as error:
+            raise ValueError(str(error)) from error
 
-def _valid_pattern(pattern: str) -> str:
-    try:
-        return check_pattern(pattern)
-    except ItemError as error:
-        raise ValueError(str(error)) from error
+    return AfterValidator(valid)
 
 
 def _valid_job(job: str) -> str:
@@ -119,6 +117,6 @@ def _valid_job(job: str) -> str:
     return job
 
 
-KimId = Annotated[str, AfterValidator(_valid)]
-KimIdPattern = Annotated[str, AfterValidator(_valid_pattern)]
+KimId = Annotated[str, _valid_by(check_kimid)]
+KimIdPattern = Annotated[str, _valid_by(check_pattern)]
 JobId = Annotated[str, AfterValidator(_valid_job)]
