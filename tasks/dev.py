@@ -20,9 +20,9 @@ from tasks.stack import signing
 
 ROOT = Path(__file__).resolve().parents[1]
 # Test files that run at once on two cores. A test without a guest waits for daemons and deadlines
-# half of its time; a guest keeps one core busy.
+# half of its time, one with a guest a third.
 QUICK_FILES = 5
-GUESTS = 2
+GUESTS = 3
 _UNCOMPILED = "PYTHONDONTWRITEBYTECODE"
 _NO_TESTS = 5  # pytest's exit code when nothing was selected
 

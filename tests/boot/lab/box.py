@@ -29,7 +29,7 @@ from tests.hosts.guest import Guest
 
 # A boot takes a minute; two guests at a time on a busy machine take several.
 DEADLINE = 600
-# Of two guests at a time on two cores: with two each, they spin on each other's locks.
+# Of three guests at a time on two cores: with two each, they spin on each other's locks.
 CPUS = 1
 # No part of the stack: it has its own test.
 LEAN = ("boot.deadline=60", "stack=none")

@@ -18,12 +18,12 @@ NONE = 5  # pytest's exit code when nothing was selected
 
 
 def test_the_quick_runs_come_first() -> None:
-    """Then the boots; two files at a time, and with that two guests."""
+    """Then the boots; three files at a time, and with that three guests."""
     first, second = dev.phases()
     assert first[:2] == ["-m", "not boot and not long"]
     assert first[-2:] == ["-n", "5"]
     assert second[:2] == ["-m", "boot and not long"]
-    assert second[-3:] == ["-n", "2", "--durations=10"]
+    assert second[-3:] == ["-n", "3", "--durations=10"]
 
 
 def test_quick_boots_nothing_and_long_leaves_nothing_out() -> None:
