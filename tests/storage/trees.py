@@ -34,7 +34,9 @@ def make_ubuntu(tar: Path, suite: str, packages: tuple[str, ...]) -> None:
         shell.run(["dpkg-deb", "--extract", package, folder])
         keys = folder / "usr/share/keyrings/ubuntu-archive-keyring.gpg"
         argv = ["mmdebstrap", "--variant=apt", "--mode=root", f"--include={','.join(packages)}"]
-        argv += ["--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", f"--keyring={keys}"]
+        # of this folder of hooks the other refuses jammy's usr-is-merged, as too old
+        merged = "/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh"
+        argv += [f"--setup-hook={merged}", f"--keyring={keys}"]
         argv += ["--components=main,universe", suite, str(tar)]
         environment = {"INITRD": "No", "DEBIAN_FRONTEND": "noninteractive", "TMPDIR": name}
         shell.run([*bootstrap.CONTAINED, *argv], env=environment, timeout=3600)
