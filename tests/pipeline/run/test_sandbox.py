@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -168,6 +170,7 @@ def test_results_are_not_read_while_a_process_is_left(
     failed: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(systemd, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(systemd, "_DEADLINE", 0.1)
     folder = tmp_path / "system.slice" / failed._name  # type: ignore[attr-defined]
     folder.mkdir(parents=True)
     (folder / "cgroup.events").write_text("populated 1\nfrozen 0\n")
@@ -227,3 +230,28 @@ def test_a_tool_that_is_missing_is_named_with_its_package(monkeypatch: pytest.Mo
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     with pytest.raises(SandboxError, match="Debian's package is bubblewrap"):
         confined.find_program("bwrap", "bubblewrap")
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """A cgroup of v2, for a test; the kernel removes an empty one alone."""
+    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    base = next(Path(where) for _, where, kind, *_ in mounts if kind == "cgroup2")
+    made = base / f"test-{uuid.uuid4().hex}"
+    made.mkdir()
+    yield made
+    made.rmdir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="making a cgroup needs root")
+@pytest.mark.parametrize(("lives", "is_empty"), [(0.3, True), (1.5, False)])
+def test_processes_that_are_about_to_end_are_waited_for(
+    cgroup: Path, lives: float, is_empty: bool
+) -> None:
+    script = f"echo $$ >{cgroup}/cgroup.procs; echo; exec sleep {lives}"
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        assert systemd._is_empty(cgroup, 1) is is_empty
+    assert systemd._is_empty(cgroup, 0)
+    assert systemd._is_empty(cgroup / "removed", 0)

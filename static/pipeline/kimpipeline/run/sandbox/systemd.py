@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import pwd
 import re
+import select
 import subprocess
+import time
 import uuid
 from pathlib import Path
 from typing import IO
@@ -49,10 +51,8 @@ class _Unit:
 
     def finish(self) -> str:
         code = self.process.wait()
-        with contextlib.suppress(FileNotFoundError):  # systemd has removed an empty cgroup
-            events = (_CGROUPS / _SLICE / self._name / "cgroup.events").read_text()
-            if "populated 1" in events:
-                raise SandboxError(f"{self._name}: its processes do not end")
+        if not _is_empty(_CGROUPS / _SLICE / self._name, _DEADLINE):
+            raise SandboxError(f"{self._name}: its processes do not end")
         return self._fault(code) if code else ""
 
     def _fault(self, code: int) -> str:
@@ -123,6 +123,24 @@ class Systemd:
             self.argv(job, name), stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
         )
         return _Unit(process, name, job.limits)
+
+
+def _is_empty(cgroup: Path, seconds: float) -> bool:
+    """Whether a cgroup has no process within so many seconds.
+
+    systemd 249 takes a unit for ended when those that it killed are about to end. The kernel tells
+    of a change by POLLPRI (its cgroup-v2.rst, "cgroup.events").
+    """
+    deadline = time.monotonic() + seconds
+    # systemd has removed it, or does now: it was empty
+    with contextlib.suppress(OSError), (cgroup / "cgroup.events").open() as events:
+        changes = select.poll()
+        changes.register(events, select.POLLPRI)
+        while "populated 1" in events.read():
+            if not changes.poll(max(0, deadline - time.monotonic()) * 1000):
+                return False
+            events.seek(0)
+    return True
 
 
 def _systemctl(*words: str) -> str:
