@@ -185,12 +185,7 @@ ls /dev
 """
 
 
-def test_a_job_sees_no_file_of_others_no_network_and_no_device(
-    lab: Lab, request: pytest.FixtureRequest
-) -> None:
-    if "[jammy" in request.node.name:
-        why = "systemd 249 shows a job the box's /run: see docs/trust.md"
-        request.applymarker(pytest.mark.xfail(reason=why, strict=True))
+def test_a_job_sees_no_file_of_others_no_network_and_no_device(lab: Lab) -> None:
     lab.box.run("sh", "-c", "echo secret >/persistent/key")
     [(said, fault)] = lab.run(lab.test(970, f"{SEEN}{world.GOOD}"))
     assert fault == ""

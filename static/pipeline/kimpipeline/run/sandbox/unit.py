@@ -53,6 +53,9 @@ _FIXED = (
 # PrivatePIDs=, but loses some exit codes with it (systemd's change 36446): a Test that failed
 # would have no fault.
 _SINCE = {258: ("PrivatePIDs=yes",)}
+# Before 250 (systemd's change 21673) a file system of ours at /run gives way to the box's own, which
+# ProtectProc= asks for.
+_OWN_RUN_SINCE = 250
 
 
 def properties(job: Confined, user: str, version: int) -> list[str]:
@@ -69,6 +72,7 @@ def properties(job: Confined, user: str, version: int) -> list[str]:
         f"WorkingDirectory={job.folder}",
         *_FIXED,
         *(each for since, more in _SINCE.items() if version >= since for each in more),
+        *(["InaccessiblePaths=/run"] if version < _OWN_RUN_SINCE else []),
         *(f"TemporaryFileSystem={each}:ro" for each in hidden_folders()),
         *(f"TemporaryFileSystem={each}:mode=1777,size={limits.disk}" for each in SCRATCH),
         f"BindReadOnlyPaths={job.items}",
