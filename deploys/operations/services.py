@@ -1,4 +1,8 @@
-"""Enable, disable, reload and mask units; systemd need not be running."""
+"""Enable, disable, reload and mask units; systemd need not be running.
+
+What starts at boot is read at boot, so that a systemd that runs need not read all its files anew
+for each unit that is enabled; in an emulated guest that takes 2 s each.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +24,14 @@ def enabled(unit: str, target: str = "multi-user.target") -> Commands:
     This also works in a chroot, as it only reads and makes links.
     """
     if not host.get_fact(LinkTarget, path=f"/etc/systemd/system/{target}.wants/{unit}"):
-        yield StringCommand("systemctl", "enable", "--quiet", shlex.quote(unit))
+        yield StringCommand("systemctl", "enable", "--no-reload", "--quiet", shlex.quote(unit))
 
 
 @operation()
 def disabled(unit: str, target: str) -> Commands:
     """Have ``unit`` not start at boot, if ``target`` wants it. It is not stopped now."""
     if host.get_fact(LinkTarget, path=f"/etc/systemd/system/{target}.wants/{unit}"):
-        yield StringCommand("systemctl", "disable", "--quiet", shlex.quote(unit))
+        yield StringCommand("systemctl", "disable", "--no-reload", "--quiet", shlex.quote(unit))
 
 
 @operation()
