@@ -385,6 +385,18 @@ def test_links_are_not_delivered(station: Station, tmp_path: Path) -> None:
     assert [path.name for path in (station.results / JOB.job).iterdir()] == ["file"]
 
 
+def test_a_folder_for_results_is_made(station: Station, tmp_path: Path) -> None:
+    """As the settings' own default on a box that nobody prepared; a path through a file is none."""
+    (tmp_path / "file").write_text("x")
+    remote = station.settings.remote
+    there = remote.model_copy(update={"results": f"{station.root}/a/b/"})
+    deliver(tmp_path, JOB.job, there, nothing)
+    assert (station.root / "a/b" / JOB.job / "file").read_text() == "x"
+    nowhere = remote.model_copy(update={"results": f"{tmp_path}/file/b/"})
+    with pytest.raises(TransferError, match="file/b/: Not a directory"):
+        deliver(tmp_path, JOB.job, nowhere, nothing)
+
+
 def test_a_transfer_that_hangs_is_ended(station: Station, tmp_path: Path) -> None:
     world.program(station.root / "rsync", "exec sleep 60")
     values = {"rsync": str(station.root / "rsync"), "timeout": 1}

@@ -77,8 +77,13 @@ def deliver(folder: Path, job: str, remote: Remote, beat: Beat) -> None:
     Raises:
         TransferError: rsync failed.
     """
-    here = ["--delete"] if remote.results.startswith("/") else []
-    flags = ["-rt", *here, "--chmod=D0755,F0644"]
+    flags = ["-rt", "--chmod=D0755,F0644"]
+    if remote.results.startswith("/"):
+        flags.append("--delete")
+        try:
+            Path(remote.results).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TransferError(f"{remote.results}: {error.strerror}") from error
     code = _rsync(remote, flags, f"{folder}/", f"{remote.results}{job}/", beat)
     if code:
         raise TransferError(f"{job} could not be delivered: rsync's exit code is {code}")
