@@ -6,13 +6,16 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.progress import Progress
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from deploys.errors import DeployError
 from deploys.facts.state import HostState, Verdict
@@ -202,6 +205,25 @@ def home_that_knows(box: Box, folder: Path) -> Path:
     (ssh / "known_hosts").write_text(box.guest.login.known_hosts.read_text())
     (ssh / "config").write_text(f"UserKnownHostsFile {ssh}/known_hosts\n")
     return folder
+
+
+def is_open(guest: Guest) -> bool:
+    """Whether a guest's sshd greets who comes."""
+    try:
+        with socket.create_connection((guest.login.host, guest.login.port), timeout=20) as sock:
+            return sock.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """What the condition says when it says something."""
+    tries = Retrying(
+        retry=retry_if_result(lambda found: not found),
+        stop=stop_after_delay(DEADLINE),
+        wait=wait_fixed(1),
+    )
+    return tries(condition)
 
 
 def becomes_a_box(host: Box) -> None:

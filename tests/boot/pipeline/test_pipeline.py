@@ -10,7 +10,6 @@ import contextlib
 import io
 import json
 import re
-import socket
 import tarfile
 import time
 import urllib.request
@@ -23,7 +22,6 @@ from typing import Any
 import kim_edn
 import pytest
 from filelock import FileLock
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from deploys.services.gateway import OWNERS
 from tasks.desk.places import ROOT
@@ -38,9 +36,10 @@ from tests.boot.lab.box import (
     command,
     flags,
     home_that_knows,
+    is_open,
     running,
+    until,
 )
-from tests.hosts.guest import Guest
 
 HOST = "10.0.2.2"  # this machine, as a guest of QEMU's user network sees it
 PASSWORD = "Ada's pass: word $(id)"
@@ -109,15 +108,6 @@ class Pipeline:
                 if value is not None:
                     found[key] = value[0] if isinstance(value, list) else value
         return found, made["provenance"]
-
-
-def until(condition: Any) -> Any:
-    tries = Retrying(
-        retry=retry_if_result(lambda found: not found),
-        stop=stop_after_delay(DEADLINE),
-        wait=wait_fixed(1),
-    )
-    return tries(condition)
 
 
 @pytest.fixture(scope="module")
@@ -190,15 +180,6 @@ def test_four_answers_make_a_worker(pipeline: Pipeline) -> None:
     )
     assert f"this box is a worker of {pipeline.site}" in said, said
     assert PASSWORD not in said
-
-
-def is_open(guest: Guest) -> bool:
-    """Whether a guest's sshd greets who comes."""
-    try:
-        with socket.create_connection((guest.login.host, guest.login.port), timeout=20) as sock:
-            return sock.recv(4) == b"SSH-"
-    except OSError:
-        return False
 
 
 def page(pipeline: Pipeline) -> dict[str, Any]:

@@ -5,22 +5,27 @@ One walk, in order: each test goes on from the boot that the last one ended in.
 
 from __future__ import annotations
 
+import getpass
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.progress import Progress
 
 from deploys.errors import DeployError
+from deploys.facts.state import HostState
 from deploys.facts.status import faults
 from tasks.desk.flags import load
 from tasks.desk.progress import HostProgress
 from tasks.hosts import versions
+from tasks.hosts.connection import Host
 from tasks.hosts.provision import Provision, Request
 from tests.boot.conftest import StartBox
 from tests.boot.lab import rows
-from tests.boot.lab.box import SMALL, Box
+from tests.boot.lab.box import SMALL, Box, command, home_that_knows, is_open, until
 from tests.unit.tasks.debian import own_tools
 
 # The kernel finds no init in it: each boot ends in a panic, before anything of the box runs.
@@ -85,11 +90,44 @@ def files_of_boot(box: Box) -> str:
     return box.succeed(f"unshare --mount sh -c '{mounted} && cd /boot && {words}'")
 
 
-def test_a_change_that_comes_up_healthy_is_kept(box: Box, change: rows.Change) -> None:
+@pytest.fixture
+def refused(box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a second operator is told, who wants a rollback when a boot of the first's has come up.
+
+    It is the first's ``wait_for_boot`` that lets him go first.
+    """
+    home, login, said = home_that_knows(box, tmp_path), box.guest.login, list[str]()
+    where = ("-i", str(login.key), "-H", f"{login.user}@{login.host}:{login.port}")
+    wait = Host.wait_for_boot
+
+    def ask() -> bool:
+        ran = command("fab", *where, "rollback", "--force", state=home, home=home)
+        said[:] = [str(ran.code), ran.stderr]
+        return "is not let in" not in ran.stderr  # users are, a little later than sshd is there
+
+    def second_first(host: Host, *words: Any, **more: Any) -> HostState:
+        host.close()
+        until(lambda: not is_open(box.guest))
+        until(lambda: is_open(box.guest))
+        until(ask)
+        return wait(host, *words, **more)
+
+    monkeypatch.setattr(Host, "wait_for_boot", second_first)
+    return said
+
+
+def test_a_change_that_comes_up_healthy_is_kept(
+    box: Box, change: rows.Change, refused: list[str]
+) -> None:
     sizes, before = volumes(box), files_of_boot(box)
     manifest = box.state.release["MANIFEST"]
-    assert box.provision(*change.settings).changed
+    with box.host.locked("provision"):
+        assert box.provision(*change.settings).changed
     change.server.close()
+    code, line = refused
+    assert code == "1"
+    assert f"{getpass.getuser()}@{socket.gethostname()} changes it: provision, since 20" in line
+    assert "and has it boot; try again when that has ended" in line
     state = box.state
     assert (state.verdict and state.verdict.name, state.in_trial) == ("fresh", False)
     assert state.rolled_back is None

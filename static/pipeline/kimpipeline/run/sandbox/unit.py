@@ -53,8 +53,8 @@ _FIXED = (
 # PrivatePIDs=, but loses some exit codes with it (systemd's change 36446): a Test that failed
 # would have no fault.
 _SINCE = {258: ("PrivatePIDs=yes",)}
-# Before 250 (systemd's change 21673) a file system of ours at /run gives way to the box's own, which
-# ProtectProc= asks for.
+# Before 250 (systemd's change 21673) a file system of ours at /run gives way to the box's own,
+# which ProtectProc= asks for.
 _OWN_RUN_SINCE = 250
 
 
