@@ -111,7 +111,8 @@ def test_all_that_is_wrong_with_an_item_is_said(run: Run, place: Path) -> None:
     code, said, _ = run("verify", world.TEST)
     assert code == 2
     assert [line.partition(": ")[2] for line in said.splitlines()] == [
-        "pipeline.stdin.tpl: there is no query here",
+        "pipeline.stdin.tpl: query looks in results that are given to the job: name their Test in "
+        "dependencies.edn",
         "runner is not executable",
         "tag:none is not a KIM property",
     ]

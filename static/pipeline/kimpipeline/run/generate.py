@@ -7,14 +7,11 @@ import shutil
 from pathlib import Path
 
 from kimpipeline.errors import ItemError, RunError
-from kimpipeline.kim import generator
 from kimpipeline.kim.items import Item, load
 from kimpipeline.run import harvest
 from kimpipeline.run.programs import run_program
 from kimpipeline.run.sandbox.confined import Sandbox
 from kimpipeline.settings import Limits
-
-_PROGRAM = Path(generator.__file__)
 
 
 def tests_of(
@@ -45,7 +42,7 @@ def tests_of(
     with Path(os.devnull).open("r+b") as nothing:
         words, files = (driver.kimid, f"{version:03}"), (nothing, nothing)
         complaints = scratch / "complaints"
-        fault = run_program(_PROGRAM, words, room, files, complaints, sandbox, limits)
+        fault = run_program("generator", words, room, files, complaints, sandbox, limits)
     if fault:
         raise ItemError(f"{driver.kimid}: {fault}")
     try:

@@ -12,18 +12,18 @@ from pathlib import Path
 from types import MappingProxyType
 
 from kimpipeline.errors import ItemError, PipelineError, RunError
-from kimpipeline.kim import edn, fill, results, template
+from kimpipeline.kim import edn, results, template
 from kimpipeline.kim.items import Item
 from kimpipeline.kim.kimid import job_id
-from kimpipeline.run import harvest
+from kimpipeline.run import harvest, si
 from kimpipeline.run.programs import run_program
 from kimpipeline.run.provenance import provenance
 from kimpipeline.run.sandbox.confined import Confined, Sandbox
 from kimpipeline.run.supervise import Ended, supervise
 from kimpipeline.settings import Limits
 
+_NONE: Mapping[str, str] = MappingProxyType({})
 _STDIN = 2**20  # most bytes of a template, and of what it becomes where it has more than names
-_FILL = Path(fill.__file__)
 _FILL_SECONDS, _FILL_MEMORY = 10.0, 2**29
 _RESULTS = {"TE": "tr", "VC": "vr"}  # KIM's kinds of results: test, verification; er: error
 _STREAMS = ("pipeline.stdin", "pipeline.stdout", "pipeline.stderr", "kim.log")
@@ -70,19 +70,28 @@ def results_folder(scratch: Path, job: str) -> Path:
 
 @dataclass(frozen=True)
 class Stdin:
-    """What ``pipeline.stdin`` is made of: the Test's template, and what the template may use."""
+    """What ``pipeline.stdin`` is made of: the Test's template, and what the template may use.
+
+    ``given`` has the texts of the results that the Test needs, by their Test, and ``drivers`` the
+    driver of each of these.
+    """
 
     template: str
     names: Mapping[str, str]
     paths: Mapping[str, str]
+    given: Mapping[str, str]
+    drivers: Mapping[str, str]
 
 
-def stdin(pair: Pair, given: Mapping[str, str] = MappingProxyType({})) -> Stdin:
+def stdin(
+    pair: Pair, given: Mapping[str, str] = _NONE, written: Mapping[str, str] = _NONE
+) -> Stdin:
     """What ``pipeline.stdin`` is made of for a pair.
 
     Args:
         pair: its Test has the template.
-        given: the paths of the results that the Test needs, by the KIM id of their Test.
+        given: the texts of the results that the Test needs, by the KIM id of their Test.
+        written: the paths of the files with these texts.
 
     Raises:
         ItemError: the Test has no template.
@@ -94,7 +103,8 @@ def stdin(pair: Pair, given: Mapping[str, str] = MappingProxyType({})) -> Stdin:
     paths = {
         item.kimid: str(item.runner if item.runner.exists() else item.path) for item in pair.others
     }
-    return Stdin(text, names, {**paths, **given})
+    drivers = {item.kimid: item.spec.test_driver or "" for item in pair.others}
+    return Stdin(text, names, {**paths, **written}, {**given}, drivers)
 
 
 def _write_stdin(
@@ -121,7 +131,7 @@ def _write_stdin(
         asked.seek(0)
         with written.open("wb") as filled:
             files = (asked, filled)
-            fault = run_program(_FILL, (), folder, files, complaints, sandbox, small)
+            fault = run_program("fill", (), folder, files, complaints, sandbox, small)
     if fault:
         written.write_bytes(b"")
         complaints.write_bytes(b"")
@@ -134,7 +144,7 @@ def run_test(
     sandbox: Sandbox,
     limits: Limits,
     beat: Callable[[], None] = lambda: None,
-    given: Mapping[str, str] = MappingProxyType({}),
+    given: Mapping[str, str] = _NONE,
 ) -> Outcome:
     """Run a pair; a failure of the Test is an outcome too.
 
@@ -149,18 +159,21 @@ def run_test(
     Raises:
         SandboxError: this machine could not run it.
     """
-    folder, target = sandbox.room(scratch), results_folder(scratch, pair.id)
+    target = results_folder(scratch, pair.id)
     target.mkdir()
     for name in _STREAMS:
         (target / name).touch()
     ended = Ended("", 0.0, 0.0)
     began = time.time()
     try:
+        own = _own_properties(pair)
+        folder = sandbox.room(scratch)
         _copy_test(pair.test, folder)
         _make_empty(folder / "output")
         before = _write_dependencies(given, folder / "dependencies") if given else {}
-        _write_stdin(stdin(pair, before), folder, target, sandbox, limits)
-        job = Confined(("./runner",), folder, pair.test.path.parent, limits)
+        _write_stdin(stdin(pair, given, before), folder, target, sandbox, limits)
+        items = pair.test.path.parent
+        job = Confined(("./runner",), folder, items, limits, (), own.variables)
         with (
             (target / "pipeline.stdin").open("rb") as fed,
             (target / "pipeline.stdout").open("wb") as stdout,
@@ -174,7 +187,9 @@ def run_test(
                 raise
         if ended.fault:
             raise RunError(ended.fault)
-        results.check(target / "results.edn", pair.test.spec.properties)
+        path = target / "results.edn"
+        content = results.check(path, pair.test.spec.properties, own.definitions)
+        edn.write(path, si.add(content, scratch, sandbox, limits))
         fault = ""
     except (RunError, ItemError, OSError, ValueError, RecursionError) as error:
         fault = _line(error)
@@ -196,6 +211,21 @@ def _copy_test(test: Item, folder: Path) -> None:
         shutil.copytree(test.path, folder, symlinks=True)
     except (OSError, RecursionError) as error:
         raise ItemError(f"{test.kimid} cannot be copied: {type(error).__name__}") from error
+
+
+@dataclass(frozen=True)
+class _Own:
+    """The definitions of properties that the items of a pair bring, and how programs find them."""
+
+    definitions: Mapping[str, object]
+    variables: Mapping[str, str]
+
+
+def _own_properties(pair: Pair) -> _Own:
+    items = [pair.test, *pair.others]
+    found = {name: each for item in items for name, each in results.definitions(item.path).items()}
+    places = [f"{item.path / name}/**" for item in items for name in results.OWN] if found else []
+    return _Own(found, {"KIM_PROPERTY_PATH": ":".join(places)} if found else {})
 
 
 def _make_empty(folder: Path) -> None:

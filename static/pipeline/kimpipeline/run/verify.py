@@ -26,6 +26,7 @@ def faults(items: ItemFolder, kimid: str) -> list[str]:
     except ItemError as error:
         return [str(error).removeprefix(f"{kimid}: ")]
     found = []
+    others: tuple[Item, ...] = ()
     try:
         others = items.closure(item)
     except ItemError as error:
@@ -35,7 +36,7 @@ def faults(items: ItemFolder, kimid: str) -> list[str]:
             found += _template(item, others)
     if item.kind in _PROGRAMS:
         found += _program(item)
-        found += _properties(item)
+        found += _properties(item, others)
     if item.kind in (*MODELS, "TE") and not item.spec.species:
         found.append("kimspec.edn names no species")
     return found
@@ -45,11 +46,11 @@ def _template(test: Item, others: tuple[Item, ...]) -> list[str]:
     given = {other.kimid: "results.edn" for other in others if other.kind in TESTS}
     try:
         # the Test stands for the Model too, of which only the name is used
-        source = stdin(Pair(test, test, others), given)
+        source = stdin(Pair(test, test, others), given, given)
         if template.is_simple(source.template):
             template.render(source.template, source.names, source.paths)
         else:
-            template.check(source.template, source.names)
+            template.check(source.template, source.names, given=bool(given))
     except ItemError as error:
         return [str(error)]
     return []
@@ -61,6 +62,10 @@ def _program(item: Item) -> list[str]:
     return [] if os.access(item.runner, os.X_OK) else ["runner is not executable"]
 
 
-def _properties(item: Item) -> list[str]:
-    known = results.properties()
+def _properties(item: Item, others: tuple[Item, ...]) -> list[str]:
+    try:
+        own = {name for each in (item, *others) for name in results.definitions(each.path)}
+    except ItemError as error:
+        return [str(error)]
+    known = {*results.properties(), *own}
     return [f"{name} is not a KIM property" for name in item.spec.properties if name not in known]

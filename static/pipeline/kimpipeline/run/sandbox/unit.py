@@ -71,7 +71,7 @@ def properties(job: Confined, user: str, version: int) -> list[str]:
         *(each for since, more in _SINCE.items() if version >= since for each in more),
         *(f"TemporaryFileSystem={each}:ro" for each in hidden_folders()),
         *(f"TemporaryFileSystem={each}:mode=1777,size={limits.disk}" for each in SCRATCH),
-        f"BindReadOnlyPaths={job.items}",
+        *(f"BindReadOnlyPaths={each}" for each in job.shown),
         f"BindPaths={job.folder}",
         f"MemoryMax={limits.memory}",
         f"TasksMax={limits.processes}",
