@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,13 +16,15 @@ from kimpipeline.kim import edn, results, template
 from kimpipeline.kim.items import Item
 from kimpipeline.kim.kimid import job_id
 from kimpipeline.run import harvest, si
+from kimpipeline.run.products import Products, copy
 from kimpipeline.run.programs import run_program
 from kimpipeline.run.provenance import provenance
 from kimpipeline.run.sandbox.confined import Confined, Sandbox
 from kimpipeline.run.supervise import Ended, supervise
-from kimpipeline.settings import Limits
+from kimpipeline.settings import Folders, Limits
 
 _NONE: Mapping[str, str] = MappingProxyType({})
+_FOLDERS = Folders()
 _STDIN = 2**20  # most bytes of a template, and of what it becomes where it has more than names
 _FILL_SECONDS, _FILL_MEMORY = 10.0, 2**29
 _RESULTS = {"TE": "tr", "VC": "vr"}  # KIM's kinds of results: test, verification; er: error
@@ -145,6 +147,7 @@ def run_test(
     limits: Limits,
     beat: Callable[[], None] = lambda: None,
     given: Mapping[str, str] = _NONE,
+    folders: Folders = _FOLDERS,
 ) -> Outcome:
     """Run a pair; a failure of the Test is an outcome too.
 
@@ -155,6 +158,7 @@ def run_test(
         limits: limits of the job.
         beat: called about once a second; what it raises ends the job.
         given: the text of the results that the Test needs, by the KIM id of their Test.
+        folders: where the KIM API's models are, and where what was built is kept.
 
     Raises:
         SandboxError: this machine could not run it.
@@ -165,15 +169,22 @@ def run_test(
         (target / name).touch()
     ended = Ended("", 0.0, 0.0)
     began = time.time()
+    digests: Mapping[str, str] = {}
     try:
-        own = _own_properties(pair)
+        products = Products(folders, scratch, sandbox, limits)
+        complaints = target / "pipeline.stderr"
+        ready = products.ready(pair.test, pair.model, pair.others, complaints, beat)
+        digests = ready.digests
+        runs = replace(pair, test=ready.test, others=ready.others)
+        own = _own_properties(runs)
         folder = sandbox.room(scratch)
-        _copy_test(pair.test, folder)
+        copy(runs.test, folder)
         _make_empty(folder / "output")
         before = _write_dependencies(given, folder / "dependencies") if given else {}
-        _write_stdin(stdin(pair, given, before), folder, target, sandbox, limits)
+        _write_stdin(stdin(runs, given, before), folder, target, sandbox, limits)
+        variables = {**ready.variables, **own.variables}
         items = pair.test.path.parent
-        job = Confined(("./runner",), folder, items, limits, (), own.variables)
+        job = Confined(("./runner",), folder, items, limits, ready.shown, variables)
         with (
             (target / "pipeline.stdin").open("rb") as fed,
             (target / "pipeline.stdout").open("wb") as stdout,
@@ -194,7 +205,7 @@ def run_test(
     except (RunError, ItemError, OSError, ValueError, RecursionError) as error:
         fault = _line(error)
         _set_results_aside(target)
-    _write_metadata(pair, target, fault, ended, sandbox, began)
+    _write_metadata(pair, target, fault, ended, sandbox, began, digests)
     return Outcome(target, fault, ended.seconds)
 
 
@@ -203,14 +214,6 @@ def _line(error: Exception) -> str:
     known = isinstance(error, PipelineError)
     text = str(error) if known else f"its files cannot be used: {type(error).__name__}"
     return "".join(each if each.isprintable() else " " for each in text)
-
-
-def _copy_test(test: Item, folder: Path) -> None:
-    try:
-        # links stay links: in the sandbox they lead only to what a job may read
-        shutil.copytree(test.path, folder, symlinks=True)
-    except (OSError, RecursionError) as error:
-        raise ItemError(f"{test.kimid} cannot be copied: {type(error).__name__}") from error
 
 
 @dataclass(frozen=True)
@@ -264,7 +267,13 @@ def _set_results_aside(target: Path) -> None:
 
 
 def _write_metadata(
-    pair: Pair, target: Path, fault: str, ended: Ended, sandbox: Sandbox, began: float
+    pair: Pair,
+    target: Path,
+    fault: str,
+    ended: Ended,
+    sandbox: Sandbox,
+    began: float,
+    digests: Mapping[str, str],
 ) -> None:
     """Write the two files that say what a results directory is and how it came about."""
     about: dict[str, object] = {
@@ -282,6 +291,11 @@ def _write_metadata(
     spec = {
         "UUID": pair.id,
         "profiling": profiling,
-        "provenance": {**provenance(), "sandbox": sandbox.name, "items": pair.versions},
+        "provenance": {
+            **provenance(),
+            "sandbox": sandbox.name,
+            "items": pair.versions,
+            **({"built": dict(digests)} if digests else {}),
+        },
     }
     edn.write(target / "pipelinespec.edn", spec)
