@@ -114,12 +114,10 @@ def lacking(item: Item, folders: Folders) -> str:
 
 def runnable(items: ItemFolder, folders: Folders) -> frozenset[str]:
     """The Models that can run here: those that are installed, and those that can be built."""
-    buildable = (
-        item.kimid
-        for item in items.items(*MODELS)
-        if how(item, folders) and not lacking(item, folders)
-    )
-    return frozenset({*installed(folders.models), *buildable})
+    here = installed(folders.models)
+    others = (item for item in items.items(*MODELS) if item.kimid not in here)
+    buildable = (each for each in others if how(each, folders) and not lacking(each, folders))
+    return here | {each.kimid for each in buildable}
 
 
 def driver_to_build(model: Item, folders: Folders) -> str:
