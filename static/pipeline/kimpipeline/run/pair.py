@@ -15,6 +15,7 @@ from kimpipeline.errors import ItemError, PipelineError, RunError
 from kimpipeline.kim import edn, results, template
 from kimpipeline.kim.items import Item
 from kimpipeline.kim.kimid import job_id
+from kimpipeline.kim.outside import missing
 from kimpipeline.run import harvest, si
 from kimpipeline.run.products import Products, copy
 from kimpipeline.run.programs import run_program
@@ -197,7 +198,8 @@ def run_test(
             if not ended.fault:  # else report that fault, which came first
                 raise
         if ended.fault:
-            raise RunError(ended.fault)
+            lacks = missing([runs.test, *runs.others]) if ended.fault.startswith("failed") else ""
+            raise RunError(f"{ended.fault}: {lacks}" if lacks else ended.fault)
         path = target / "results.edn"
         content = results.check(path, pair.test.spec.properties, own.definitions)
         edn.write(path, si.add(content, scratch, sandbox, limits))

@@ -10,6 +10,7 @@ from kimpipeline.errors import ItemError, RunError
 from kimpipeline.kim import results, template
 from kimpipeline.kim.items import Item, ItemFolder
 from kimpipeline.kim.kimid import MODELS, TESTS
+from kimpipeline.kim.outside import missing
 from kimpipeline.run.matching import other_api
 from kimpipeline.run.pair import Pair, stdin
 from kimpipeline.run.products import driver_to_build, how, installed, lacking
@@ -57,6 +58,7 @@ def faults(items: ItemFolder, kimid: str, folders: Folders, build: Build) -> lis
     found += _own_program(item, folders, build)
     if item.kind in _PROGRAMS:
         found += _properties(item, others)
+        found += filter(None, missing([item, *others]).split("; "))
     if item.kind in (*MODELS, "TE") and not item.spec.species:
         found.append("kimspec.edn names no species")
     return found
