@@ -184,18 +184,19 @@ def lock_commands(*, upgrade: bool) -> list[list[str]]:
     """uv's arguments for each lock file.
 
     All are for every platform and for Python 3.10 or newer: Ubuntu 22.04 has 3.10. The box's file
-    has the versions of the first. The file of kimpy has kimpy alone, without what it depends on:
-    that comes from Debian.
+    has the versions of the first. The files of kimpy and kim-tools have what they name alone,
+    without what that depends on: it comes from Debian.
     """
     common = ["pip", "compile", "--quiet", "--no-config", "--universal", "--python-version", "3.10"]
     common += ["--generate-hashes", "--no-annotate", "--custom-compile-command", "bin/inv lock"]
     newest = ["--upgrade"] if upgrade else []
     same = ["--upgrade", "--constraints", "requirements.txt"]
-    kimpy = ["--no-deps", "--output-file"]
+    alone = ["--no-deps", "--output-file"]
     return [
         [*common, *newest, "--output-file", "requirements.txt", "requirements.in"],
         [*common, *same, "--output-file", "requirements-box.txt", "requirements-box.in"],
-        [*common, *newest, *kimpy, "requirements-kimpy.txt", "requirements-kimpy.in"],
+        [*common, *newest, *alone, "requirements-kimpy.txt", "requirements-kimpy.in"],
+        [*common, *newest, *alone, "requirements-kim-tools.txt", "requirements-kim-tools.in"],
     ]
 
 

@@ -18,7 +18,7 @@ from deploys.stack.bundle import PYTHON_PATH
 
 PACKAGES = (
     *("bubblewrap", "python3-seccomp"),  # for people who run pairs without root
-    *("dbus", "e2fsprogs", "openssh-client", "python3", "rsync"),
+    *("dbus", "e2fsprogs", "openssh-client", "python3", "rsync", "units"),
 )
 
 HOME = "/usr/lib/pipeline-runner"

@@ -1,4 +1,4 @@
-"""The table of the eight parts that a box computes with, and where each can come from."""
+"""The table of the parts that a box computes with, and where each can come from."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ DEFAULTS = {
     "openkim-pipeline": _OWN,
     "ase": _apt_row("python3-ase"),
     "lammps": _apt_row("lammps"),
+    "kim-tools": Part(source="none"),
 }
+LOCKED = ("kimpy", "kim-tools")
+"""The projects of pip that a file of this checkout locks: requirements-NAME.txt."""
 # The sources that a part can come from; the first is its default.
 _SOURCES: dict[str, tuple[Source, ...]] = {
     SETUP: ("file", "git"),
@@ -38,6 +41,7 @@ _SOURCES: dict[str, tuple[Source, ...]] = {
     "openkim-python": ("pip", "git", "file", "none"),
     "openkim-pipeline": ("file",),
     "lammps": ("apt", "git", "file", "none"),
+    "kim-tools": ("none", "pip"),
 }
 
 
@@ -68,6 +72,15 @@ BUILT = {
         ("libkim-api2", "libstdc++6", "python3-numpy"),
         joins=("openkim-api", "ase"),
         dispensable=True,
+    ),
+    # With the projects of KIM's that it needs, which Debian does not have either.
+    "kim-tools": Build(
+        needs=(
+            *("python3-ase", "python3-jinja2", "python3-matplotlib", "python3-numpy"),
+            *("python3-pymatgen", "python3-requests", "python3-scipy", "python3-semver"),
+            *("python3-sklearn", "python3-sympy"),
+        ),
+        joins=("openkim-python",),
     ),
 }
 """The parts that become Debian packages when they come from their sources."""
@@ -113,6 +126,9 @@ class Stack(BaseModel):
     )
     ase: Part = Field(DEFAULTS["ase"], description="the Atomic Simulation Environment")
     lammps: Part = Field(DEFAULTS["lammps"], description="LAMMPS, the molecular dynamics program")
+    kim_tools: Part = Field(
+        DEFAULTS["kim-tools"], description="KIM's classes for Test Drivers in Python"
+    )
     packages: tuple[PackageName, ...] = Field(
         (), description="Debian packages to install besides the parts"
     )
@@ -132,7 +148,7 @@ class Stack(BaseModel):
             pinned = self._pins.get(part.location, "")
             if part.source == "apt" and part.version not in ("", pinned):
                 raise ValueError(f"two parts ask for different versions of {part.location}")
-            if part.source == "pip" and not part.version and part != DEFAULTS[name]:
+            if part.source == "pip" and not part.version and part.location not in LOCKED:
                 raise ValueError(f"{name}: no lock file has {part.location}; give a version")
             is_file = part.source == "file" and not DEFAULTS[name].is_own
             if is_file and not part.location.endswith(".tar.gz"):
@@ -208,7 +224,7 @@ def _completed(name: str, row: Any) -> Any:
         raise ValueError(_wrong_source(name, row["source"]))
     if row.get("source", default.source) == default.source:
         return {**default.model_dump(), **row}
-    return {"location": name, **row} if row["source"] == "git" else row
+    return {"location": name, **row} if row["source"] == "git" or name in LOCKED else row
 
 
 def _wrong_source(name: str, source: str) -> str:

@@ -48,11 +48,12 @@ _LIST_RESULTS = """cd {results} && export LC_ALL=C &&
         echo
     done"""
 
-# Three numbers: whether there is such an item; whether a director runs here and its KIM API has no
-# Model of that name; how many jobs of it have results.
+# Three numbers: whether there is such an item; whether a director runs here whose KIM API has no
+# Model of that name, and that cannot build it; how many jobs of it have results.
 _ABOUT_ITEM = """export LC_ALL=C
     [ -d {items}/{item} ] && echo 1 || echo 0
     systemctl --quiet is-enabled {director} && [ -z "$(ls -d {models} 2>/dev/null)" ] &&
+        {{ [ ! -f {items}/{item}/CMakeLists.txt ] || ! command -v cmake >/dev/null; }} &&
         echo 1 || echo 0
     cd {results} && find . -mindepth 2 -maxdepth 2 -type d -regextype posix-extended \\
         -regex '{place}' -name '*{code}*' -printf '%f\\n' | sort -u | wc -l"""

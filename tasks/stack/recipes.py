@@ -78,6 +78,27 @@ _PURE = f"""{_UNPACK}\
 export SOURCE_DATE_EPOCH={DATE} HOME="$PWD" PIP_ROOT_USER_ACTION=ignore
 python3 -m pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir dist ./sources
 {_INSTALL}"""
+# Several projects at once. Of what they need, Debian 12 has versions that are too old.
+_PURES = f"""
+export SOURCE_DATE_EPOCH={DATE} HOME="$PWD" PIP_ROOT_USER_ACTION=ignore
+export DEB_PYTHON_INSTALL_LAYOUT=deb
+export PYTHONPATH="$PWD/out/usr/lib/python3/dist-packages" # one is built with another
+python3 -c 'from semver import Version' 2>/dev/null || {{
+    echo "kim-tools is for Debian 13: python3-semver and others of this release are too old"
+    exit 1
+}}
+trap 'grep "Error: " log | tail -n 1' EXIT
+for each in *.tar.gz; do
+    rm -rf sources dist
+    mkdir sources
+    tar -xf "$each" -C sources --strip-components=1
+    python3 -m pip wheel --quiet --no-deps --no-build-isolation --no-index -w dist ./sources
+    python3 -m installer --no-compile-bytecode --destdir=out dist/*.whl
+    case $each in kim_tools-*) basename dist/*.whl >made ;; esac
+done
+trap - EXIT
+cp made out/{MADE}
+"""
 _PURE_TOOLS = (
     "flit",
     "python3-hatchling",
@@ -85,6 +106,12 @@ _PURE_TOOLS = (
     "python3-pip",
     "python3-setuptools",
     "python3-wheel",
+)
+
+
+_KIM_TOOLS_TOOLS = (
+    *("python3-installer", "python3-pip", "python3-requests", "python3-semver"),
+    *("python3-setuptools", "python3-setuptools-scm", "python3-versioneer", "python3-wheel"),
 )
 
 
@@ -192,5 +219,6 @@ RECIPES = {
     "lammps": Recipe((*_CMAKE_TOOLS, "libkim-api-dev", "pkgconf"), _LAMMPS, _lammps),
     "ase": Recipe(_PURE_TOOLS, _PURE, _pure, True, True),
     "openkim-kimcalculator-ase": Recipe(_PURE_TOOLS, _PURE, _calculator, True, True),
+    "kim-tools": Recipe(_KIM_TOOLS_TOOLS, _PURES, _pure, True, True),
     "openkim-python": Recipe(_KIMPY_TOOLS, _KIMPY, _kimpy, is_python=True),
 }

@@ -20,7 +20,8 @@ def get_requires_for_build_wheel(config_settings=None):
 
 def prepare_metadata_for_build_wheel(folder, config_settings=None):
     about = email.message_from_string(pathlib.Path("PKG-INFO").read_text())
-    info = pathlib.Path(folder, f"{about['Name']}-{about['Version']}.dist-info")
+    name = about["Name"].replace("-", "_")
+    info = pathlib.Path(folder, f"{name}-{about['Version']}.dist-info")
     info.mkdir()
     shutil.copy("PKG-INFO", info / "METADATA")
     return info.name
@@ -29,7 +30,9 @@ _DOWNLOAD = ("-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolat
 
 
 def fetch(lock: Path, folder: Path) -> Path:
-    """The sources of the one package of a lock file, put into ``folder``; pip checks their hash.
+    """The sources of the packages of a lock file, put into ``folder``; pip checks their hashes.
+
+    Returns the first of them.
 
     Raises:
         BoxError: they cannot be fetched.
@@ -47,5 +50,4 @@ def fetch(lock: Path, folder: Path) -> Path:
             lines = [line for line in error.stderr.splitlines() if line.startswith("ERROR: ")]
             why = lines[-1].removeprefix("ERROR: ") if lines else str(error)
             raise BoxError(f"fetching what {lock.name} names: {why}") from error
-    (found,) = folder.glob("*.tar.gz")
-    return found
+    return min(folder.glob("*.tar.gz"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,9 +43,14 @@ class Sources:
 
     @property
     def origin(self) -> str:
-        """The source and the exact version: ``git:COMMIT``, ``pip:SHA256`` or ``file:SHA256``."""
+        """The source and the exact version: ``git:COMMIT``, ``pip:SHA256`` or ``file:SHA256``.
+
+        Of several projects at once it is the SHA-256 of the file that locks them.
+        """
         if self.part.source == "pip":
-            return f"pip:{self._requirement.rpartition('--hash=sha256:')[2].strip()}"
+            found = re.findall(r"==\S+(?:[ \\\n]+--hash=sha256:([0-9a-f]{64}))", self._requirement)
+            whole = hashlib.sha256(self._requirement.encode()).hexdigest()
+            return f"pip:{found[0] if len(found) == 1 else whole}"
         return f"{self.part.source}:{self.part.version or self.part.sha256}"
 
     def fetch(self, folder: Path) -> Path:

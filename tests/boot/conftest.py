@@ -33,7 +33,7 @@ _IS_RUNNING = (
 )
 # What a box needs, on a host that happens to have it: a provision that installs it from an archive
 # is test_up_bare's, and takes minutes of emulation. The operation is tried in trees of Debian, too.
-INSTALLED = ("bubblewrap", "fdisk", "nftables", "python3-seccomp", "rsync")
+INSTALLED = ("bubblewrap", "fdisk", "nftables", "python3-seccomp", "rsync", "units")
 # The longest files, in the order in which they are started, so that no worker is left with a long
 # one at the end; test_pipeline takes the box that test_up builds. The others are started after.
 # While the first two make their images, which waits half of the time, the containers of

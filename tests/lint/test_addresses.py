@@ -44,7 +44,7 @@ def test_a_registry_host_is_seen() -> None:
     assert not _named("debian.sources pypi-mirror noubuntu.example")
 
 
-LOCKS = ("requirements", "requirements-box", "requirements-kimpy")
+LOCKS = ("requirements", "requirements-box", "requirements-kimpy", "requirements-kim-tools")
 
 
 @pytest.mark.parametrize("name", LOCKS)

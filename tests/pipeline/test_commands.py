@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from kimpipeline.settings import load
 from tests.pipeline import world
 
 Run = Callable[..., tuple[int, str, str]]
+REACH = Path(__file__).parent / "kim/items"
 COMPLETION = Path(__file__).parents[2] / "static/pipeline/completions/pipeline"
 
 
@@ -111,7 +113,8 @@ def test_all_that_is_wrong_with_an_item_is_said(run: Run, place: Path) -> None:
     code, said, _ = run("verify", world.TEST)
     assert code == 2
     assert [line.partition(": ")[2] for line in said.splitlines()] == [
-        "pipeline.stdin.tpl: there is no query here",
+        "pipeline.stdin.tpl: query looks in results that are given to the job: name their Test in "
+        "dependencies.edn",
         "runner is not executable",
         "tag:none is not a KIM property",
     ]
@@ -119,6 +122,46 @@ def test_all_that_is_wrong_with_an_item_is_said(run: Run, place: Path) -> None:
     code, said, _ = run("verify", world.TEST)
     assert code == 2
     assert "kimspec.edn is not EDN" in said
+
+
+def test_what_would_not_run_is_said_beforehand(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an item and of what it needs; what can be built is built."""
+
+    def lines(kimid: str) -> list[str]:
+        return [line.removeprefix(f"{kimid}: ") for line in run("verify", kimid)[1].splitlines()]
+
+    items = place / "items"
+    for each in (REACH / "Reach_Al__MO_000000000962_000", REACH / "Reach__MD_000000000961_000"):
+        shutil.copytree(each, items / each.name)
+    assert lines("Reach_Al__MO_000000000962_000") == ["good"]
+    makefile = items / world.DRIVER / "Makefile"
+    makefile.write_text("all:\n\techo 'int x = y;' >a.c && cc -c a.c\n")
+    failed = "cannot be built: failed with exit code 2: a.c:1:9: error: 'y' undeclared here"
+    (line,) = lines(world.DRIVER)
+    assert line.replace("\\u2018", "'").replace("\\u2019", "'").startswith(failed)
+    (line,) = lines(world.TEST)
+    assert line.startswith(f"{world.DRIVER} cannot be built: failed with exit code 2: a.c:1:9: ")
+    makefile.write_text("all:\n\trm runner && touch x\n")
+    assert lines(world.DRIVER) == ["there is no program named runner"]
+    shutil.rmtree(items / "Reach__MD_000000000961_000")
+    (line,) = lines("Reach_Al__MO_000000000962_000")
+    assert "its driver is not installed: 'Reach__MD_000000000961_000': there is no such" in line
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name, **_: None if name == "make" else which(name))
+    assert lines(world.TEST) == [
+        f"{world.DRIVER} has to be built, and there is no make here: see stack.packages"
+    ]
+    (place / "models" / world.MODEL).rmdir()
+    world.item(items, "Old_Al__MO_000000000970_000", species="Al", kim_api_version="1.6")
+    lacks = "the KIM API here lacks it, and there is no CMakeLists.txt to build it by"
+    assert lines(world.MODEL) == [lacks]
+    assert lines("Old_Al__MO_000000000970_000") == ["is for KIM API 1.6, here is 2", lacks]
+    (items / world.DRIVER / "local-props").mkdir()
+    (items / world.DRIVER / "local-props/own.edn").write_text("{")
+    makefile.unlink()
+    assert [line.partition(": ")[0] for line in lines(world.TEST)] == ["own.edn is not EDN"]
 
 
 def test_items_are_listed_by_kind(run: Run) -> None:

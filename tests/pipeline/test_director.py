@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -59,6 +60,19 @@ def test_an_update_becomes_the_jobs_of_its_pairs(station: Station, ledger: Ledge
     (job,) = jobs(station)
     assert (job.test, job.model, job.items) == (world.TEST, world.MODEL, (world.DRIVER,))
     assert counts(ledger) == {"queued": 1}
+
+
+@pytest.mark.parametrize(("lacks", "queued"), [("nothing", 1), ("cmake", 0)])
+def test_a_model_that_can_be_built_here_has_jobs(
+    lacks: str, queued: int, station: Station, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (station.items / SECOND).mkdir()
+    (station.items / SECOND / "kimspec.edn").write_text('{"species" "Al"}')
+    (station.items / SECOND / "CMakeLists.txt").touch()
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name, **_: None if name == lacks else which(name))
+    direct(station, ledger, update(SECOND))
+    assert [job.model for job in jobs(station)] == [SECOND] * queued
 
 
 def test_no_pair_is_queued_twice(station: Station, ledger: Ledger) -> None:

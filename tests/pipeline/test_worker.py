@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ JOB = Job(
     model=world.MODEL,
     items=(world.DRIVER,),
 )
+REACH = Path(__file__).parent / "kim/items"
 Serve = Callable[..., None]
 
 
@@ -86,6 +88,49 @@ def test_a_job_is_fetched_run_delivered_and_reported(station: Station, serve: Se
     assert fetched.names() == sorted([world.DRIVER, world.MODEL, world.TEST])
     assert station.count(JOBS, "ready") == station.count(JOBS, "buried") == 0
     assert list((station.settings.folders.work / "0").iterdir()) == []
+
+
+def built_here(station: Station, *gone: str) -> Job:
+    """A job all of whose items have to be built; those that are ``gone`` the gateway lacks."""
+    for folder in REACH.iterdir():
+        shutil.copytree(folder, station.items / folder.name)
+    for name in gone:
+        shutil.rmtree(station.items / name)
+    test, model = "Reach_Al__TE_000000000964_000", "Reach_Al__MO_000000000962_000"
+    items = ("Reach__MD_000000000961_000", "Reach__TD_000000000963_000")
+    return Job(job=job_id(test, model, items), test=test, model=model, items=items)
+
+
+def test_a_worker_builds_what_a_job_brings_as_sources(station: Station, serve: Serve) -> None:
+    """It fetches the driver of a Model that is not installed, too."""
+    job = built_here(station)
+    serve(body(job))
+    (result,) = (parse(Result, each) for each in station.bodies(RESULTS))
+    assert '"si-value" 4.5e-10' in result.results
+    spec = edn.read(station.results / job.job / "pipelinespec.edn")
+    assert set(spec["provenance"]["built"]) == {job.model, *job.items}
+
+
+def test_a_build_that_fails_is_its_jobs_failure_with_its_last_lines(
+    station: Station, serve: Serve
+) -> None:
+    job = built_here(station)
+    (station.items / job.items[1] / "runner.cpp").write_text("int main() { return nothing; }\n")
+    serve(body(job), body())
+    reported = parse(Failure, station.bodies(ERRORS)[0])
+    assert reported.job == job.job
+    assert reported.reason.startswith(f"{job.items[1]} cannot be built: failed with exit code 2: ")
+    assert "error: " in reported.log
+    assert len(station.bodies(RESULTS)) == 1  # the worker goes on
+
+
+def test_a_models_driver_that_the_gateway_lacks_is_that_jobs_failure(
+    station: Station, serve: Serve
+) -> None:
+    job = built_here(station, "Reach__MD_000000000961_000")
+    serve(body(job))
+    reported = parse(Failure, station.bodies(ERRORS)[0])
+    assert "Reach__MD_000000000961_000: there is no such item at " in reported.reason
 
 
 def own_rsync(station: Station, lines: str) -> Settings:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 from kimpipeline import director as directing
@@ -18,12 +21,13 @@ from kimpipeline.kim import collection
 from kimpipeline.kim.items import ItemFolder
 from kimpipeline.kim.kimid import MODELS, TESTS, quoted
 from kimpipeline.run.generate import tests_of
-from kimpipeline.run.matching import find_pairs, installed, make_pair
+from kimpipeline.run.matching import find_pairs, make_pair
 from kimpipeline.run.pair import Pair, move_results, run_test
+from kimpipeline.run.products import Products, runnable
 from kimpipeline.run.sandbox import opened
 from kimpipeline.run.sandbox.confined import Sandbox
 from kimpipeline.run.supervise import probe
-from kimpipeline.run.verify import faults
+from kimpipeline.run.verify import Build, faults
 from kimpipeline.settings import Settings, load
 
 _NAME = "KIM id, or a part of it with * and ?; without a version the newest is taken"
@@ -55,7 +59,7 @@ def run_matches(argv: Sequence[str] | None = None) -> int:
     def do(args: argparse.Namespace, settings: Settings) -> int:
         here = ItemFolder(settings.folders.items)
         kimid = here.find_one(args.item)
-        found = find_pairs(here, kimid, installed(settings.folders.models))
+        found = find_pairs(here, kimid, runnable(here, settings.folders))
         if not found.pairs:
             why = f"it takes part in no pair with an installed Model{found.missing}"
             raise PipelineError(f"{kimid}: {why}")
@@ -69,14 +73,18 @@ def run_matches(argv: Sequence[str] | None = None) -> int:
 
 
 def verify(argv: Sequence[str] | None = None) -> int:
-    """``pipeline-verify``: check that an item is complete and in KIM's format."""
-    parser = _parser("pipeline-verify", "Check that an item is complete and in KIM's format.")
+    """``pipeline-verify``: check that an item is complete, in KIM's format, and can run here."""
+    parser = _parser(
+        "pipeline-verify",
+        "Check that an item is complete, in KIM's format, and can run here; build what has to be.",
+    )
     parser.add_argument("item", metavar="ITEM", help=f"its {_NAME}")
 
     def do(args: argparse.Namespace, settings: Settings) -> int:
         here = ItemFolder(settings.folders.items)
         kimid = here.find_one(args.item)
-        found = faults(here, kimid)
+        with contextlib.ExitStack() as stack:
+            found = faults(here, kimid, settings.folders, _builder(stack, settings))
         for line in found:
             print(f"{kimid}: {line}")
         if not found:
@@ -84,6 +92,18 @@ def verify(argv: Sequence[str] | None = None) -> int:
         return FAILED if found else 0
 
     return _exit_code(parser, argv, do)
+
+
+def _builder(stack: contextlib.ExitStack, settings: Settings) -> Build:
+    """Builds items in a sandbox, which is opened for the first of them."""
+
+    @cache
+    def products() -> Products:
+        sandbox, folder = stack.enter_context(opened(settings)), stack.enter_context(scratch())
+        probe(sandbox)
+        return Products(settings.folders, folder, sandbox, settings.limits)
+
+    return lambda item: products().product(item, Path(os.devnull), lambda: None)
 
 
 def items(argv: Sequence[str] | None = None) -> int:
@@ -241,7 +261,7 @@ def _run_one(pair: Pair, out: Path, sandbox: Sandbox, settings: Settings) -> int
     if target.exists():
         raise PipelineError(f"{target} exists; remove it, or use --out DIR")
     with scratch() as folder:
-        outcome = run_test(pair, folder, sandbox, settings.limits)
+        outcome = run_test(pair, folder, sandbox, settings.limits, folders=settings.folders)
         try:
             out.mkdir(parents=True, exist_ok=True)
             move_results(outcome, target)

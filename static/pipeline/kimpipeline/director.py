@@ -32,8 +32,9 @@ from kimpipeline.queue.messages import (
 from kimpipeline.queue.queue import Queue, Reserved
 from kimpipeline.queue.report import Report
 from kimpipeline.queue.transfer import mirror
-from kimpipeline.run.matching import find_pairs, installed, make_pair
+from kimpipeline.run.matching import find_pairs, make_pair
 from kimpipeline.run.pair import Pair
+from kimpipeline.run.products import runnable
 from kimpipeline.settings import Settings
 
 log = logging.getLogger("pipeline-director")
@@ -108,7 +109,8 @@ class Director:
 
     def _handle_update(self, update: Update, reserved: Reserved) -> None:
         mirror(self._items, self._settings.remote, lambda: self._queue.touch(reserved))
-        found = find_pairs(self._items, update.kimid, installed(self._settings.folders.models))
+        models = runnable(self._items, self._settings.folders)
+        found = find_pairs(self._items, update.kimid, models)
         if update.status != "approved":
             words = (update.kimid, update.status, len(found.pairs), found.missing)
             log.info("%s is %s: %d pairs%s", *words)

@@ -1,4 +1,4 @@
-"""Open and remove files that an untrusted program made; follow none of its links."""
+"""Open, replace and remove files that somebody else may have made; follow none of their links."""
 
 from __future__ import annotations
 
@@ -26,6 +26,39 @@ def open_regular(path: Path) -> BinaryIO:
         file.close()
         raise OSError(errno.EINVAL, "no regular file", str(path))
     return file
+
+
+def own_folder(folder: Path) -> None:
+    """Have a folder of this user's there, where nobody else writes; what is no folder is removed.
+
+    What lies in /persistent may be of somebody who was root before a reset.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if folder.is_dir() and not folder.is_symlink():
+        state = folder.stat()
+        if state.st_uid != os.geteuid():
+            os.chown(folder, os.geteuid(), -1)
+        if state.st_mode & 0o022:
+            folder.chmod(state.st_mode & 0o755)
+    else:
+        folder.unlink(missing_ok=True)
+        folder.mkdir(parents=True)
+
+
+def remove_strange(file: Path) -> None:
+    """Remove what is no plain file of this user's, or can be written by others; follow no link.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    if not os.path.lexists(file):
+        return
+    state = file.lstat()
+    plain = stat.S_ISREG(state.st_mode) and state.st_uid == os.geteuid()
+    if not plain or state.st_mode & 0o022:
+        remove(file) if stat.S_ISDIR(state.st_mode) else file.unlink()
 
 
 @contextlib.contextmanager

@@ -63,11 +63,12 @@ class Folders(Section):
     ledger: Path = Path("/persistent/pipeline/director.sqlite")
     # while this file exists, workers take no new job (/usr/lib/resnap/pressure)
     drain: Path = Path("/run/resnap/drain")
-    # where Debian's KIM API keeps models; a model is installed if its name is in one of these
+    # where Debian's KIM API keeps models and their drivers, each installed under its name
     models: tuple[str, ...] = (
         "/usr/lib/*/kim-api/portable-models",
         "/usr/lib/*/kim-api/simulator-models",
     )
+    drivers: tuple[str, ...] = ("/usr/lib/*/kim-api/model-drivers",)
 
 
 class Limits(Section):

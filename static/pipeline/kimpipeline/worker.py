@@ -34,6 +34,7 @@ from kimpipeline.queue.slot import Slot
 from kimpipeline.queue.transfer import deliver, fetch
 from kimpipeline.run.matching import make_pair
 from kimpipeline.run.pair import Outcome, run_test
+from kimpipeline.run.products import driver_to_build
 from kimpipeline.run.sandbox.confined import Sandbox
 from kimpipeline.settings import Settings
 
@@ -172,7 +173,9 @@ class Worker(AbstractContextManager["Worker"]):
             raise ItemError("the items need other items than the job names")
         delivering = self._delivery_job if self._delivery and not self._delivery.done() else ""
         folder = self._slot.folder(job.job, delivering)
-        return run_test(pair, folder, self._sandbox, self._settings.limits, beat, job.given)
+        settings = self._settings
+        words = (self._sandbox, settings.limits, beat, job.given, settings.folders)
+        return run_test(pair, folder, *words)
 
     def _fetch(self, job: Job, beat: Callable[[], None]) -> ItemFolder:
         """Fetch the items of a job that this machine lacks; return these alone.
@@ -183,9 +186,11 @@ class Worker(AbstractContextManager["Worker"]):
         here = ItemFolder(root, {job.test, job.model, *job.items})
         for kimid in (job.test, job.model):
             fetch(kimid, here, remote, beat)
-        driver = here.get(job.model).spec.model_driver  # the installed Model has it
+        model = here.get(job.model)
+        driver = model.spec.model_driver
+        wanted = driver_to_build(model, self._settings.folders)  # else the installed Model has it
         for kimid in job.items:
-            if kimid != driver:
+            if kimid != driver or kimid == wanted:
                 fetch(kimid, here, remote, beat)
         return here
 

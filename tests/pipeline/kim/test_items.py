@@ -246,7 +246,7 @@ def test_a_template_is_filled_once() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('@< query({"flat": "on"}) >@', "there is no query here"),
+        ('@< query({"flat": "on"}) >@', "query looks in results that are given to the job"),
         ("@[ for i in range(10) ]@x", "Unexpected end of template"),
         ("@# comment", "Missing end of comment tag"),
         ("@< MODELNAME", "unexpected"),
@@ -258,13 +258,13 @@ def test_a_template_is_filled_once() -> None:
 def test_a_template_that_is_none_is_one_line(text: str, reason: str) -> None:
     assert not template.is_simple(text)
     with pytest.raises(ItemError) as caught:
-        template.check(text, NAMES)
+        template.check(text, NAMES, given=False)
     assert reason in str(caught.value)
     assert str(caught.value).isprintable()
 
 
 def test_a_templates_constants_are_not_worked_out() -> None:
-    template.check("@< 'a' * 10 ** 11 >@", NAMES)
+    template.check("@< 'a' * 10 ** 11 >@", NAMES, given=False)
 
 
 def _without(key: str) -> dict[str, object]:
@@ -302,6 +302,6 @@ def test_valid_results_of_another_property_are_refused(tmp_path: Path) -> None:
     edn.write(tmp_path / "results.edn", [world.RESULT])
     assert results.check(tmp_path / "results.edn", (world.PROPERTY,)) == [world.RESULT]
     edn.write(tmp_path / "one.edn", world.RESULT)
-    assert results.check(tmp_path / "one.edn", (world.PROPERTY,)) == [world.RESULT]
+    assert results.check(tmp_path / "one.edn", (world.PROPERTY,)) == world.RESULT
     with pytest.raises(RunError, match=r"is not in kimspec\.edn"):
         results.check(tmp_path / "results.edn", ("tag:other",))

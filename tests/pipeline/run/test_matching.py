@@ -8,7 +8,8 @@ import pytest
 
 from kimpipeline.errors import ItemError
 from kimpipeline.kim.items import ItemFolder, Kimspec
-from kimpipeline.run.matching import Pairs, find_pairs, installed, latest, make_pair, misfit
+from kimpipeline.run.matching import Pairs, find_pairs, latest, make_pair, misfit
+from kimpipeline.run.products import installed
 from tests.pipeline import world
 
 SM = "Sim_LAMMPS_Pair_Al__SM_000000000908_000"

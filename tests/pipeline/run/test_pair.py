@@ -122,7 +122,7 @@ HOSTILE = {
     f"{TWICE}@[ endfor ]@@[ endfor ]@": "not done after",
     "@< path('/etc/passwd') >@@# #@": "is not in kimspec.edn's needs",
     "@[ include '/etc/passwd' ]@": "no loader",
-    "@< query(1) >@": "there is no query here",
+    "@< query({}) >@": "query: no result that was given to this job is one",
     "@< nothing >@@# #@": "is undefined",
     "@[": "",
 }

@@ -93,9 +93,7 @@ def test_systemd_is_asked_for_all_of_the_limits(tools: Path) -> None:
     assert words[-2:] == ["--", "./runner"]
     asked = {word.removeprefix("--property=") for word in words if word.startswith("--property=")}
     assert {"CPUQuota=100%", "MemoryMax=268435456", "TasksMax=8", "RuntimeMaxSec=69"} <= asked
-    assert {f"--setenv={name}={value}" for name, value in environment(JOB.folder).items()} <= {
-        *words
-    }
+    assert {f"--setenv={name}={value}" for name, value in environment(JOB).items()} <= {*words}
     assert not any(each.startswith("BindsTo") for each in asked)
 
 

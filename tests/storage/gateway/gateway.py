@@ -226,7 +226,7 @@ def unpacked(folder: Path, suite: str = "trixie") -> Path:
     root, tar = folder / "root", folder / "tree.tar"
     resolver = () if suite == "jammy" else ("systemd-resolved",)  # there systemd has it
     of_rows = (name for _, row in _rows() for name in row.packages)
-    packages = ("iproute2", "systemd", *resolver, *of_rows)
+    packages = ("iproute2", "make", "systemd", *resolver, *of_rows)
     if suite in PYTHONS:
         lines, options = bootstrap.sources(suite), bootstrap.relaxations()
         bootstrap.make_tree(tar, bootstrap.Tree(suite, packages, lines, options, lists=False))

@@ -56,7 +56,8 @@ class Lab:
 
     def left(self) -> str:
         """The mounts, images and units of jobs that are there."""
-        look = "grep cell- /proc/mounts; find /var/tmp/pipeline -type f; "
+        look = "grep cell- /proc/mounts; "
+        look += "find /var/tmp/pipeline -path '*/built/*' -prune -o -type f -print; "
         return self.box.run("sh", "-c", f"{look} systemctl list-units --all -q 'pipeline-job-*'")
 
     def _outcome(self, test: str, said: str) -> tuple[str, str]:
@@ -65,7 +66,9 @@ class Lab:
         assert folder, said
         about = kim_edn.loads((folder / "kimspec.edn").read_text())
         if "error" not in about:
-            assert (folder / "results.edn").read_text() == kim_edn.dumps([world.RESULT])
+            (found,) = kim_edn.loads((folder / "results.edn").read_text())
+            assert (found["a"].pop("si-unit"), found["a"].pop("si-value")) == ("m", 4.05e-10)
+            assert found["a"] == world.RESULT["a"]
         return (folder / "pipeline.stdout").read_text(), about.get("error", "")
 
 
@@ -218,3 +221,36 @@ def test_a_template_is_filled_in_where_the_job_is(lab: Lab) -> None:
     (lab.items / endless / name).write_text(f"{loop}{loop}@[ endfor ]@@[ endfor ]@")
     fault = "pipeline.stdin.tpl: not done after 10 s"
     assert lab.run(good, endless) == [("012", ""), ("", fault)]
+
+
+def built(lab: Lab, number: int, recipe: str) -> tuple[str, str]:
+    """Two Tests that print what their Driver, which has to be built, prints."""
+    driver = f"Made__TD_{number:012}_000"
+    folder = world.item(lab.items, driver)
+    (folder / "Makefile").write_text(f"runner:\n\t{recipe}\n")
+    tests = [lab.test(number + more, f'read -r it; "$it" && {world.GOOD}') for more in (1, 2)]
+    for test in tests:
+        (lab.items / test / "pipeline.stdin.tpl").write_text(f'@< path("{driver}") >@\n')
+        spec = lab.items / test / "kimspec.edn"
+        spec.write_text(spec.read_text().replace(world.DRIVER, driver))
+    first, second = tests
+    return first, second
+
+
+def test_what_is_built_is_built_once_and_by_the_jobs_user(lab: Lab) -> None:
+    """Of two Tests that begin at once one waits for the other's build; nobody changes it."""
+    words = "$$(id -u) $$(cat /proc/sys/kernel/random/uuid)"
+    program = '#!/bin/sh\\necho x >>"$$0"; echo %s %s\\n'
+    recipe = f"printf '{program}' {words} >runner && chmod +x runner"
+    (first, fault), (second, other) = lab.run(*built(lab, 1000, recipe))
+    assert (fault, other) == ("", "")
+    assert first == second
+    assert first.startswith("660")
+
+
+def test_a_build_has_the_disk_of_a_job(lab: Lab) -> None:
+    tests = built(lab, 1010, "head -c 1G /dev/zero >runner")
+    faults = [fault for _, fault in lab.run(*tests)]
+    reason = "cannot be built: failed with exit code 2: "
+    assert all(reason in fault for fault in faults), faults
+    assert not lab.left()

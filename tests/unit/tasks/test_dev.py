@@ -126,11 +126,12 @@ def test_the_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 @pytest.mark.parametrize("upgrade", [False, True])
 def test_the_box_is_locked_to_the_tool(upgrade: bool) -> None:
     """The second lock file takes its versions from the first, and none names an address."""
-    tool, box, kimpy = dev.lock_commands(upgrade=upgrade)
+    tool, box, *alone = dev.lock_commands(upgrade=upgrade)
     assert ("--upgrade" in tool) is upgrade
     assert box[box.index("--constraints") + 1] == tool[tool.index("--output-file") + 1]
-    assert ("--upgrade" in kimpy) is upgrade
-    for arguments in (tool, box, kimpy):
+    assert [each[-1] for each in alone] == ["requirements-kimpy.in", "requirements-kim-tools.in"]
+    assert all(("--upgrade" in each) is upgrade for each in alone)
+    for arguments in (tool, box, *alone):
         assert "--generate-hashes" in arguments
         assert not [word for word in arguments if word.startswith("--emit")]
 

@@ -1,16 +1,20 @@
 """Fill in a template by Jinja2 as KIM's developer platform does. A sandbox runs this as a program.
 
-Its argument is the folder of Jinja2. Its standard input is JSON: the ``template``, the ``names``
-that it may use, and the ``paths`` of items by their KIM ids. It prints the text; or it fails, and
-the last line on its standard error says why.
+Its standard input is JSON: the ``template``, the ``names`` that it may use, the ``paths`` of items
+by their KIM ids, and the texts of the results that were ``given`` to the job, by their Test, with
+the ``drivers`` of these Tests. It prints the text; or it fails, and the last line on its standard
+error says why.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
-from typing import Any, NoReturn
+from functools import cache
+from typing import Any
+
+from kimpipeline.kim import units
+from kimpipeline.kim.query import documents, get_test_result, parse_kim_code, query
 
 BRACKETS = {
     "block_start_string": "@[",
@@ -22,18 +26,10 @@ BRACKETS = {
     "keep_trailing_newline": True,
 }
 """The platform's brackets."""
-FUNCTIONS = ("path", "parse_kim_code", "format_kim_code")
-# The platform asks KIM's own servers, and a program for units; there is neither here.
-LACKING = ("asedata", "convert", "get_test_result", "query")
-_KIMID = re.compile(r"(?:([A-Za-z_]\w*?)__)?([A-Z]{2})_(\d{12})(?:_(\d{3}))?", re.ASCII)
-
-
-def parse_kim_code(kimid: str) -> tuple[str | None, ...]:
-    """Prefix, kind, number and version of a KIM id; None for what it lacks."""
-    found = _KIMID.fullmatch(kimid)
-    if found is None:
-        raise ValueError(f"{kimid!r} is no KIM id")
-    return found.groups()
+FUNCTIONS = ("path", "parse_kim_code", "format_kim_code", "convert")
+RESULTS = ("query", "get_test_result")
+"""The functions that look into the results that were given to the job."""
+LACKING = ("asedata",)  # the platform has it, and no Test is known that asks for it
 
 
 def format_kim_code(name: str | None, leader: str, num: str, version: str | None) -> str:
@@ -41,9 +37,15 @@ def format_kim_code(name: str | None, leader: str, num: str, version: str | None
     return f"{name}__" * bool(name) + f"{leader}_{num}" + f"_{version}" * bool(version)
 
 
-def fill(template: str, names: dict[str, str], paths: dict[str, str]) -> str:
+def fill(
+    template: str,
+    names: dict[str, str],
+    paths: dict[str, str],
+    given: dict[str, str],
+    drivers: dict[str, str],
+) -> str:
     """Fill in a template."""
-    import kim_edn  # from the folder that main() was told
+    import kim_edn  # the runner itself reads this file for its names alone
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -52,11 +54,20 @@ def fill(template: str, names: dict[str, str], paths: dict[str, str]) -> str:
             raise ValueError(f"{kimid!r} is not in kimspec.edn's needs")
         return paths[kimid]
 
-    def refuse(name: str) -> Any:
-        def call(*_: object, **__: object) -> NoReturn:
-            raise ValueError(f"there is no {name} here: name the Test in dependencies.edn")
+    @cache
+    def results() -> list[Any]:
+        found = []
+        for test, text in given.items():
+            content = kim_edn.loads(text)
+            instances = content if isinstance(content, list) else [content]
+            found += documents(instances, test, drivers.get(test, ""), names["MODELNAME"])
+        return found
 
-        return call
+    def convert(
+        from_value: float, from_unit: str, wanted_unit: str = "", suppress_unit: object = False
+    ) -> tuple[float, str] | float:
+        found = units.convert(float(from_value), from_unit, wanted_unit or "")
+        return found[0] if suppress_unit else found
 
     def strip_version(kimid: str) -> str:
         name, leader, num, _ = parse_kim_code(kimid)
@@ -68,24 +79,22 @@ def fill(template: str, names: dict[str, str], paths: dict[str, str]) -> str:
         "json": lambda value: json.dumps(value, indent=4),
         "stripversion": strip_version,
     }
-    environment.globals |= {name: refuse(name) for name in LACKING}
-    known = (path, parse_kim_code, format_kim_code)
+    known = (path, parse_kim_code, format_kim_code, convert)
     environment.globals |= dict(zip(FUNCTIONS, known, strict=True))
+    environment.globals |= {
+        "query": lambda asked: query(results(), asked),
+        "get_test_result": lambda *words, **more: get_test_result(results(), *words, **more),
+    }
     return environment.from_string(template).render(names)
 
 
 def main() -> int:
     """Do what the top of this file says."""
     request = json.load(sys.stdin)
-    sys.path.insert(0, sys.argv[1])
     try:
-        text = fill(request["template"], request["names"], request["paths"])
+        text = fill(**request)
     except Exception as error:  # whatever a template does
         print(f"{error}"[:500].replace("\n", " "), file=sys.stderr)
         return 3
     sys.stdout.write(text)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Make the Tests of a Test Driver from its template. A sandbox runs this as a program.
 
-Its arguments are the folder of Jinja2, the Driver's folder, and the Tests' version. It writes a
+Its arguments are the Driver's folder and the Tests' version. It writes a
 folder for each Test below ``output``, and reads what KIM's developer platform reads:
 ``test_generator.json`` has a line of JSON for each Test, with the variables of the templates; the
 files of ``test_template`` are the templates. ``kimspec.edn`` is filled in first, and says the
@@ -21,7 +21,7 @@ _FILENAME = re.compile(r"\{#.*?FILENAME\s*=\s*(\S+).*?#\}", re.DOTALL)
 
 def generate(driver: Path, output: Path, version: str) -> None:
     """Write the Tests of a Driver."""
-    import kim_edn  # from the folder that main() was told
+    import kim_edn
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -61,15 +61,10 @@ def generate(driver: Path, output: Path, version: str) -> None:
 
 def main() -> int:
     """Do what the top of this file says."""
-    libraries, driver, version = sys.argv[1:]
-    sys.path.insert(0, libraries)
+    driver, version = sys.argv[1:]
     try:
         generate(Path(driver), Path("output"), version)
     except Exception as error:  # whatever a Driver's author wrote
         print(f"{type(error).__name__}: {error}"[:500].replace("\n", " "), file=sys.stderr)
         return 3
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

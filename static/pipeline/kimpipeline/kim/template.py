@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kimpipeline.errors import ItemError
-from kimpipeline.kim.fill import BRACKETS, FUNCTIONS, LACKING
+from kimpipeline.kim.fill import BRACKETS, FUNCTIONS, LACKING, RESULTS
 from kimpipeline.kim.kimid import quoted
 
 _OF_JINJA = ("caller", "cycler", "dict", "joiner", "lipsum", "loop", "namespace", "range")
@@ -53,8 +53,13 @@ def render(template: str, names: Mapping[str, str], paths: Mapping[str, str]) ->
     return _TAG.sub(fill, template)
 
 
-def check(template: str, names: Mapping[str, str]) -> None:
+def check(template: str, names: Mapping[str, str], *, given: bool) -> None:
     """Read a template that is not simple, without filling it in.
+
+    Args:
+        template: the content of ``pipeline.stdin.tpl``.
+        names: what names stand for.
+        given: whether the job is given results of other Tests.
 
     Raises:
         ItemError: it is none, or uses a name that is not there.
@@ -74,5 +79,8 @@ def check(template: str, names: Mapping[str, str]) -> None:
     used = {each.name for each in found} - {each.name for each in found if each.ctx != "load"}
     if lacking := sorted(used & set(LACKING)):
         raise ItemError(f"pipeline.stdin.tpl: there is no {lacking[0]} here")
-    if unknown := sorted(used - {*names, *FUNCTIONS, *_OF_JINJA}):
+    if not given and (asking := sorted(used & set(RESULTS))):
+        why = f"{asking[0]} looks in results that are given to the job: name their Test"
+        raise ItemError(f"pipeline.stdin.tpl: {why} in dependencies.edn")
+    if unknown := sorted(used - {*names, *FUNCTIONS, *RESULTS, *_OF_JINJA}):
         raise ItemError(f"pipeline.stdin.tpl: {quoted(unknown[0])} is undefined")

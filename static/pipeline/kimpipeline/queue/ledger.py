@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kimpipeline.errors import PipelineError
+from kimpipeline.files import own_folder, remove_strange
 from kimpipeline.queue.messages import Failure, Job, Result, parse
 
 _SCHEMA = """
@@ -46,7 +47,9 @@ class Ledger(AbstractContextManager["Ledger"]):
 
     def __init__(self, path: Path) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            own_folder(path.parent)
+            for end in ("", "-journal", "-shm", "-wal"):  # sqlite follows links
+                remove_strange(path.with_name(path.name + end))
             self._database = sqlite3.connect(path, isolation_level=None)
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = full")

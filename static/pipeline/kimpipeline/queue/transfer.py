@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kimpipeline.errors import ItemError, TransferError
+from kimpipeline.files import own_folder
 from kimpipeline.kim.items import ItemFolder
 from kimpipeline.kim.kimid import check_kimid
 from kimpipeline.settings import Remote
@@ -32,10 +33,15 @@ def fetch(kimid: str, items: ItemFolder, remote: Remote, beat: Beat) -> None:
         TransferError: rsync failed.
     """
     target = items.root / check_kimid(kimid)
-    if target.is_dir() or remote.items is None:
+    if remote.items is None:
         items.get(kimid)
         return
-    items.root.mkdir(parents=True, exist_ok=True)
+    _make(items.root)
+    if target.is_symlink() or target.is_file():
+        target.unlink()  # it is no item, and would bar this one for ever
+    if target.is_dir():
+        items.get(kimid)
+        return
     part = Path(tempfile.mkdtemp(dir=items.root, prefix=".part-"))
     try:
         part.chmod(0o755)
@@ -63,7 +69,7 @@ def mirror(items: ItemFolder, remote: Remote, beat: Beat) -> None:
     """
     if remote.items is None:
         return
-    items.root.mkdir(parents=True, exist_ok=True)
+    _make(items.root)
     code = _rsync(remote, _FETCH, remote.items, f"{items.root}/", beat)
     if code:
         raise TransferError(f"the items could not be fetched: rsync's exit code is {code}")
@@ -87,6 +93,13 @@ def deliver(folder: Path, job: str, remote: Remote, beat: Beat) -> None:
     code = _rsync(remote, flags, f"{folder}/", f"{remote.results}{job}/", beat)
     if code:
         raise TransferError(f"{job} could not be delivered: rsync's exit code is {code}")
+
+
+def _make(folder: Path) -> None:
+    try:
+        own_folder(folder)
+    except OSError as error:
+        raise TransferError(f"{folder}: {error.strerror}") from error
 
 
 def _rsync(remote: Remote, flags: Sequence[str], source: str, target: str, beat: Beat) -> int:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 from kimpipeline.errors import ItemError, RunError
-from kimpipeline.kim import generator
 from kimpipeline.kim.items import Item, load
-from kimpipeline.run import harvest
+from kimpipeline.run import harvest, products
 from kimpipeline.run.programs import run_program
 from kimpipeline.run.sandbox.confined import Sandbox
 from kimpipeline.settings import Limits
-
-_PROGRAM = Path(generator.__file__)
 
 
 def tests_of(
@@ -36,16 +32,13 @@ def tests_of(
     if not (driver.path / "test_template").is_dir():
         raise ItemError(f"{driver.kimid} has no test_template: it makes no Tests")
     room, made = sandbox.room(scratch), scratch / "made"
-    try:
-        shutil.copytree(driver.path, room / driver.kimid, symlinks=True)
-    except (OSError, RecursionError) as error:
-        raise ItemError(f"{driver.kimid} cannot be copied: {type(error).__name__}") from error
+    products.copy(driver, room / driver.kimid)
     made.mkdir()
     (room / "output").mkdir()
     with Path(os.devnull).open("r+b") as nothing:
         words, files = (driver.kimid, f"{version:03}"), (nothing, nothing)
         complaints = scratch / "complaints"
-        fault = run_program(_PROGRAM, words, room, files, complaints, sandbox, limits)
+        fault = run_program("generator", words, room, files, complaints, sandbox, limits)
     if fault:
         raise ItemError(f"{driver.kimid}: {fault}")
     try:

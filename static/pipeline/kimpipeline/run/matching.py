@@ -6,9 +6,8 @@ kimspec.edn, ``simulator-name`` for a simulator model, ``kim-api-version`` for a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from kimpipeline.errors import ItemError
 from kimpipeline.kim.items import Item, ItemFolder, Kimspec
@@ -22,11 +21,10 @@ _KIM_API = "2"  # the major version of the KIM API that boxes have
 _ASE_RUNS = ("ase", "lammps", "asap")  # the simulators whose models ASE's calculator takes
 
 
-def installed(patterns: Sequence[str]) -> frozenset[str]:
-    """The names of the installed models; the patterns match the KIM API's folders of them."""
-    root = Path("/")
-    folders = (folder for pattern in patterns for folder in root.glob(pattern.lstrip("/")))
-    return frozenset(entry.name for folder in folders for entry in folder.iterdir())
+def other_api(spec: Kimspec) -> str:
+    """Why an item is not for the KIM API that boxes have; empty if it is."""
+    asked = spec.kim_api_version
+    return "" if asked.split(".")[0] == _KIM_API else f"is for KIM API {asked}, here is {_KIM_API}"
 
 
 def misfit(test: Kimspec, model: Kimspec, simulator: str) -> str:
@@ -44,8 +42,8 @@ def misfit(test: Kimspec, model: Kimspec, simulator: str) -> str:
         had = " ".join(model.species)
         return f"{test.extended_id} ({needed}) is not for {model.extended_id} ({had})"
     for spec in (test, model):
-        if spec.kim_api_version.split(".")[0] != _KIM_API:
-            return f"{spec.extended_id} is for KIM API {spec.kim_api_version}, here is {_KIM_API}"
+        if reason := other_api(spec):
+            return f"{spec.extended_id} {reason}"
     simulated = "__SM_" in model.extended_id
     if test.matching_models == (_STANDARD,):
         if model.run_compatibility != _PORTABLE:

@@ -7,23 +7,26 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from kimpipeline.errors import ItemError, PipelineError, RunError
-from kimpipeline.kim import edn, fill, results, template
+from kimpipeline.kim import edn, results, template
 from kimpipeline.kim.items import Item
 from kimpipeline.kim.kimid import job_id
-from kimpipeline.run import harvest
+from kimpipeline.kim.outside import missing
+from kimpipeline.run import harvest, si
+from kimpipeline.run.products import Products, copy
 from kimpipeline.run.programs import run_program
 from kimpipeline.run.provenance import provenance
 from kimpipeline.run.sandbox.confined import Confined, Sandbox
 from kimpipeline.run.supervise import Ended, supervise
-from kimpipeline.settings import Limits
+from kimpipeline.settings import Folders, Limits
 
+_NONE: Mapping[str, str] = MappingProxyType({})
+_FOLDERS = Folders()
 _STDIN = 2**20  # most bytes of a template, and of what it becomes where it has more than names
-_FILL = Path(fill.__file__)
 _FILL_SECONDS, _FILL_MEMORY = 10.0, 2**29
 _RESULTS = {"TE": "tr", "VC": "vr"}  # KIM's kinds of results: test, verification; er: error
 _STREAMS = ("pipeline.stdin", "pipeline.stdout", "pipeline.stderr", "kim.log")
@@ -70,19 +73,28 @@ def results_folder(scratch: Path, job: str) -> Path:
 
 @dataclass(frozen=True)
 class Stdin:
-    """What ``pipeline.stdin`` is made of: the Test's template, and what the template may use."""
+    """What ``pipeline.stdin`` is made of: the Test's template, and what the template may use.
+
+    ``given`` has the texts of the results that the Test needs, by their Test, and ``drivers`` the
+    driver of each of these.
+    """
 
     template: str
     names: Mapping[str, str]
     paths: Mapping[str, str]
+    given: Mapping[str, str]
+    drivers: Mapping[str, str]
 
 
-def stdin(pair: Pair, given: Mapping[str, str] = MappingProxyType({})) -> Stdin:
+def stdin(
+    pair: Pair, given: Mapping[str, str] = _NONE, written: Mapping[str, str] = _NONE
+) -> Stdin:
     """What ``pipeline.stdin`` is made of for a pair.
 
     Args:
         pair: its Test has the template.
-        given: the paths of the results that the Test needs, by the KIM id of their Test.
+        given: the texts of the results that the Test needs, by the KIM id of their Test.
+        written: the paths of the files with these texts.
 
     Raises:
         ItemError: the Test has no template.
@@ -94,7 +106,8 @@ def stdin(pair: Pair, given: Mapping[str, str] = MappingProxyType({})) -> Stdin:
     paths = {
         item.kimid: str(item.runner if item.runner.exists() else item.path) for item in pair.others
     }
-    return Stdin(text, names, {**paths, **given})
+    drivers = {item.kimid: item.spec.test_driver or "" for item in pair.others}
+    return Stdin(text, names, {**paths, **written}, {**given}, drivers)
 
 
 def _write_stdin(
@@ -121,7 +134,7 @@ def _write_stdin(
         asked.seek(0)
         with written.open("wb") as filled:
             files = (asked, filled)
-            fault = run_program(_FILL, (), folder, files, complaints, sandbox, small)
+            fault = run_program("fill", (), folder, files, complaints, sandbox, small)
     if fault:
         written.write_bytes(b"")
         complaints.write_bytes(b"")
@@ -134,7 +147,8 @@ def run_test(
     sandbox: Sandbox,
     limits: Limits,
     beat: Callable[[], None] = lambda: None,
-    given: Mapping[str, str] = MappingProxyType({}),
+    given: Mapping[str, str] = _NONE,
+    folders: Folders = _FOLDERS,
 ) -> Outcome:
     """Run a pair; a failure of the Test is an outcome too.
 
@@ -145,22 +159,33 @@ def run_test(
         limits: limits of the job.
         beat: called about once a second; what it raises ends the job.
         given: the text of the results that the Test needs, by the KIM id of their Test.
+        folders: where the KIM API's models are, and where what was built is kept.
 
     Raises:
         SandboxError: this machine could not run it.
     """
-    folder, target = sandbox.room(scratch), results_folder(scratch, pair.id)
+    target = results_folder(scratch, pair.id)
     target.mkdir()
     for name in _STREAMS:
         (target / name).touch()
     ended = Ended("", 0.0, 0.0)
     began = time.time()
+    digests: Mapping[str, str] = {}
     try:
-        _copy_test(pair.test, folder)
+        products = Products(folders, scratch, sandbox, limits)
+        complaints = target / "pipeline.stderr"
+        ready = products.ready(pair.test, pair.model, pair.others, complaints, beat)
+        digests = ready.digests
+        runs = replace(pair, test=ready.test, others=ready.others)
+        own = _own_properties(runs)
+        folder = sandbox.room(scratch)
+        copy(runs.test, folder)
         _make_empty(folder / "output")
         before = _write_dependencies(given, folder / "dependencies") if given else {}
-        _write_stdin(stdin(pair, before), folder, target, sandbox, limits)
-        job = Confined(("./runner",), folder, pair.test.path.parent, limits)
+        _write_stdin(stdin(runs, given, before), folder, target, sandbox, limits)
+        variables = {**ready.variables, **own.variables}
+        items = pair.test.path.parent
+        job = Confined(("./runner",), folder, items, limits, ready.shown, variables)
         with (
             (target / "pipeline.stdin").open("rb") as fed,
             (target / "pipeline.stdout").open("wb") as stdout,
@@ -173,13 +198,16 @@ def run_test(
             if not ended.fault:  # else report that fault, which came first
                 raise
         if ended.fault:
-            raise RunError(ended.fault)
-        results.check(target / "results.edn", pair.test.spec.properties)
+            lacks = missing([runs.test, *runs.others]) if ended.fault.startswith("failed") else ""
+            raise RunError(f"{ended.fault}: {lacks}" if lacks else ended.fault)
+        path = target / "results.edn"
+        content = results.check(path, pair.test.spec.properties, own.definitions)
+        edn.write(path, si.add(content, scratch, sandbox, limits))
         fault = ""
     except (RunError, ItemError, OSError, ValueError, RecursionError) as error:
         fault = _line(error)
         _set_results_aside(target)
-    _write_metadata(pair, target, fault, ended, sandbox, began)
+    _write_metadata(pair, target, fault, ended, sandbox, began, digests)
     return Outcome(target, fault, ended.seconds)
 
 
@@ -190,12 +218,19 @@ def _line(error: Exception) -> str:
     return "".join(each if each.isprintable() else " " for each in text)
 
 
-def _copy_test(test: Item, folder: Path) -> None:
-    try:
-        # links stay links: in the sandbox they lead only to what a job may read
-        shutil.copytree(test.path, folder, symlinks=True)
-    except (OSError, RecursionError) as error:
-        raise ItemError(f"{test.kimid} cannot be copied: {type(error).__name__}") from error
+@dataclass(frozen=True)
+class _Own:
+    """The definitions of properties that the items of a pair bring, and how programs find them."""
+
+    definitions: Mapping[str, object]
+    variables: Mapping[str, str]
+
+
+def _own_properties(pair: Pair) -> _Own:
+    items = [pair.test, *pair.others]
+    found = {name: each for item in items for name, each in results.definitions(item.path).items()}
+    places = [f"{item.path / name}/**" for item in items for name in results.OWN] if found else []
+    return _Own(found, {"KIM_PROPERTY_PATH": ":".join(places)} if found else {})
 
 
 def _make_empty(folder: Path) -> None:
@@ -234,7 +269,13 @@ def _set_results_aside(target: Path) -> None:
 
 
 def _write_metadata(
-    pair: Pair, target: Path, fault: str, ended: Ended, sandbox: Sandbox, began: float
+    pair: Pair,
+    target: Path,
+    fault: str,
+    ended: Ended,
+    sandbox: Sandbox,
+    began: float,
+    digests: Mapping[str, str],
 ) -> None:
     """Write the two files that say what a results directory is and how it came about."""
     about: dict[str, object] = {
@@ -252,6 +293,11 @@ def _write_metadata(
     spec = {
         "UUID": pair.id,
         "profiling": profiling,
-        "provenance": {**provenance(), "sandbox": sandbox.name, "items": pair.versions},
+        "provenance": {
+            **provenance(),
+            "sandbox": sandbox.name,
+            "items": pair.versions,
+            **({"built": dict(digests)} if digests else {}),
+        },
     }
     edn.write(target / "pipelinespec.edn", spec)

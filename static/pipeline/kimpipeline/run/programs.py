@@ -12,9 +12,12 @@ from kimpipeline.run.sandbox.confined import Confined, Sandbox
 from kimpipeline.run.supervise import supervise
 from kimpipeline.settings import Limits
 
+_HERE = Path(__file__).resolve().parents[2]
+_START = "import sys; sys.path[:0] = {}; from kimpipeline.kim import {} as it; sys.exit(it.main())"
+
 
 def run_program(
-    program: Path,
+    program: str,
     words: Sequence[str],
     folder: Path,
     files: tuple[IO[bytes], IO[bytes]],
@@ -25,8 +28,8 @@ def run_program(
     """Run a program to its end, and say in one line why it failed, or nothing.
 
     Args:
-        program: a Python file; its first argument is the folder of Jinja2 and of KIM's libraries.
-        words: its further arguments.
+        program: a module of ``kimpipeline.kim``, whose ``main`` is run.
+        words: its arguments.
         folder: where it starts, and may write.
         files: its stdin and stdout.
         complaints: the file that its stderr goes to.
@@ -37,10 +40,11 @@ def run_program(
         SandboxError: this machine could not run it.
     """
     found = find_spec("jinja2")
-    libraries = Path(str(found and found.origin)).parents[1]
-    argv = ("/usr/bin/env", "python3", "-I", "-c", program.read_text(), str(libraries), *words)
+    libraries = Path(str(found and found.origin)).resolve().parents[1]
+    start = _START.format([str(_HERE), str(libraries)], program)
+    argv = ("/usr/bin/env", "python3", "-I", "-B", "-c", start, *words)
     with complaints.open("wb") as said:
-        job = Confined(argv, folder, libraries, limits)
+        job = Confined(argv, folder, libraries, limits, (_HERE,))
         ended = supervise(sandbox, job, (*files, said), complaints.parent, lambda: None)
     if not ended.fault:
         return ""

@@ -71,8 +71,11 @@ def git(*names: str) -> list[str]:
 
 
 def test_what_is_built_comes_with_what_it_needs_and_in_place_of_debians() -> None:
-    stack = load(None, git(*BUILT)).stack
+    rows = git(*(name for name in BUILT if name != "kim-tools"))
+    stack = load(None, [*rows, "stack.kim-tools.source=pip"]).stack
     assert stack.built == tuple(BUILT)
+    assert stack.kim_tools.location == "kim-tools"
+    assert "python3-pymatgen" in stack.from_archive
     assert not {"lammps", "libkim-api2", "python3-ase"} & set(stack.from_archive)
     assert {"libgfortran5", "python3-scipy"} <= set(stack.from_archive)
     assert stack.has_reference
@@ -132,6 +135,7 @@ def test_the_setup_project_is_pinned_with_a_hostname_or_without(location: str) -
         (["stack.openkim-repository.source=pip"], "from pip, only from apt or git or file or none"),
         (["stack.ase.source=pip"], "stack.ase: location '': write a project's name"),
         (["stack.ase.source=pip", "stack.ase.location=ase"], "ase: no lock file has ase; give a"),
+        (["stack.kim-tools.source=apt"], "kim-tools cannot come from apt, only from none or pip"),
         (["stack.ase.source=git"], "stack.ase: version: git needs the whole commit"),
         ([f"{SETUP}.source=pip"], "cannot come from pip, only from this checkout or git"),
         ([f"{SETUP}.source=git"], "git needs the whole commit"),
@@ -208,6 +212,7 @@ def test_the_manifest_has_each_part_as_it_is() -> None:
         "openkim-pipeline": own,
         "ase": {"source": "apt", "packages": ase},
         "lammps": {"source": "apt", "packages": {"lammps": "1"}},
+        "kim-tools": {"source": "none"},
     }
 
 

@@ -22,13 +22,13 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The only place that pip knows; it holds a package whose setup.py fails when it is run."""
     index = tmp_path / "index"
     index.mkdir()
-    with tarfile.open(index / "pack-1.0.tar.gz", "w:gz") as tar:
+    with tarfile.open(index / "our_pack-1.0.tar.gz", "w:gz") as tar:
         for name, text in (
-            ("PKG-INFO", "Metadata-Version: 2.1\nName: pack\nVersion: 1.0\n"),
+            ("PKG-INFO", "Metadata-Version: 2.1\nName: our-pack\nVersion: 1.0\n"),
             ("pyproject.toml", BACKEND),
             ("setup.py", "raise SystemExit('setup.py was run')\n"),
         ):
-            member = tarfile.TarInfo(f"pack-1.0/{name}")
+            member = tarfile.TarInfo(f"our_pack-1.0/{name}")
             member.size = len(text)
             tar.addfile(member, io.BytesIO(text.encode()))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
@@ -40,12 +40,12 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def lock(folder: Path, digest: str) -> Path:
     file = folder / "lock.txt"
-    file.write_text(f"pack==1.0 \\\n    --hash=sha256:{digest}\n")
+    file.write_text(f"our-pack==1.0 \\\n    --hash=sha256:{digest}\n")
     return file
 
 
 def test_the_sources_are_fetched_and_not_run(index: Path, tmp_path: Path) -> None:
-    file = index / "pack-1.0.tar.gz"
+    file = index / "our_pack-1.0.tar.gz"
     folder = tmp_path / "here"
     folder.mkdir()
     digest = hashlib.sha256(file.read_bytes()).hexdigest()

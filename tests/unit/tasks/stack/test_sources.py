@@ -31,6 +31,14 @@ def test_the_default_is_the_lock_file(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (source, len(sha256), f"sha256:{sha256}" in LOCK.read_text()) == ("pip", 64, True)
 
 
+def test_the_origin_of_several_projects_is_the_file_that_locks_them() -> None:
+    row = Part(source="pip", location="kim-tools")
+    file = ROOT / "requirements-kim-tools.txt"
+    assert Sources(row, "", "kim-tools").origin == (
+        f"pip:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+    )
+
+
 def test_another_version_is_asked_for_with_its_hash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -41,25 +42,24 @@ def roles() -> tuple[str, ...]:
 
 def known_key(site: Site) -> str:
     """The confirmed host key of a site, in the form of known_hosts; empty if there is none."""
-    try:
-        same = (_KEYS / "site").read_text() == _site(site)
-        words = (_KEYS / "known_hosts").read_text().split()
-    except OSError:
-        return ""
-    return words[2] if same and len(words) == 3 else ""
+    same = _data(_KEYS / "site") == _site(site).encode()
+    words = (_data(_KEYS / "known_hosts") or b"").split()
+    return words[2].decode(errors="replace") if same and len(words) == 3 else ""
 
 
 @contextlib.contextmanager
 def undone_on_failure() -> Iterator[None]:
     """Put key, site and role back as they were if the block fails."""
-    had = {file: file.read_bytes() for file in (*_KEYS.glob("*"), _ROLE) if file.is_file()}
+    kept = () if _KEYS.is_symlink() else _KEYS.glob("*")
+    read = {file: _data(file) for file in (*kept, _ROLE)}
+    had = {file: content for file, content in read.items() if content is not None}
     try:
         yield
     except BaseException:
-        shutil.rmtree(_KEYS, ignore_errors=True)
-        _ROLE.unlink(missing_ok=True)
+        _remove(_KEYS)
+        _remove(_ROLE)
         for folder in {file.parent for file in had}:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _own_folder(folder)
             here = {file.name: content for file, content in had.items() if file.parent == folder}
             _write(folder, here, 0o600 if folder == _KEYS else 0o644)
         for folder in filter(Path.is_dir, (_KEYS.parent, _ROLE.parent)):
@@ -71,31 +71,71 @@ def keep_key(site: Site, host_key: paramiko.PKey, key: bytes) -> None:
     """Keep a key and its site: both or nothing, whenever the power fails."""
     known = f"gateway {host_key.get_name()} {host_key.get_base64()}\n"
     new, old = _KEYS.with_name("ssh.new"), _KEYS.with_name("ssh.old")
-    if old.exists() and not _KEYS.exists():  # a power cut
+    _own_folder(_KEYS.parent, 0o755)
+    if old.exists() and not os.path.lexists(_KEYS):  # a power cut
         old.rename(_KEYS)
     for left in (new, old):
-        shutil.rmtree(left, ignore_errors=True)
-    new.mkdir(mode=0o700, parents=True)
+        _remove(left)
+    _own_folder(new)
     _write(new, {"id_ed25519": key, "known_hosts": known.encode(), "site": _site(site).encode()})
-    if _KEYS.exists():
+    if os.path.lexists(_KEYS):
         _KEYS.rename(old)
     new.rename(_KEYS)
     _sync(_KEYS.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
 
 
 def keep_role(role: str, site: Site, username: str) -> None:
     """Keep the role that runsecure gives the box again after each reset."""
-    _ROLE.parent.mkdir(parents=True, exist_ok=True)
+    _own_folder(_ROLE.parent, 0o755)
     part = _ROLE.with_name("runsecure.new")
-    part.unlink(missing_ok=True)
+    _remove(part)
     _write(_ROLE.parent, {part.name: f"{role}\n{site}\n{username}\n".encode()}, 0o644)
+    if _ROLE.is_dir():
+        _remove(_ROLE)
     part.replace(_ROLE)
     _sync(_ROLE.parent)
 
 
 def _site(site: Site) -> str:
     return f"HostName {site.host}\nPort {site.port}\n"
+
+
+# What lies in /persistent may be of somebody who was root before a reset: as in provisiond/data.sh.
+
+
+def _data(path: Path, largest: int = 16384) -> bytes | None:
+    """A plain file of root's that nobody else can write; None if there is no such file."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return None
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            state = os.fstat(descriptor)
+            ours = stat.S_ISREG(state.st_mode) and state.st_uid == os.geteuid()
+            if not ours or state.st_mode & 0o022 or state.st_size > largest:
+                return None
+            return file.read(largest)
+    except OSError:
+        return None
+
+
+def _own_folder(folder: Path, mode: int = 0o700) -> None:
+    """Have a folder of root's there, where nobody else writes; what is no folder is removed."""
+    if folder.is_dir() and not folder.is_symlink():
+        os.chown(folder, os.geteuid(), -1)
+        folder.chmod(folder.stat().st_mode & 0o755)
+    else:
+        _remove(folder)
+        folder.mkdir(mode, parents=True)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder with all in it, if it is there; follow no link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _write(folder: Path, files: Mapping[str, bytes], mode: int = 0o600) -> None:

@@ -95,7 +95,9 @@ class Bubblewrap:
             words += ["--tmpfs", name]
         for name in SCRATCH:
             words += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", name]
-        words += ["--ro-bind", str(job.items), str(job.items), "--bind", folder, folder]
+        for shown in map(str, job.shown):
+            words += ["--ro-bind", shown, shown]
+        words += ["--bind", folder, folder]
         for name in ("/dev", *hidden_folders()):
             words += ["--remount-ro", name]  # else a job could fill memory there without a limit
         # inside the namespace, where the processes of other jobs do not count
@@ -118,7 +120,7 @@ class Bubblewrap:
                     stdin=stdin,
                     stdout=stdout,
                     stderr=stderr,
-                    env=environment(job.folder),
+                    env=environment(job),
                     pass_fds=(writer, filtered.fileno()),
                     start_new_session=True,
                 )

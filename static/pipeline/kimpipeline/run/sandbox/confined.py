@@ -6,7 +6,8 @@ import os
 import shutil
 import signal
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -28,12 +29,22 @@ _PATIENCE = 60  # seconds; longer than a unit's stop takes
 
 @dataclass(frozen=True)
 class Confined:
-    """What a sandbox runs; it starts in ``folder``, may write there, and may read ``items``."""
+    """What a sandbox runs; it starts in ``folder``, may write there, and may read ``items``.
+
+    It may read the folders ``more`` too, and has ``variables`` beside those that all have.
+    """
 
     argv: tuple[str, ...]
     folder: Path
     items: Path
     limits: Limits
+    more: tuple[Path, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> tuple[Path, ...]:
+        """The folders that it may read."""
+        return (self.items, *self.more)
 
 
 class Running(Protocol):
@@ -117,9 +128,9 @@ def chown_tree(folder: Path, user: int | None) -> None:
             os.chown(Path(path, name), user, user, follow_symlinks=False)
 
 
-def environment(folder: Path) -> dict[str, str]:
+def environment(job: Confined) -> dict[str, str]:
     """The whole environment of a job."""
-    return {**_ENVIRONMENT, "HOME": str(folder)}
+    return {**_ENVIRONMENT, "HOME": str(job.folder), **job.variables}
 
 
 def hidden_folders() -> list[str]:

@@ -111,7 +111,7 @@ class Systemd:
         words += [f"--unit={name}", f"--slice={_SLICE}", "--service-type=exec"]
         asked = unit.properties(job, self._cell.name, self._version)
         words += [f"--property={each}" for each in asked]
-        words += [f"--setenv={name}={value}" for name, value in environment(job.folder).items()]
+        words += [f"--setenv={name}={value}" for name, value in environment(job).items()]
         return [*words, "--", *job.argv]
 
     def start(

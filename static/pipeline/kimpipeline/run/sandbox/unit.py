@@ -75,7 +75,7 @@ def properties(job: Confined, user: str, version: int) -> list[str]:
         *(["InaccessiblePaths=/run"] if version < _OWN_RUN_SINCE else []),
         *(f"TemporaryFileSystem={each}:ro" for each in hidden_folders()),
         *(f"TemporaryFileSystem={each}:mode=1777,size={limits.disk}" for each in SCRATCH),
-        f"BindReadOnlyPaths={job.items}",
+        *(f"BindReadOnlyPaths={each}" for each in job.shown),
         f"BindPaths={job.folder}",
         f"MemoryMax={limits.memory}",
         f"TasksMax={limits.processes}",

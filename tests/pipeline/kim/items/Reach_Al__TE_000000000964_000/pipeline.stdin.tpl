@@ -1,0 +1,2 @@
+@< path("Reach__TD_000000000963_000") >@
+@< MODELNAME >@
