@@ -39,6 +39,7 @@ INSTALLED = ("bubblewrap", "fdisk", "nftables", "python3-seccomp", "rsync")
 _ORDER = (
     "test_up.py",
     "test_rollback.py",
+    "test_unprovision.py",
     "test_uefi.py",
     "test_up_bare.py",
     "test_parts.py",
