@@ -42,4 +42,4 @@ def give_back(way: Way) -> None:
         undo.closed(name=f"Close {way.volgroup}", group=way.volgroup)
     undo.wiped(name="Wipe the disk", paths=way.wiped)
     packages.purged(name="Remove packages", packages=way.packages)
-    undo.forgotten(name="Remove the record")
+    undo.forgotten(name="Remove the record", group="" if way.merges else way.volgroup)

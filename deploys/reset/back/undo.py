@@ -140,6 +140,7 @@ set -eu
 cd "$1"
 [ -d disks ] && [ "$(of_core)" = "$(cat disks/core.img)" ] || exit 0
 for kept in disks/*.sectors; do
+    [ -e "$kept" ] || continue
     id=${{kept##*/}} disk=
     for each in $(lsblk --nodeps --noheadings --paths --output PATH --exclude 1,2,7,11); do
         [ "$(blkid -p -s PTUUID -o value "$each")" != "${{id%.sectors}}" ] || disk=$each
@@ -169,6 +170,7 @@ udevadm settle
 _FORGET = f"""
 set -eu
 record=$1
+[ -z "$2" ] || rm -f "/etc/lvm/backup/$2" "/etc/lvm/archive/$2"_[0-9]*.vg
 for file in {" ".join(CONFIGURED)}; do
     if [ ! -e "$record$file" ]; then
         rm -f "$file"
@@ -259,9 +261,13 @@ def wiped(paths: Sequence[str]) -> Commands:
 
 
 @operation()
-def forgotten() -> Commands:
-    """Give files back their old content, and remove the record."""
-    yield _script(_FORGET, "forget", RECORD)
+def forgotten(group: str = "") -> Commands:
+    """Give files back their old content, and remove the record.
+
+    Args:
+        group: a VG that is none of the host's own: LVM's backups of it go.
+    """
+    yield _script(_FORGET, "forget", RECORD, group)
 
 
 def _script(script: str, *words: str) -> StringCommand:

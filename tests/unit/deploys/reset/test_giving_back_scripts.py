@@ -124,8 +124,12 @@ def test_files_that_the_host_did_not_have_go(host: SmallHost) -> None:
     host.noted()
     host.write("etc/lvm/devices/system.devices", "ours")
     host.write("etc/lvm/lvmlocal.conf", "ours")
-    host.does(undo.forgotten)
-    assert host.tree("etc/lvm") == {"devices": "folder"}
+    for name in ("backup/vg", "archive/vg_00001-123.vg", "archive/vg_of_mine_00001-123.vg"):
+        host.write(f"etc/lvm/{name}", "LVM's")
+    host.does(undo.forgotten, group="vg")
+    assert {name for name in host.tree("etc/lvm") if "." in name or "/" in name} == {
+        "archive/vg_of_mine_00001-123.vg"
+    }
 
 
 @pytest.fixture
