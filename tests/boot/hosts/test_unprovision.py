@@ -5,8 +5,6 @@ Each is compared with itself: file by file, before its first provision and after
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ from tasks.guests import bare
 from tasks.guests.qemu import accelerator
 from tests.boot.conftest import GIB, INSTALLED, Start
 from tests.boot.hosts.whole_host import differences, whole
-from tests.boot.lab.box import DEADLINE, Box, Ran, command, home_that_knows, interrupted, reached
+from tests.boot.lab.box import DEADLINE, Box, Ran, command, home_that_knows, interrupted
 from tests.boot.lab.recipes import PASSWORD, Recipe
 from tests.boot.lab.uefi import (
     LVM_HOST,
@@ -27,7 +25,6 @@ from tests.boot.lab.uefi import (
     host,
     make_entry,
 )
-from tests.hosts.guest import Guest
 
 # Each is a walk of six boots or more.
 pytestmark = pytest.mark.long
@@ -66,31 +63,28 @@ class User:
         return ran.stderr.strip().splitlines()[-1]
 
     def presses_ctrl_c(self, *more: str, at: str) -> None:
-        """And waits for the reboot that the host was told."""
-        before = self._box.state.boot_id
+        """While the host goes down for the reboot that it was told; waits until it is up."""
         self._box.host.close()
+        guest = self._box.guest
+
+        def goes_down() -> None:
+            guest.wait_for_serial("reboot: Restarting system", DEADLINE, guest.console.size)
+
         words = self._words(*more)
-        ran = interrupted("fab", *words, at=at, state=self._state, home=self._home)
+        ran = interrupted("fab", *words, at=at, state=self._state, home=self._home, until=goes_down)
         assert ran.code == 130
-        self._box.host.wait_for_boot(before, DEADLINE)
+        self._box.host.wait(DEADLINE)
 
 
-@contextlib.contextmanager
-def again(box: Box, accel: accelerator.Accelerator) -> Iterator[Box]:
-    """Cut the power of a host, and wait until it is up."""
-    guest = box.guest
+def reset(box: Box) -> None:
+    """Press the reset button of a host, and wait until it is up."""
+    before = box.state.boot_id
     box.host.close()
-    guest.cut_power()
-    with (
-        Guest.start(guest.directory, guest.machine, guest.identity, accel) as up,
-        reached(up) as found,
-    ):
-        yield found
+    box.guest.reset()
+    box.host.wait_for_boot(before, DEADLINE)
 
 
-def test_a_plain_host_gets_its_disk_back_wiped(
-    start: Start, shared: Path, accel: accelerator.Accelerator, tmp_path: Path
-) -> None:
+def test_a_plain_host_gets_its_disk_back_wiped(start: Start, shared: Path, tmp_path: Path) -> None:
     """By BIOS. Ctrl-C comes while it boots its old root; the second command goes on there."""
     with start(bare.build(BIOS_HOST, shared), spare=12 * GIB) as box:
         was, code = whole(box), box.succeed(_BOOT_CODE)
@@ -110,9 +104,9 @@ def test_a_plain_host_gets_its_disk_back_wiped(
         assert box.succeed(_BOOT_CODE) == code
         assert box.succeed("wipefs --noheadings /dev/vdb").strip() == ""
         assert differences(was, whole(box)) == []
-        with again(box, accel) as up:
-            assert up.state.verdict is None
-            assert up.succeed("findmnt --noheadings --output SOURCE /").strip() == "/dev/vda1"
+        reset(box)
+        assert box.state.verdict is None
+        assert box.succeed("findmnt --noheadings --output SOURCE /").strip() == "/dev/vda1"
 
 
 def test_a_plain_host_by_uefi_leaves_the_box_on_its_disk(
@@ -135,9 +129,9 @@ def test_a_plain_host_by_uefi_leaves_the_box_on_its_disk(
         assert (entries(box), boot_variable(box, "BootOrder")) == (had, order)
         assert differences(was, whole(box)) == []
         assert "nothing to give back" in user.is_refused("--force")
-        with again(box, accel) as up:
-            assert boot_variable(up, "BootCurrent") == had["debian"]
-            assert up.succeed("lvs --noheadings --options lv_name").split() != []
+        reset(box)
+        assert boot_variable(box, "BootCurrent") == had["debian"]
+        assert box.succeed("lvs --noheadings --options lv_name").split() != []
 
 
 def test_a_root_on_lvm_is_what_it_was(
@@ -171,6 +165,6 @@ def test_a_root_on_lvm_is_what_it_was(
         assert (entries(box), boot_variable(box, "BootOrder")) == (had, order)
         assert differences(was, whole(box)) == []
         assert "nothing to give back" in user.is_refused("--force")
-        with again(box, accel) as up:
-            assert up.state.verdict is None
-            assert boot_variable(up, "BootCurrent") == had["debian"]
+        reset(box)
+        assert (box.state.verdict, box.state.is_box) == (None, False)
+        assert boot_variable(box, "BootCurrent") == had["debian"]
