@@ -178,6 +178,8 @@ for file in {" ".join(CONFIGURED)}; do
         cp -a --remove-destination "$record$file" "$file"
     fi
 done
+# A package that goes leaves the folders in which a file of ours was.
+[ -e /usr/sbin/lvm ] || [ ! -d /etc/lvm ] || find /etc/lvm -depth -type d -empty -delete
 rm -rf "$record.gone"
 sync
 mv "$record" "$record.gone"

@@ -22,7 +22,9 @@ from tests.unit.onbox.fakeroot import FakeRoot
 pytestmark = pytest.mark.commands
 
 # Not within another path, as that of a folder in /boot.
-_PLACES = re.compile(r"(?<![\w./$}])(/boot|/mnt|/lib/modules|/etc/lvm|/var/lib/pipeline-before)\b")
+_PLACES = re.compile(
+    r"(?<![\w./$}])(/boot|/mnt|/lib/modules|/etc/lvm|/usr/sbin/lvm|/var/lib/pipeline-before)\b"
+)
 TOOLS = {
     "unshare": 'shift; exec "$@"',
     "sync": "exit 0",
@@ -114,16 +116,28 @@ def test_a_host_is_noted_once_and_what_provision_chose_anew(host: SmallHost) -> 
         "spare", "other", "r", "s", "1-a", ("vg/root",), ("lvm2",)
     )
 
+    (host.root / "etc/lvm/archive").mkdir()
+    host.write("usr/sbin/lvm")
     host.does(undo.forgotten)
-    assert host.tree("etc/lvm") == {"lvmlocal.conf": "mine"}
+    assert host.tree("etc/lvm") == {"archive": "folder", "lvmlocal.conf": "mine"}
     assert list((host.root / "var/lib").iterdir()) == []
     assert Record().process(host.shell(Record().command()).stdout.splitlines()) is None
 
 
+def test_a_host_that_had_no_lvm_keeps_no_folder_of_it(host: SmallHost) -> None:
+    host.noted()
+    host.write("etc/lvm/lvmlocal.conf", "ours")
+    host.write("etc/lvm/backup/vg", "LVM's")
+    host.does(undo.forgotten, group="vg")
+    assert not (host.root / "etc/lvm").exists()
+
+
 def test_files_that_the_host_did_not_have_go(host: SmallHost) -> None:
     host.noted()
+    host.write("usr/sbin/lvm")
     host.write("etc/lvm/devices/system.devices", "ours")
     host.write("etc/lvm/lvmlocal.conf", "ours")
+    host.write("usr/sbin/lvm")
     for name in ("backup/vg", "archive/vg_00001-123.vg", "archive/vg_of_mine_00001-123.vg"):
         host.write(f"etc/lvm/{name}", "LVM's")
     host.does(undo.forgotten, group="vg")
