@@ -32,6 +32,7 @@ def _collection() -> Collection:
     ns.configure(ANY)
     for task in (
         host.provision,
+        host.unprovision,
         host.status,
         host.resnap,
         host.keep,

@@ -27,6 +27,7 @@ from tasks.hosts.fleet import Work, enlist, enlist_asking, finish
 from tasks.hosts.provision import Provision, Provisioned, Request
 from tasks.hosts.securing import Part, confirm_host_key, read_password, require_part
 from tasks.hosts.shrink import Shrunk, shrink_box
+from tasks.hosts.versions import unprovision as ways_back
 
 
 @task(
@@ -65,6 +66,28 @@ def provision(
         enlist(c, work, show.plans)
     else:
         enlist(c, work, show.provisioned, locks="provision")
+
+
+@task(
+    post=[finish],
+    help={
+        "wipe": "Also erase the disk that the box is on; without it, that stays as it is.",
+        "force": "Do not ask.",
+        "dry-run": "Show what would go; change nothing.",
+    },
+)
+def unprovision(c: Context, wipe: bool = False, force: bool = False, dry_run: bool = False) -> None:
+    """Give a host back: it boots its old root, and what made it a box goes."""
+    if dry_run:
+        enlist(c, partial(ways_back.plan, wipe=wipe), show.plans)
+        return
+
+    def ask(hosts: Sequence[Host]) -> Work:
+        if not force:
+            confirm(ways_back.losses(hosts, wipe=wipe))
+        return partial(ways_back.unprovision, wipe=wipe)
+
+    enlist_asking(c, ask, show.lines, locks="unprovision")
 
 
 @task(

@@ -204,6 +204,9 @@ VERSION_TAG = "golden"
 static/onbox/usr/lib/resnap/versions sets it.
 """
 
+BEFORE_TAG = "resnap.before"
+"""The LVM tag of the snapshot of a root as it was before the host became a box."""
+
 
 def cow_size(origin: int, chunk: int, extent: int) -> int:
     """Bytes of a snapshot that cannot fill, in whole extents: room for all of the origin.

@@ -12,7 +12,7 @@ from pyinfra.context import host
 
 from deploys.facts.host_state import VERDICTS
 from deploys.facts.mapper import mapper_path
-from deploys.facts.onbox import FileStates
+from deploys.facts.onbox import FileStates, Present
 from deploys.operations import Commands
 
 COPY = "/run/pipeline-golden"
@@ -20,6 +20,9 @@ COPY = "/run/pipeline-golden"
 
 IN_SNAPSHOT = "/run/resnap/in-snapshot"
 """A file that exists while the root is a snapshot (static/onbox/usr/lib/resnap/resnap)."""
+
+GIVEN_BACK = "grub/given-back"
+"""In /boot: with this file GRUB starts the old root (static/onbox/etc/grub.d/09_resnap)."""
 
 # Scripts of Debian and Ubuntu. Their entries boot the root that update-grub runs on.
 _OTHER_ENTRIES = ("10_linux", "10_linux_zfs", "20_linux_xen", "20_memtest86+", "30_os-prober")
@@ -95,6 +98,14 @@ def initrds(root: str = "", stale: bool = False) -> Commands:
 def stale_initrds() -> Commands:
     """Have the next :func:`initrds` make them, even if its sources are unchanged."""
     yield StringCommand("rm", "-f", "/var/lib/resnap/made")
+
+
+@operation()
+def starts_box(root: str = "") -> Commands:
+    """Have GRUB start the box again, on a host that ``unprovision`` began to give back."""
+    mark = f"{root}/boot/{GIVEN_BACK}"
+    if host.get_fact(Present, paths=(mark,)):
+        yield StringCommand("rm -f --", shlex.quote(mark))
 
 
 @operation()

@@ -18,6 +18,8 @@ BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649"
 EFI_SYSTEM = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
 LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4"
 LINUX_LVM = "e6d6d379-f507-44c2-a23c-238f2a3df928"
+# The labels of a box's partitions, by which they are known again.
+BOOT_LABEL, LVM_LABEL = "resnap-boot", "resnap-lvm"
 # Mount options: the boot goes on if the device is missing or late. If it is there, it is mounted
 # before anybody can log in. See systemd.mount(5).
 NOFAIL = "nofail,x-systemd.before=local-fs.target"
@@ -73,7 +75,7 @@ def partition(device: str, layout: Sequence[Partition], wipe: bool = False) -> C
     disk = host.get_fact(BlockDevices).find(device)
     if disk is None:
         raise OperationError(f"{device} is not a block device")
-    if has_layout(disk, layout):
+    if has_layout(disk, layout) and not wipe:
         host.noop(f"{device} is already partitioned")
         return
     used = [d.path for d in disk.walk() if d.mountpoints or d.type not in (disk.type, "part")]

@@ -9,6 +9,7 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from deploys.facts.firmware import Esp
+from deploys.facts.host_state import EFI_VARIABLES
 from deploys.operations import Commands
 from deploys.operations.boot import chroot_prefix
 
@@ -47,15 +48,23 @@ find "$at" -mindepth 3 -maxdepth 3 -ipath "$at/EFI/BOOT/BOOTX64.EFI" \
     -execdir mv {{}} BOOTX64.OLD ';'
 sync --file-system "$at"
 """
+_OLD_REMOVABLE = f"""{_AT}
+find "$at" -mindepth 3 -maxdepth 3 -ipath "$at/EFI/BOOT/BOOTX64.OLD" \
+    -execdir sh -ec '[ -e BOOTX64.EFI ] || mv "$1" BOOTX64.EFI' sh {{}} ';'
+sync --file-system "$at"
+"""
+_NO_ENTRY = """
+efibootmgr | sed -nE "s/^Boot([0-9A-F]{4})[* ] $label(\\t.*)?\\$/\\1/p" |
+while read -r old; do
+    efibootmgr --quiet --bootnum "$old" --delete-bootnum
+done
+"""
 # An earlier run that broke off may have left an entry.
 _ENTRY = f"""{_AT}
 disk=$2 number=$3 label=$4
 loader=grubx64.efi
 [ ! -e "$at/EFI/$label/shimx64.efi" ] || loader=shimx64.efi
-efibootmgr | sed -nE "s/^Boot([0-9A-F]{{4}})[* ] $label(\\t.*)?\\$/\\1/p" |
-while read -r old; do
-    efibootmgr --quiet --bootnum "$old" --delete-bootnum
-done
+{_NO_ENTRY}
 efibootmgr --quiet --create --disk "$disk" --part "$number" --label "$label" \
     --loader "\\\\EFI\\\\$label\\\\$loader"
 """
@@ -114,6 +123,22 @@ def boot_entry(partition: str, disk: str, number: int, label: str) -> Commands:
         label: the entry's name, and the folder below ``EFI`` that has the loader.
     """
     yield _script(_ENTRY, "boot-entry", partition, disk, str(number), label)
+
+
+@operation()
+def old_removable_path(partition: str) -> Commands:
+    """Undo :func:`no_removable_path`."""
+    yield _script(_OLD_REMOVABLE, "old-removable-path", partition)
+
+
+@operation()
+def no_boot_entry(label: str) -> Commands:
+    """Remove the firmware's boot entries of this name, where they can be written."""
+    script = f"set -eu\nlabel=$1\n{_NO_ENTRY}"
+    yield StringCommand(
+        f"! findmnt --noheadings --options rw {EFI_VARIABLES} >/dev/null ||",
+        shlex.join(("sh", "-c", script, "no-boot-entry", label)),
+    )
 
 
 def _script(script: str, *words: str) -> StringCommand:

@@ -48,6 +48,18 @@ if [ -e "$conf" ]; then
 fi
 """
 
+# apt would remove what needs them, too: then they stay.
+_PURGE = """
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+gone=$(apt-get --simulate purge "$@" | grep -c '^Purg ' || :)
+if [ "$gone" -gt "$#" ]; then
+    echo "other packages need some of these, so they stay: $*" >&2
+    exit
+fi
+apt-get -q -y -o DPkg::Lock::Timeout=300 purge "$@"
+"""
+
 
 @dataclass(frozen=True)
 class LocalPackage:
@@ -130,3 +142,12 @@ def present(
     script = f"names={shlex.quote(' '.join(sorted(named)))}\n{script}"
     install = shlex.join(("sh", "-c", script, "install", *options, *words))
     yield StringCommand("; ".join((*(arrived(*uploads) if uploads else ()), install)))
+
+
+@operation()
+def purged(packages: Sequence[str]) -> Commands:
+    """Remove packages with their settings, unless others need them; initrds stay as they are."""
+    installed = host.get_fact(DebPackages)
+    there = [name for name in packages if name.partition(":")[0] in installed]
+    if there:
+        yield StringCommand(shlex.join(("sh", "-c", _KEEP_INITRDS + _PURGE, "purge", *there)))

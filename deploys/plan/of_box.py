@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deploys.errors import PreflightError
-from deploys.facts.lvm import VERSION_TAG, LogicalVolume, VolumeGroup
+from deploys.facts.lvm import BEFORE_TAG, VERSION_TAG, LogicalVolume, VolumeGroup
 from deploys.operations.root import COPIED
 from deploys.plan.refusals import check_own_volumes
 from deploys.plan.result import Kind, Volume, VolumePlan, own_volume
@@ -71,7 +71,7 @@ def _check_room(
     group: VolumeGroup, golden: LogicalVolume, own: Sequence[Volume], volumes: Volumes
 ) -> None:
     # The next reset removes these snapshots, so their room is free for it.
-    snapshots = [lv for lv in group.lvs if lv.origin == golden.name]
+    snapshots = [lv for lv in group.lvs if lv.origin == golden.name and BEFORE_TAG not in lv.tags]
     room = group.free + sum(lv.size for lv in snapshots)
     wanted = round_up(snapshot_size(golden.size, volumes), group.extent_size)
     if wanted > room:

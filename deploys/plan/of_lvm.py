@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from deploys.errors import PreflightError
-from deploys.facts.lvm import LogicalVolume, VolumeGroup
-from deploys.operations.disks import LINUX_LVM, Partition
+from deploys.facts.lvm import BEFORE_TAG, LogicalVolume, VolumeGroup, cow_size
+from deploys.operations.disks import LINUX_LVM, LVM_LABEL, Partition
 from deploys.plan.of_firmware import plan_here
-from deploys.plan.refusals import check_boot, check_device, check_own_volumes, contents
+from deploys.plan.refusals import (
+    boot_needed,
+    check_boot,
+    check_device,
+    check_own_volumes,
+    contents,
+)
 from deploys.plan.result import Kind, VolumePlan, own_volume
 from deploys.plan.sizes import human, round_up, snapshot_size
 from deploys.plan.survey import Survey
-from deploys.settings import MIB, Volumes, own_volumes
+from deploys.settings import KIB, MIB, Volumes, own_volumes
 
-_EXTENSION = (Partition("resnap-lvm", LINUX_LVM),)
+_EXTENSION = (Partition(LVM_LABEL, LINUX_LVM),)
+# The snapshot of the root as it is must hold what a first provision changes. It leaves room for the
+# trials of later changes, and for a version.
+_LEAST_BEFORE, _LEAVE = 512 * MIB, 512 * MIB
 
 
 def plan_lvm(
@@ -40,7 +49,8 @@ def plan_lvm(
     own = tuple(own_volume(group, row, volumes) for row in own_volumes.mounted())
     check_own_volumes(survey, group.name)
     left = free - sum(volume.size for volume in own if not volume.exists)
-    _check_room(group, free, left, snapshot_size(root.size, volumes), volumes, extends)
+    snapshot = snapshot_size(root.size, volumes)
+    _check_room(group, free, left, snapshot, volumes, extends)
     return VolumePlan(
         kind=Kind.EXTEND if extends else Kind.LVM,
         volgroup=group.name,
@@ -50,10 +60,27 @@ def plan_lvm(
         boot_partition=boot,
         grub_disks=tuple(d.path for d in survey.blocks.disks_under(boot)),
         volumes=own,
+        before=_before(survey, group, root, left - snapshot),
         device=disk.path if extends and disk else "",
         layout=_EXTENSION if extends else (),
         wipe=contents(survey) if extends and not resumed else (),
         efi=plan_here(survey, boot),
+    )
+
+
+def _before(survey: Survey, group: VolumeGroup, root: LogicalVolume, room: int) -> int:
+    """Bytes of the snapshot that keeps the root as it is; 0 if VG or /boot lack the room.
+
+    /boot keeps its old initrds beside the new ones.
+    """
+    kept = group.lv(f"{root.name}_before")
+    if kept and BEFORE_TAG in kept.tags:
+        return kept.size  # by a first provision that broke off
+    boot = survey.mount("/boot")
+    size = min(cow_size(root.size, 64 * KIB, group.extent_size), room - _LEAVE)
+    has_room = boot is not None and boot.avail >= boot_needed(survey) + survey.kernel
+    return (
+        size // group.extent_size * group.extent_size if has_room and size >= _LEAST_BEFORE else 0
     )
 
 

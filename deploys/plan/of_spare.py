@@ -6,9 +6,11 @@ from deploys.errors import PreflightError
 from deploys.facts.lvm import VolumeGroup
 from deploys.operations.disks import (
     BIOS_BOOT,
+    BOOT_LABEL,
     EFI_SYSTEM,
     LINUX,
     LINUX_LVM,
+    LVM_LABEL,
     Partition,
     partition_path,
 )
@@ -40,8 +42,8 @@ def spare_layout(volumes: Volumes, esp_size: int = 0) -> tuple[Partition, ...]:
     return (
         Partition("resnap-bios", BIOS_BOOT, MIB),
         *((Partition("resnap-esp", EFI_SYSTEM, esp_size),) if esp_size else ()),
-        Partition("resnap-boot", LINUX, round_up(volumes.boot_size, MIB)),
-        Partition("resnap-lvm", LINUX_LVM),
+        Partition(BOOT_LABEL, LINUX, round_up(volumes.boot_size, MIB)),
+        Partition(LVM_LABEL, LINUX_LVM),
     )
 
 
@@ -84,6 +86,7 @@ def plan_spare(survey: Survey, volumes: Volumes, force: bool) -> VolumePlan:
     root = planned_volume(group, volumes.lvroot, _spare_root(survey, volumes, group, esp_size), "")
     source = survey.blocks.find(survey.root.source)
     now = survey.mount("/boot") or survey.root
+    boot = survey.blocks.find(now.source)
     old_disks = (d.path for d in survey.blocks.disks_under(now.source))
     done = resumed and group is not None
     return VolumePlan(
@@ -100,6 +103,7 @@ def plan_spare(survey: Survey, volumes: Volumes, force: bool) -> VolumePlan:
         wipe=() if resumed else contents(survey),
         old_root=survey.root.source,
         old_root_uuid=source.uuid if source else "",
+        old_boot_uuid=boot.uuid if boot else "",
         copied=copied,
         efi=of_firmware.plan_spare(survey, disk.path, partition_path(disk.path, 2), 2),
     )

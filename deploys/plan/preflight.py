@@ -56,5 +56,9 @@ def check(
     plan = plan_volumes(read_survey(session.fact, device), settings.volumes, force=force)
     if plan.kind is Kind.BOX:
         # Only the first provision saw the old root.
-        plan = replace(plan, old_root_uuid=state.defaults.get("OLD_ROOT_UUID", ""))
+        plan = replace(
+            plan,
+            old_root_uuid=state.defaults.get("OLD_ROOT_UUID", ""),
+            old_boot_uuid=state.defaults.get("OLD_BOOT_UUID", ""),
+        )
     return Preflight(state, plan, python)

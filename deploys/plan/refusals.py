@@ -49,7 +49,7 @@ def check_names(volumes: Volumes, root: str) -> None:
     Raises:
         PreflightError: two have. A reset removes what has the snapshot's name.
     """
-    taken = [root, f"{root}_safety", *(row.name for row in own_volumes.TABLE)]
+    taken = [root, f"{root}_safety", f"{root}_before", *(row.name for row in own_volumes.TABLE)]
     for number, name in enumerate(taken):
         if name == volumes.lvsnap:
             raise PreflightError(f"volumes.lvsnap {name}: another volume of a box has this name")
@@ -194,12 +194,18 @@ def check_device(survey: Survey, layout: Sequence[Partition], group: str, force:
     if disk in survey.blocks.disks_under(survey.root.source):
         raise PreflightError(f"{named.name} is the disk that the host runs from")
     _check_hidden(survey, disk, len(layout))
-    ours = has_layout(disk, layout)
+    ours = has_layout(disk, layout) and not _is_left(survey, disk)
     _check_unused(survey, disk, group if ours else None)
     content = contents(survey)
     if content and not ours and not force:
         raise PreflightError(f"{named.name} carries {'; '.join(content)}: --force wipes it")
     return ours
+
+
+def _is_left(survey: Survey, disk: BlockDevice) -> bool:
+    """Whether the disk is of a box that was given back: then the host's LVM went with it."""
+    members = (device.path for device in disk.walk() if device.fstype == "LVM2_member")
+    return any(survey.lvm.pv(path) is None for path in members)
 
 
 def _check_unused(survey: Survey, disk: BlockDevice, own_group: str | None) -> None:

@@ -61,6 +61,8 @@ class VolumePlan:
         layout: its partitions; empty if it has them already.
         wipe: what the disk loses.
         old_root: the plain root, which stays as a way back; empty if the root is on LVM.
+        old_boot_uuid: the filesystem with that root's /boot.
+        before: bytes of the snapshot that keeps a root on LVM as it was; 0: there is no room.
         copied: the copy of the root is complete.
         efi: the plan for UEFI firmware; None for a box, and if BIOS started the host.
         lasting: filesystems of the host's own that no reset touches; it keeps them.
@@ -79,6 +81,8 @@ class VolumePlan:
     wipe: tuple[str, ...] = ()
     old_root: str = ""
     old_root_uuid: str = ""
+    old_boot_uuid: str = ""
+    before: int = 0
     copied: bool = False
     efi: EfiPlan | None = None
     lasting: tuple[Mount, ...] = ()
@@ -93,6 +97,12 @@ class VolumePlan:
         rows = [("wipe", self.device, "; ".join(self.wipe))] if self.wipe else []
         if self.layout:
             rows += self._disk_rows()
+        if self.kind in (Kind.LVM, Kind.EXTEND):
+            kept = f"as {self.lvroot}_before, {human(self.before)}: unprovision goes back to it"
+            lost = "no room to keep it as it is: unprovision cannot go back to it"
+            rows.append(
+                ("old root", f"{self.volgroup}/{self.lvroot}", kept if self.before else lost)
+            )
         new = [volume for volume in self.volumes if not volume.exists]
         for volume in new:
             path = mapper_path(self.volgroup, volume.name)

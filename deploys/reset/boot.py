@@ -57,6 +57,7 @@ def defaults(plan: VolumePlan, settings: Settings) -> OnboxFile:
         "DRAIN_SECONDS": str(settings.jobs.drain),
         "REFERENCE": "yes" if settings.stack.has_reference else "no",
         "OLD_ROOT_UUID": plan.old_root_uuid,
+        "OLD_BOOT_UUID": plan.old_boot_uuid,
         "WATCHED": f'"{" ".join(own_volumes.watched())}"',
     }
     lines = "".join(f"{name}={value}\n" for name, value in values.items())
@@ -78,6 +79,7 @@ def boot(plan: VolumePlan, settings: Settings, root: str = "") -> None:
     """Put boot files, initrds and GRUB's entries on the running root, or on that at ``root``."""
     wanted = sources(plan, settings).items()
     files = onbox.files(name="Boot files", sources={f"{root}{path}": file for path, file in wanted})
+    operations.starts_box(name="GRUB starts the box", root=root)
     operations.no_other_entries(name="Leave GRUB's entries to the box", root=root)
     operations.initrds(name="Initrds and GRUB entries", root=root, stale=bool(files.will_change))
     if not root:

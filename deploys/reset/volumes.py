@@ -9,6 +9,7 @@ from deploys.facts.mapper import mapper_path
 from deploys.operations import disks, lvm, packages
 from deploys.operations.root import copy_root
 from deploys.plan.result import Kind, VolumePlan
+from deploys.reset.back import before
 from deploys.settings import own_volumes
 from deploys.settings.own_volumes import OwnVolume
 
@@ -29,12 +30,7 @@ def volumes(plan: VolumePlan) -> None:
     A step that is done already is left out, so a run that broke off can be started again. The plan
     has already refused disks and volumes that must not be overwritten.
     """
-    packages.present(
-        name="LVM and initramfs tools",
-        packages=(*PACKAGES, *(_UEFI_PACKAGES if plan.efi and plan.efi.disk else ())),
-        # The old root keeps its initrds. Those of the copy are made after its boot files.
-        keep_initrds=plan.kind is Kind.SPARE,
-    )
+    _packages(plan)
     files.block(name="LVM gives freed space back", path="/etc/lvm/lvmlocal.conf", content=_LVMLOCAL)
     if plan.layout:
         _disk(plan)
@@ -71,6 +67,18 @@ def volumes(plan: VolumePlan) -> None:
     if plan.kind is not Kind.BOX:
         for target in ("/boot", "/boot/efi", "/efi"):
             _options(target, tuple(disks.NOFAIL.split(",")))  # so that a boot goes on without it
+
+
+def _packages(plan: VolumePlan) -> None:
+    is_spare = plan.kind is Kind.SPARE
+    packages.present(
+        name="LVM and initramfs tools",
+        packages=(*PACKAGES, *(_UEFI_PACKAGES if plan.efi and plan.efi.disk else ())),
+        # The old root keeps its initrds. Those of the copy are made after its boot files.
+        keep_initrds=is_spare,
+    )
+    if is_spare:
+        before.new_packages(name="Note the new packages")
 
 
 def _disk(plan: VolumePlan) -> None:

@@ -22,7 +22,7 @@ TABLE: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
         _SSH,
         (
             *("adduser", "deluser", "keep", "maintain", "promote", "resnap", "rollback", "secure"),
-            *("shrink", "ssh", "status", "users"),
+            *("shrink", "ssh", "status", "unprovision", "users"),
             *("pipeline.queue", "pipeline.results", "pipeline.submit"),
             *("signer.add", "signer.remove"),
         ),

@@ -18,6 +18,7 @@ from deploys.operations.lvm import reclaim_partition
 from deploys.plan import preflight
 from deploys.plan.preflight import Preflight
 from deploys.plan.result import Kind
+from deploys.reset.back.before import noted
 from deploys.reset.boot import boot_copy
 from deploys.reset.safety import begin_trial, drop_safety, keep_safety, take_safety
 from deploys.reset.volumes import volumes
@@ -113,6 +114,8 @@ class Provision:
             return self._update(found)
         self._host.require_reboot()
         deploys: list[Deploy] = [partial(volumes, plan=found.plan)]
+        if found.plan.kind is not Kind.BOX:
+            deploys.insert(0, partial(noted, plan=found.plan))
         if found.plan.kind is Kind.SPARE:
             deploys.append(partial(boot_copy, plan=found.plan, settings=self._settings))
         self._apply("building the volumes", deploys)

@@ -42,6 +42,7 @@ _ORDER = (
     "test_up.py",
     "test_rollback.py",
     "storage",
+    "test_unprovision.py",
     "test_uefi.py",
     "test_up_bare.py",
     "test_parts.py",

@@ -6,57 +6,31 @@ battery, it leaves the firmware the removable path.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tasks.guests import bare
 from tasks.guests.qemu import accelerator
-from tasks.guests.qemu.hardware import Machine
-from tests.boot.conftest import GIB
-from tests.boot.lab.box import CPUS, DEADLINE, Box, running
-from tests.boot.lab.recipes import GATHERED, Recipe
+from tests.boot.lab.box import DEADLINE, Box
+from tests.boot.lab.recipes import GATHERED
 from tests.boot.lab.uefi import (
     LVM_HOST,
     PLAIN,
     PLAIN_HOST,
     SECURE,
-    Firmware,
     boot_variable,
     entries,
+    host,
     make_entry,
     starts_by_both,
 )
 from tests.hosts.guest import Guest
-from tests.hosts.machine import starts_by_uefi
 
 REINSTALL = (
     "env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends --reinstall install "
 )
-
-
-@contextlib.contextmanager
-def host(
-    recipe: Recipe,
-    firmware: Firmware,
-    folder: Path,
-    shared: Path,
-    accel: accelerator.Accelerator,
-) -> Iterator[Box]:
-    """A bare host with a spare disk, on firmware with an NVRAM of its own."""
-    base = bare.build(recipe, shared)
-    disks = (
-        bare.overlay(base.path, folder / "root.qcow2"),
-        bare.empty_disk(folder / "spare.qcow2", 12 * GIB),
-    )
-    nvram = Path(shutil.copy(firmware[1], folder / "nvram.fd"))
-    words = starts_by_uefi(firmware[0], nvram)
-    machine = Machine(disks=disks, cpus=CPUS, arguments=words)
-    with running(folder, base.identity, machine, accel) as box:
-        yield box
 
 
 def boots_without_entries(box: Box, accel: accelerator.Accelerator, empty: Path) -> str:

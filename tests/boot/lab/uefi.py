@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+from tasks.guests import bare
+from tasks.guests.qemu import accelerator
+from tasks.guests.qemu.hardware import Machine
 from tests.boot.conftest import GIB, INSTALLED
-from tests.boot.lab.box import Box
+from tests.boot.lab.box import CPUS, Box, running
 from tests.boot.lab.recipes import SERVER, Recipe
+from tests.hosts.machine import starts_by_uefi
 
 # The file of the firmware's code, and the template of its NVRAM.
 Firmware = tuple[Path, Path]
@@ -21,6 +28,27 @@ _ENTRY = (
     "efibootmgr --quiet --create --disk /dev/vda --part 1 --label debian "
     r"--loader '\EFI\debian\shimx64.efi'"
 )
+
+
+@contextlib.contextmanager
+def host(
+    recipe: Recipe,
+    firmware: Firmware,
+    folder: Path,
+    shared: Path,
+    accel: accelerator.Accelerator,
+) -> Iterator[Box]:
+    """A bare host with a spare disk, on firmware with an NVRAM of its own."""
+    base = bare.build(recipe, shared)
+    disks = (
+        bare.overlay(base.path, folder / "root.qcow2"),
+        bare.empty_disk(folder / "spare.qcow2", 12 * GIB),
+    )
+    nvram = Path(shutil.copy(firmware[1], folder / "nvram.fd"))
+    words = starts_by_uefi(firmware[0], nvram)
+    machine = Machine(disks=disks, cpus=CPUS, arguments=words)
+    with running(folder, base.identity, machine, accel) as box:
+        yield box
 
 
 def make_entry(box: Box) -> None:

@@ -93,6 +93,27 @@ def test_the_old_removable_path_gets_another_name(esp: Path, name: str) -> None:
     assert set(found(esp, "debian")) == {"grubx64.efi"}
 
 
+def test_the_old_removable_path_gets_its_name_back_where_it_is_free(esp: Path) -> None:
+    loader(esp, "BOOT", ("BOOTX64.OLD", "grubx64.efi"))
+    run(efi.old_removable_path, partition="/dev/vda1")
+    assert set(found(esp, "BOOT")) == {"BOOTX64.EFI", "grubx64.efi"}
+    loader(esp, "BOOT", ("BOOTX64.OLD",))
+    run(efi.old_removable_path, partition="/dev/vda1")
+    assert set(found(esp, "BOOT")) == {"BOOTX64.EFI", "BOOTX64.OLD", "grubx64.efi"}
+
+
+def test_the_boxs_boot_entries_alone_are_removed(esp: Path) -> None:
+    run(efi.no_boot_entry, label="pipeline")
+    assert (esp.parent / "calls").read_text().splitlines() == [
+        "",
+        "--quiet --bootnum 0003 --delete-bootnum",
+        "--quiet --bootnum 000A --delete-bootnum",
+    ]
+    FakeRoot(esp.parent).tool("findmnt", "exit 1")  # NVRAM that is not writable
+    run(efi.no_boot_entry, label="pipeline")
+    assert len((esp.parent / "calls").read_text().splitlines()) == 3
+
+
 @pytest.mark.parametrize(
     ("names", "started"), [(SIGNED, "shimx64.efi"), (("grubx64.efi",), "grubx64.efi")]
 )

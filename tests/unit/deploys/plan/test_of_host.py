@@ -6,8 +6,16 @@ from dataclasses import replace
 
 import pytest
 
+from deploys.errors import PreflightError
 from deploys.facts.disks import BlockTree, Mount
-from deploys.facts.lvm import LogicalVolume, LvmReport, PhysicalVolume, VolumeGroup, cow_size
+from deploys.facts.lvm import (
+    BEFORE_TAG,
+    LogicalVolume,
+    LvmReport,
+    PhysicalVolume,
+    VolumeGroup,
+    cow_size,
+)
 from deploys.plan.of_host import plan_volumes
 from deploys.plan.of_spare import spare_layout
 from deploys.plan.result import Kind
@@ -19,7 +27,7 @@ from deploys.plan.sizes import (
     root_and_snapshot,
 )
 from deploys.plan.survey import Survey
-from deploys.settings import GIB, MIB, Volumes
+from deploys.settings import GIB, KIB, MIB, Volumes
 from tests.unit.deploys.plan.survey_builder import disk, lvm_host, part, plain_host
 
 pytestmark = pytest.mark.usefixtures("two_volumes")
@@ -52,6 +60,7 @@ def test_a_plain_root_moves_to_the_spare_disk() -> None:
     assert plan.physical_volume == "/dev/vdb3"
     assert plan.grub_disks == ("/dev/vdb", "/dev/vda")
     assert (plan.old_root, plan.old_root_uuid) == ("/dev/vda1", "OLD-UUID")
+    assert plan.old_boot_uuid == "OLD-UUID"  # a part of it
     assert [row[0] for row in plan.rows()] == [
         "partition",
         "filesystem",
@@ -132,10 +141,45 @@ def test_a_root_on_lvm_with_room_gets_persistent_and_keeps_its_names() -> None:
     assert (plan.volgroup, plan.lvroot) == ("host-vg", "root")
     assert (plan.boot_partition, plan.grub_disks) == ("/dev/vda1", ("/dev/vda",))
     assert plan.rows() == [
+        (
+            "old root",
+            "host-vg/root",
+            "as root_before, 3.5 GiB: unprovision goes back to it",
+        ),
         ("logical volume", "host-vg/persistent", "2.0 GiB"),
         ("filesystem", "/dev/mapper/host--vg-persistent", "ext4"),
         ("fstab", "/persistent", "/dev/mapper/host--vg-persistent"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("free", "boot_free", "before"),
+    [
+        (20 * GIB, 300 * MIB, cow_size(4 * GIB, 64 * KIB, EXTENT)),  # it cannot overflow
+        (7 * GIB + 4 * MIB, 300 * MIB, 512 * MIB),
+        (7 * GIB, 300 * MIB, 0),
+        (20 * GIB, 119 * MIB, 0),  # the old initrds stay in /boot, too
+    ],
+)
+def test_a_root_on_lvm_is_kept_as_it_is_where_there_is_room(
+    free: int, boot_free: int, before: int
+) -> None:
+    plan = plan_volumes(lvm_host(free=free, boot_free=boot_free), SETTINGS)
+    assert plan.before == before
+    assert ("no room to keep it" in plan.rows()[0][2]) is (before == 0)
+
+
+def test_a_root_that_is_kept_by_a_run_that_broke_off_is_kept_once() -> None:
+    kept = LogicalVolume("root_before", "host-vg", GIB, origin="root", tags=(BEFORE_TAG,))
+    assert plan_volumes(lvm_host(ROOT, kept, free=20 * GIB), SETTINGS).before == GIB
+
+
+def test_the_room_of_the_kept_root_is_not_the_next_resets() -> None:
+    kept = LogicalVolume("root_before", "host-vg", 5 * GIB, origin="root", tags=(BEFORE_TAG,))
+    small = LogicalVolume("root_snap", "host-vg", GIB, origin="root")
+    survey = lvm_host(ROOT, PERSISTENT, kept, small, free=0, mounted="root_snap")
+    with pytest.raises(PreflightError, match="lvsize"):
+        plan_volumes(survey, SETTINGS)
 
 
 def test_a_root_on_lvm_without_room_is_extended_by_the_disk() -> None:

@@ -17,6 +17,7 @@ from deploys.facts.lvm import (
     VolumeGroup,
 )
 from deploys.plan.of_host import plan_volumes
+from deploys.plan.of_spare import spare_layout
 from deploys.plan.sizes import EXTENT
 from deploys.plan.survey import Device, Survey
 from deploys.settings import GIB, MIB, Volumes
@@ -133,6 +134,20 @@ CASES: dict[str, tuple[Survey, dict[str, object], str]] = {
         replace(plain_host(SPARE), device=Device("/dev/vdb", "/dev/vdb", ("gpt", "zfs_member"))),
         {},
         "carries gpt and zfs_member on /dev/vdb",
+    ),
+    "a box that was given back, and LVM with it": (
+        plain_host(
+            disk(
+                "/dev/vdb",
+                24 * GIB,
+                *(
+                    part(f"/dev/vdb{n}", each.size or GIB, partlabel=each.label, fstype=PV)
+                    for n, each in enumerate(spare_layout(Volumes()), 1)
+                ),
+            )
+        ),
+        {},
+        "/dev/vdb carries gpt on /dev/vdb; LVM2_member on /dev/vdb1",
     ),
     "group name taken": (
         replace(plain_host(SPARE), lvm=in_group("vagrant-pipeline")),

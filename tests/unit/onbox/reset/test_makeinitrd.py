@@ -478,6 +478,24 @@ def test_the_old_system_is_a_way_back(box: Box) -> None:
     assert "set prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n" in entry
 
 
+def test_the_old_system_may_have_its_boot_on_a_filesystem_of_its_own(box: Box) -> None:
+    ids = "OLD_ROOT_UUID=0a1b-2c\nOLD_BOOT_UUID=3d-4e\n"
+    box.write("etc/default/resnap", DEFAULTS.replace("OLD_ROOT_UUID=\n", ids))
+    box.within("/sbin/update-grub")
+    _, _, entry = box.menu.partition("--id old-root")
+    assert "--set=root 3d-4e\nset prefix=($root)/grub\nconfigfile" in entry
+
+
+def test_a_host_that_is_given_back_starts_its_old_root_by_itself(box: Box) -> None:
+    """By the menu of its own that /boot keeps, or by the entry of the old root on its disk."""
+    box.within("/sbin/update-grub")
+    header, _, _ = box.menu.partition("menuentry")
+    guard = '[ -f $prefix/given-back -a "$boot_once" != true -a -z "$secured" ]'
+    _, _, then = header.partition(f"if {guard}; then\n")
+    assert then.startswith("if [ -f $prefix/before/menu.cfg ]; then\nconfigfile ")
+    assert "fi\nset default=old-root\nset old_root=--unrestricted\nfi\n" in then
+
+
 @pytest.mark.skipif(not shutil.which("grub-script-check"), reason="needs grub-common")
 def test_grub_itself_takes_the_menu(box: Box) -> None:
     box.write("etc/default/resnap", DEFAULTS.replace("UUID=", "UUID=0a1b-2c"))

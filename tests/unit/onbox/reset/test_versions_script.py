@@ -186,6 +186,18 @@ def test_a_version_that_overflowed_goes(box: Box, state: str) -> None:
     assert box.versions == ["root_b"]
 
 
+@pytest.mark.parametrize(("state", "kept"), [("Invalid", False), ("9/745472 16", True)])
+def test_the_root_from_before_the_box_goes_if_it_overflowed(
+    box: Box, state: str, kept: bool
+) -> None:
+    box.volume("root_before", 1000)
+    box.write("boot/grub/before/menu.cfg")
+    box.write("used/root_before", state)
+    box.does("make-room", "all")
+    assert ("root_before" in box.volumes) is kept
+    assert (box.root / "boot/grub/before").exists() is kept
+
+
 def test_what_a_power_cut_left_of_a_version_goes(box: Box) -> None:
     box.volume("root_x", 300, golden=True)
     box.kept("boot/grub/golden/root_y", "y")

@@ -154,6 +154,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     monkeypatch.setattr(provisioning, "take_safety", happening(SAFETY))
     monkeypatch.setattr(provisioning, "drop_safety", happening(KEPT))
     monkeypatch.setattr(provisioning, "begin_trial", happening(TRIED))
+    monkeypatch.setattr(provisioning, "noted", happening("noted"))
     monkeypatch.setattr(provisioning, "volumes", happening("volumes made"))
     monkeypatch.setattr(provisioning, "boot_copy", happening("copy made to boot"))
     monkeypatch.setattr(
@@ -187,15 +188,16 @@ def test_a_bare_host_becomes_a_box(host: FakeHost) -> None:
     result = provision(host, Request("/dev/vdb", force=True)).run()
     assert result.changed
     assert result.manifest == "feed"
-    assert passes(host) == ["volumes made", "copy made to boot", "reboot default", GOLDEN, RESNAP]
+    made = ["noted", "volumes made", "copy made to boot"]
+    assert passes(host) == [*made, "reboot default", GOLDEN, RESNAP]
     assert host.record[0] == "looked at /dev/vdb by force"
-    assert host.record[4] == "looked at"  # again, from the golden root
+    assert host.record[5] == "looked at"  # again, from the golden root
 
 
 def test_a_host_with_its_root_on_lvm_is_changed_in_place(host: FakeHost) -> None:
     host.found, host.kind = state(None, box=False), Kind.LVM
     assert provision(host).run().changed
-    assert passes(host) == ["volumes made", GOLDEN + " without way back", RESNAP]
+    assert passes(host) == ["noted", "volumes made", GOLDEN + " without way back", RESNAP]
 
 
 @pytest.mark.parametrize(
