@@ -15,7 +15,7 @@ from deploys.box import ROLES
 from deploys.facts.state import HostState
 from deploys.operations.seal import cleaned
 from deploys.settings import Role
-from tasks.desk.flags import SETTINGS_HELP, load_settings
+from tasks.desk.flags import SETTINGS_HELP, file_size, load_settings
 from tasks.desk.places import GUEST
 from tasks.desk.progress import HostProgress, exit_on_error
 from tasks.desk.questions import confirm
@@ -33,10 +33,12 @@ from tasks.hosts.versions import unprovision as ways_back
 @task(
     post=[finish],
     iterable=["set"],
+    optional=["in_file"],
     help={
         **SETTINGS_HELP,
         "role": f"{' or '.join(get_args(Role))}; without it, as the box is; a new one: devel.",
         "device": "An empty disk, as /dev/vdb; needed unless the root is on LVM with free space.",
+        "in-file": "Make the box in a file on the root, as large as it needs, or as 40G.",
         "force": "Wipe the data on --device; do not ask before --reclaim.",
         "reclaim": "Erase the old root, and give its partition to the volume group.",
         "dry-run": "Show what would be done; change nothing.",
@@ -45,6 +47,7 @@ from tasks.hosts.versions import unprovision as ways_back
 def provision(
     c: Context,
     device: str = "",
+    in_file: str | bool = "",
     force: bool = False,
     reclaim: bool = False,
     dry_run: bool = False,
@@ -56,7 +59,7 @@ def provision(
     chosen = load_settings(settings, [*(set or ()), *([f"role={role}"] if role else [])])
     if reclaim and not (force or dry_run):
         confirm("The system as it was before the box will be erased.")
-    request = Request(device or None, force, reclaim)
+    request = Request(device or None, force, reclaim, file_size(in_file))
 
     def work(host: Host, progress: HostProgress) -> Provisioned | list[tuple[str, str, str]]:
         provision = Provision(host, chosen, request, progress)

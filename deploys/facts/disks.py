@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -121,6 +122,45 @@ class Filesystems(FactBase[tuple[Mount, ...]]):
                 avail=int(row["avail"] or 0),
             )
             for row in json.loads("\n".join(output))["filesystems"]
+        )
+
+
+@dataclass(frozen=True)
+class LoopFile:
+    """A file that a loop device may have as its disk; until it is ``whole``, its name ends in .new.
+
+    ``size`` is in bytes; 0: there is no such file. ``device`` is the loop device that has it; else,
+    with ``attached`` false, the first one that is free. It is empty if there is none.
+    """
+
+    size: int = 0
+    whole: bool = False
+    device: str = ""
+    attached: bool = False
+
+
+class AttachedFile(FactBase[LoopFile]):
+    """What is known of the file at ``path`` as a :class:`LoopFile`."""
+
+    default = LoopFile
+
+    def command(self, path: str) -> StringCommand:
+        script = (
+            'for file in "$1" "$1.new"; do '
+            '[ ! -e "$file" ] || stat --format="size %s" -- "$file"; '
+            'losetup --noheadings --output NAME --associated "$file" | sed "s/^/attached /"; '
+            'done; [ ! -e "$1" ] || echo whole yes; losetup --find | sed "s/^/free /"'
+        )
+        words = ("sh", "-c", script, "attached-file")
+        return StringCommand(shlex.join(words), QuoteString(path), "2>/dev/null || true")
+
+    def process(self, output: list[str]) -> LoopFile:
+        said = dict(line.split()[:2] for line in reversed(output) if " " in line)
+        return LoopFile(
+            int(said.get("size", 0)),
+            "whole" in said,
+            said.get("attached") or said.get("free", ""),
+            "attached" in said,
         )
 
 

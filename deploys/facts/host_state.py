@@ -84,10 +84,13 @@ _PARTS = {
     '{ echo "state=$s"; cat "$root/run/provisiond/$s"; }; done',
     "filesystems": "df --block-size=1 --output=target,used,avail / "
     f'$(. "$root/etc/default/resnap"; echo "${{WATCHED:-{_WATCHED}}}")',
-    # If /boot is not mounted, its superblock says how much is free.
-    "boot": 'if mountpoint -q "$root/boot"; then df --block-size=1 --output=target,used,avail '
-    '"$root/boot"; else dumpe2fs -h "$(findmnt --fstab --evaluate --noheadings --output SOURCE '
-    '"$root/boot")"; fi',
+    # If /boot is not mounted, its superblock says how much is free; or it is a folder of the host's
+    # root (of a box in a file).
+    "boot": "spaces='df --block-size=1 --output=target,used,avail'; "
+    'if mountpoint -q "$root/boot"; then $spaces "$root/boot"; else where=$(findmnt --fstab '
+    '--evaluate --noheadings --output SOURCE "$root/boot"); if [ -d "$where" ]; then '
+    'set -- $($spaces "$where" | tail -n 1); echo; echo "/boot $2 $3"; '
+    'else dumpe2fs -h "$where"; fi; fi',
     "mounts": 'cat "$root/proc/self/mountinfo"',
     # Debian's packages or ours: never both are installed.
     "versions": "dpkg-query -W -f '${db:Status-Status} ${Package}=${Version}\\n' lammps "

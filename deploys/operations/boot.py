@@ -32,7 +32,9 @@ set -eu
 golden=$1 boot=$2 copy=$3 esp=$4
 mkdir -p "$copy"
 mountpoint -q "$copy" || mount "$golden" "$copy"
-mountpoint -q "$copy/boot" || mount "$boot" "$copy/boot"
+bind=
+[ ! -d "$boot" ] || bind=--bind
+mountpoint -q "$copy/boot" || mount $bind "$boot" "$copy/boot"
 [ -z "$esp" ] || mountpoint -q "$copy/boot/efi" || mount "$esp" "$copy/boot/efi"
 for of_the_kernel in dev proc sys; do
     mountpoint -q "$copy/$of_the_kernel" && continue
@@ -128,7 +130,7 @@ def mounted_copy(group: str, volume: str, boot: str, esp: str = "") -> Commands:
     Args:
         group: the VG of the copied root.
         volume: its LV.
-        boot: the partition of /boot.
+        boot: the partition of /boot, or a folder of the running root.
         esp: the partition of /boot/efi; empty if there is none.
     """
     words = ("sh", "-c", _MOUNT, "mount-copy", mapper_path(group, volume), boot, COPY, esp)

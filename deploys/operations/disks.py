@@ -11,7 +11,7 @@ from pyinfra.api.exceptions import OperationError
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
-from deploys.facts.disks import BlockDevice, BlockDevices, Filesystems, Fstab
+from deploys.facts.disks import AttachedFile, BlockDevice, BlockDevices, Filesystems, Fstab
 from deploys.operations import Commands
 
 BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649"
@@ -96,6 +96,46 @@ def partition(device: str, layout: Sequence[Partition], wipe: bool = False) -> C
     )
     last = partition_path(device, len(layout))
     yield StringCommand("udevadm settle && test -b", QuoteString(last))
+
+
+_LOOP_FILE = """
+set -eu
+file=$1 size=$2 device=$3
+umask 077
+mkdir -p "${file%/*}"
+rm -f "$file.new"
+fallocate --length "$size" "$file.new" || { rm -f "$file.new"; exit 1; }
+losetup --direct-io=on "$device" "$file.new"
+# Discards, and zeroing, would give the file's blocks back, and the host could fill them.
+echo 0 >"/sys/block/${device#/dev/}/queue/discard_max_bytes"
+"""
+
+
+@operation()
+def loop_file(path: str, size: int, device: str) -> Commands:
+    """Make a file, all of its blocks allocated, and attach it to a loop device.
+
+    Its name ends in .new until it is a :func:`whole_file`. If the power goes before, it is made
+    anew.
+
+    Args:
+        path: the file; only root gets into the folder that is made for it.
+        size: its bytes.
+        device: the loop device.
+    """
+    found = host.get_fact(AttachedFile, path=path)
+    if found.attached:
+        host.noop(f"{path} is already attached to {found.device}")
+        return
+    words = ("sh", "-c", _LOOP_FILE, "loop-file", path, str(size), device)
+    yield StringCommand(shlex.join(words))
+
+
+@operation()
+def whole_file(path: str) -> Commands:
+    """Give a file that :func:`loop_file` made its name, as all is in it that is to be."""
+    name = shlex.quote(path)
+    yield StringCommand(f"[ ! -e {name}.new ] || {{ sync; mv {name}.new {name}; sync; }}")
 
 
 @operation()

@@ -18,23 +18,35 @@ from deploys.settings import own_volumes
 
 # A snapshot runs without /boot.
 BOOT_OPTIONS = f"defaults,{NOFAIL}"
+HOST = "/run/initramfs/host"
+"""Where a box in a file has the root of its host: root's only, and mounted to the very end.
+
+static/onbox/usr/lib/resnap/resnap has the same.
+"""
+FILE = "/pipeline/box.img"
+"""The file on the host's root in which the volume group of such a box lies."""
 COPIED = "resnap.copied"  # the LVM tag of a golden root whose copy is complete
 
 # It runs in a mount namespace of its own, so its mounts end with it. The copy's /boot is mounted
 # first: if /boot is part of the running root, cp -x, which stays on that root, fills it too. If
 # /boot is a filesystem of its own, it is copied after the root. cp fails if a file vanishes while
-# it runs: it is started again, over what it has copied.
+# it runs: it is started again, over what it has copied. Where /boot is to be a folder of the
+# running root, what lies beside it, the file with the copy, is hidden from cp. Its loop device
+# refuses to zero, and the kernel would log that often while it makes tables of inodes itself.
 _SCRIPT = """
 set -eu
-golden=$1 bootdev=$2 options=$3 fstab=$4 vg=$5 lv=$6 tag=$7 esp=$8
-shift 8 # the mount points of the box's own volumes are left
+golden=$1 bootdev=$2 options=$3 fstab=$4 vg=$5 lv=$6 tag=$7 esp=$8 host=$9
+shift 9 # the mount points of the box's own volumes are left
 work=/run/pipeline-copy
 mkdir -p "$work/from" "$work/to"
-mkfs.ext4 -q -F -L golden "$golden"
+bind=
+[ ! -d "$bootdev" ] || bind=--bind
+mkfs.ext4 -q -F -L golden ${bind:+-E lazy_itable_init=0} "$golden"
 mount "$golden" "$work/to"
 mkdir "$work/to/boot"
-mount "$bootdev" "$work/to/boot"
+mount $bind "$bootdev" "$work/to/boot"
 mount --bind / "$work/from"
+[ -z "$bind" ] || mount -t tmpfs -o mode=0700 none "$work/from${bootdev%/*}"
 copy() {
     for _ in 1 2 3; do
         cp -ax --sparse=auto --remove-destination "$1/." "$2" && return
@@ -50,14 +62,19 @@ for place; do mkdir -p "$work/to$place"; done
 [ -z "$esp" ] || mkdir -p "$work/to/boot/efi"
 {
     printf 'UUID=%s / ext4 errors=remount-ro 0 1\\n' "$(blkid -s UUID -o value "$golden")"
-    printf 'UUID=%s /boot ext4 %s 0 2\\n' "$(blkid -s UUID -o value "$bootdev")" "$options"
+    if [ -n "$bind" ]; then
+        printf '%s /boot none bind,%s 0 0\\n' "$host$bootdev" "$options"
+    else
+        printf 'UUID=%s /boot ext4 %s 0 2\\n' "$(blkid -s UUID -o value "$bootdev")" "$options"
+    fi
     [ -z "$esp" ] ||
         printf 'UUID=%s /boot/efi vfat umask=0077,%s 0 2\\n' \
             "$(blkid -s UUID -o value "$esp")" "$options"
     printf '%s\\n' "$fstab"
 } >"$work/to/etc/fstab"
 sync
-umount "$work/to/boot" "$work/to" "$work/from"
+umount "$work/to/boot" "$work/to"
+umount --recursive "$work/from"
 lvchange --addtag "$tag" "$vg/$lv"
 """
 
@@ -78,7 +95,7 @@ def _is_copied(line: str) -> bool:
 
 @operation()
 def copy_root(group: str, volume: str, boot: str, esp: str = "") -> Commands:
-    """Copy the running root to an LV and ``/boot`` to a partition, and write the copy's fstab.
+    """Copy the running root to an LV and ``/boot`` to its place, and write the copy's fstab.
 
     The running root stays as it is. The LV gets a tag when the whole copy is on the disk. An LV
     without the tag has a copy that broke off: it is made again, on a new filesystem.
@@ -86,7 +103,8 @@ def copy_root(group: str, volume: str, boot: str, esp: str = "") -> Commands:
     Args:
         group: the VG.
         volume: the LV. An earlier operation may make it.
-        boot: the partition that becomes ``/boot``; it must have a filesystem.
+        boot: the partition that becomes ``/boot``; it must have a filesystem. Or a folder of the
+            running root, for a box in a file; all that is beside it there is not copied.
         esp: the partition that becomes ``/boot/efi``; empty if there is none.
     """
     existing = host.get_fact(Lvm).group(group)
@@ -104,6 +122,7 @@ def copy_root(group: str, volume: str, boot: str, esp: str = "") -> Commands:
         volume,
         COPIED,
         esp,
+        HOST,
         *(row.mount for row in own_volumes.mounted()),
     )
     words = ("unshare", "--mount", "sh", "-c", _SCRIPT, "copy-root", *arguments)

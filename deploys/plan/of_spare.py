@@ -23,13 +23,14 @@ from deploys.plan.sizes import (
     group_size,
     human,
     largest_root,
+    least_root,
     needed_disk,
     root_and_snapshot,
     round_up,
     snapshot_size,
 )
 from deploys.plan.survey import Survey
-from deploys.settings import GIB, MIB, Volumes, own_volumes
+from deploys.settings import MIB, Volumes, own_volumes
 
 
 def spare_layout(volumes: Volumes, esp_size: int = 0) -> tuple[Partition, ...]:
@@ -62,8 +63,10 @@ def plan_spare(survey: Survey, volumes: Volumes, force: bool) -> VolumePlan:
                 "the host runs on the root it had before it was a box: reboot it into the box, "
                 "or name the box's disk with --device to finish what broke off"
             )
+        unused = " or ".join(survey.spare_disks)
         raise PreflightError(
             f"the root ({survey.root.source}) is not on LVM: name an empty disk with --device"
+            f"{f' ({unused} is not in use)' if unused else ''}, or say --in-file"
         )
     check_own_volumes(survey, volumes.volgroup)
     esp_size = of_firmware.ESP_SIZE if survey.firmware.kind == "uefi" else 0
@@ -116,12 +119,7 @@ def _spare_root(survey: Survey, volumes: Volumes, group: VolumeGroup | None, esp
     disk, named = survey.disk, survey.device
     assert disk is not None
     assert named is not None
-    least = round_up(max(survey.root.used * 13 // 10, GIB) + GIB, EXTENT)
-    if volumes.root_size is not None and volumes.root_size < least:
-        raise PreflightError(
-            f"volumes.root_size {human(volumes.root_size)} is too small: the root in use needs "
-            f"{human(least)}"
-        )
+    least = least_root(survey.root.used, volumes)
     root = round_up(volumes.root_size or least, EXTENT)
     room = root_and_snapshot(group_size(disk.size, volumes.boot_size + esp_size), volumes)
     snapshot = snapshot_size(root, volumes)

@@ -7,12 +7,18 @@ from dataclasses import dataclass, replace
 from deploys.errors import PreflightError
 from deploys.facts.packages import Complaints
 from deploys.facts.state import HostState, State
-from deploys.plan.of_host import plan_volumes
+from deploys.plan.of_box import is_box, plan_box
+from deploys.plan.of_file import plan_file, unfit
+from deploys.plan.of_lvm import plan_lvm
+from deploys.plan.of_spare import plan_spare
+from deploys.plan.refusals import check_clones, check_host, check_names, check_sight
 from deploys.plan.result import Kind, VolumePlan
-from deploys.plan.survey import read_survey
+from deploys.plan.survey import Survey, read_survey
 from deploys.session import Session
-from deploys.settings import Settings
+from deploys.settings import Settings, Volumes
 
+# A box in a file was seen to boot on these only, with this program for the initrds.
+_IN_FILE = {("debian", version, "initramfs-tools") for version in ("12", "13")}
 # The systems that can be a box, each with the version of its python3.
 SYSTEMS = {
     ("debian", "12"): "3.11",
@@ -32,9 +38,14 @@ class Preflight:
 
 
 def check(
-    session: Session, settings: Settings, device: str | None = None, *, force: bool = False
+    session: Session,
+    settings: Settings,
+    device: str | None = None,
+    *,
+    force: bool = False,
+    in_file: int | None = None,
 ) -> Preflight:
-    """Read a host and plan what to do to it.
+    """Read a host and plan what to do to it; the arguments are those of :func:`plan_volumes`.
 
     Raises:
         PreflightError: the host is not fit; the line says why and what to do.
@@ -53,12 +64,61 @@ def check(
             f"dpkg --audit complains of {names}: mend that first, say with "
             f"apt-get install --reinstall {names}"
         )
-    plan = plan_volumes(read_survey(session.fact, device), settings.volumes, force=force)
+    survey = read_survey(session.fact, device)
+    plan = plan_volumes(survey, settings.volumes, force=force, in_file=in_file)
+    if plan.kind is Kind.FILE and (state.os_id, state.os_version, state.initrds) not in _IN_FILE:
+        system = f"{state.os_id.capitalize()} {state.os_version} with {state.initrds}"
+        raise unfit(survey, f"{system} was not tried", is_asked=in_file is not None)
     if plan.kind is Kind.BOX:
         # Only the first provision saw the old root.
+        defaults = state.defaults
         plan = replace(
             plan,
-            old_root_uuid=state.defaults.get("OLD_ROOT_UUID", ""),
-            old_boot_uuid=state.defaults.get("OLD_BOOT_UUID", ""),
+            old_root_uuid=defaults.get("OLD_ROOT_UUID", ""),
+            old_boot_uuid=defaults.get("OLD_BOOT_UUID", ""),
+            file=defaults.get("VOLFILE", ""),
         )
     return Preflight(state, plan, python)
+
+
+def plan_volumes(
+    survey: Survey, volumes: Volumes, *, force: bool = False, in_file: int | None = None
+) -> VolumePlan:
+    """Tell the kind of a host, and plan its volumes; pure.
+
+    Args:
+        survey: the state of the host and of the disk that the user named, if any.
+        volumes: the settings.
+        force: that disk may be wiped.
+        in_file: the box is to lie in a file of so many bytes, or of as many as it needs (0); None:
+            only where there is no other way.
+
+    Raises:
+        PreflightError: the host or the disk is not fit; the line says why.
+    """
+    check_clones(survey)
+    check_sight(survey)
+    root_lv = survey.root_lv
+    check_names(volumes, volumes.lvroot if root_lv is None else root_lv.origin or root_lv.name)
+    group = survey.lvm.group(root_lv.vg) if root_lv else None
+    if root_lv and group and is_box(root_lv, group, volumes):
+        if in_file is not None and not survey.is_in_file:
+            raise PreflightError("the host is a box already, and does not lie in a file")
+        return plan_box(survey, volumes, root_lv, group)
+    if in_file is not None and survey.device:
+        raise PreflightError("--in-file and --device exclude each other: leave out one")
+    if in_file is not None or (root_lv is None and _is_only_way(survey, volumes)):
+        plan = plan_file(survey, volumes, in_file)
+    else:
+        check_host(survey)
+        if root_lv is None or group is None:
+            plan = plan_spare(survey, volumes, force)
+        else:
+            plan = plan_lvm(survey, volumes, root_lv, group, force)
+    return replace(plan, lasting=survey.lasting)
+
+
+def _is_only_way(survey: Survey, volumes: Volumes) -> bool:
+    """Whether a plain root can be a box in a file only: there is no disk to name, nor a box."""
+    group = survey.lvm.group(volumes.volgroup)
+    return not survey.device and not survey.spare_disks and (survey.file.attached or not group)

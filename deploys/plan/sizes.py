@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from deploys.errors import PreflightError
 from deploys.facts.lvm import cow_size
-from deploys.settings import MIB, Volumes, own_volumes, parse_size
+from deploys.settings import GIB, MIB, Volumes, own_volumes, parse_size
 
 EXTENT = 4 * MIB  # LVM's default, also for the VGs that we make
 # A VG without free extents could not grow an LV, or have a second snapshot for a short time.
@@ -63,8 +64,28 @@ def largest_root(room: int, volumes: Volumes) -> int:
     return low * EXTENT
 
 
+def least_root(used: int, volumes: Volumes) -> int:
+    """Bytes that the copy of a root that has ``used`` bytes in it needs.
+
+    Raises:
+        PreflightError: the settings want a smaller one.
+    """
+    least = round_up(max(used * 13 // 10, GIB) + GIB, EXTENT)
+    if volumes.root_size is not None and volumes.root_size < least:
+        raise PreflightError(
+            f"volumes.root_size {human(volumes.root_size)} is too small: the root in use needs "
+            f"{human(least)}"
+        )
+    return least
+
+
 def needed_disk(root: int, volumes: Volumes) -> int:
     """Bytes of the smallest disk for a golden root of ``root`` bytes and all other volumes."""
+    return needed_file(root, volumes) + volumes.boot_size
+
+
+def needed_file(root: int, volumes: Volumes) -> int:
+    """The same of a file, which has no ``/boot``."""
     group = root + snapshot_size(root, volumes) + _others(volumes)
     with_reserve = round_up(group * 100 // (100 - RESERVE_PERCENT), EXTENT) + 2 * EXTENT
-    return with_reserve + volumes.boot_size + _EDGES
+    return with_reserve + _EDGES

@@ -10,6 +10,7 @@ from pyinfra.api.facts import FactBase
 
 from deploys.errors import PreflightError
 from deploys.facts.disks import (
+    AttachedFile,
     BlockDevice,
     BlockDevices,
     BlockTree,
@@ -17,6 +18,7 @@ from deploys.facts.disks import (
     Fstab,
     KernelSize,
     Links,
+    LoopFile,
     Mount,
     RealPath,
     Signatures,
@@ -31,6 +33,7 @@ from deploys.facts.lvm import (
     VolumeGroup,
 )
 from deploys.operations.disks import EFI_SYSTEM
+from deploys.operations.root import FILE, HOST
 from deploys.settings import own_volumes
 
 T = TypeVar("T")
@@ -62,8 +65,8 @@ class Survey:
     """The state of a host's disks, volumes and firmware.
 
     ``kernel`` is the bytes of a kernel and its initrd, ``device`` the disk that the user named, if
-    any; only then ``lvm_config`` is read. ``esps`` has the content of the ``efi_partitions``, by
-    their paths.
+    any; ``lvm_config`` is read if there is one, or no volume group. ``esps`` has the content of the
+    ``efi_partitions``, by their paths. ``file`` is the file that a box on this root may lie in.
     """
 
     blocks: BlockTree
@@ -75,6 +78,7 @@ class Survey:
     lvm_config: LvmConfig = field(default_factory=LvmConfig)
     esps: Mapping[str, EspContent] = field(default_factory=dict)
     fstab: tuple[str, ...] = ()
+    file: LoopFile = field(default_factory=LoopFile)
 
     def mount(self, target: str) -> Mount | None:
         return next((mount for mount in self.mounts if mount.target == target), None)
@@ -82,7 +86,7 @@ class Survey:
     @property
     def lasting(self) -> tuple[Mount, ...]:
         """The filesystems that a reset of the root leaves as they are, without the box's own."""
-        known = {"/", "/boot", "/boot/efi", *(row.mount for row in own_volumes.mounted())}
+        known = {"/", "/boot", "/boot/efi", HOST, *(row.mount for row in own_volumes.mounted())}
         return tuple(
             mount
             for mount in self.mounts
@@ -106,6 +110,25 @@ class Survey:
     @property
     def root_lv(self) -> LogicalVolume | None:
         return self.lvm.lv_at(self.root.source)
+
+    @property
+    def is_in_file(self) -> bool:
+        """Whether the root lies on a loop device."""
+        return any(below.type == "loop" for below in self.blocks.stack(self.root.source))
+
+    @property
+    def spare_disks(self) -> tuple[str, ...]:
+        """The disks that nothing is mounted from, and no volume group is on."""
+        return tuple(
+            disk.path
+            for disk in self.blocks.disks
+            if disk.type == "disk"
+            and disk.size
+            and not disk.ro
+            and all(
+                not device.mountpoints and device.type in ("disk", "part") for device in disk.walk()
+            )
+        )
 
     @property
     def efi_partitions(self) -> tuple[BlockDevice, ...]:
@@ -146,15 +169,17 @@ def read_survey(fact: ReadFact, device: str | None = None) -> Survey:
         if _is_node(path):  # wipefs reads block devices only
             signatures, links = fact(Signatures, device=path), fact(Links, device=path)
             named = Device(device, path, signatures, links)
+    lvm = fact(Lvm)
     survey = Survey(
         blocks=fact(BlockDevices),
         mounts=fact(Filesystems),
-        lvm=fact(Lvm),
+        lvm=lvm,
         firmware=fact(Firmware),
         kernel=fact(KernelSize),
         device=named,
-        lvm_config=fact(LvmConfigured) if named else LvmConfig(),
+        lvm_config=fact(LvmConfigured) if named or not lvm.groups else LvmConfig(),
         fstab=fact(Fstab),
+        file=fact(AttachedFile, path=FILE),
     )
     esps = {part.path: fact(Esp, device=part.path) for part in survey.efi_partitions}
     return replace(survey, esps=esps)

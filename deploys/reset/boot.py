@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyinfra.api.deploy import deploy
 
 from deploys.operations import boot as operations
-from deploys.operations import efi, onbox, packages, services
+from deploys.operations import disks, efi, onbox, packages, services
 from deploys.operations.onbox import ONBOX, OnboxFile, tree
 from deploys.plan.of_firmware import LOADER, EfiPlan
 from deploys.plan.result import VolumePlan
@@ -38,6 +38,8 @@ _FILES = (
     "usr/lib/dracut",
     "usr/lib/resnap",
 )
+# What only a box in a file needs.
+_OF_FILE = ("usr/lib/systemd/system-shutdown",)
 
 
 def defaults(plan: VolumePlan, settings: Settings) -> OnboxFile:
@@ -60,6 +62,8 @@ def defaults(plan: VolumePlan, settings: Settings) -> OnboxFile:
         "OLD_BOOT_UUID": plan.old_boot_uuid,
         "WATCHED": f'"{" ".join(own_volumes.watched())}"',
     }
+    if plan.file:
+        values["VOLFILE"] = plan.file
     lines = "".join(f"{name}={value}\n" for name, value in values.items())
     return OnboxFile(f"# Written by provision; makeinitrd turns it into boots.\n{lines}".encode())
 
@@ -68,7 +72,7 @@ def sources(plan: VolumePlan, settings: Settings) -> dict[str, OnboxFile]:
     """The boot files, by their paths on the box."""
     makeinitrd = ONBOX.parent / "makeinitrd" / "makeinitrd"
     return {
-        **tree(*_FILES),
+        **tree(*_FILES, *(_OF_FILE if plan.file else ())),
         "/usr/sbin/makeinitrd": OnboxFile(makeinitrd.read_bytes(), 0o755),
         DEFAULTS: defaults(plan, settings),
     }
@@ -106,6 +110,8 @@ def boot_copy(plan: VolumePlan, settings: Settings) -> None:
     operations.next_boot(
         name="Next boot into maintenance", entry="maintenance", root=operations.COPY
     )
+    if plan.file:
+        disks.whole_file(name=f"Name {plan.file}", path=plan.file)
     if plan.efi is None:
         operations.grub_for_bios(name="Install GRUB", disks=plan.grub_disks, root=operations.COPY)
     else:

@@ -32,7 +32,7 @@ def volumes(plan: VolumePlan) -> None:
     """
     _packages(plan)
     files.block(name="LVM gives freed space back", path="/etc/lvm/lvmlocal.conf", content=_LVMLOCAL)
-    if plan.layout:
+    if plan.physical_volume:
         _disk(plan)
     for volume in plan.volumes:
         lvm.logical_volume(
@@ -48,7 +48,7 @@ def volumes(plan: VolumePlan) -> None:
                 fstype=volume.fstype,
                 label=volume.name,
             )
-    if plan.kind is Kind.SPARE:
+    if plan.copies_root:
         if not plan.copied:
             copy_root(
                 name="Copy the root",
@@ -70,18 +70,31 @@ def volumes(plan: VolumePlan) -> None:
 
 
 def _packages(plan: VolumePlan) -> None:
-    is_spare = plan.kind is Kind.SPARE
     packages.present(
         name="LVM and initramfs tools",
         packages=(*PACKAGES, *(_UEFI_PACKAGES if plan.efi and plan.efi.disk else ())),
         # The old root keeps its initrds. Those of the copy are made after its boot files.
-        keep_initrds=is_spare,
+        keep_initrds=plan.copies_root,
     )
-    if is_spare:
+    if plan.kind is Kind.SPARE:
         before.new_packages(name="Note the new packages")
 
 
 def _disk(plan: VolumePlan) -> None:
+    if plan.kind is Kind.FILE:
+        disks.loop_file(
+            name=f"File {plan.file}", path=plan.file, size=plan.file_size, device=plan.device
+        )
+        files.directory(name="Folder of /boot", path=plan.boot_partition)
+    else:
+        _partitions(plan)
+    device = plan.physical_volume
+    lvm.physical_volume(name=f"Physical volume {device}", device=device)
+    join = lvm.volume_group if plan.copies_root else lvm.extend_volume_group
+    join(name=f"Volume group {plan.volgroup}", group=plan.volgroup, devices=[device])
+
+
+def _partitions(plan: VolumePlan) -> None:
     disks.partition(
         name=f"Partition {plan.device}",
         device=plan.device,
@@ -97,10 +110,6 @@ def _disk(plan: VolumePlan) -> None:
         disks.filesystem(
             name="Filesystem of /boot", device=plan.boot_partition, fstype="ext4", label="boot"
         )
-    device = plan.physical_volume
-    lvm.physical_volume(name=f"Physical volume {device}", device=device)
-    join = lvm.volume_group if plan.kind is Kind.SPARE else lvm.extend_volume_group
-    join(name=f"Volume group {plan.volgroup}", group=plan.volgroup, devices=[device])
 
 
 def _options(target: str, options: tuple[str, ...]) -> None:

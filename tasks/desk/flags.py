@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from deploys.errors import SettingsError
 from deploys.settings import Settings, signers
-from deploys.settings.quantities import shown
+from deploys.settings.quantities import parse_size, shown
 from deploys.settings.stack import OPTIONAL
 from tasks.desk.progress import exit_on_error
 from tasks.desk.setting_tables import sections
@@ -63,6 +63,20 @@ def load_settings(file: str, overrides: Sequence[str] | None) -> Settings:
     """The settings of a task's flags; Exit with one line where they are wrong."""
     with exit_on_error():
         return load(Path(file) if file else None, overrides or ())
+
+
+def file_size(flag: str | bool) -> int | None:
+    """What ``--in-file`` says: bytes, 0 without a size, None without the flag.
+
+    Exit with one line where the size is none.
+    """
+    if isinstance(flag, bool) or not flag:
+        return 0 if flag else None
+    with exit_on_error():
+        try:
+            return parse_size(flag) or 1  # no size is too small, and not the one that it needs
+        except ValueError as error:
+            raise SettingsError(f"--in-file: {error}") from error
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -45,12 +45,14 @@ class Request:
     """The flags of a provision, besides the settings.
 
     ``device`` is the disk to use; ``force`` allows to wipe its data; ``reclaim`` gives the old
-    root's partition to the volume group.
+    root's partition to the volume group. ``in_file`` has the box in a file of so many bytes on the
+    host's own root, or of as many as it needs (0); None: only where there is no other way.
     """
 
     device: str | None = None
     force: bool = False
     reclaim: bool = False
+    in_file: int | None = None
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,13 @@ class Provision:
             return self._update(found)
         self._host.require_reboot()
         deploys: list[Deploy] = [partial(volumes, plan=found.plan)]
-        if found.plan.kind is not Kind.BOX:
+        if found.plan.kind not in (Kind.BOX, Kind.FILE):
             deploys.insert(0, partial(noted, plan=found.plan))
-        if found.plan.kind is Kind.SPARE:
+        if found.plan.copies_root:
             deploys.append(partial(boot_copy, plan=found.plan, settings=self._settings))
-        self._apply("building the volumes", deploys)
-        if found.plan.kind is Kind.SPARE:
+        where = f" in {found.plan.file}" if found.plan.file else ""
+        self._apply(f"building the volumes{where}", deploys)
+        if found.plan.copies_root:
             self._progress.step("booting the new root")
             expect(self._host, self._host.reboot(None, self._deadline), "golden")
             with self._host.session() as session:
@@ -158,12 +161,20 @@ class Provision:
         self._progress.step("looking at the host")
         with self._host.session() as session:
             found = preflight.check(
-                session, self._settings, self._request.device, force=self._request.force
+                session,
+                self._settings,
+                self._request.device,
+                force=self._request.force,
+                in_file=self._request.in_file,
             )
             installed = session.fact(SourceDigests)
         self._settings = keep_role(self._settings, found.state.release.get("ROLE", ""))
         if self._request.reclaim and not (found.plan.old_root_uuid and found.state.is_box):
             raise PreflightError("there is no old root to reclaim on this host")
+        if self._request.reclaim and found.plan.file:
+            raise PreflightError(
+                f"the old root has this box's file {found.plan.file}: it must stay"
+            )
         if self._request.reclaim:
             found = replace(found, plan=replace(found.plan, old_root_uuid=""))
         # Before any change: a build may fail, a server may not answer.

@@ -100,6 +100,10 @@ def no_way(state: HostState) -> PreflightError:
     """Why a host without a record cannot be given back."""
     if not state.is_box:
         return PreflightError("it is no box: there is nothing to give back")
+    if state.defaults.get("VOLFILE"):
+        return PreflightError(
+            "a box in a file is given back by hand: docs/hosts.md says how, below One disk"
+        )
     return PreflightError(
         "there is no old root to go back to: the box was made from an image, or by a version of "
         "this project that noted none"

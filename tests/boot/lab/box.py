@@ -84,10 +84,13 @@ class Box:
         device: str | None = None,
         force: bool = False,
         reclaim: bool = False,
+        in_file: int | None = None,
     ) -> Provisioned:
         settings = load(overrides=overrides or self.settings)
         progress = HostProgress("box", Progress(disable=True))
-        return Provision(self.host, settings, Request(device, force, reclaim), progress).run()
+        return Provision(
+            self.host, settings, Request(device, force, reclaim, in_file), progress
+        ).run()
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploys.operations.root import _SCRIPT, BOOT_OPTIONS, copied_fstab
+from deploys.operations.root import _SCRIPT, BOOT_OPTIONS, HOST, copied_fstab
 from tests.storage.commands import run
 
 FSTAB = copied_fstab(["UUID=old / ext4 defaults 0 1", "tmpfs /tmp tmpfs size=1G 0 0"], "test-box")
@@ -65,7 +65,7 @@ def copy(
     tools.mkdir(exist_ok=True)
     (tools / "lvchange").write_text(LVCHANGE)
     (tools / "lvchange").chmod(0o755)
-    arguments = (golden, boot, BOOT_OPTIONS, FSTAB, "test-box", "root", "resnap.copied", esp)
+    arguments = (golden, boot, BOOT_OPTIONS, FSTAB, "test-box", "root", "resnap.copied", esp, HOST)
     places = ("/persistent", "/srv/one")
     outer = ("unshare", "--mount", "sh", "-c", IN_SMALL_ROOT, "outer", root, tools)
     run(*outer, script, "copy-root", *arguments, *places)
@@ -115,6 +115,23 @@ def test_the_partition_of_uefi_is_mounted_below_boot(
     assert look(golden, "grep /boot/efi etc/fstab") == (
         "UUID=0A1B-2C3D /boot/efi vfat umask=0077,defaults,nofail,"
         "x-systemd.before=local-fs.target 0 2"
+    )
+
+
+def test_a_file_of_the_root_itself_may_have_the_copy(
+    devices: tuple[str, str], small_root: Path, tmp_path: Path
+) -> None:
+    """The /boot of the copy is a folder beside that file, which is not copied into itself."""
+    golden, _ = devices
+    (small_root / "pipeline/boot").mkdir(parents=True)
+    (small_root / "pipeline/box.img").write_bytes(b"x")
+    copy(small_root, tmp_path / "tools", golden, "/pipeline/boot")
+    assert look(golden, "ls -A pipeline boot") == "boot:\n\npipeline:"
+    assert (small_root / "pipeline/boot/vmlinuz-6.1").read_text() == "kernel"
+    assert (small_root / "pipeline/box.img").read_bytes() == b"x"
+    assert look(golden, "grep /boot etc/fstab") == (
+        "/run/initramfs/host/pipeline/boot /boot none "
+        "bind,defaults,nofail,x-systemd.before=local-fs.target 0 0"
     )
 
 

@@ -15,7 +15,7 @@ from deploys.errors import PreflightError
 from deploys.facts.disks import Links
 from deploys.facts.lvm import LvmConfigured
 from deploys.operations import disks
-from deploys.plan.of_host import plan_volumes
+from deploys.plan.preflight import plan_volumes
 from deploys.plan.survey import Device
 from deploys.session import Session
 from deploys.settings import GIB, Volumes

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fcntl
+import os
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deploys.errors import DeployError
-from deploys.facts.disks import BlockDevices, Filesystems, KernelSize, RealPath
+from deploys.facts.disks import (
+    AttachedFile,
+    BlockDevices,
+    Filesystems,
+    KernelSize,
+    LoopFile,
+    RealPath,
+)
 from deploys.facts.disks import Signatures as DiskSignatures
 from deploys.facts.firmware import Firmware
 from deploys.facts.lvm import Lvm, LvmReport
@@ -25,6 +35,8 @@ from deploys.session import Session, Target
 from deploys.settings import MIB, Settings, Volumes
 from tests.storage.commands import run
 
+# linux/loop.h
+_LOOP_CTL_ADD, _LOOP_CTL_REMOVE = 0x4C80, 0x4C81
 HERE = Target("local")
 PLAN = VolumePlan(Kind.SPARE, "test-box", "root", "root_snap", "100%ORIGIN")
 LAYOUT = spare_layout(Volumes(boot_size=256 * MIB))
@@ -208,3 +220,51 @@ def test_a_box_that_lacks_a_volume_gets_it_and_its_mount_point() -> None:
         "fstab entry of persistent",
         "Mount persistent",
     ]
+
+
+@pytest.fixture
+def own_loop() -> Iterator[str]:
+    """A loop device that is gone at the end: its limits outlive a file, and nobody lifts them."""
+    if os.geteuid() != 0:
+        pytest.skip("loop devices need root")
+    with Path("/dev/loop-control").open("rb") as control:
+        number = fcntl.ioctl(control, _LOOP_CTL_ADD, -1)
+        device = f"/dev/loop{number}"
+        yield device
+        subprocess.run(["losetup", "--detach", device], capture_output=True, check=False)
+        fcntl.ioctl(control, _LOOP_CTL_REMOVE, number)
+
+
+def test_a_file_is_attached_with_all_of_its_blocks_and_keeps_them(
+    own_loop: str, tmp_path: Path
+) -> None:
+    box_file, begun = tmp_path / "pipeline/box.img", tmp_path / "pipeline/box.img.new"
+    path = str(box_file)
+    with Session(HERE) as session:
+        found = session.fact(AttachedFile, path=path)
+    assert found == LoopFile(device=found.device)
+    assert found.device.startswith("/dev/loop")
+    box_file.parent.mkdir()
+    begun.write_bytes(b"of a power cut")  # its loop device is gone
+
+    def deploy() -> None:
+        disks.loop_file(path=path, size=64 * MIB, device=own_loop)
+
+    assert len(apply(deploy)) == 1
+    assert apply(deploy) == ()
+    allocated = begun.stat().st_blocks * 512
+    assert allocated >= 64 * MIB
+    run("mkfs.ext4", "-q", "-E", "discard", own_loop)
+    subprocess.run(["blkdiscard", "--force", own_loop], capture_output=True, check=False)
+    run("blkdiscard", "--zeroout", own_loop)
+    assert begun.stat().st_blocks * 512 >= allocated
+
+    def name_it() -> None:
+        disks.whole_file(path=path)
+
+    apply(name_it)
+    with Session(HERE) as session:
+        found = session.fact(AttachedFile, path=path)
+    assert found == LoopFile(64 * MIB, whole=True, device=own_loop, attached=True)
+    apply(name_it)
+    assert box_file.exists()

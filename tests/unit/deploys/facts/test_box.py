@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from deploys.facts import host_state
 from deploys.facts.state import HostState, State, Verdict
 from deploys.facts.status import faults, filling, mode
 from deploys.operations.boot import UnmarkedSnapshot
+from tests.unit.onbox.fakeroot import FakeRoot
 
 DIGEST = "5f" * 32
 BASE = """@os
@@ -321,6 +323,23 @@ def test_the_mark_of_a_snapshot_is_missed(tmp_path: Path, files: list[str], unma
 def test_what_fills_up_is_among_the_faults() -> None:
     state = box("verdict=fresh\n@overfull\n1000\n@clock\n2000\n")
     assert faults(replace(state, read_at=None)) == filling(state) != []
+
+
+@pytest.mark.commands
+def test_a_boot_that_is_a_folder_has_the_room_of_its_filesystem(tmp_path: Path) -> None:
+    """Of a box in a file; in a snapshot it is not mounted."""
+    root = FakeRoot(tmp_path)
+    root.tool("findmnt", f"echo {tmp_path}/pipeline/boot")
+    (tmp_path / "pipeline/boot").mkdir(parents=True)
+    done = subprocess.run(
+        ["sh", "-c", host_state.command(str(tmp_path))],
+        env={**os.environ, **root.environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    usage = shutil.disk_usage(tmp_path)
+    assert abs(read(done.stdout).free["/boot"] - usage.free) < usage.total // 100
 
 
 @pytest.mark.commands

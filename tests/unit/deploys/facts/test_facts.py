@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from deploys.facts.disks import (
+    AttachedFile,
     BlockDevices,
     BlockTree,
     Filesystems,
     KernelSize,
+    LoopFile,
     Mount,
     Signatures,
 )
@@ -144,3 +150,31 @@ def test_a_gpt_is_named_once_and_without_its_protective_mbr() -> None:
 def test_the_largest_kernel_and_initrd_are_added() -> None:
     sizes = ["vmlinuz-6.1 12", "vmlinuz-6.12 10", "initrd.img-6.1 30", "initrd.img-6.12 40"]
     assert KernelSize().process(sizes) == 52
+
+
+def test_a_file_is_there_or_attached_or_neither() -> None:
+    read = AttachedFile().process
+    assert read([]) == LoopFile()
+    assert read(["free /dev/loop0"]) == LoopFile(device="/dev/loop0")
+    begun = ["size 4096", "free /dev/loop0"]
+    assert read(begun) == LoopFile(4096, device="/dev/loop0")
+    assert read(["whole yes", *begun]).whole
+    attached = ["size 4096", "attached /dev/loop0", "free /dev/loop1"]
+    assert read(attached) == LoopFile(4096, device="/dev/loop0", attached=True)
+
+
+@pytest.mark.commands
+def test_a_file_that_is_begun_has_another_name(tmp_path: Path) -> None:
+    path = tmp_path / "it's a box.img"
+    fact = AttachedFile()
+
+    def read() -> LoopFile:
+        command = fact.command(path=str(path)).get_raw_value()
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+        return fact.process(done.stdout.splitlines())
+
+    assert (read().size, read().whole) == (0, False)
+    path.with_name(f"{path.name}.new").write_bytes(bytes(512))
+    assert (read().size, read().whole, read().attached) == (512, False, False)
+    path.with_name(f"{path.name}.new").rename(path)
+    assert (read().size, read().whole, read().attached) == (512, True, False)

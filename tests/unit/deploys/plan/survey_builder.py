@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from deploys.facts.disks import BlockDevice, BlockTree, Mount
+from deploys.facts.disks import BlockDevice, BlockTree, LoopFile, Mount
 from deploys.facts.firmware import EspContent, FirmwareState
 from deploys.facts.lvm import LogicalVolume, LvmReport, PhysicalVolume, VolumeGroup
 from deploys.facts.mapper import mapper_path
@@ -13,6 +13,8 @@ from deploys.operations.disks import EFI_SYSTEM
 from deploys.plan.sizes import EXTENT
 from deploys.plan.survey import Device, Survey
 from deploys.settings import GIB, MIB, own_volumes
+
+FREE = LoopFile(device="/dev/loop3")
 
 
 def part(path: str, size: int, *, on: str = "", **more: object) -> BlockDevice:
@@ -35,6 +37,17 @@ def plain_host(
         mounts=(Mount("/", "/dev/vda1", root, 8 * GIB, used, 7 * GIB - used),),
         kernel=40 * MIB,
         device=Device(device, device) if device else None,
+    )
+
+
+def one_disk(*more: BlockDevice, used: int = 4 * GIB, file: LoopFile = FREE) -> Survey:
+    """A disk of 40 GiB with one root, as a rented server has it."""
+    root = part("/dev/vda1", 40 * GIB, on="/", fstype="ext4", uuid="OLD-UUID")
+    return replace(
+        plain_host(device=None),
+        blocks=BlockTree((disk("/dev/vda", 40 * GIB, root), *more)),
+        mounts=(Mount("/", "/dev/vda1", "ext4", 40 * GIB, used, 39 * GIB - used),),
+        file=file,
     )
 
 

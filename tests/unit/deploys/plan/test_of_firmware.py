@@ -10,7 +10,7 @@ from deploys.errors import PreflightError
 from deploys.facts.lvm import LogicalVolume
 from deploys.operations.disks import EFI_SYSTEM
 from deploys.plan.of_firmware import ESP_SIZE, EfiPlan
-from deploys.plan.of_host import plan_volumes
+from deploys.plan.preflight import plan_volumes
 from deploys.plan.result import Kind, VolumePlan
 from deploys.plan.sizes import needed_disk
 from deploys.plan.survey import Survey

@@ -16,8 +16,8 @@ from deploys.facts.lvm import (
     VolumeGroup,
     cow_size,
 )
-from deploys.plan.of_host import plan_volumes
 from deploys.plan.of_spare import spare_layout
+from deploys.plan.preflight import plan_volumes
 from deploys.plan.result import Kind
 from deploys.plan.sizes import (
     EXTENT,

@@ -11,8 +11,10 @@ from deploys.errors import PreflightError
 from deploys.facts.packages import Complaints
 from deploys.facts.state import HostState, State
 from deploys.plan import preflight
+from deploys.plan.result import Kind
 from deploys.session import Session, Target
 from deploys.settings import Settings
+from tests.unit.deploys.plan.survey_builder import one_disk
 
 
 class _Session:
@@ -37,6 +39,42 @@ def test_a_host_that_is_not_fit_is_refused(state: HostState, refusal: str) -> No
     session: Any = _Session(state)
     with pytest.raises(PreflightError, match=f"^{refusal}"):
         preflight.check(session, Settings())
+
+
+@pytest.mark.parametrize(
+    ("system", "initrds", "in_file", "line"),
+    [
+        (
+            ("ubuntu", "24.04"),
+            "initramfs-tools",
+            None,
+            "lie in a file on this root, as Ubuntu 24.04 ",
+        ),
+        (
+            ("debian", "13"),
+            "dracut",
+            0,
+            "lie in a file on /dev/vda1: Debian 13 with dracut was not",
+        ),
+    ],
+)
+def test_a_box_in_a_file_is_of_a_system_that_was_seen_to_boot_so(
+    system: tuple[str, str],
+    initrds: str,
+    in_file: int | None,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Host(_Session):
+        def fact(self, _fact: object, **_arguments: object) -> Any:
+            return self._state if _fact is State else []
+
+    session: Any = Host(HostState(*system, initrds=initrds))
+    monkeypatch.setattr(preflight, "read_survey", lambda *_: one_disk())
+    with pytest.raises(PreflightError, match=f"the box cannot {line}"):
+        preflight.check(session, Settings(), in_file=in_file)
+    session = Host(HostState("debian", "13", initrds="initramfs-tools"))
+    assert preflight.check(session, Settings(), in_file=in_file).plan.kind is Kind.FILE
 
 
 def _dpkg(admindir: Path) -> Session:

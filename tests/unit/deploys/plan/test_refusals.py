@@ -16,8 +16,8 @@ from deploys.facts.lvm import (
     PhysicalVolume,
     VolumeGroup,
 )
-from deploys.plan.of_host import plan_volumes
 from deploys.plan.of_spare import spare_layout
+from deploys.plan.preflight import plan_volumes
 from deploys.plan.sizes import EXTENT
 from deploys.plan.survey import Device, Survey
 from deploys.settings import GIB, MIB, Volumes

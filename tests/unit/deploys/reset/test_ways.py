@@ -206,3 +206,5 @@ def test_what_cannot_be_given_back_is_refused(found: Found, line: str) -> None:
 def test_a_host_without_a_record_is_told_why() -> None:
     assert "nothing to give back" in str(no_way(BARE))
     assert "made from an image" in str(no_way(BOX))
+    in_file = replace(BOX, defaults={"VOLFILE": "/pipeline/box.img"})
+    assert "a box in a file is given back by hand" in str(no_way(in_file))

@@ -17,8 +17,8 @@ from deploys.facts.lvm import LogicalVolume
 from deploys.facts.state import HostState
 from deploys.facts.status import unhealthy
 from deploys.operations.root import copied_fstab
-from deploys.plan.of_host import plan_volumes
 from deploys.plan.of_image import box_plan, fstab, plan_disk
+from deploys.plan.preflight import plan_volumes
 from deploys.plan.result import Kind, Volume
 from deploys.plan.sizes import EXTENT, group_size, largest_root, needed_disk, root_and_snapshot
 from deploys.reset.boot import DEFAULTS, sources

@@ -216,6 +216,16 @@ def test_where_boot_cannot_be_frozen_it_is_flushed(box: Box) -> None:
     assert FROZEN[1] not in box.calls
 
 
+def test_the_boot_of_a_box_in_a_file_is_never_frozen(box: Box) -> None:
+    """The root lies on that filesystem. The kernel empties its journal instead."""
+    box.write("etc/default/resnap", f"{DEFAULTS}VOLFILE=/pipeline/box.img\n")
+    box.program("sbin/perl", 'echo "perl $2" >>/fake/calls')
+    assert box.makeinitrd().returncode == 0
+    calls = [call for call in box.calls if "/boot" in call]
+    assert not [call for call in calls if call.startswith("fsfreeze")]
+    assert [call for call in calls if 'sysopen(F, "/boot", 0)' in call]
+
+
 def test_one_waits_for_another_that_is_at_work(box: Box) -> None:
     """As the one goes on that Ctrl-C left behind on a host."""
     other = os.open(box.root / "boot", os.O_RDONLY)
@@ -422,6 +432,27 @@ def test_arguments_about_the_old_roots_filesystem_do_not_go_along(box: Box, uuid
     line = _entries(menu)["resnap"]
     expected = "net.ifnames=0" if uuid else given
     assert " ".join(line.split()).endswith(f" resnap {expected} $secured $trial $safety")
+
+
+def test_the_initrd_of_a_box_in_a_file_mounts_the_hosts_root_as_the_host_does(box: Box) -> None:
+    box.write(
+        "etc/default/resnap",
+        DEFAULTS.replace("UUID=", "UUID=0a1b-2c") + "VOLFILE=/pipeline/box.img\n",
+    )
+    given = "rootflags=data=journal quiet"
+    box.write("etc/default/host", f"GRUB_CMDLINE_LINUX='{given}'\nGRUB_CMDLINE_LINUX_DEFAULT=\n")
+    box.write("bin/with-host", "#!/bin/sh\nset -a\n. /etc/default/host\n. /etc/grub.d/09_resnap\n")
+    entries = _entries(box.within("/bin/sh", "/bin/with-host").stdout)
+    mapper = "/dev/mapper/vagrant--pipeline-root"
+    for name, root in (("resnap", f"{mapper}_snap"), ("maintenance", mapper)):
+        words = entries[name].split()
+        assert words[1:5] == [
+            "root=UUID=0a1b-2c",
+            f"boxroot={root}",
+            "ro",
+            "volfile=/pipeline/box.img",
+        ]
+        assert "rootflags=data=journal" in words
 
 
 def test_only_the_snapshots_boot_is_free_on_a_box_that_was_shut_off(box: Box) -> None:

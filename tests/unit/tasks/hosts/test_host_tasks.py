@@ -14,10 +14,12 @@ import fabric
 import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
+from invoke.parser import Parser
+from invoke.parser.context import ParserContext
 
 from deploys.errors import PreflightError
 from deploys.facts.state import HostState, Verdict
-from deploys.settings import Settings
+from deploys.settings import GIB, Settings
 from tasks import host, ns
 from tasks.desk.flags import load as settings_of
 from tasks.hosts import fleet, versions
@@ -168,6 +170,20 @@ def test_a_provision_gets_its_flags(
     ]
 
 
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [(["--in-file", "--dry-run"], 0), (["--in-file", "40G", "--dry-run"], 40 * GIB)],
+)
+def test_a_file_has_a_size_or_none(
+    provisions: list[tuple[str, str, Request]], words: list[str], size: int
+) -> None:
+    """As it is typed: the flag takes no other flag for its value."""
+    parsed = Parser([ParserContext("provision", args=ns["provision"].get_arguments())])
+    [flags] = parsed.parse_argv(["provision", *words])
+    call(host.provision, in_file=flags.args["in-file"].value, dry_run=flags.args["dry-run"].value)
+    assert provisions == [("plan", "100%ORIGIN", Request(None, in_file=size))]
+
+
 def test_a_role_is_a_setting(
     provisions: list[tuple[str, str, Request]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +212,7 @@ def test_a_dry_run_only_plans(
     ("flags", "line"),
     [
         ({"set": ["volumes.lvsiz=4G"]}, "error: unknown setting 'volumes.lvsiz'"),
+        ({"in_file": "large"}, "error: --in-file: 'large' is not a size such as 512M or 8G"),
         ({"settings": "/nowhere.toml"}, "error: settings file /nowhere.toml: No such file"),
     ],
 )

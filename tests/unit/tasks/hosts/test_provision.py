@@ -17,6 +17,7 @@ from deploys.box import Golden
 from deploys.errors import BoxError, DeployError, PreflightError, UnreachableError
 from deploys.facts.state import HostState, Verdict
 from deploys.operations.packages import LocalPackage
+from deploys.operations.root import FILE
 from deploys.plan import preflight
 from deploys.plan.preflight import Preflight
 from deploys.plan.result import Kind, VolumePlan
@@ -131,14 +132,22 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     host = FakeHost(state("fresh"))
 
     def check(
-        _session: object, _settings: Settings, device: str | None = None, *, force: bool = False
+        _session: object,
+        _settings: Settings,
+        device: str | None = None,
+        *,
+        force: bool = False,
+        in_file: int | None = None,
     ) -> Preflight:
+        assert in_file is None
         host.happens("looked at" + (f" {device}" if device else "") + (" by force" * force))
         uuid = "0a-1b" if host.kind is not Kind.LVM else ""
         plan = VolumePlan(
             host.kind, "vagrant-pipeline", "root", "root_snap", "4G", old_root_uuid=uuid
         )
-        if host.kind is Kind.SPARE:
+        if "VOLFILE" in host.found.defaults or host.kind is Kind.FILE:
+            plan = replace(plan, file=FILE)
+        if plan.copies_root:
             host.kind = Kind.BOX  # for the second look, after the boot
         return Preflight(host.found, plan, "3.13")
 
@@ -192,6 +201,19 @@ def test_a_bare_host_becomes_a_box(host: FakeHost) -> None:
     assert passes(host) == [*made, "reboot default", GOLDEN, RESNAP]
     assert host.record[0] == "looked at /dev/vdb by force"
     assert host.record[5] == "looked at"  # again, from the golden root
+
+
+def test_a_box_in_a_file_is_made_as_one_on_a_spare_disk(host: FakeHost) -> None:
+    host.found, host.kind = state(None, box=False), Kind.FILE
+    assert provision(host).run().changed
+    assert passes(host) == ["volumes made", "copy made to boot", "reboot default", GOLDEN, RESNAP]
+
+
+def test_the_root_that_has_the_boxs_file_is_not_reclaimed(host: FakeHost) -> None:
+    host.found = replace(host.found, defaults={**host.found.defaults, "VOLFILE": FILE})
+    with pytest.raises(PreflightError, match=f"^the old root has this box's file {FILE}: "):
+        provision(host, Request(reclaim=True)).run()
+    assert passes(host) == []
 
 
 def test_a_host_with_its_root_on_lvm_is_changed_in_place(host: FakeHost) -> None:

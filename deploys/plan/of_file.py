@@ -1,0 +1,128 @@
+"""Plan the volumes of a host with a plain root, in a file on that root; pure."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from deploys.errors import PreflightError
+from deploys.operations.root import COPIED, FILE
+from deploys.plan.refusals import boot_needed, check_own_volumes
+from deploys.plan.result import Kind, VolumePlan, own_volume, planned_volume
+from deploys.plan.sizes import (
+    EXTENT,
+    group_size,
+    human,
+    largest_root,
+    least_root,
+    needed_file,
+    root_and_snapshot,
+    round_up,
+)
+from deploys.plan.survey import Survey
+from deploys.settings import GIB, Volumes, own_volumes
+
+_FOLDER = PurePosixPath(FILE).parent
+BOOT = f"{_FOLDER}/boot"
+"""The folder on the old root that is the box's /boot: the old system's own stays as it is."""
+
+
+def plan_file(survey: Survey, volumes: Volumes, size: int | None) -> VolumePlan:
+    """Plan the volumes of a host with a plain root in a file on it.
+
+    Args:
+        survey: the state of the host.
+        volumes: the settings.
+        size: bytes of the file; 0: as many as it needs; None: the same, and nobody asked for a
+            file.
+
+    Raises:
+        PreflightError: the root cannot have such a file, or has no room for it.
+    """
+    if why := _fault(survey):
+        raise unfit(survey, why, is_asked=size is not None)
+    check_own_volumes(survey, volumes.volgroup)
+    found = survey.file
+    if found.whole and not found.attached:
+        raise PreflightError(
+            f"{FILE} exists: the host runs on the root it had before it was a box: reboot it into "
+            "the box, or remove the file to begin anew"
+        )
+    group = survey.lvm.group(volumes.volgroup)
+    if group and {pv.device for pv in group.pvs} != {found.device if found.attached else ""}:
+        devices = ", ".join(pv.device for pv in group.pvs)
+        raise PreflightError(
+            f"volume group {group.name} exists already (on {devices}): "
+            "choose another name with --set volumes.volgroup=NAME"
+        )
+    least = least_root(survey.root.used - found.size, volumes)
+    needed = needed_file(volumes.root_size or least, volumes)
+    wanted = found.size if found.attached else round_up(size or needed, EXTENT)
+    if wanted < needed:
+        raise PreflightError(
+            f"a file of {human(wanted)} is too small: the volumes need {human(needed)}"
+        )
+    if not found.attached:
+        _check_room(survey, wanted)
+    room = root_and_snapshot(group_size(wanted), volumes)
+    root = volumes.root_size or (largest_root(room, volumes) if size else least)
+    golden = group.lv(volumes.lvroot) if group else None
+    source = survey.blocks.find(survey.root.source)
+    return VolumePlan(
+        kind=Kind.FILE,
+        volgroup=volumes.volgroup,
+        lvroot=volumes.lvroot,
+        lvsnap=volumes.lvsnap,
+        lvsize=volumes.lvsize,
+        boot_partition=BOOT,
+        grub_disks=tuple(disk.path for disk in survey.blocks.disks_under(survey.root.source)),
+        volumes=(
+            planned_volume(group, volumes.lvroot, round_up(root, EXTENT), ""),
+            *(own_volume(group, row, volumes) for row in own_volumes.TABLE),
+        ),
+        device=found.device,
+        old_root=survey.root.source,
+        old_root_uuid=source.uuid if source else "",
+        copied=bool(golden and COPIED in golden.tags),
+        file=FILE,
+        file_size=0 if found.attached else wanted,
+    )
+
+
+def unfit(survey: Survey, why: str, *, is_asked: bool) -> PreflightError:
+    """The error of a root that cannot have the file; ``is_asked``: the user wants one."""
+    if is_asked:
+        return PreflightError(f"the box cannot lie in a file on {survey.root.source}: {why}")
+    return PreflightError(
+        f"the root ({survey.root.source}) is not on LVM: name an empty disk with --device; the box "
+        f"cannot lie in a file on this root, as {why}"
+    )
+
+
+def _fault(survey: Survey) -> str:
+    """Why a host is of no kind that was seen to boot from a file; empty if it is."""
+    root = survey.root
+    below = [each.type for each in survey.blocks.stack(root.source) if each.type != "disk"]
+    if survey.firmware.kind != "bios":
+        return "that was not tried where UEFI starts the host"
+    if root.fstype != "ext4":
+        return f"its filesystem is {root.fstype}; it must be ext4"
+    if below != ["part"] or len(survey.blocks.disks_under(root.source)) != 1:
+        return "it must be a partition of a disk"
+    for target in ("/boot", str(_FOLDER), "/usr", "/etc", "/var", "/opt"):
+        if mount := survey.mount(target):
+            return f"{target} is a filesystem of its own ({mount.source})"
+    if not survey.file.device:
+        return "the host has no free loop device"
+    hidden_by = survey.lvm_config.hides([survey.file.device])
+    return f"{hidden_by} in lvm.conf hides {survey.file.device} from LVM" if hidden_by else ""
+
+
+def _check_room(survey: Survey, size: int) -> None:
+    """Check that the host keeps room beside the file, in place of an earlier one, and a /boot."""
+    root, room = survey.root, survey.root.avail + survey.file.size
+    needed = size + 2 * boot_needed(survey) + max(GIB, root.size // 20)
+    if room < needed:
+        raise PreflightError(
+            f"the root ({root.source}) has {human(room)} free; a box in a file of "
+            f"{human(size)} needs {human(needed)}: name an empty disk with --device"
+        )
