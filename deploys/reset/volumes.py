@@ -76,7 +76,7 @@ def _packages(plan: VolumePlan) -> None:
         # The old root keeps its initrds. Those of the copy are made after its boot files.
         keep_initrds=plan.copies_root,
     )
-    if plan.kind is Kind.SPARE:
+    if plan.copies_root:
         before.new_packages(name="Note the new packages")
 
 

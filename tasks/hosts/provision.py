@@ -116,7 +116,7 @@ class Provision:
             return self._update(found)
         self._host.require_reboot()
         deploys: list[Deploy] = [partial(volumes, plan=found.plan)]
-        if found.plan.kind not in (Kind.BOX, Kind.FILE):
+        if found.plan.kind is not Kind.BOX:
             deploys.insert(0, partial(noted, plan=found.plan))
         if found.plan.copies_root:
             deploys.append(partial(boot_copy, plan=found.plan, settings=self._settings))

@@ -205,12 +205,15 @@ class Record(FactBase[Before | None]):
         )
 
 
+# The rows of ``ways.WAYS``.
+_WORDS = {Kind.SPARE: "spare", Kind.FILE: "file", Kind.LVM: "lvm", Kind.EXTEND: "lvm"}
+
+
 @deploy("Before")
 def noted(plan: VolumePlan) -> None:
     """Note what a host is, before all other steps of its first provision."""
-    spare = plan.kind is Kind.SPARE
     lines = {
-        "kind": "spare" if spare else "lvm",
+        "kind": _WORDS[plan.kind],
         "volgroup": plan.volgroup,
         "lvroot": plan.lvroot,
         "lvsnap": plan.lvsnap,
@@ -218,7 +221,7 @@ def noted(plan: VolumePlan) -> None:
     }
     esp = plan.efi.partition if plan.efi and plan.efi.lacks_removable else ""
     note(name="Note what the host is", lines=lines, esp=esp)
-    if spare and plan.efi is None:
+    if plan.copies_root and plan.efi is None:
         old_disks = [disk for disk in plan.grub_disks if disk != plan.device]
         boot_sectors(name="Keep the boot sectors", disks=old_disks)
     if plan.before:

@@ -16,7 +16,10 @@ def leave(way: Way) -> None:
     if way.starts_merge:
         undo.old_modules(name="Modules of the old kernels", group=way.volgroup, lvroot=way.lvroot)
         undo.removed(name="Remove snapshots", group=way.volgroup, volumes=way.snapshots)
-    undo.old_root_first(name="GRUB starts the old root", boot=way.boot)
+    if way.file:
+        undo.old_root_first_of_file(name="GRUB starts the old root")
+    else:
+        undo.old_root_first(name="GRUB starts the old root", boot=way.boot)
     if way.starts_merge:
         undo.merge(name="The root goes back", group=way.volgroup, lvroot=way.lvroot)
 
@@ -41,5 +44,7 @@ def give_back(way: Way) -> None:
             efi.no_boot_entry(name="No boot entry of the box", label=LOADER)
         undo.closed(name=f"Close {way.volgroup}", group=way.volgroup)
     undo.wiped(name="Wipe the disk", paths=way.wiped)
+    if way.file:
+        undo.file_removed(name=f"Remove {way.file}", path=way.file)
     packages.purged(name="Remove packages", packages=way.packages)
     undo.forgotten(name="Remove the record", group="" if way.merges else way.volgroup)

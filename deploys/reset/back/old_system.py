@@ -11,7 +11,9 @@ from deploys.reset.back.before import RECORD
 
 # In a mount namespace of its own, with which its mounts end.
 _LOOK = f"""
-device=$(blkid -U "$1") && mount -o ro "$device" /mnt || exit 0
+device=$(blkid -U "$1") || exit 0
+# a box in a file has it mounted already, to write
+mount -o ro "$device" /mnt 2>/dev/null || mount "$device" /mnt || exit 0
 echo there
 [ ! -e /mnt{RECORD}/host ] || echo noted
 if [ "$2" ] && [ "$2" != "$1" ]; then

@@ -205,6 +205,13 @@ def old_root_first(boot: str) -> Commands:
 
 
 @operation()
+def old_root_first_of_file() -> Commands:
+    """The same on a box in a file, whose /boot cannot be frozen: the box's root lies on it."""
+    made = f": >/boot/{GIVEN_BACK} && exec /usr/lib/resnap/flush-boot"
+    yield StringCommand(shlex.join(("/usr/lib/resnap/with-boot", "sh", "-c", made)))
+
+
+@operation()
 def merge(group: str, lvroot: str) -> Commands:
     """Have the next boot merge the kept root into the golden root, which is in use now."""
     yield StringCommand(shlex.join(("lvconvert", "--yes", "--merge", f"{group}/{lvroot}_before")))
@@ -260,6 +267,16 @@ def wiped(paths: Sequence[str]) -> Commands:
     """Erase all signatures on block devices, in this order: partitions before their disk."""
     if paths:
         yield _script(_WIPE, "wipe", *paths)
+
+
+@operation()
+def file_removed(path: str) -> Commands:
+    """Remove the file of a box, what a provision that broke off left of it, and the box's /boot."""
+    folder = path.rpartition("/")[0]
+    yield StringCommand(shlex.join(("rm", "-rf", path, f"{path}.new", f"{folder}/boot")))
+    yield StringCommand(
+        shlex.join(("rmdir", "--ignore-fail-on-non-empty", folder)), "|| [ ! -e", folder, "]"
+    )
 
 
 @operation()

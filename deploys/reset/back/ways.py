@@ -14,6 +14,7 @@ from deploys.facts.disks import BlockDevice
 from deploys.facts.lvm import VERSION_TAG, LogicalVolume, VolumeGroup
 from deploys.facts.state import HostState
 from deploys.operations.disks import BOOT_LABEL, LVM_LABEL
+from deploys.operations.root import FILE
 from deploys.plan.of_firmware import LOADER
 from deploys.plan.sizes import human
 from deploys.plan.survey import Survey
@@ -56,6 +57,7 @@ class Way:
         snapshots: LVs that go on the box.
         volumes: LVs that go on the old root.
         parts: PVs that leave the host's VG.
+        file: the file that the box lies in.
         wiped: partitions and then the disk that are wiped.
         esps: EFI system partitions that get their own loader back.
         packages: those that go.
@@ -73,6 +75,7 @@ class Way:
     snapshots: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
+    file: str = ""
     wiped: tuple[str, ...] = ()
     esps: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
@@ -100,10 +103,6 @@ def no_way(state: HostState) -> PreflightError:
     """Why a host without a record cannot be given back."""
     if not state.is_box:
         return PreflightError("it is no box: there is nothing to give back")
-    if state.defaults.get("VOLFILE"):
-        return PreflightError(
-            "a box in a file is given back by hand: docs/hosts.md says how, below One disk"
-        )
     return PreflightError(
         "there is no old root to go back to: the box was made from an image, or by a version of "
         "this project that noted none"
@@ -150,6 +149,32 @@ def _of_spare(found: Found) -> Way:
         boot=next((p.path for p in disk.children if p.partlabel == BOOT_LABEL), "") if disk else "",
         wiped=wiped,
         esps=tuple(part.path for part in survey.efi_partitions),
+        packages=before.packages,
+    )
+
+
+def _of_file(found: Found) -> Way:
+    survey, before = found.survey, found.before
+    if found.wipe:
+        raise PreflightError("--wipe: the box has no disk of its own; its file is removed anyway")
+    root = survey.blocks.find(survey.root.source)
+    leaves = root is None or root.uuid != before.old_root
+    if leaves:
+        _check_old_root(found)
+    old = f"the root {before.old_root}"
+    rows: list[Row] = [("boot", old, "by default")] if leaves else []
+    rows.append(("boot sector", f"of {old}", "as it was"))
+    if before.packages:
+        rows.append(("remove", "packages", " ".join(before.packages)))
+    rows.append(("remove", FILE, before.volgroup))
+    data = _data(found, survey.lvm.group(before.volgroup))
+    return Way(
+        f"The host goes back to {old}; {FILE} is removed{data}.",
+        tuple(rows),
+        before.volgroup,
+        before.lvroot,
+        leaves,
+        file=FILE,
         packages=before.packages,
     )
 
@@ -231,6 +256,7 @@ def _is_ours(lv: LogicalVolume, before: Before) -> bool:
 
 WAYS: Mapping[str, Callable[[Found], Way]] = {
     "spare": _of_spare,
+    "file": _of_file,
     "lvm": _of_lvm,
 }
 """The kinds of host, by the word in their records (``before.noted``)."""
@@ -256,7 +282,7 @@ def _with_parts(disk: BlockDevice) -> tuple[str, ...]:
 
 def _data(found: Found, group: VolumeGroup | None) -> str:
     """What becomes of each volume with data, as the end of a sentence."""
-    lost = found.wipe or found.before.kind == "lvm"
+    lost = found.wipe or found.before.kind != "spare"
     said = []
     for row in own_volumes.mounted():
         volume: LogicalVolume | None = group.lv(row.name) if group else None

@@ -17,6 +17,7 @@ from tasks.disks import partitions
 from tasks.guests import bare
 from tasks.guests.qemu import accelerator
 from tests.boot.conftest import GIB, INSTALLED, Start
+from tests.boot.hosts.whole_host import differences, whole
 from tests.boot.lab.box import (
     DEADLINE,
     LEAN,
@@ -64,6 +65,12 @@ def before(box: Box) -> list[str]:
     return box.succeed(FINGERPRINT).splitlines()
 
 
+@pytest.fixture(scope="module")
+def was(box: Box, before: list[str]) -> dict[str, str]:  # noqa: ARG001 - of the same time
+    """The whole host before it was a box."""
+    return whole(box)
+
+
 def fab(box: Box, home: Path, *words: str) -> Ran:
     login = box.guest.login
     where = ("-H", f"vagrant@{login.host}:{login.port}", "-i", str(login.key))
@@ -74,6 +81,7 @@ def root_of(box: Box) -> str:
     return box.succeed("findmnt --noheadings --output SOURCE /").strip()
 
 
+@pytest.mark.usefixtures("was")
 def test_the_plan_says_that_it_lies_in_a_file(box: Box, home: Path, before: list[str]) -> None:
     ran = fab(box, home, "provision", "--dry-run", *flags(SETTINGS))
     assert ran.code == 0, ran.stderr
@@ -183,7 +191,11 @@ def test_after_a_power_cut_all_is_whole(box: Box, accel: accelerator.Accelerator
 
 
 def test_the_old_system_is_what_it_was_and_is_given_back(
-    box: Box, before: list[str], accel: accelerator.Accelerator, tmp_path: Path
+    box: Box,
+    before: list[str],
+    was: dict[str, str],
+    accel: accelerator.Accelerator,
+    tmp_path: Path,
 ) -> None:
     """All its files are, and its filesystem is whole."""
     guest = box.guest
@@ -191,11 +203,19 @@ def test_the_old_system_is_what_it_was_and_is_given_back(
         Guest.start(guest.directory, guest.machine, guest.identity, accel) as again,
         reached(again, SETTINGS) as box,
     ):
+        home = home_that_knows(box, tmp_path)
         assert box.reboot("old-root").verdict is None
         assert root_of(box) == "/dev/vda1"
         assert box.succeed(FINGERPRINT).splitlines() == before
-        # as docs/hosts.md undoes it
-        box.succeed("grub-install /dev/vda && rm -r /pipeline")
+        box.reboot()
+        assert box.verdict.name == "fresh"
+        asked = fab(box, home, "unprovision").stderr
+        assert "/pipeline/box.img is removed, and /persistent (" in asked
+        assert root_of(box) == SNAPSHOT
+        ran = fab(box, home, "unprovision", "--force")
+        assert ran.code == 0, ran.stderr
+        assert root_of(box) == "/dev/vda1"
+        assert differences(was, whole(box)) == []
         assert box.reboot().verdict is None
         assert root_of(box) == "/dev/vda1"
         box.host.close()

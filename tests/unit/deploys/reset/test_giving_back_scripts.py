@@ -223,6 +223,19 @@ def test_grub_is_told_on_the_boxs_own_boot(host: SmallHost) -> None:
     assert host.calls[-1] == f"mount /dev/vdb2 {host.root}/mnt"
 
 
+def test_the_file_of_a_box_goes_and_no_file_of_the_hosts(host: SmallHost) -> None:
+    for name in ("box.img", "box.img.new", "boot/grub/grub.cfg"):
+        host.write(f"pipeline/{name}")
+    host.does(undo.file_removed, path=f"{host.root}/pipeline/box.img")
+    assert not (host.root / "pipeline").exists()
+    host.write("pipeline/mine")
+    host.does(undo.file_removed, path=f"{host.root}/pipeline/box.img")
+    assert host.tree("pipeline") == {"mine": ""}
+    (host.root / "pipeline/mine").unlink()
+    host.does(undo.file_removed, path=f"{host.root}/pipeline/box.img")
+    host.does(undo.file_removed, path=f"{host.root}/pipeline/box.img")
+
+
 def test_loaders_that_the_host_did_not_have_go(host: SmallHost) -> None:
     host.write("esp/EFI/BOOT/fbx64.efi", "the host's")
     was = host.tree("esp")

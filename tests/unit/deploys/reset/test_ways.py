@@ -78,6 +78,14 @@ def on_box() -> Survey:
     return replace(survey, blocks=BlockTree((first, ours, nodes)), mounts=(box,))
 
 
+def in_file() -> Survey:
+    """A host with one disk, on its box."""
+    survey = on_box()
+    pv = PhysicalVolume("/dev/loop0", "vagrant-pipeline", 20 * GIB, 0)
+    [group] = survey.lvm.groups
+    return replace(survey, lvm=LvmReport((replace(group, pvs=(pv,)),)))
+
+
 def on_lvm(mounted: str = "root_snap", *lvs: LogicalVolume) -> Survey:
     return lvm_host(ROOT, *(lvs or (KEPT, *BOXES)), free=GIB, mounted=mounted)
 
@@ -105,6 +113,25 @@ def test_on_the_old_root_it_goes_on_and_wipes_the_disk_if_that_is_asked() -> Non
     assert "/dev/vdb is erased, and /persistent (2.0 GiB) is lost." in found.loss
     # a run that broke off wiped it already
     assert way(plain_host(device=None), OF_SPARE, BARE, wipe=True).wiped == ()
+
+
+OF_FILE = replace(OF_SPARE, kind="file")
+
+
+def test_the_file_of_a_box_goes_with_all_that_is_in_it() -> None:
+    found = way(in_file(), OF_FILE)
+    assert (found.leaves, found.file, found.boot) == (True, "/pipeline/box.img", "")
+    assert found.loss == (
+        "The host goes back to the root OLD-UUID; /pipeline/box.img is removed, and /persistent "
+        "(300 MiB in use) is lost."
+    )
+    assert [row[0] for row in found.rows] == ["boot", "boot sector", "remove", "remove"]
+    after = way(plain_host(device=None), OF_FILE, BARE)
+    assert (after.leaves, after.file) == (False, "/pipeline/box.img")
+    with pytest.raises(PreflightError, match="--wipe: the box has no disk of its own"):
+        way(in_file(), OF_FILE, wipe=True)
+    with pytest.raises(PreflightError, match="no record of what the host was"):
+        way(in_file(), OF_FILE, old=OldSystem(there=True))
 
 
 def test_firmware_gets_its_own_loader_back() -> None:
@@ -206,5 +233,3 @@ def test_what_cannot_be_given_back_is_refused(found: Found, line: str) -> None:
 def test_a_host_without_a_record_is_told_why() -> None:
     assert "nothing to give back" in str(no_way(BARE))
     assert "made from an image" in str(no_way(BOX))
-    in_file = replace(BOX, defaults={"VOLFILE": "/pipeline/box.img"})
-    assert "a box in a file is given back by hand" in str(no_way(in_file))
