@@ -59,7 +59,7 @@ class Recipe:
     """The layout and the packages of a bare host's disk, see ``bare.Recipe``.
 
     ``plain`` has one ext4 root and LVM is not installed; ``lvm`` has a /boot partition and a volume
-    group with the LV ``root`` of ``root_size`` bytes (None: all that there is). With ``firmware``
+    group ``volgroup`` with the LV ``root`` of ``root_size`` bytes (None: all). With ``firmware``
     uefi, an EFI system partition with Debian's signed boot loader comes first, mounted at
     /boot/efi. ``extra`` are further packages; with dracut, it makes the initrds.
     """
@@ -68,6 +68,7 @@ class Recipe:
     firmware: Literal["bios", "uefi"] = "bios"
     suite: str = bootstrap.SUITE
     disk_size: int = 8 * GIB
+    volgroup: str = _VOLGROUP
     root_size: int | None = 3 * GIB
     extra: tuple[str, ...] = ()
 
@@ -83,7 +84,7 @@ class Recipe:
         table = _gpt(boot_size, fixed.identifiers) if is_uefi else mbr(boot_size)
         parts = partitions.partition(disk, table)
         esp = parts.pop(0) if is_uefi else None
-        last = _root_volume(disk, parts[-1], self.root_size, fixed) if is_lvm else parts[-1]
+        last = _root_volume(disk, parts[-1], self, fixed) if is_lvm else parts[-1]
         with ExitStack() as stack:
             work = stack.enter_context(loop.temporary_folder(disk.parent))
             whole = stack.enter_context(loop.attached(disk))
@@ -91,7 +92,7 @@ class Recipe:
             identity = boot_uuid = partitions.make_ext4(device, "root")
             root = stack.enter_context(loop.mounted(device, work))
             nodes = [whole, device]
-            name = mapper_path(_VOLGROUP, "root") if is_lvm else f"UUID={identity}"
+            name = mapper_path(self.volgroup, "root") if is_lvm else f"UUID={identity}"
             fstab = [f"{name} / ext4 errors=remount-ro 0 1"]
             if is_lvm:
                 (root / "boot").mkdir()
@@ -145,11 +146,12 @@ def _gpt(boot_size: int | None, identifiers: Identifiers) -> str:
     return partitions.gpt(parts, identifiers)
 
 
-def _root_volume(disk: Path, part: Extent, size: int | None, fixed: Fixed) -> Extent:
+def _root_volume(disk: Path, part: Extent, recipe: Recipe, fixed: Fixed) -> Extent:
     """Make the volume group with its one LV; returns where that is."""
     all_extents = part.size // _EXTENT * _EXTENT - _EXTENT
-    wanted = [volume_group.Volume("root", all_extents if size is None else size)]
-    return volume_group.make(disk, part, _VOLGROUP, wanted, fixed)["root"]
+    size = all_extents if recipe.root_size is None else recipe.root_size
+    wanted = [volume_group.Volume("root", size)]
+    return volume_group.make(disk, part, recipe.volgroup, wanted, fixed)["root"]
 
 
 def _install(root: Path, packages: Sequence[str]) -> None:
