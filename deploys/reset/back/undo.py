@@ -270,10 +270,15 @@ def wiped(paths: Sequence[str]) -> Commands:
 
 
 @operation()
-def file_removed(path: str) -> Commands:
-    """Remove the file of a box, what a provision that broke off left of it, and the box's /boot."""
+def file_removed(path: str, boot: str) -> Commands:
+    """Remove the file of a box, what a provision that broke off left of it, and the box's /boot.
+
+    Args:
+        path: the file; its folder goes too, unless it has more.
+        boot: the folder that was the box's /boot.
+    """
     folder = path.rpartition("/")[0]
-    yield StringCommand(shlex.join(("rm", "-rf", path, f"{path}.new", f"{folder}/boot")))
+    yield StringCommand(shlex.join(("rm", "-rf", path, f"{path}.new", boot)))
     yield StringCommand(
         shlex.join(("rmdir", "--ignore-fail-on-non-empty", folder)), "|| [ ! -e", folder, "]"
     )

@@ -111,10 +111,7 @@ def no_way(state: HostState) -> PreflightError:
 
 def _of_spare(found: Found) -> Way:
     survey, before = found.survey, found.before
-    root = survey.blocks.find(survey.root.source)
-    leaves = root is None or root.uuid != before.old_root
-    if leaves:
-        _check_old_root(found)
+    leaves = _leaves_plain_root(found)
     group = survey.lvm.group(before.volgroup)
     disk = _boxs_disk(survey, group)
     wiped: tuple[str, ...] = ()
@@ -157,10 +154,7 @@ def _of_file(found: Found) -> Way:
     survey, before = found.survey, found.before
     if found.wipe:
         raise PreflightError("--wipe: the box has no disk of its own; its file is removed anyway")
-    root = survey.blocks.find(survey.root.source)
-    leaves = root is None or root.uuid != before.old_root
-    if leaves:
-        _check_old_root(found)
+    leaves = _leaves_plain_root(found)
     old = f"the root {before.old_root}"
     rows: list[Row] = [("boot", old, "by default")] if leaves else []
     rows.append(("boot sector", f"of {old}", "as it was"))
@@ -179,12 +173,15 @@ def _of_file(found: Found) -> Way:
     )
 
 
-def _check_old_root(found: Found) -> None:
-    """Check that a plain old root can be booted.
+def _leaves_plain_root(found: Found) -> bool:
+    """Whether a host whose old root is plain still runs the box; then that root can be booted.
 
     Raises:
         PreflightError: it cannot.
     """
+    root = found.survey.blocks.find(found.survey.root.source)
+    if root and root.uuid == found.before.old_root:
+        return False
     uuid, old = found.before.old_root, found.old
     if found.state.is_box and not found.state.defaults.get("OLD_ROOT_UUID"):
         raise PreflightError("the old root was reclaimed: install the host anew")
@@ -197,6 +194,7 @@ def _check_old_root(found: Found) -> None:
             f"the old root {uuid} does not boot any more: its /boot has no GRUB menu, or no kernel "
             "with an initrd and modules"
         )
+    return True
 
 
 def _of_lvm(found: Found) -> Way:

@@ -224,16 +224,17 @@ def test_grub_is_told_on_the_boxs_own_boot(host: SmallHost) -> None:
 
 
 def test_the_file_of_a_box_goes_and_no_file_of_the_hosts(host: SmallHost) -> None:
+    places = {"path": f"{host.root}/pipeline/box.img", "boot": f"{host.root}/pipeline/boot"}
     for name in ("box.img", "box.img.new", "boot/grub/grub.cfg"):
         host.write(f"pipeline/{name}")
-    host.does(undo.file_removed, path=f"{host.root}/pipeline/box.img")
+    host.does(undo.file_removed, **places)
     assert not (host.root / "pipeline").exists()
     host.write("pipeline/mine")
-    host.does(undo.file_removed, path=f"{host.root}/pipeline/box.img")
+    host.does(undo.file_removed, **places)
     assert host.tree("pipeline") == {"mine": ""}
     (host.root / "pipeline/mine").unlink()
-    host.does(undo.file_removed, path=f"{host.root}/pipeline/box.img")
-    host.does(undo.file_removed, path=f"{host.root}/pipeline/box.img")
+    host.does(undo.file_removed, **places)
+    host.does(undo.file_removed, **places)
 
 
 def test_loaders_that_the_host_did_not_have_go(host: SmallHost) -> None:
