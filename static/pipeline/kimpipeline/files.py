@@ -21,7 +21,12 @@ def open_regular(path: Path) -> BinaryIO:
         OSError: there is none; a link is not followed, and a pipe or a device does not block.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    file = os.fdopen(os.open(path, flags), "rb")
+    opened = os.open(path, flags)
+    try:
+        file = os.fdopen(opened, "rb")
+    except OSError:  # of a folder, which it leaves open
+        os.close(opened)
+        raise
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(errno.EINVAL, "no regular file", str(path))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kimpipeline.errors import ItemError
+from kimpipeline.files import open_regular
 from kimpipeline.kim.items import ItemFolder
 from kimpipeline.queue.ledger import Ledger
 from kimpipeline.queue.transfer import fetch, mirror
@@ -84,3 +85,12 @@ def test_a_ledger_is_a_plain_file_of_the_directors(
     assert (folder / "director.sqlite").is_file()
     assert not (folder / "director.sqlite").is_symlink()
     assert (place / "elsewhere").read_text() == ""
+
+
+def test_a_folder_in_the_place_of_a_file_is_not_left_open(place: Path) -> None:
+    """A worker and a director run for months, and read what strangers made."""
+    opened = len([*Path("/proc/self/fd").iterdir()])
+    for _ in range(3):
+        with pytest.raises(IsADirectoryError):
+            open_regular(place)
+    assert len([*Path("/proc/self/fd").iterdir()]) == opened
