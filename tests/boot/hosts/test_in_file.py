@@ -31,7 +31,7 @@ from tests.boot.lab.box import (
     reached,
 )
 from tests.boot.lab.recipes import SERVER, Recipe
-from tests.boot.lab.uefi import Firmware, boot_variable, entries, host, make_entry
+from tests.boot.lab.uefi import SECURE, Firmware, boot_variable, entries, host, make_entry
 from tests.hosts.guest import Guest
 
 pytestmark = pytest.mark.long
@@ -57,7 +57,11 @@ class Kind:
         return host(self.recipe, self.firmware, folder, shared, accel, spare=0)
 
 
-KINDS = {"bios": Kind()}
+BY_UEFI = replace(ONE_DISK, firmware="uefi", extra=(*ONE_DISK.extra, "dosfstools"))
+KINDS = {
+    "bios": Kind(),
+    "uefi": Kind(BY_UEFI, SECURE, "/dev/vda2"),
+}
 SNAPSHOT = "/dev/mapper/vagrant--pipeline-root_snap"
 # All that makes the host what it is, but for what LVM notes of its groups.
 FINGERPRINT = (
