@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from deploys.errors import PreflightError
 from deploys.operations.root import COPIED, FILE
 from deploys.plan.of_firmware import check_firmware, plan_beside
-from deploys.plan.refusals import boot_needed, check_own_volumes
+from deploys.plan.refusals import ROOT_TYPES, boot_needed, check_own_volumes
 from deploys.plan.result import Kind, VolumePlan, own_volume, planned_volume
 from deploys.plan.sizes import (
     EXTENT,
@@ -105,8 +105,8 @@ def _fault(survey: Survey) -> str:
     """Why a host is of no kind that was seen to boot from a file; empty if it is."""
     root = survey.root
     below = [each.type for each in survey.blocks.stack(root.source) if each.type != "disk"]
-    if root.fstype != "ext4":
-        return f"its filesystem is {root.fstype}; it must be ext4"
+    if root.fstype not in ROOT_TYPES:
+        return f"its filesystem is {root.fstype}; it must be {' or '.join(ROOT_TYPES)}"
     if below != ["part"] or len(survey.blocks.disks_under(root.source)) != 1:
         return "it must be a partition of a disk"
     for target in ("/boot", str(_FOLDER), "/usr", "/etc", "/var", "/opt"):

@@ -58,9 +58,11 @@ class Kind:
 
 
 BY_UEFI = replace(ONE_DISK, firmware="uefi", extra=(*ONE_DISK.extra, "dosfstools"))
+XFS = replace(BY_UEFI, filesystem="xfs", extra=(*BY_UEFI.extra, "xfsprogs"))
 KINDS = {
     "bios": Kind(),
     "uefi": Kind(BY_UEFI, SECURE, "/dev/vda2"),
+    "xfs": Kind(XFS, SECURE, "/dev/vda2"),
 }
 SNAPSHOT = "/dev/mapper/vagrant--pipeline-root_snap"
 # All that makes the host what it is, but for what LVM notes of its groups.

@@ -192,12 +192,12 @@ CASES: dict[str, tuple[Survey, int | None, dict[str, object], str]] = {
         {},
         "Secure Boot is on, and the signed loader is not installed",
     ),
-    "xfs": (
-        replace(one_disk(), mounts=(Mount("/", "/dev/vda1", "xfs"),)),
+    "btrfs": (
+        replace(one_disk(), mounts=(Mount("/", "/dev/vda1", "btrfs"),)),
         None,
         {},
         "name an empty disk with --device; the box cannot lie in a file on this root, as its "
-        "filesystem is xfs",
+        "filesystem is btrfs; it must be ext4 or xfs",
     ),
     "raid": (RAID, None, {}, "it must be a partition of a disk"),
     "lvm": (lvm_host(free=20 * GIB), 0, {}, "it must be a partition of a disk"),
