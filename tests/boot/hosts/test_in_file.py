@@ -61,7 +61,6 @@ BY_UEFI = replace(ONE_DISK, firmware="uefi", extra=(*ONE_DISK.extra, "dosfstools
 XFS = replace(BY_UEFI, filesystem="xfs", extra=(*BY_UEFI.extra, "xfsprogs"))
 KINDS = {
     "bios": Kind(),
-    "uefi": Kind(BY_UEFI, SECURE, "/dev/vda2"),
     "xfs": Kind(XFS, SECURE, "/dev/vda2"),
 }
 SNAPSHOT = "/dev/mapper/vagrant--pipeline-root_snap"
