@@ -126,6 +126,8 @@ def plan_beside(survey: Survey) -> EfiPlan | None:
         raise PreflightError(
             f"{own.path} has {human(free)} free; a second boot loader needs {human(_GRUBS)}"
         )
+    if own.type != "part":
+        raise PreflightError(f"{own.path} is no partition: a boot entry cannot name it")
     [disk] = survey.blocks.disks_under(own.path)
     number = own.path.removeprefix(disk.path).removeprefix("p")
     return EfiPlan(own.path, disk=disk.path, number=int(number), entry=survey.firmware.writable)

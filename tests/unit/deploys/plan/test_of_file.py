@@ -167,6 +167,19 @@ RAID = replace(
         )
     ),
 )
+_HOST = by_uefi(one_disk(), mounted=True)
+_DISK = _HOST.blocks.disks[0]
+ESP_ON_RAID = replace(
+    _HOST,
+    blocks=BlockTree(
+        (
+            replace(
+                _DISK,
+                children=(*_DISK.children[:-1], replace(_DISK.children[-1], type="raid1")),
+            ),
+        )
+    ),
+)
 ELSEWHERE = LvmReport(
     (VolumeGroup("vagrant-pipeline", GIB, 0, EXTENT, (PhysicalVolume("/dev/x", "", 1, 0),)),)
 )
@@ -185,6 +198,12 @@ CASES: dict[str, tuple[Survey, int | None, dict[str, object], str]] = {
         None,
         {},
         "/dev/vda15 has 5 MiB free; a second boot loader needs 16 MiB",
+    ),
+    "uefi's partition on RAID": (
+        ESP_ON_RAID,
+        None,
+        {},
+        "/dev/vda15 is no partition: a boot entry cannot name it",
     ),
     "secure, and nothing signed": (
         by_uefi(one_disk(), firmware=replace(UEFI, secure_boot=True, signed=False)),
