@@ -41,6 +41,7 @@ if [ -e "$loader/shimx64.efi" ]; then
     done
 fi
 copy "$first" BOOTX64.EFI
+rm -f BOOT/fbx64.efi # with it shim starts what it finds beside BOOT
 sync --file-system .
 """
 _NO_REMOVABLE = f"""{_AT}

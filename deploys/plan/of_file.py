@@ -6,7 +6,8 @@ from pathlib import PurePosixPath
 
 from deploys.errors import PreflightError
 from deploys.operations.root import COPIED, FILE
-from deploys.plan.refusals import boot_needed, check_own_volumes
+from deploys.plan.of_firmware import check_firmware, plan_beside
+from deploys.plan.refusals import ROOT_TYPES, boot_needed, check_own_volumes
 from deploys.plan.result import Kind, VolumePlan, own_volume, planned_volume
 from deploys.plan.sizes import (
     EXTENT,
@@ -40,6 +41,7 @@ def plan_file(survey: Survey, volumes: Volumes, size: int | None) -> VolumePlan:
     """
     if why := _fault(survey):
         raise unfit(survey, why, is_asked=size is not None)
+    check_firmware(survey)
     check_own_volumes(survey, volumes.volgroup)
     found = survey.file
     if found.whole and not found.attached:
@@ -83,6 +85,7 @@ def plan_file(survey: Survey, volumes: Volumes, size: int | None) -> VolumePlan:
         old_root=survey.root.source,
         old_root_uuid=source.uuid if source else "",
         copied=bool(golden and COPIED in golden.tags),
+        efi=plan_beside(survey),
         file=FILE,
         file_size=0 if found.attached else wanted,
     )
@@ -102,10 +105,8 @@ def _fault(survey: Survey) -> str:
     """Why a host is of no kind that was seen to boot from a file; empty if it is."""
     root = survey.root
     below = [each.type for each in survey.blocks.stack(root.source) if each.type != "disk"]
-    if survey.firmware.kind != "bios":
-        return "that was not tried where UEFI starts the host"
-    if root.fstype != "ext4":
-        return f"its filesystem is {root.fstype}; it must be ext4"
+    if root.fstype not in ROOT_TYPES:
+        return f"its filesystem is {root.fstype}; it must be {' or '.join(ROOT_TYPES)}"
     if below != ["part"] or len(survey.blocks.disks_under(root.source)) != 1:
         return "it must be a partition of a disk"
     for target in ("/boot", str(_FOLDER), "/usr", "/etc", "/var", "/opt"):

@@ -17,6 +17,7 @@ LOADER = "pipeline"
 """The name of a box's boot entry, and of its loader's folder below ``EFI``."""
 _SHIM, _GRUB = "shimx64.efi", "grubx64.efi"
 _BESIDE_SHIM = (_GRUB, "mmx64.efi", "grub.cfg")
+_GRUBS = 16 * MIB  # a signed loader in two places has 12
 _MARGIN = MIB  # FAT rounds each file up, and a folder takes room
 
 
@@ -25,9 +26,10 @@ class EfiPlan:
     """The EFI system partition that the firmware starts the box from, and what it gets.
 
     ``loader`` is the folder below ``EFI`` that has GRUB; ``removable``: it is copied to the
-    removable path. A new partition on a spare disk gets GRUB: it is ``number`` on ``disk``.
-    ``entry``: a boot entry is made, as the firmware's variables are writable. ``old`` is the
-    partition that started the host so far, if it has a loader at its removable path.
+    removable path. A partition that gets a GRUB for the copied root is ``number`` on ``disk``;
+    ``new``: that is a spare disk, else it is the host's own. ``entry``: a boot entry is made, as
+    the firmware's variables are writable. ``old`` is the partition that started the host so far, if
+    it is another, and has a loader at its removable path.
     """
 
     partition: str
@@ -35,6 +37,7 @@ class EfiPlan:
     removable: bool = True
     disk: str = ""
     number: int = 0
+    new: bool = False
     entry: bool = False
     old: str = ""
 
@@ -42,6 +45,11 @@ class EfiPlan:
     def lacks_removable(self) -> bool:
         """Whether the host's own partition gets a loader at its removable path."""
         return self.removable and not self.disk
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the host's own partition gets a loader, or another one."""
+        return self.removable and not self.new
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Operation, object and detail of each step, in order."""
@@ -95,9 +103,34 @@ def plan_spare(survey: Survey, disk: str, partition: str, number: int) -> EfiPla
         partition,
         disk=disk,
         number=number,
+        new=True,
         entry=survey.firmware.writable,
         old=own.path if own and survey.esps[own.path].has_removable else "",
     )
+
+
+def plan_beside(survey: Survey) -> EfiPlan | None:
+    """Plan for a root that is copied to a file: a GRUB beside the host's own one. None by BIOS.
+
+    Args:
+        survey: the state of the host.
+
+    Raises:
+        PreflightError: the host has no EFI system partition, or that has no room.
+    """
+    if survey.firmware.kind != "uefi":
+        return None
+    own = _existing_esp(survey)
+    free = survey.esps[own.path].free
+    if free < _GRUBS:
+        raise PreflightError(
+            f"{own.path} has {human(free)} free; a second boot loader needs {human(_GRUBS)}"
+        )
+    if own.type != "part":
+        raise PreflightError(f"{own.path} is no partition: a boot entry cannot name it")
+    [disk] = survey.blocks.disks_under(own.path)
+    number = own.path.removeprefix(disk.path).removeprefix("p")
+    return EfiPlan(own.path, disk=disk.path, number=int(number), entry=survey.firmware.writable)
 
 
 def plan_here(survey: Survey, boot: str) -> EfiPlan | None:
@@ -117,9 +150,7 @@ def plan_here(survey: Survey, boot: str) -> EfiPlan | None:
         raise PreflightError(
             "the host started by UEFI, and not by GRUB: /boot/grub/x86_64-efi is missing"
         )
-    own = _own_esp(survey)
-    if own is None:
-        raise PreflightError("the host started by UEFI, but its disks have no EFI system partition")
+    own = _existing_esp(survey)
     content = survey.esps[own.path]
     device = survey.blocks.find(boot)
     if content.reads and device and device.uuid not in content.reads:
@@ -145,6 +176,13 @@ def _own_esp(survey: Survey) -> BlockDevice | None:
             "from at /boot/efi"
         )
     return found[0] if found else None
+
+
+def _existing_esp(survey: Survey) -> BlockDevice:
+    own = _own_esp(survey)
+    if own is None:
+        raise PreflightError("the host started by UEFI, but its disks have no EFI system partition")
+    return own
 
 
 def _loader(partition: str, content: EspContent) -> str:

@@ -17,8 +17,12 @@ from deploys.plan.survey import Survey, read_survey
 from deploys.session import Session
 from deploys.settings import Settings, Volumes
 
-# A box in a file was seen to boot on these only, with this program for the initrds.
-_IN_FILE = {("debian", version, "initramfs-tools") for version in ("12", "13")}
+# The hosts that were seen to become a box in a file, by system and program for the initrds: of each
+# tests/boot/hosts/test_in_file.py has a walk.
+_IN_FILE = {
+    ("debian", "12", "initramfs-tools"): ("BIOS and ext4",),
+    ("debian", "13", "initramfs-tools"): ("BIOS and ext4", "UEFI and xfs"),
+}
 # The systems that can be a box, each with the version of its python3.
 SYSTEMS = {
     ("debian", "12"): "3.11",
@@ -66,9 +70,11 @@ def check(
         )
     survey = read_survey(session.fact, device)
     plan = plan_volumes(survey, settings.volumes, force=force, in_file=in_file)
-    if plan.kind is Kind.FILE and (state.os_id, state.os_version, state.initrds) not in _IN_FILE:
-        system = f"{state.os_id.capitalize()} {state.os_version} with {state.initrds}"
-        raise unfit(survey, f"{system} was not tried", is_asked=in_file is not None)
+    tried = _IN_FILE.get((state.os_id, state.os_version, state.initrds), ())
+    its = f"{survey.firmware.kind.upper()} and {survey.root.fstype}"
+    if plan.kind is Kind.FILE and its not in tried:
+        which = f"{state.os_id.capitalize()} {state.os_version} with {state.initrds}, {its}"
+        raise unfit(survey, f"{which} was not tried", is_asked=in_file is not None)
     if plan.kind is Kind.BOX:
         # Only the first provision saw the old root.
         defaults = state.defaults

@@ -14,7 +14,7 @@ from deploys.plan.sizes import human
 from deploys.plan.survey import Survey
 from deploys.settings import MIB, Volumes, own_volumes
 
-_ROOT_TYPES = ("ext4", "xfs")
+ROOT_TYPES = ("ext4", "xfs")
 _PLAIN_LAYOUTS = ("linear", "striped")
 # These must be on the root, as a reset would leave a filesystem of its own as it is.
 _PART_OF_ROOT = ("/usr", "/etc", "/var", "/opt")
@@ -28,8 +28,9 @@ def check_host(survey: Survey) -> None:
     """
     root = survey.root
     check_firmware(survey)
-    if root.fstype not in _ROOT_TYPES:
-        raise PreflightError(f"the root filesystem is {root.fstype}; it must be ext4 or xfs")
+    if root.fstype not in ROOT_TYPES:
+        wanted = " or ".join(ROOT_TYPES)
+        raise PreflightError(f"the root filesystem is {root.fstype}; it must be {wanted}")
     for below in survey.blocks.stack(root.source):
         if below.type not in ("disk", "part", "lvm", "loop"):
             raise PreflightError(f"the root lies on {below.path} ({below.type}): not supported")

@@ -142,7 +142,8 @@ class VolumePlan:
         if self.efi and not self.copied:
             rows += self.efi.rows()
         if self.kind is Kind.FILE:
-            rows += [("boot loader", disk, "GRUB, starts the box") for disk in self.grub_disks]
+            disks = self.grub_disks if self.efi is None else ()
+            rows += [("boot loader", disk, "GRUB, starts the box") for disk in disks]
             rows.append(("keep", self.old_root, "the system as it is now, last in GRUB's menu"))
         rows += [("keep", mount.target, f"{mount.source}, never reset") for mount in self.lasting]
         return rows

@@ -132,12 +132,12 @@ def removable_path(plan: VolumePlan) -> None:
 
 
 def _uefi_loader(plan: EfiPlan) -> None:
-    """Install GRUB on the spare disk's EFI system partition.
+    """Install GRUB on the spare disk's EFI system partition, or beside GRUB on the host's own.
 
-    The old partition keeps its loader's folder and its boot entry, as a way back. Firmware without
-    boot entries takes the first disk that has a loader at the removable path, so the old partition
-    must have none there. The step that makes the host start as a box is the last: after it
-    ``provision`` finds a box, and does not repeat the steps before.
+    The old partition, or folder, keeps its loader's folder and its boot entry, as a way back.
+    Firmware without boot entries takes the first disk that has a loader at the removable path, so
+    an old partition must have none there. The step that makes the host start as a box is the last:
+    after it ``provision`` finds a box, and does not repeat the steps before.
     """
     root = operations.COPY
     loader = {f"{root}/etc/default/grub.d/loader.cfg": OnboxFile(_LOADER.encode())}

@@ -101,7 +101,7 @@ def _partitions(plan: VolumePlan) -> None:
         layout=plan.layout,
         wipe=bool(plan.wipe),
     )
-    if plan.efi and plan.efi.disk:
+    if plan.efi and plan.efi.new:
         # After a power cut during mkfs.fat the disk may have FAT's signature, but not all of FAT.
         disks.filesystem(
             name="Filesystem of /boot/efi", device=plan.efi.partition, fstype="vfat", anew=True

@@ -22,6 +22,7 @@ from pyinfra.api.operation import operation
 from deploys.facts.lvm import BEFORE_TAG
 from deploys.operations import Commands
 from deploys.operations.boot import GIVEN_BACK
+from deploys.plan.of_firmware import LOADER
 from deploys.plan.result import Kind, VolumePlan
 
 RECORD = "/var/lib/pipeline-before"
@@ -40,7 +41,7 @@ at=$(findmnt --noheadings --first-only --output TARGET --source "$esp") || {
     mount "$esp" "$at"
 }
 """
-LOADERS = "find . -depth -ipath './EFI/BOOT' -o -ipath './EFI/BOOT/*'"
+LOADERS = f"find . -depth -regextype posix-extended -iregex './EFI/(BOOT|{LOADER})(/.*)?'"
 FLUSHED = """
 trap '' HUP INT TERM # a signal in between would leave /boot frozen
 flush() {
@@ -74,6 +75,8 @@ if [ "$esp" ]; then
     blkid -s UUID -o value "$esp" >"$record.new/esp"
     {AT_ESP}
     (cd "$at" && {LOADERS}) >"$record.new/removable"
+    mkdir "$record.new/loaders"
+    find "$at/EFI" -mindepth 1 -maxdepth 1 -iname BOOT -exec cp -r -t "$record.new/loaders" {{}} +
 fi
 sync --file-system "$record.new"
 mv "$record.new" "$record"
@@ -219,7 +222,7 @@ def noted(plan: VolumePlan) -> None:
         "lvsnap": plan.lvsnap,
         "old_root": plan.old_root_uuid,
     }
-    esp = plan.efi.partition if plan.efi and plan.efi.lacks_removable else ""
+    esp = plan.efi.partition if plan.efi and plan.efi.is_changed else ""
     note(name="Note what the host is", lines=lines, esp=esp)
     if plan.copies_root and plan.efi is None:
         old_disks = [disk for disk in plan.grub_disks if disk != plan.device]
@@ -239,7 +242,7 @@ def note(lines: dict[str, str], esp: str = "") -> Commands:
 
     Args:
         lines: the file's lines.
-        esp: the host's own EFI system partition, if its removable path is to get a loader.
+        esp: the host's own EFI system partition, if loaders are to be put there.
     """
     words = (f"{name}={value}" for name, value in lines.items())
     # In a mount namespace of its own, with which its mount ends.

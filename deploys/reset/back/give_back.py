@@ -43,6 +43,7 @@ def give_back(way: Way) -> None:
             efi.old_removable_path(name=f"Old loader of {esp}", partition=esp)
         if way.esps:
             efi.no_boot_entry(name="No boot entry of the box", label=LOADER)
+            undo.loaders(name="Loaders of the firmware")
         undo.closed(name=f"Close {way.volgroup}", group=way.volgroup)
     undo.wiped(name="Wipe the disk", paths=way.wiped)
     if way.file:

@@ -103,6 +103,7 @@ rm -f /boot/grub/*.made /boot/grub/*.old
 flush /boot
 """
 
+# What firmware starts is the last that goes back.
 _LOADERS = f"""
 set -eu
 cd "$1"
@@ -110,6 +111,16 @@ cd "$1"
 esp=$(blkid -U "$(cat esp)")
 {AT_ESP}
 had=$PWD/removable
+mkdir -p loaders
+cd loaders
+{{ find . -type f ! -iname BOOTX64.EFI; find . -type f -iname BOOTX64.EFI; }} |
+while read -r file; do
+    ! cmp -s "$file" "$at/EFI/$file" || continue
+    mkdir -p "$at/EFI/${{file%/*}}"
+    cp "$file" "$at/EFI/$file.new"
+    sync "$at/EFI/$file.new"
+    mv "$at/EFI/$file.new" "$at/EFI/$file"
+done
 cd "$at"
 {LOADERS} | grep -vxFf "$had" | while read -r path; do
     if [ -d "$path" ]; then rmdir "$path"; else rm "$path"; fi
@@ -231,7 +242,7 @@ def boot_files() -> Commands:
 
 @operation()
 def loaders() -> Commands:
-    """Remove the loaders at the removable path that the host did not have."""
+    """Put the loaders at the removable path back, and remove those that the host did not have."""
     yield _script(_LOADERS, "loaders", RECORD)
 
 

@@ -129,12 +129,7 @@ def _of_spare(found: Found) -> Way:
     of_disk = f"{disk.path} {fate}" if disk else "the box's disk is not there"
     old = f"the root {before.old_root}"
     rows: list[Row] = [("boot", old, "by default")] if leaves else []
-    if survey.firmware.kind == "uefi":
-        rows += [("boot entry", LOADER, "removed"), ("loader", "EFI/BOOT/BOOTX64.EFI", "as it was")]
-    else:
-        rows.append(("boot sector", f"of {old}", "as it was"))
-    if before.packages:
-        rows.append(("remove", "packages", " ".join(before.packages)))
+    rows += _of_loaders(found)
     if disk:
         rows.append(("wipe" if wiped else "keep", disk.path, before.volgroup))
     return Way(
@@ -157,9 +152,7 @@ def _of_file(found: Found) -> Way:
     leaves = _leaves_plain_root(found)
     old = f"the root {before.old_root}"
     rows: list[Row] = [("boot", old, "by default")] if leaves else []
-    rows.append(("boot sector", f"of {old}", "as it was"))
-    if before.packages:
-        rows.append(("remove", "packages", " ".join(before.packages)))
+    rows += _of_loaders(found)
     rows.append(("remove", FILE, before.volgroup))
     data = _data(found, survey.lvm.group(before.volgroup))
     return Way(
@@ -169,8 +162,20 @@ def _of_file(found: Found) -> Way:
         before.lvroot,
         leaves,
         file=FILE,
+        esps=tuple(part.path for part in survey.efi_partitions),
         packages=before.packages,
     )
+
+
+def _of_loaders(found: Found) -> list[Row]:
+    """The rows of a plain root's boot loader and packages."""
+    before = found.before
+    rows: list[Row] = [("boot sector", f"of the root {before.old_root}", "as it was")]
+    if found.survey.firmware.kind == "uefi":
+        rows = [("boot entry", LOADER, "removed"), ("loader", "EFI/BOOT/BOOTX64.EFI", "as it was")]
+    if before.packages:
+        rows.append(("remove", "packages", " ".join(before.packages)))
+    return rows
 
 
 def _leaves_plain_root(found: Found) -> bool:

@@ -15,7 +15,7 @@ from deploys.facts.mapper import mapper_path
 from deploys.operations.disks import EFI_SYSTEM, LINUX, LINUX_LVM, Partition
 from tasks.debian import bootstrap
 from tasks.debian.chroot import chroot_output
-from tasks.desk import loop
+from tasks.desk import loop, shell
 from tasks.disks import filesystems, grub, partitions, volume_group
 from tasks.disks.identifiers import Fixed, Identifiers
 from tasks.disks.partitions import MIB, Extent
@@ -58,8 +58,9 @@ chmod 0755 /etc/grub.d/01_password
 class Recipe:
     """The layout and the packages of a bare host's disk, see ``bare.Recipe``.
 
-    ``plain`` has one ext4 root and LVM is not installed; ``lvm`` has a /boot partition and a volume
-    group ``volgroup`` with the LV ``root`` of ``root_size`` bytes (None: all). With ``firmware``
+    ``plain`` has one root and LVM is not installed; ``lvm`` has a /boot partition and a volume
+    group ``volgroup`` with the LV ``root`` of ``root_size`` bytes (None: all). ``filesystem`` is
+    the root's. With ``firmware``
     uefi, an EFI system partition with Debian's signed boot loader comes first, mounted at
     /boot/efi. ``extra`` are further packages; with dracut, it makes the initrds.
     """
@@ -70,6 +71,7 @@ class Recipe:
     disk_size: int = 8 * GIB
     volgroup: str = _VOLGROUP
     root_size: int | None = 3 * GIB
+    filesystem: Literal["ext4", "xfs"] = "ext4"
     extra: tuple[str, ...] = ()
 
     def write(
@@ -89,11 +91,13 @@ class Recipe:
             work = stack.enter_context(loop.temporary_folder(disk.parent))
             whole = stack.enter_context(loop.attached(disk))
             device = stack.enter_context(loop.attached(disk, offset=last.offset, size=last.size))
-            identity = boot_uuid = partitions.make_ext4(device, "root")
+            make = partitions.make_ext4 if self.filesystem == "ext4" else _make_xfs
+            identity = boot_uuid = make(device, "root")
             root = stack.enter_context(loop.mounted(device, work))
             nodes = [whole, device]
             name = mapper_path(self.volgroup, "root") if is_lvm else f"UUID={identity}"
-            fstab = [f"{name} / ext4 errors=remount-ro 0 1"]
+            options = "errors=remount-ro" if self.filesystem == "ext4" else "defaults"
+            fstab = [f"{name} / {self.filesystem} {options} 0 1"]
             if is_lvm:
                 (root / "boot").mkdir()
                 first = parts[0]
@@ -115,7 +119,7 @@ class Recipe:
                 progress(f"installing {packages[0]}")
                 _install(root, packages)
             progress("making it bootable")
-            _make_initrds(root)
+            _make_initrds(root, self.filesystem)
             if esp is None:
                 bare_tree.install_grub(root, whole)
             if is_lvm:
@@ -128,6 +132,12 @@ class Recipe:
                 filesystems.write_esp(disk, esp, chain, fixed)
             bare_tree.copy_kernel(root, kernel)
         return host_key
+
+
+def _make_xfs(device: Path, label: str) -> str:
+    identity = str(uuid.uuid4())
+    shell.run(["mkfs.xfs", "-q", "-f", "-L", label, "-m", f"uuid={identity}", device])
+    return identity
 
 
 def mbr(boot_size: int | None) -> str:
@@ -169,10 +179,11 @@ def _install(root: Path, packages: Sequence[str]) -> None:
         resolver.write_text(of_guest)
 
 
-def _make_initrds(root: Path) -> None:
+def _make_initrds(root: Path, filesystem: str) -> None:
     """Make them with initramfs-tools, or with dracut where that took its place."""
     if (root / "usr/sbin/update-initramfs").exists():
-        chroot_output(root, "sh", "-ec", FEW_MODULES)
+        its_own = f"echo {filesystem} >>/etc/initramfs-tools/modules"
+        chroot_output(root, "sh", "-ec", f"{FEW_MODULES}{its_own}")
         chroot_output(root, "update-initramfs", "-c", "-k", "all")
         return
     # without rd.auto, dracut's initrd activates only the volume groups that it is told of

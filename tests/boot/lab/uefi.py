@@ -37,16 +37,16 @@ def host(
     folder: Path,
     shared: Path,
     accel: accelerator.Accelerator,
+    spare: int = 12 * GIB,
 ) -> Iterator[Box]:
-    """A bare host with a spare disk, on firmware with an NVRAM of its own."""
+    """A bare host with a spare disk of so many bytes, on firmware with an NVRAM of its own."""
     base = bare.build(recipe, shared)
-    disks = (
-        bare.overlay(base.path, folder / "root.qcow2"),
-        bare.empty_disk(folder / "spare.qcow2", 12 * GIB),
-    )
+    disks = [bare.overlay(base.path, folder / "root.qcow2")]
+    if spare:
+        disks.append(bare.empty_disk(folder / "spare.qcow2", spare))
     nvram = Path(shutil.copy(firmware[1], folder / "nvram.fd"))
     words = starts_by_uefi(firmware[0], nvram)
-    machine = Machine(disks=disks, cpus=CPUS, arguments=words)
+    machine = Machine(disks=tuple(disks), cpus=CPUS, arguments=words)
     with running(folder, base.identity, machine, accel) as box:
         yield box
 

@@ -187,7 +187,7 @@ def test_the_deploy_of_a_plan_is_prepared_in_order(loop_disk: str) -> None:
 
 def test_what_starts_the_copied_root_comes_last_and_tells_the_firmware_after_that() -> None:
     """What is left undone when the host starts as a box already, no later provision does."""
-    efi = EfiPlan("/dev/vdb2", disk="/dev/vdb", number=2, entry=True, old="/dev/vda1")
+    efi = EfiPlan("/dev/vdb2", disk="/dev/vdb", number=2, new=True, entry=True, old="/dev/vda1")
     plan = replace(PLAN, boot_partition="/dev/vdb3", device="/dev/vdb", efi=efi)
     with Session(HERE) as session:
         operations = session.prepare([lambda: boot_copy(plan=plan, settings=Settings())])

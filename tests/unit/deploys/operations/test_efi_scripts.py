@@ -67,7 +67,9 @@ def found(esp: Path, folder: str) -> dict[str, str]:
 
 
 def test_a_signed_chain_is_copied_with_all_that_shim_starts(esp: Path) -> None:
+    """Beside shim nothing is left that would start what else is there."""
     loader(esp, "pipeline", SIGNED)
+    loader(esp, "BOOT", ("fbx64.efi",))
     run(efi.removable_path, partition="/dev/vdb2", loader="pipeline", new=True)
     assert found(esp, "BOOT") == {
         "BOOTX64.EFI": "pipeline's shimx64.efi",

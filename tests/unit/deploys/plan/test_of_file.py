@@ -8,7 +8,6 @@ import pytest
 
 from deploys.errors import PreflightError
 from deploys.facts.disks import BlockDevice, BlockTree, LoopFile, Mount
-from deploys.facts.firmware import FirmwareState
 from deploys.facts.lvm import (
     LogicalVolume,
     LvmConfig,
@@ -18,13 +17,23 @@ from deploys.facts.lvm import (
     cow_size,
 )
 from deploys.operations.root import HOST
+from deploys.plan.of_firmware import EfiPlan
 from deploys.plan.preflight import plan_volumes
 from deploys.plan.result import Kind
 from deploys.plan.sizes import EXTENT, RESERVE_PERCENT, group_size, least_root, needed_file
 from deploys.plan.survey import Device, Survey
 from deploys.reset.boot import DEFAULTS, sources
-from deploys.settings import GIB, Settings, Volumes
-from tests.unit.deploys.plan.survey_builder import FREE, disk, lvm_host, one_disk, part
+from deploys.settings import GIB, MIB, Settings, Volumes
+from tests.unit.deploys.plan.survey_builder import (
+    FREE,
+    UEFI,
+    WITH_REMOVABLE,
+    by_uefi,
+    disk,
+    lvm_host,
+    one_disk,
+    part,
+)
 
 SETTINGS = Volumes()
 
@@ -91,6 +100,16 @@ def test_a_box_knows_that_it_lies_in_a_file() -> None:
     assert b"VOLFILE" not in made[DEFAULTS].content
 
 
+def test_firmware_starts_it_by_a_loader_beside_the_hosts_own() -> None:
+    plan = plan_volumes(by_uefi(one_disk(), WITH_REMOVABLE, mounted=True), SETTINGS)
+    assert plan.efi == EfiPlan("/dev/vda15", disk="/dev/vda", number=15, entry=True)
+    assert plan.efi.is_changed
+    rows = plan.rows()
+    assert ("boot loader", "/dev/vda15", "EFI/pipeline and EFI/BOOT") in rows
+    assert ("boot entry", "pipeline", "to /dev/vda15, the first") in rows
+    assert ("boot loader", "/dev/vda", "GRUB, starts the box") not in rows
+
+
 def test_a_disk_that_is_not_in_use_is_for_the_user_to_choose() -> None:
     spare = disk("/dev/vdb", 24 * GIB)
     with pytest.raises(PreflightError, match=r"\(/dev/vdb is not in use\), or say --in-file$"):
@@ -148,6 +167,19 @@ RAID = replace(
         )
     ),
 )
+_HOST = by_uefi(one_disk(), mounted=True)
+_DISK = _HOST.blocks.disks[0]
+ESP_ON_RAID = replace(
+    _HOST,
+    blocks=BlockTree(
+        (
+            replace(
+                _DISK,
+                children=(*_DISK.children[:-1], replace(_DISK.children[-1], type="raid1")),
+            ),
+        )
+    ),
+)
 ELSEWHERE = LvmReport(
     (VolumeGroup("vagrant-pipeline", GIB, 0, EXTENT, (PhysicalVolume("/dev/x", "", 1, 0),)),)
 )
@@ -160,19 +192,31 @@ CASES: dict[str, tuple[Survey, int | None, dict[str, object], str]] = {
     ),
     "too small a file": (one_disk(), 8 * GIB, {}, "a file of 8.0 GiB is too small: the volumes"),
     "a root too small": (one_disk(), None, {"root_size": "3G"}, "volumes.root_size 3.0 GiB is"),
-    "uefi": (replace(one_disk(), firmware=FirmwareState("uefi")), None, {}, "UEFI starts"),
-    "uefi, asked for": (
-        replace(one_disk(), firmware=FirmwareState("uefi")),
+    "uefi without its partition": (by_uefi(one_disk(), esps=0), None, {}, "no EFI system partit"),
+    "uefi without room": (
+        by_uefi(one_disk(), free=5 * MIB),
+        None,
+        {},
+        "/dev/vda15 has 5 MiB free; a second boot loader needs 16 MiB",
+    ),
+    "uefi's partition on RAID": (
+        ESP_ON_RAID,
+        None,
+        {},
+        "/dev/vda15 is no partition: a boot entry cannot name it",
+    ),
+    "secure, and nothing signed": (
+        by_uefi(one_disk(), firmware=replace(UEFI, secure_boot=True, signed=False)),
         0,
         {},
-        "the box cannot lie in a file on /dev/vda1: that was not tried where UEFI starts",
+        "Secure Boot is on, and the signed loader is not installed",
     ),
-    "xfs": (
-        replace(one_disk(), mounts=(Mount("/", "/dev/vda1", "xfs"),)),
+    "btrfs": (
+        replace(one_disk(), mounts=(Mount("/", "/dev/vda1", "btrfs"),)),
         None,
         {},
         "name an empty disk with --device; the box cannot lie in a file on this root, as its "
-        "filesystem is xfs",
+        "filesystem is btrfs; it must be ext4 or xfs",
     ),
     "raid": (RAID, None, {}, "it must be a partition of a disk"),
     "lvm": (lvm_host(free=20 * GIB), 0, {}, "it must be a partition of a disk"),

@@ -61,7 +61,7 @@ def test_a_spare_disk_gets_a_partition_that_firmware_starts_from() -> None:
         ("resnap-lvm", False),
     ]
     assert (found.boot_partition, found.physical_volume) == ("/dev/vdb3", "/dev/vdb4")
-    assert found.efi == EfiPlan("/dev/vdb2", disk="/dev/vdb", number=2, entry=True)
+    assert found.efi == EfiPlan("/dev/vdb2", disk="/dev/vdb", number=2, new=True, entry=True)
     assert ("filesystem", "/dev/vdb2", "FAT for /boot/efi") in found.rows()
 
 

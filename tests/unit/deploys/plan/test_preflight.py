@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from deploys.plan import preflight
 from deploys.plan.result import Kind
 from deploys.session import Session, Target
 from deploys.settings import Settings
-from tests.unit.deploys.plan.survey_builder import one_disk
+from tests.unit.deploys.plan.survey_builder import by_uefi, one_disk
 
 
 class _Session:
@@ -54,7 +55,7 @@ def test_a_host_that_is_not_fit_is_refused(state: HostState, refusal: str) -> No
             ("debian", "13"),
             "dracut",
             0,
-            "lie in a file on /dev/vda1: Debian 13 with dracut was not",
+            "lie in a file on /dev/vda1: Debian 13 with dracut, BIOS and ext4 was not",
         ),
     ],
 )
@@ -75,6 +76,26 @@ def test_a_box_in_a_file_is_of_a_system_that_was_seen_to_boot_so(
         preflight.check(session, Settings(), in_file=in_file)
     session = Host(HostState("debian", "13", initrds="initramfs-tools"))
     assert preflight.check(session, Settings(), in_file=in_file).plan.kind is Kind.FILE
+
+
+@pytest.mark.parametrize(("version", "is_tried"), [("12", False), ("13", True)])
+def test_a_kind_of_host_that_was_not_tried_is_named(
+    version: str, is_tried: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Host(_Session):
+        def fact(self, _fact: object, **_arguments: object) -> Any:
+            return self._state if _fact is State else []
+
+    survey = by_uefi(one_disk())
+    root = replace(survey.root, fstype="xfs")
+    survey = replace(survey, mounts=(root, *survey.mounts[1:]))
+    monkeypatch.setattr(preflight, "read_survey", lambda *_: survey)
+    session: Any = Host(HostState("debian", version, initrds="initramfs-tools"))
+    if is_tried:
+        assert preflight.check(session, Settings()).plan.kind is Kind.FILE
+        return
+    with pytest.raises(PreflightError, match="12 with initramfs-tools, UEFI and xfs was not tried"):
+        preflight.check(session, Settings())
 
 
 def _dpkg(admindir: Path) -> Session:

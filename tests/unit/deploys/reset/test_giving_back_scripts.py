@@ -246,6 +246,20 @@ def test_loaders_that_the_host_did_not_have_go(host: SmallHost) -> None:
     assert host.tree("esp") == was
 
 
+def test_loaders_that_are_others_now_come_back(host: SmallHost) -> None:
+    """And what a box in a file has beside them goes."""
+    for name in ("BOOTX64.EFI", "fbx64.efi", "grubx64.efi"):
+        host.write(f"esp/EFI/BOOT/{name}", f"the host's {name}")
+    host.write("esp/EFI/debian/grubx64.efi", "the host's")
+    was = host.tree("esp")
+    host.noted()
+    (host.root / "esp/EFI/BOOT/fbx64.efi").unlink()
+    for path in ("BOOT/BOOTX64.EFI", "BOOT/grub.cfg", "pipeline/grubx64.efi"):
+        host.write(f"esp/EFI/{path}", "ours")
+    host.does(undo.loaders)
+    assert host.tree("esp") == was
+
+
 def test_a_removable_path_that_was_not_there_goes(host: SmallHost) -> None:
     host.noted()
     host.write("esp/EFI/BOOT/BOOTX64.EFI", "ours")

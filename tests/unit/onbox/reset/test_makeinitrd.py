@@ -216,8 +216,8 @@ def test_where_boot_cannot_be_frozen_it_is_flushed(box: Box) -> None:
     assert FROZEN[1] not in box.calls
 
 
-def test_the_boot_of_a_box_in_a_file_is_never_frozen(box: Box) -> None:
-    """The root lies on that filesystem. The kernel empties its journal instead."""
+def test_the_boot_of_a_box_in_a_file_is_flushed_by_one_process(box: Box) -> None:
+    """The root lies on that filesystem: frozen, no second program could be started."""
     box.write("etc/default/resnap", f"{DEFAULTS}VOLFILE=/pipeline/box.img\n")
     box.program("sbin/perl", 'echo "perl $2" >>/fake/calls')
     assert box.makeinitrd().returncode == 0
