@@ -36,6 +36,7 @@ class QueueSettings(Section):
 
     host: str = "127.0.0.1"
     port: int = Field(14177, ge=1, le=65535)
+    user: str | None = Field(None, description="this box's name in the gateway's database")
     ttr: int = Field(
         120, ge=3, le=3600, description="seconds of silence after which a job is freed"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -74,14 +75,16 @@ class Failure(Message):
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 
-def parse(kind_of: type[AnyMessage], body: bytes) -> AnyMessage:
-    """A message of the given kind.
+def parse(kind_of: type[AnyMessage], body: bytes | Mapping[str, object]) -> AnyMessage:
+    """A message of the given kind, of its JSON or of its fields.
 
     Raises:
         MessageError: the body is no such message.
     """
     try:
-        return kind_of.model_validate_json(body)
+        if isinstance(body, bytes):
+            return kind_of.model_validate_json(body)
+        return kind_of.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])[:80]
