@@ -14,8 +14,8 @@ from deploys.errors import BoxError
 from kimpipeline.errors import PipelineError
 from kimpipeline.files import scratch
 from kimpipeline.kim.items import ItemFolder
-from kimpipeline.queue.messages import JOBS, RESULTS, Job, Result, parse
-from kimpipeline.queue.queue import Queue
+from kimpipeline.queue.jobs import Jobs
+from kimpipeline.queue.messages import Job
 from kimpipeline.queue.report import Report
 from kimpipeline.queue.slot import Slot
 from kimpipeline.queue.transfer import deliver
@@ -39,7 +39,7 @@ def queue(step: Step) -> list[Row]:
     Raises:
         BoxError: a program is missing, or a job failed.
     """
-    for program in ("beanstalkd", "rsync", "rrsync", "bwrap"):
+    for program in ("rsync", "rrsync", "bwrap"):
         shell.find(program)
     try:
         step(f"running {_TESTS * _MODELS} jobs of {_RUN:g} s")
@@ -104,7 +104,7 @@ def _overheads(*, far: bool = False) -> _Measured:
         began, free = [], []
         with (
             Slot(settings.folders.work, "0") as slot,
-            Queue(settings.queue, JOBS) as connection,
+            Jobs(settings.queue, "0") as connection,
             opened(settings) as sandbox,
             Worker(settings, connection, sandbox, slot, lambda: False, clock) as worker,
         ):
@@ -113,8 +113,7 @@ def _overheads(*, far: bool = False) -> _Measured:
                 worker.serve(0)
                 free.append(time.monotonic())
         _expect(station, jobs)
-        with station.client(RESULTS) as client:
-            order = [parse(Result, client.reserve(0).body).job for _ in range(jobs)]
+        order = [job for job, *_ in station.attempts()]
         own = [_own(station.results / job) for job in order]
         transfers = []
         for job in order:
@@ -138,14 +137,12 @@ def _busy(workers: int) -> float:
     """The share of the workers' time in which their runners ran, from the first job's put."""
     with _station() as station:
         services = [station.start("worker", "--slot", f"{number}") for number in range(workers)]
-        with station.client() as client:
-            client.use(JOBS)
-            until(lambda: client.stats_tube(JOBS)["current-waiting"] == workers)
+        until(lambda: station.overview()["workers"] == workers)
         began = time.monotonic()
         # ended by timeout, or it kept no CPU busy
         lines = f"timeout {_LONG:g} yes >/dev/null\n[ $? = 124 ] || exit 1\n{world.GOOD}"
         jobs = _put(station, lines, _EACH, workers)
-        until(lambda: station.count(RESULTS, "ready") == jobs, seconds=_EACH * _LONG * 3)
+        until(lambda: station.counts()["done"] == jobs, seconds=_EACH * _LONG * 3)
         took = time.monotonic() - began
         _expect(station, jobs)
         for service in services:
@@ -166,15 +163,15 @@ def _put(station: Station, lines: str, tests: int, models: int) -> int:
     names = [f"Pair_Al__MO_{number:012d}_000" for number in range(models)]
     for name in names:
         world.item(station.items, name, species=["Al"])
-    with Queue(station.settings.queue) as connection:
-        for number in range(tests):
-            test = f"Energy_fcc_Al__TE_{number:012d}_000"
-            world.make_test(station.items, lines, test)
-            for model in names:
-                pair = world.pair(ItemFolder(station.items), test, model)
-                job = Job(job=pair.id, test=test, model=model, items=(world.DRIVER,))
-                connection.put(JOBS, job)
-    return tests * models
+    jobs = []
+    for number in range(tests):
+        test = f"Energy_fcc_Al__TE_{number:012d}_000"
+        world.make_test(station.items, lines, test)
+        for model in names:
+            pair = world.pair(ItemFolder(station.items), test, model)
+            jobs.append(Job(job=pair.id, test=test, model=model, items=(world.DRIVER,)))
+    station.add(*jobs)
+    return len(jobs)
 
 
 def _expect(station: Station, jobs: int) -> None:

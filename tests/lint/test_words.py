@@ -22,7 +22,6 @@ _PORTS = {
         f"{_SYSTEM}/pipeline-tunnel.service",
         "static/onbox/usr/lib/gateway/owners",
         "static/onbox/usr/lib/secure/site_keys.py",
-        "static/pipeline/kimpipeline/settings.py",
     },
     STATUS_PORT: {
         "deploys/settings/__init__.py",

@@ -56,7 +56,8 @@ def test_what_waits_for_a_failed_job_runs_once_an_operator_retries_that(server: 
         jobs.fail(take(jobs), "why\0\ud800", "log")
         assert jobs.take(0) is None
         ((seen,),) = server.sql("select pipeline.overview()")
-        assert seen["stuck"] == [{"job": name(2), "needs": name(1), "which_is": "failed"}]
+        assert seen["stuck"] == [{"job": name(2), "needs": name(1), "state": "failed"}]
+        assert (seen["workers"], seen["directors"]) == (1, 0)
         assert server.sql("select pipeline.retry(null)") == [(1,)]
         jobs.finish(take(jobs), 1, "[1]")
         assert take(jobs).name == name(2)

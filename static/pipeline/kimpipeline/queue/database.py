@@ -32,7 +32,7 @@ class Database:
     Threads may share it, but while one waits for news, the others wait too.
     """
 
-    def __init__(self, settings: QueueSettings, channel: str = "") -> None:
+    def __init__(self, settings: QueueSettings, channel: str) -> None:
         """Connect, and hear what is notified on ``channel`` from now on."""
         self._lock = threading.Lock()
         with _faults():
@@ -41,10 +41,12 @@ class Database:
             ((version,),) = self.rows("version")
             if version < SCHEMA:
                 raise QueueError(_OLD.format(f"schema {version}"))
-            if channel:
-                with self._lock, _faults():
-                    listen = sql.SQL("listen {}").format(sql.Identifier(channel))
-                    self._connection.execute(listen)
+            with self._lock, _faults():
+                listen = sql.SQL("listen {}").format(sql.Identifier(channel))
+                self._connection.execute(listen)
+                # an operator sees who listens; not said while connecting, as a gateway drops that
+                called = sql.SQL("set application_name = {}").format(sql.Literal(channel))
+                self._connection.execute(called)
         except BaseException:
             self._connection.close()
             raise
@@ -106,7 +108,6 @@ def _connected(settings: QueueSettings) -> psycopg.Connection[tuple[Any, ...]]:
                 port=settings.port,
                 user=settings.user,
                 dbname="pipeline",
-                application_name="pipeline",
                 connect_timeout=30,
                 autocommit=True,
             )

@@ -522,9 +522,11 @@ return jsonb_build_object(
         from (select state, count(*) n from jobs group by state) s),
     'updates', (select coalesce(jsonb_object_agg(state, n), '{}')
         from (select state, count(*) n from updates group by state) s),
-    'connected', (select coalesce(jsonb_object_agg(b.name, n), '{}')
-        from (select usename::text as name, count(*) n from pg_stat_activity group by usename) a
-        join boxes b using (name)),
+    -- what each says of itself
+    'workers', (select count(*) from pg_stat_activity a join boxes b on b.name = a.usename
+        where application_name = 'pipeline_jobs'),
+    'directors', (select count(*) from pg_stat_activity a join boxes b on b.name = a.usename
+        where application_name = 'pipeline_updates'),
     'running', (select coalesce(jsonb_agg(jsonb_build_object('job', job, 'box', box, 'worker', worker,
             'seconds', extract(epoch from clock_timestamp() - taken)) order by id), '[]')
         from attempts where ended is null),
@@ -534,7 +536,7 @@ return jsonb_build_object(
     'failed_updates', (select coalesce(jsonb_agg(jsonb_build_object('kimid', kimid, 'why', note) order by id), '[]')
         from (select * from updates where state = 'failed' order by id desc limit 10) u),
     -- jobs that wait for one that will not come by itself
-    'stuck', (select coalesce(jsonb_agg(jsonb_build_object('job', job, 'needs', needs, 'which_is', state)), '[]')
+    'stuck', (select coalesce(jsonb_agg(jsonb_build_object('job', job, 'needs', needs, 'state', state)), '[]')
         from (select n.job, n.needs, other.state from jobs other join needs n on n.needs = other.id
             join jobs waiting on waiting.id = n.job
             where other.state in ('failed', 'cancelled') and waiting.state = 'waiting' limit 100) s),
