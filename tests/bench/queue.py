@@ -1,4 +1,4 @@
-"""What the queue costs a worker for each job, and how busy the CPUs are with jobs of 5 s."""
+"""What the queue costs its database and a worker for each job, and how busy jobs keep the CPUs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ from kimpipeline.queue.transfer import deliver
 from kimpipeline.run.sandbox import opened
 from kimpipeline.worker import Worker
 from tasks.desk import shell
+from tests.bench.shared.cycles import CLIENTS, Cycles, cycles
 from tests.bench.shared.rows import Row, Step, Target
 from tests.pipeline import world
 from tests.pipeline.station import Station, until
 
 _OVERHEAD = Target(high=50)
 _BUSY = Target(low=95)
+_CYCLE, _RATE, _GROWTH = Target(high=3), Target(low=500), Target(high=1.5)
+_FEW, _MANY = 2000, 1_000_000  # jobs in the database; of the few, most are taken
 _TESTS, _MODELS = 7, 7  # each item is fetched for the first of its jobs
 _RUN = 0.2  # seconds of a runner whose overhead is measured
 _LONG, _EACH = 5.0, 6  # seconds of a runner that keeps a CPU busy, and how many for each worker
@@ -41,6 +44,8 @@ def queue(step: Step) -> list[Row]:
     """
     for program in ("rsync", "rrsync", "bwrap"):
         shell.find(program)
+    step(f"taking and finishing jobs of {_FEW:,} and of {_MANY:,}")
+    few, many = cycles(_FEW), cycles(_MANY)
     try:
         step(f"running {_TESTS * _MODELS} jobs of {_RUN:g} s")
         measured = _overheads()
@@ -51,7 +56,11 @@ def queue(step: Step) -> list[Row]:
         busy = _busy(workers)
     except PipelineError as error:
         raise BoxError(str(error)) from error
+    rate = f"queue, {CLIENTS} clients of a database with {_MANY:,} jobs"
     return [
+        _row(f"a cycle in a database with {_MANY:,} jobs", many.alone, _CYCLE),
+        Row("queue, the same, and with few jobs", "ms", *_both(many, few), target=_GROWTH),
+        Row(rate, "cycles/s", many.rate, target=_RATE),
         _row("a job costs its worker", median(measured.free), _OVERHEAD),
         _row("the worst job costs its worker", max(measured.free)),
         _row("a job, from reserve to reported", median(measured.reported), _OVERHEAD),
@@ -60,6 +69,10 @@ def queue(step: Step) -> list[Row]:
         _row("an rsync to that alone", median(gateway.rsync)),
         Row("CPUs busy with jobs of 5 s", "%", 100 * busy, target=_BUSY),
     ]
+
+
+def _both(many: Cycles, few: Cycles) -> tuple[float, float]:
+    return 1000 * many.alone, 1000 * few.alone
 
 
 def _row(what: str, seconds: float, target: Target | None = None) -> Row:

@@ -120,8 +120,9 @@ def _template(*, empty: bool) -> Path:
     _run(*_as_postgres(*single, "postgres"), given="create database pipeline;\n\n")
     if not empty:
         boxes = [(name, "worker") for name in WORKERS] + [(name, "director") for name in DIRECTORS]
+        boxes.append(("root", "worker"))  # as who a program of root's comes in
         made = "\n".join(
-            f"select pipeline.add_box('{name}', 'ada', '{kind}');" for name, kind in boxes
+            f"select pipeline.add_box('{name}', 'ada', '{{{kind}}}');" for name, kind in boxes
         )
         for each in [*(file.read_text() for file in sorted(SCHEMA.glob("*.sql"))), made]:
             # with -j a command ends with a semicolon and an empty line: all of it is one

@@ -32,7 +32,7 @@ FORBIDDEN = [
     "select pipeline.retry(null)",
     "select pipeline.overview()",
     "select pipeline.submit('x', 1, 'approved')",
-    "select pipeline.add_box('w9', 'eve', 'worker')",
+    "select pipeline.add_box('w9', 'eve', '{worker}')",
     "select pipeline.revoke_box('w2')",
     "select pipeline.guard()",
     "create table public.x ()",
@@ -208,7 +208,7 @@ def test_a_box_that_is_revoked_is_out_at_once(server: Server) -> None:
     with pytest.raises(QueueError, match='role "w1" does not exist'):
         worker(server)
     assert server.sql("select how from pipeline.attempts order by id")[0] == ("good",)
-    server.sql("select pipeline.add_box('w1', 'ada', 'worker')")
+    server.sql("select pipeline.add_box('w1', 'ada', '{worker}')")
     with worker(server) as jobs:
         assert jobs.take(0) is None
 
@@ -216,4 +216,4 @@ def test_a_box_that_is_revoked_is_out_at_once(server: Server) -> None:
 @pytest.mark.parametrize("bad", ["postgres", "pipeline", "pg_x", "a b", "", "A", "x" * 33])
 def test_a_box_has_a_name_of_its_own(bad: str, server: Server) -> None:
     with pytest.raises(psycopg.Error, match="is no name of a box"):
-        server.sql("select pipeline.add_box(%s, 'ada', 'worker')", bad)
+        server.sql("select pipeline.add_box(%s, 'ada', '{worker}')", bad)

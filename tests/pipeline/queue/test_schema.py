@@ -115,6 +115,20 @@ def test_a_worker_that_starts_again_has_lost_what_it_had(server: Server) -> None
     assert rows == [("0", "lost", "it began"), ("1", None, None), ("0", None, None)]
 
 
+def test_a_database_that_went_down_takes_no_life_of_a_job(server: Server) -> None:
+    add(server, entry(1))
+    for _ in range(3):
+        with worker(server) as jobs:
+            jobs.enter({})
+            assert take(jobs).name == name(1)
+        server.kill()
+        server.start()
+    with worker(server) as jobs:
+        jobs.enter({})
+        assert take(jobs).name == name(1)
+    assert server.sql("select lost from pipeline.jobs") == [(0,)]
+
+
 def test_what_is_given_back_rests_for_its_delay(server: Server) -> None:
     add(server, entry(1))
     with worker(server) as jobs:

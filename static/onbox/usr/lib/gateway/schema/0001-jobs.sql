@@ -37,7 +37,6 @@ insert into versions (version) values (1);
 create table boxes (
     name text primary key,
     owner text not null,
-    kind text not null check (kind in ('worker', 'director')),
     slots integer not null default 256, -- most jobs that it may have at a time
     made timestamptz not null default now(),
     revoked timestamptz
@@ -180,19 +179,23 @@ begin
     return found_one;
 end $$;
 
--- Ends an attempt that nobody will finish, and has its job run again or, after three lost workers, not.
+-- Ends an attempt that nobody will finish, and has its job run again or, after three lost workers, not. When the
+-- database itself went down meanwhile, and took the worker's connection with it, that is not held against the job.
 create function lose(attempt bigint, said text) returns void language plpgsql
 set search_path = pipeline, pg_catalog, pg_temp as $$
 declare
     found_job text;
+    since timestamptz;
+    counted integer;
     lives constant integer := 3;
 begin
     update attempts set ended = clock_timestamp(), how = 'lost', log = said,
         reason = 'its worker was lost'
     where id = attempt and ended is null
-    returning job into found_job;
+    returning job, taken into found_job, since;
     if found then
-        update jobs set lost = lost + 1, state = case when lost + 1 < lives then 'ready'
+        counted := (since > pg_postmaster_start_time())::integer;
+        update jobs set lost = lost + counted, state = case when lost + counted < lives then 'ready'
             when good is null then 'failed' else 'done' end
         where id = found_job and state = 'running';
         perform pg_notify('pipeline_jobs', '');
@@ -552,19 +555,23 @@ return (select coalesce(jsonb_agg(jsonb_build_object('attempt', id, 'box', box, 
 
 reset role;
 -- With the rights of who calls them: the user postgres of the gateway alone.
-create function pipeline.add_box(box_name text, box_owner text, box_kind text) returns void
+create function pipeline.add_box(box_name text, box_owner text, kinds text[]) returns void
 language plpgsql set search_path = pipeline, pg_catalog, pg_temp as $$
+declare
+    kind text;
 begin
     if box_name !~ '^[a-z_][a-z0-9_-]{0,31}$' or box_name ~ '^(pipeline|pg_|postgres)' then
         perform wrong(format('%s is no name of a box', box_name));
     end if;
-    insert into boxes (name, owner, kind) values (box_name, box_owner, box_kind)
-    on conflict (name) do update set owner = box_owner, kind = box_kind, revoked = null;
+    insert into boxes (name, owner) values (box_name, box_owner)
+    on conflict (name) do update set owner = box_owner, revoked = null;
     if to_regrole(quote_ident(box_name)) is null then
         execute format('create role %I', box_name);
     end if;
     execute format('alter role %I login connection limit 260', box_name);
-    execute format('grant %I to %I', 'pipeline_' || box_kind, box_name);
+    foreach kind in array kinds loop
+        execute format('grant %I to %I', 'pipeline_' || kind, box_name);
+    end loop;
     -- what an honest box keeps to; guard() ends what does not
     execute format('alter role %I set statement_timeout = ''30s''', box_name);
     execute format('alter role %I set lock_timeout = ''20s''', box_name);
@@ -592,6 +599,49 @@ begin
     update updates set lease = '-infinity' where box = box_name and state = 'taken';
 end $$;
 
+-- Has a box for each of these names, and no other. Boxes of one owner share a key, so far, and so a name.
+create function pipeline.keep_boxes(names text[]) returns void
+language plpgsql set search_path = pipeline, pg_catalog, pg_temp as $$
+declare
+    each text;
+begin
+    lock table boxes in share row exclusive mode; -- two of these at once would both add a box
+    for each in select name from boxes where revoked is null and name <> all (names) loop
+        perform revoke_box(each);
+    end loop;
+    foreach each in array names loop
+        if not exists (select from boxes where name = each and revoked is null) then
+            perform add_box(each, each, '{worker,director}');
+        end if;
+    end loop;
+end $$;
+
+-- Takes over the ended jobs of the ledger that a gateway of an older version had. How many are new.
+create function pipeline.import_ledger(old jsonb) returns bigint
+language plpgsql set search_path = pipeline, pg_catalog, pg_temp as $$
+declare
+    added bigint;
+begin
+    with given as (
+        select distinct on (job) * from jsonb_to_recordset(old) as g (job text, test text, model text,
+            items text[], state text, priority bigint, results text, reason text, log text)
+    ), made as (
+        insert into jobs (id, test, model, items, priority, state, missing)
+        select job, test, model, coalesce(items, '{}'), priority, state, 0 from given
+        where state in ('done', 'failed')
+        on conflict do nothing returning id
+    ), ran as (
+        insert into attempts (job, box, worker, lease, ended, how, results, reason, log)
+        select job, 'root', 'of an older version', now(), now(),
+            case state when 'done' then 'good' else 'failed' end, results, reason, log
+        from given join made on made.id = given.job
+        returning id, job, how
+    )
+    select count(*) into added from ran;
+    update jobs set good = a.id from attempts a where a.job = jobs.id and a.how = 'good' and jobs.good is null;
+    return added;
+end $$;
+
 -- Ends the connections of boxes that are in one transaction for a minute: a box can set its own timeouts.
 create function pipeline.guard() returns bigint
 language sql volatile set search_path = pipeline, pg_catalog, pg_temp
@@ -606,7 +656,8 @@ grant execute on function pipeline.take_update, pipeline.touch_update, pipeline.
     pipeline.end_update, pipeline.fail_update, pipeline.give_back_update to pipeline_director;
 grant execute on function pipeline.submit, pipeline.retry, pipeline.cancel, pipeline.overview,
     pipeline.attempts_of to pipeline_operator;
-revoke execute on function pipeline.add_box, pipeline.revoke_box, pipeline.guard from public;
+revoke execute on function pipeline.add_box, pipeline.revoke_box, pipeline.keep_boxes, pipeline.guard,
+    pipeline.import_ledger from public;
 
 -- What PostgreSQL lets everybody do, and fills the disk, or keeps others from working.
 do $$
