@@ -174,7 +174,7 @@ ROWS: tuple[Row, ...] = (
         lambda box: [partial(gateway.gateway, settings=box.settings.gateway)],
         of=_gateway,
         packages=gateway.PACKAGES,
-        units=("beanstalkd.service", "gateway-owners.service"),
+        units=gateway.UNITS,
     ),
     BoxRow(lambda _: [partial(tunnel.tunnel)], of=_devel),
     BoxRow(

@@ -58,7 +58,14 @@ def _collection() -> Collection:
         ns.add_task(task)  # type: ignore[arg-type]
     inner = {
         "box": (box.build, box.finalize, box.package),
-        "pipeline": (gateway.submit, gateway.queue, gateway.results),
+        "pipeline": (
+            gateway.submit,
+            gateway.queue,
+            gateway.results,
+            gateway.retry,
+            gateway.cancel,
+            gateway.log,
+        ),
         "signer": (dev.add_signer, dev.remove_signer),
     }
     for name, tasks in inner.items():

@@ -12,6 +12,7 @@ from invoke.context import Context
 from invoke.tasks import task
 from rich.live import Live
 
+from deploys.errors import BoxError
 from tasks.desk.progress import HostProgress, console, exit_on_error
 from tasks.hosts import owners, show
 from tasks.hosts import queue as job_queue
@@ -94,18 +95,60 @@ def submit(c: Context, item: str, priority: int = 2**16, status: str = "approved
         print(f"{host.name}: {update.kimid} is on the queue{note if done else ''}")
 
 
-@task(help={"once": "Show the queue once, and end."})
-def queue(c: Context, once: bool = False) -> None:
-    """On a gateway: show what waits, who works and how fast, until Ctrl-C."""
-    with _gateway(c) as host, job_queue.connected(host) as client:
-        read_tubes = job_queue.tube_reader(client)
-        if once or not console.is_terminal:
-            show.tubes(host.name, read_tubes())
-            return
-        with contextlib.suppress(KeyboardInterrupt), Live(console=console) as live:
-            while True:
-                live.update(show.tube_table(host.name, read_tubes()), refresh=True)
-                time.sleep(_EVERY)  # it waits for nothing: the picture is drawn at fixed times
+@task(help={"once": "Show the queue once, and end.", "json": "Print it as JSON, and end."})
+def queue(c: Context, once: bool = False, json: bool = False) -> None:
+    """On a gateway: show what waits, who works on what, what is stuck and why, until Ctrl-C."""
+    with _gateway(c) as host:
+        found = job_queue.overview(host)
+        if json:
+            print(found.model_dump_json())
+        elif once or not console.is_terminal:
+            show.queue(host.name, found)
+        else:
+            with contextlib.suppress(KeyboardInterrupt), Live(console=console) as live:
+                while True:
+                    live.update(show.queue_view(host.name, found), refresh=True)
+                    time.sleep(_EVERY)  # it waits for nothing: it is drawn at fixed times
+                    found = job_queue.overview(host)
+
+
+@task(
+    help={
+        "jobs": "Run these jobs again: their ids, with commas between.",
+        "failed": "Run all jobs again that failed.",
+    }
+)
+def retry(c: Context, jobs: str = "", failed: bool = False) -> None:
+    """On a gateway: run jobs again that ended; a second result stands beside the first."""
+    with exit_on_error():
+        if bool(jobs) == failed:
+            raise BoxError("say --jobs JOB,... or --failed")
+    with _gateway(c) as host:
+        changed = job_queue.retry(host, _words(jobs))
+        print(f"{host.name}: {changed} jobs run again")
+
+
+@task(help={"jobs": "The jobs' ids, with commas between."})
+def cancel(c: Context, jobs: str) -> None:
+    """On a gateway: end jobs that wait or run."""
+    with _gateway(c) as host:
+        changed = job_queue.cancel(host, _words(jobs))
+        print(f"{host.name}: {changed} jobs are cancelled")
+
+
+@task(help={"job": "The job's id.", "json": "Print it as JSON."})
+def log(c: Context, job: str, json: bool = False) -> None:
+    """On a gateway: show who ran a job, how each run ended, and the end of its log."""
+    with _gateway(c) as host:
+        found = job_queue.attempts(host, job)
+        if json:
+            print(f"[{', '.join(each.model_dump_json() for each in found)}]")
+        else:
+            show.attempts(found)
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in text.split(",") if word]
 
 
 @task(help={"job": "Show the result of this job.", "most": "List at most so many; without it, 20."})

@@ -17,18 +17,24 @@ from deploys.operations.onbox import OnboxFile, tree
 from deploys.settings import Gateway
 from deploys.settings.paths import STATE
 
-PACKAGES = ("beanstalkd", "e2fsprogs", "openssh-server", "procps", "python3", "rsync")
+PACKAGES = (
+    *("e2fsprogs", "openssh-server", "postgresql", "procps", "python3", "rsync", "socat"),
+    "util-linux",
+)
+UNITS = ("gateway-owners.service", "pipeline-database.service", "pipeline-guard.timer")
 
 OWNERS = "/usr/lib/gateway/owners"
 """The program that makes, removes and lists the accounts of box owners."""
 _FILES = (
-    "etc/default/beanstalkd",
     "etc/ssh/sshd_config.d/gateway.conf",
-    "etc/systemd/system/beanstalkd.service.d",
     "etc/systemd/system/gateway-owners.service",
+    "etc/systemd/system/pipeline-database.service",
+    "etc/systemd/system/pipeline-guard.service",
+    "etc/systemd/system/pipeline-guard.timer",
     "usr/lib/gateway",
 )
-_LINKS = {"/srv/pipeline": f"{STATE}/srv", "/var/lib/beanstalkd": f"{STATE}/queue"}
+_OLD_QUEUE = "/etc/systemd/system/pipeline-box.target.wants/beanstalkd.service"
+_LINKS = {"/srv/pipeline": f"{STATE}/srv"}
 # Mode and owner. sshd wants that only root can write to the folders above an owner's files. The
 # program /usr/lib/gateway/room makes those of queue and results.
 _FOLDERS: dict[str, tuple[str | None, str | None]] = {
@@ -66,7 +72,11 @@ def gateway(settings: Gateway) -> None:
         name="Files of a gateway",
         sources={**tree(*_FILES, *known), "/etc/default/gateway": OnboxFile(rooms.encode())},
     )
-    services.masked(name="Mask the queue's other port", units=("beanstalkd.socket",))
+    # Debian's own cluster, and the queue of a gateway of an older version
+    others = ("postgresql.service", "beanstalkd.service", "beanstalkd.socket")
+    services.masked(name="Mask other databases and queues", units=others)
+    # which a trial would find dead
+    files.link(name="No queue of an older version", path=_OLD_QUEUE, present=False)
     if sources.will_change:
-        units = ("gateway-owners.service", "beanstalkd.service", "ssh.service")
+        units = ("gateway-owners.service", "pipeline-database.service", "ssh.service")
         services.reloaded(name="Reload what changed", units=units)

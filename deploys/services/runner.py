@@ -18,7 +18,7 @@ from deploys.stack.bundle import PYTHON_PATH
 
 PACKAGES = (
     *("bubblewrap", "python3-seccomp"),  # for people who run pairs without root
-    *("dbus", "e2fsprogs", "openssh-client", "python3", "rsync", "units"),
+    *("dbus", "e2fsprogs", "libpq5", "openssh-client", "python3", "rsync", "units"),
 )
 
 HOME = "/usr/lib/pipeline-runner"
@@ -91,6 +91,7 @@ def config(settings: Settings) -> str:
         f"# {HOME}/kimpipeline/settings.py.",
     ]
     if settings.role == "gateway":
+        lines += ["[queue]", 'host = "/run/postgresql"']
         lines += ["[folders]", 'items = "/srv/pipeline/items"']
     else:
         ssh = '["ssh", "-F", "/etc/pipeline/ssh_config"]'

@@ -8,7 +8,12 @@ from deploys.operations import onbox, services
 from deploys.operations.onbox import tree
 
 UNIT = "pipeline-tunnel.service"
-FILES = ("etc/pipeline/ssh_config", f"etc/systemd/system/{UNIT}", "usr/lib/tunnel")
+_QUEUE = ("pipeline-queue.socket", "pipeline-queue@.service")
+FILES = (
+    "etc/pipeline/ssh_config",
+    *(f"etc/systemd/system/{unit}" for unit in (UNIT, *_QUEUE)),
+    "usr/lib/tunnel",
+)
 
 
 @deploy("Tunnel")

@@ -36,7 +36,6 @@ from deploys.settings.urls import FolderUrl, Hostname
 __all__ = ["GIB", "KIB", "MIB", "Size", "format_size", "parse_size"]
 
 STATUS_PORT = 14178  # where every box shows its status page
-QUEUE_PORT = 14177  # of a gateway's queue, there and at the near end of each box's tunnel
 # The roles that provision makes. secure makes the others of a devel box (deploys/box.py).
 Role = Literal["devel", "gateway"]
 LABELS = ("director", "worker")
@@ -165,7 +164,11 @@ class Gateway(Section):
     quota: Size = Field(
         256 * MIB, ge=16 * MIB, description="room for the results of each owner of boxes"
     )
-    queue: Size = Field(256 * MIB, ge=32 * MIB, description="room for the messages of the queue")
+    queue: Size = Field(
+        GIB,
+        ge=128 * MIB,
+        description="room for the queue's database: for a million jobs, 2G",
+    )
 
 
 class Image(Section):

@@ -23,7 +23,8 @@ TABLE: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
         (
             *("adduser", "deluser", "keep", "maintain", "promote", "resnap", "rollback", "secure"),
             *("shrink", "ssh", "status", "unprovision", "users"),
-            *("pipeline.queue", "pipeline.results", "pipeline.submit"),
+            *("pipeline.cancel", "pipeline.log", "pipeline.queue", "pipeline.results"),
+            *("pipeline.retry", "pipeline.submit"),
             *("signer.add", "signer.remove"),
         ),
     ),

@@ -1,28 +1,25 @@
-"""A gateway's queue and its results: submit an update, read the tubes, list the results."""
+"""A gateway's queue and its results: submit an update, look at the queue, list the results."""
 
 from __future__ import annotations
 
 import base64
-import contextlib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import greenstalk
 import kim_edn
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from deploys.errors import BoxError, UnreachableError, one_line
+from deploys.errors import BoxError, one_line
 from deploys.services.runner import DIRECTOR
 from deploys.session import NONSENSE
-from deploys.settings import QUEUE_PORT
 from kimpipeline.kim.kimid import MODELS, JobId, code, kind
-from kimpipeline.queue.messages import ERRORS, JOBS, RESULTS, UPDATES, Update
+from kimpipeline.queue.messages import Update
 from kimpipeline.settings import Folders
 from tasks.hosts.connection import Host
 
-_TUBES = (UPDATES, JOBS, RESULTS, ERRORS)
+# Root of a gateway is its database's operator by being the user postgres.
+_PSQL = "cd / && runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d pipeline"
 _ITEMS, _RESULTS = "/srv/pipeline/items", "/srv/pipeline/results"
 _MAX_BYTES = 65536  # of a file of metadata
 _MAX_RESULT = 2**20
@@ -66,19 +63,54 @@ _READ_RESULT = """cd {results} && export LC_ALL=C && for folder in [a-z_]*/{job}
     done"""
 
 
-@dataclass(frozen=True)
-class Tube:
-    """A tube of the queue.
+class Running(BaseModel):
+    """A job that somebody has, for so many seconds."""
 
-    ``counts`` are its messages that are ready, reserved, delayed and buried; ``watching`` its
-    clients; ``total`` all messages it ever had; ``rate`` the messages done in a minute.
-    """
+    job: str
+    box: str
+    worker: str
+    seconds: float
 
-    name: str
-    counts: tuple[int, ...] = (0, 0, 0, 0)
-    watching: int = 0
-    total: int = 0
-    rate: float | None = None
+
+class Stuck(BaseModel):
+    """A job that waits for another, which has failed or was cancelled."""
+
+    job: str
+    needs: str
+    state: str
+
+
+class FailedUpdate(BaseModel):
+    kimid: str
+    why: str
+
+
+class Overview(BaseModel):
+    """A gateway's queue at one moment; ``minute`` counts how the jobs of the last minute ended."""
+
+    jobs: dict[str, int]
+    updates: dict[str, int]
+    workers: int
+    directors: int
+    running: list[Running]
+    minute: dict[str, int]
+    failed_updates: list[FailedUpdate]
+    stuck: list[Stuck]
+    alarms: int
+
+
+class Attempt(BaseModel):
+    """One run of a job: by whom, when, and how it ended; None while it has not."""
+
+    attempt: int
+    box: str
+    worker: str
+    taken: datetime
+    ended: datetime | None
+    how: str | None
+    seconds: float | None
+    reason: str | None
+    log: str | None
 
 
 @dataclass(frozen=True)
@@ -95,25 +127,6 @@ class JobResult:
     model: str
     fault: str
     manifest: str
-
-
-@contextlib.contextmanager
-def connected(host: Host) -> Iterator[greenstalk.Client[str]]:
-    """Connect to a gateway's queue, through the SSH connection.
-
-    Raises:
-        UnreachableError: the queue does not answer, or answers with an error.
-    """
-    try:
-        with (
-            host.forwarded(QUEUE_PORT) as end,
-            contextlib.closing(greenstalk.Client(end, encoding="utf-8")) as client,
-        ):
-            yield client
-    except greenstalk.Error as error:
-        raise UnreachableError(f"{host.name}: the queue: {type(error).__name__}") from error
-    except (OSError, *NONSENSE) as error:  # greenstalk raises several for half an answer
-        raise UnreachableError(f"{host.name}: the queue does not answer") from error
 
 
 def update(item: str, priority: int, status: str) -> Update:
@@ -157,39 +170,60 @@ def submit(host: Host, update: Update) -> int:
         raise BoxError(
             f"{host.name} makes jobs, and its KIM API has no Model {item}: install it there first"
         )
-    with connected(host) as client:
-        client.use(UPDATES)
-        client.put(update.model_dump_json(), priority=update.priority)
+    values = f"{_text(item)}, {update.priority}, {_text(update.status)}"
+    _ask(host, f"select pipeline.submit({values})")
     return done
 
 
-def tube_reader(client: greenstalk.Client[str]) -> Callable[[], list[Tube]]:
-    """Return a function that reads all tubes, and the rates since its last call."""
-    before: dict[str, tuple[float, int]] = {}
-
-    def read() -> list[Tube]:
-        found = []
-        for name in _TUBES:
-            try:
-                stats: dict[str, object] = {**client.stats_tube(name)}
-            except greenstalk.NotFoundError:
-                found.append(Tube(name))
-                continue
-            now, ended = time.monotonic(), _number(stats, "cmd-delete")
-            then, earlier = before.get(name, (now, ended))
-            before[name] = now, ended
-            rate = 60 * (ended - earlier) / (now - then) if now > then else None
-            states = ("ready", "reserved", "delayed", "buried")
-            counts = tuple(_number(stats, f"current-jobs-{state}") for state in states)
-            watching, total = (_number(stats, each) for each in ("current-watching", "total-jobs"))
-            found.append(Tube(name, counts, watching, total, rate))
-        return found
-
-    return read
+def overview(host: Host) -> Overview:
+    """A gateway's queue now."""
+    text = _ask(host, "select pipeline.overview()")
+    with host.parsing("its queue"):
+        return Overview.model_validate_json(text)
 
 
-def _number(stats: dict[str, object], name: str) -> int:
-    return int(str(stats[name]))
+def attempts(host: Host, job: str) -> list[Attempt]:
+    """All runs of a job, the first one first.
+
+    Raises:
+        BoxError: that is no job's id, or no worker has ever had this job.
+    """
+    text = _ask(host, f"select pipeline.attempts_of({_text(_job(job))})")
+    with host.parsing("the job's attempts"):
+        found = TypeAdapter(list[Attempt]).validate_json(text)
+    if not found:
+        raise BoxError(f"no worker of {host.name} has had {job}")
+    return found
+
+
+def retry(host: Host, jobs: Sequence[str]) -> int:
+    """Have these jobs run again, or without any all that failed; how many do."""
+    return int(_ask(host, f"select pipeline.retry({_array(jobs) if jobs else 'null'})"))
+
+
+def cancel(host: Host, jobs: Sequence[str]) -> int:
+    """End these jobs; how many had not ended."""
+    return int(_ask(host, f"select pipeline.cancel({_array(jobs)})"))
+
+
+def _ask(host: Host, statement: str) -> str:
+    return host.run(_PSQL, stdin=f"{statement};\n".encode()).strip()
+
+
+def _array(jobs: Sequence[str]) -> str:
+    return f"array[{', '.join(_text(_job(job)) for job in jobs)}]::text[]"
+
+
+def _text(value: str) -> str:
+    doubled = value.replace("'", "''")
+    return f"'{doubled}'"
+
+
+def _job(text: str) -> str:
+    try:
+        return _JOB.validate_python(text)
+    except ValidationError as error:
+        raise BoxError(f"{text!r} is no id of a job: pipeline.results lists them") from error
 
 
 def newest_results(host: Host, most: int) -> list[JobResult]:
@@ -208,11 +242,7 @@ def read_result(host: Host, job: str) -> list[tuple[str, str]]:
     Raises:
         BoxError: that is no job's id, or the gateway has no results of this job.
     """
-    try:
-        _JOB.validate_python(job)
-    except ValidationError as error:
-        raise BoxError(f"{job!r} is no id of a job: pipeline.results lists them") from error
-    command = _READ_RESULT.format(results=_RESULTS, job=job, bytes=_MAX_RESULT)
+    command = _READ_RESULT.format(results=_RESULTS, job=_job(job), bytes=_MAX_RESULT)
     lines = host.run(command).splitlines()
     with host.parsing("the job's results"):
         rows = (line.split(" ") for line in lines)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Column, Table
+from rich.text import Text
 
 from deploys.errors import one_line, plain
 from deploys.facts.state import HostState
@@ -15,7 +17,7 @@ from deploys.plan.sizes import human
 from tasks.desk.closed_pipe import Terminal
 from tasks.hosts.owners import Owners
 from tasks.hosts.provision import Provisioned
-from tasks.hosts.queue import JobResult, Tube
+from tasks.hosts.queue import Attempt, JobResult, Overview
 from tasks.hosts.shrink import Shrunk
 from tasks.hosts.status_tables import verdict
 from tasks.hosts.versions import Version
@@ -121,39 +123,62 @@ def owners(gateway: str, found: Owners, name: str = "") -> None:
         print(f"{gateway}: {found.note}")
 
 
-def tube_table(gateway: str, tubes: Sequence[Tube]) -> Table:
-    """A gateway's queue within 80 columns, with the number of workers and directors below.
+_STATES = ("waiting", "ready", "running", "done", "failed", "cancelled")
+_MOST = 20  # lines of one kind
 
-    Workers watch the tube of jobs, directors that of updates.
-    """
-    numbers = ("ready", "reserved", "delayed", "buried", "ever", "done/min")
-    heads = [Column(name, justify="right", overflow="fold") for name in numbers]
-    name = Column("tube", no_wrap=True)
-    who = {tube.name: tube.watching for tube in tubes}
-    workers, directors = who.get("jobs", 0), who.get("updates", 0)
+
+def queue_view(gateway: str, found: Overview) -> Group:
+    """A gateway's queue within 80 columns: a table, who works on what, and what is stuck."""
+    heads = [Column(name, justify="right", overflow="fold") for name in (*_STATES, "done/min")]
+    who = f"{_plural(found.workers, 'worker')}, {_plural(found.directors, 'director')}"
     table = Table(
-        *(name, *heads),
+        "",
+        *heads,
         title=escape(gateway),
         title_justify="left",
-        caption=f"{_plural(workers, 'worker')}, {_plural(directors, 'director')}",
+        caption=who,
         caption_justify="left",
     )
-    for tube in tubes:
-        rate = "" if tube.rate is None else f"{tube.rate:.0f}"
-        # a buried message waits for a person
-        states = [str(count) for count in tube.counts]
-        buried = f"[red]{states[3]}[/]" if tube.counts[3] else states[3]
-        table.add_row(escape(tube.name), *states[:3], buried, str(tube.total), rate)
-    return table
+    updates = {**found.updates, "running": found.updates.get("taken", 0)}
+    for name, counts, rate in (
+        ("updates", updates, ""),
+        ("jobs", found.jobs, str(found.minute.get("good", 0))),
+    ):
+        cells = [str(counts.get(state, 0)) for state in _STATES]
+        if counts.get("failed"):  # these wait for a person
+            cells[4] = f"[red]{cells[4]}[/]"
+        table.add_row(name, *cells, rate)
+    return Group(table, *(Text(one_line(line), overflow="fold") for line in _notes(found)))
+
+
+def _notes(found: Overview) -> Iterator[str]:
+    for run in found.running[:_MOST]:
+        yield f"{run.box} runs {run.job} on {run.worker} for {run.seconds:.0f} s"
+    for stuck in found.stuck[:_MOST]:
+        yield f"{stuck.job} waits for {stuck.needs}, which is {stuck.state}: pipeline.retry"
+    for update in found.failed_updates:
+        yield f"no jobs of {update.kimid}: {update.why}"
+    if found.alarms:
+        yield f"{_plural(found.alarms, 'result')} differ from an earlier one of the same job"
 
 
 def _plural(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def tubes(gateway: str, found: Sequence[Tube]) -> None:
+def queue(gateway: str, found: Overview) -> None:
     """Print a gateway's queue."""
-    _console().print(tube_table(gateway, found))
+    _console().print(queue_view(gateway, found))
+
+
+def attempts(found: Sequence[Attempt]) -> None:
+    """Print each run of a job: a line, and its log, indented so that it passes for no such line."""
+    for each in found:
+        taken = each.taken.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+        ended = f"{each.how}: {each.reason}" if each.reason else each.how or "runs"
+        print(one_line(f"{taken} {_word(each.box)} {_word(each.worker)} {ended}"))
+        if each.log:
+            print(textwrap.indent(plain(each.log).strip("\n"), "  ", lambda _: True))
 
 
 def results(gateway: str, found: Sequence[JobResult]) -> None:

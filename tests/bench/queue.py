@@ -1,4 +1,4 @@
-"""What the queue costs a worker for each job, and how busy the CPUs are with jobs of 5 s."""
+"""What the queue costs its database and a worker for each job, and how busy jobs keep the CPUs."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ from deploys.errors import BoxError
 from kimpipeline.errors import PipelineError
 from kimpipeline.files import scratch
 from kimpipeline.kim.items import ItemFolder
-from kimpipeline.queue.messages import JOBS, RESULTS, Job, Result, parse
-from kimpipeline.queue.queue import Queue
+from kimpipeline.queue.jobs import Jobs
+from kimpipeline.queue.messages import Job
 from kimpipeline.queue.report import Report
 from kimpipeline.queue.slot import Slot
 from kimpipeline.queue.transfer import deliver
 from kimpipeline.run.sandbox import opened
 from kimpipeline.worker import Worker
 from tasks.desk import shell
+from tests.bench.shared.cycles import CLIENTS, Cycles, cycles
 from tests.bench.shared.rows import Row, Step, Target
 from tests.pipeline import world
 from tests.pipeline.station import Station, until
 
 _OVERHEAD = Target(high=50)
 _BUSY = Target(low=95)
+_CYCLE, _RATE, _GROWTH = Target(high=3), Target(low=500), Target(high=1.5)
+_FEW, _MANY = 2000, 1_000_000  # jobs in the database; of the few, most are taken
 _TESTS, _MODELS = 7, 7  # each item is fetched for the first of its jobs
 _RUN = 0.2  # seconds of a runner whose overhead is measured
 _LONG, _EACH = 5.0, 6  # seconds of a runner that keeps a CPU busy, and how many for each worker
@@ -39,8 +42,10 @@ def queue(step: Step) -> list[Row]:
     Raises:
         BoxError: a program is missing, or a job failed.
     """
-    for program in ("beanstalkd", "rsync", "rrsync", "bwrap"):
+    for program in ("rsync", "rrsync", "bwrap"):
         shell.find(program)
+    step(f"taking and finishing jobs of {_FEW:,} and of {_MANY:,}")
+    few, many = cycles(_FEW), cycles(_MANY)
     try:
         step(f"running {_TESTS * _MODELS} jobs of {_RUN:g} s")
         measured = _overheads()
@@ -51,7 +56,11 @@ def queue(step: Step) -> list[Row]:
         busy = _busy(workers)
     except PipelineError as error:
         raise BoxError(str(error)) from error
+    rate = f"queue, {CLIENTS} clients of a database with {_MANY:,} jobs"
     return [
+        _row(f"a cycle in a database with {_MANY:,} jobs", many.alone, _CYCLE),
+        Row("queue, the same, and with few jobs", "ms", *_both(many, few), target=_GROWTH),
+        Row(rate, "cycles/s", many.rate, target=_RATE),
         _row("a job costs its worker", median(measured.free), _OVERHEAD),
         _row("the worst job costs its worker", max(measured.free)),
         _row("a job, from reserve to reported", median(measured.reported), _OVERHEAD),
@@ -60,6 +69,10 @@ def queue(step: Step) -> list[Row]:
         _row("an rsync to that alone", median(gateway.rsync)),
         Row("CPUs busy with jobs of 5 s", "%", 100 * busy, target=_BUSY),
     ]
+
+
+def _both(many: Cycles, few: Cycles) -> tuple[float, float]:
+    return 1000 * many.alone, 1000 * few.alone
 
 
 def _row(what: str, seconds: float, target: Target | None = None) -> Row:
@@ -104,7 +117,7 @@ def _overheads(*, far: bool = False) -> _Measured:
         began, free = [], []
         with (
             Slot(settings.folders.work, "0") as slot,
-            Queue(settings.queue, JOBS) as connection,
+            Jobs(settings.queue, "0") as connection,
             opened(settings) as sandbox,
             Worker(settings, connection, sandbox, slot, lambda: False, clock) as worker,
         ):
@@ -113,8 +126,7 @@ def _overheads(*, far: bool = False) -> _Measured:
                 worker.serve(0)
                 free.append(time.monotonic())
         _expect(station, jobs)
-        with station.client(RESULTS) as client:
-            order = [parse(Result, client.reserve(0).body).job for _ in range(jobs)]
+        order = [job for job, *_ in station.attempts()]
         own = [_own(station.results / job) for job in order]
         transfers = []
         for job in order:
@@ -138,14 +150,12 @@ def _busy(workers: int) -> float:
     """The share of the workers' time in which their runners ran, from the first job's put."""
     with _station() as station:
         services = [station.start("worker", "--slot", f"{number}") for number in range(workers)]
-        with station.client() as client:
-            client.use(JOBS)
-            until(lambda: client.stats_tube(JOBS)["current-waiting"] == workers)
+        until(lambda: station.overview()["workers"] == workers)
         began = time.monotonic()
         # ended by timeout, or it kept no CPU busy
         lines = f"timeout {_LONG:g} yes >/dev/null\n[ $? = 124 ] || exit 1\n{world.GOOD}"
         jobs = _put(station, lines, _EACH, workers)
-        until(lambda: station.count(RESULTS, "ready") == jobs, seconds=_EACH * _LONG * 3)
+        until(lambda: station.counts()["done"] == jobs, seconds=_EACH * _LONG * 3)
         took = time.monotonic() - began
         _expect(station, jobs)
         for service in services:
@@ -166,15 +176,15 @@ def _put(station: Station, lines: str, tests: int, models: int) -> int:
     names = [f"Pair_Al__MO_{number:012d}_000" for number in range(models)]
     for name in names:
         world.item(station.items, name, species=["Al"])
-    with Queue(station.settings.queue) as connection:
-        for number in range(tests):
-            test = f"Energy_fcc_Al__TE_{number:012d}_000"
-            world.make_test(station.items, lines, test)
-            for model in names:
-                pair = world.pair(ItemFolder(station.items), test, model)
-                job = Job(job=pair.id, test=test, model=model, items=(world.DRIVER,))
-                connection.put(JOBS, job)
-    return tests * models
+    jobs = []
+    for number in range(tests):
+        test = f"Energy_fcc_Al__TE_{number:012d}_000"
+        world.make_test(station.items, lines, test)
+        for model in names:
+            pair = world.pair(ItemFolder(station.items), test, model)
+            jobs.append(Job(job=pair.id, test=test, model=model, items=(world.DRIVER,)))
+    station.add(*jobs)
+    return len(jobs)
 
 
 def _expect(station: Station, jobs: int) -> None:

@@ -60,7 +60,7 @@ _COINED = (
         "runsecure",
     ),
     *("runsetup", "safety snapshot", "secure", "setup project", "site", "snapshot", "source"),
-    *("spare disk", "status page", "Test", "Test Driver", "trial", "tube", "tunnel", "update"),
+    *("spare disk", "status page", "Test", "Test Driver", "trial", "tunnel", "update"),
     *("verdict", "version", "worker"),
 )
 

@@ -9,21 +9,12 @@ from pathlib import Path
 import pytest
 
 from deploys.facts.host_state import VERDICTS
-from deploys.settings import QUEUE_PORT, STATUS_PORT, Settings, format_size
+from deploys.settings import STATUS_PORT, Settings, format_size
 
 _ROOMS = ("bin", "deploys", "static", "tasks")
 _SYSTEM = "static/onbox/etc/systemd/system"
 # Files that cannot read a port from anywhere else, as systemd, sshd and nft read them as they are.
 _PORTS = {
-    QUEUE_PORT: {
-        "deploys/settings/__init__.py",
-        "static/onbox/etc/default/beanstalkd",
-        "static/onbox/etc/ssh/sshd_config.d/gateway.conf",
-        f"{_SYSTEM}/pipeline-tunnel.service",
-        "static/onbox/usr/lib/gateway/owners",
-        "static/onbox/usr/lib/secure/site_keys.py",
-        "static/pipeline/kimpipeline/settings.py",
-    },
     STATUS_PORT: {
         "deploys/settings/__init__.py",
         "static/foruser/Vagrantfile",

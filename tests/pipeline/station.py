@@ -1,12 +1,10 @@
-"""A whole pipeline on loopback: a real beanstalkd with its binlog, real rsync to folders, or to
-what a gateway has at the other end of it.
+"""A whole pipeline on this machine: a real PostgreSQL, real rsync to folders, or to what a gateway
+has at the other end of it.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -14,13 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-import greenstalk
-
-from kimpipeline.queue.ledger import Ledger
+from kimpipeline.queue.messages import Job
+from kimpipeline.queue.updates import Entry, Updates
 from kimpipeline.settings import Settings, load
 from tests.pipeline.far_end import FarEnd
+from tests.pipeline.queue.server import PORT, Server
 
 PACKAGE = Path(__file__).parents[2] / "static/pipeline"
 # The services as a box starts them, but for the script that pip would make.
@@ -34,21 +32,6 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         pause.wait(0.02)
-
-
-def states(ledger: Ledger) -> dict[str, str]:
-    """The state of each job that a director knows."""
-    return dict(ledger._database.execute("select job, state from jobs"))
-
-
-def counts(ledger: Ledger) -> Counter[str]:
-    """How many jobs are in each state."""
-    return Counter(states(ledger).values())
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class Station:
@@ -67,20 +50,22 @@ class Station:
         self.items = root / "gateway/items"
         self.results = root / "gateway/results"
         self.models = root / "models"
-        for folder in (self.items, self.results, self.models, root / "binlog"):
+        for folder in (self.items, self.results, self.models):
             folder.mkdir(parents=True)
         self.far = FarEnd(root / "gateway") if far else None
         places = f'items = "{self.items}/"\nresults = "{self.results}/"'
         if self.far:
             self.results = self.far.results
             places = f'items = "gateway:"\nresults = "gateway:"\nssh = ["{self.far.ssh}"]'
-        self.port = _free_port()
+        self.server = Server(root / "db", "-cfsync=off")
         self.file = root / "pipeline.toml"
         self.file.write_text(
             f"""
             sandbox = "bubblewrap"
             [queue]
-            port = {self.port}
+            host = "{self.server.folder}"
+            port = {PORT}
+            user = "w1"
             ttr = {ttr}
             patience = 1
             reach = {reach}
@@ -90,7 +75,6 @@ class Station:
             [folders]
             items = "{root}/worker/items"
             work = "{root}/worker/work"
-            ledger = "{root}/director/ledger.sqlite"
             models = ["{self.models}"]
             [limits]
             {limits}
@@ -99,9 +83,8 @@ class Station:
         # the director is where the items are
         self.director_file = root / "director.toml"
         own = self.file.read_text().replace(f"{root}/worker/items", str(self.items))
-        self.director_file.write_text(own)
+        self.director_file.write_text(own.replace('"w1"', '"d1"'))
         self.log = (root / "log").open("ab")
-        self._queue: subprocess.Popen[bytes] | None = None
         self._services: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -113,71 +96,55 @@ class Station:
         return load(self.director_file)
 
     def __enter__(self) -> Self:
-        self.start_queue()
+        self.server.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for service in [*self._services, *([self._queue] if self._queue else [])]:
+        for service in self._services:
             service.kill()
             service.wait()
+        self.server.stop()
         self.log.close()
-
-    def start_queue(self) -> None:
-        """Start beanstalkd on what it had in its binlog, and wait until it answers."""
-        program = shutil.which("beanstalkd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/bin")
-        assert program, "beanstalkd is not installed"
-        where = ["-l", "127.0.0.1", "-p", str(self.port)]
-        argv = [program, *where, "-b", str(self.root / "binlog"), "-z", "10000000"]
-        self._queue = subprocess.Popen(argv, stdout=self.log, stderr=self.log)
-        until(self._answers)
 
     def cut_gateway(self) -> None:
         """Its power goes, at this instant, and comes again."""
         assert self.far
         with self.far.cut():
-            self.kill_queue()
-            self.start_queue()
+            self.server.kill()
+            self.server.start()
 
-    def kill_queue(self) -> None:
-        assert self._queue
-        self._queue.kill()
-        self._queue.wait()
+    def submit(self, kimid: str, priority: int = 2**16, status: str = "approved") -> None:
+        """Ask for all pairs of an item, as an operator."""
+        self.server.sql("select pipeline.submit(%s, %s, %s)", kimid, priority, status)
 
-    def _answers(self) -> bool:
-        try:
-            with self.client():
-                return True
-        except OSError:
-            return False
+    def add(self, *jobs: Job) -> None:
+        """Queue jobs, as a director who makes just these of an update."""
+        self.submit("x")
+        with Updates(self.server.settings("d2")) as updates:
+            taken = updates.take(0)
+            assert taken
+            updates.add(taken, [Entry(job) for job in jobs])
+            updates.finish(taken, "")
 
-    def client(self, *watch: str) -> greenstalk.Client[bytes]:
-        return greenstalk.Client(("127.0.0.1", self.port), encoding=None, watch=watch or "default")
+    def states(self) -> dict[str, str]:
+        """The state of each job."""
+        rows = self.server.sql("select id, state from pipeline.jobs order by priority, number")
+        return dict(rows)
 
-    def put(self, tube: str, body: bytes, priority: int = 2**16) -> int:
-        with self.client() as client:
-            client.use(tube)
-            return client.put(body, priority=priority)
+    def counts(self) -> Counter[str]:
+        """How many jobs are in each state."""
+        return Counter(self.states().values())
 
-    def bodies(self, tube: str) -> list[bytes]:
-        """Take all that is ready on a tube."""
-        found: list[bytes] = []
-        with self.client(tube) as client:
-            while True:
-                try:
-                    job = client.reserve(timeout=0)
-                except greenstalk.TimedOutError:
-                    return found
-                found.append(job.body)
-                client.delete(job)
+    def overview(self) -> dict[str, Any]:
+        """What an operator sees of the queue."""
+        ((found,),) = self.server.sql("select pipeline.overview()")
+        return dict(found)
 
-    def count(self, tube: str, state: str) -> int:
-        """How many messages of a tube are ``ready``, ``reserved``, ``delayed`` or ``buried``."""
-        with self.client() as client:
-            try:
-                stats: dict[str, object] = {**client.stats_tube(tube)}
-            except greenstalk.NotFoundError:
-                return 0
-        return int(str(stats[f"current-jobs-{state}"]))
+    def attempts(self) -> list[tuple[str, str, str]]:
+        """Each attempt's job, how it ended, and its results or its reason."""
+        return self.server.sql(
+            "select job, how, coalesce(results, reason, '') from pipeline.attempts order by id"
+        )
 
     def start(self, service: str, *argv: str) -> subprocess.Popen[bytes]:
         """``worker`` or ``director`` as a process of its own."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import signal
@@ -21,40 +20,32 @@ import pytest
 from kimpipeline.errors import SandboxError
 from kimpipeline.kim import edn
 from kimpipeline.kim.items import ItemFolder
-from kimpipeline.queue.ledger import Ledger
-from kimpipeline.queue.messages import ERRORS, JOBS, UPDATES, Failure, parse
 from kimpipeline.queue.slot import Slot, kill_left_jobs
 from kimpipeline.run.pair import run_test
 from kimpipeline.run.sandbox import opened
 from tests.pipeline import world
-from tests.pipeline.station import Station, counts, states, until
+from tests.pipeline.station import Station, until
 
 
-def test_a_job_that_ends_its_worker_three_times_is_buried_with_its_log(station: Station) -> None:
+def test_a_job_that_ends_its_worker_three_times_has_failed_with_its_log(station: Station) -> None:
     runner = station.items / world.TEST / "runner"
     world.program(runner, "echo it began; sleep 54322")
-    _ask(station, world.TEST)
-    director = station.start("director")
-    for _ in range(3):
+    station.submit(world.TEST)
+    station.start("director")
+    for number in (1, 2, 3):
         worker = station.start("worker")
-        until(lambda: station.count(JOBS, "reserved") == 1)
+        until(lambda number=number: len(station.attempts()) == number)  # type: ignore[misc]
         until(lambda: "it began" in _stdout(station))
         worker.kill()
         worker.wait()
-        until(lambda: station.count(JOBS, "ready") == 1)
-    director.kill()  # it would take the word of it
-    director.wait()
     worker = station.start("worker")
-    until(lambda: station.count(JOBS, "buried") == 1)
-    (body,) = station.bodies(ERRORS)
-    failure = parse(Failure, body)
-    assert failure.reason == "its worker died 3 times"
-    assert failure.log == "== pipeline.stdout\nit began\n"
-    # a kick gives it as many lives again
+    until(lambda: station.counts()["failed"] == 1)
+    log = "== pipeline.stdout\nit began\n"
+    call = "select how, reason, log from pipeline.attempts order by id"
+    assert station.server.sql(call) == [("lost", "its worker was lost", log)] * 3
+    # an operator gives it as many lives again
     world.program(station.root / "worker/items" / world.TEST / "runner", world.GOOD)
-    with station.client() as client:
-        client.use(JOBS)
-        client.kick(1)
+    station.server.sql("select pipeline.retry(null)")
     until(lambda: len(station.delivered()) == 1)
     assert worker.poll() is None
 
@@ -62,10 +53,6 @@ def test_a_job_that_ends_its_worker_three_times_is_buried_with_its_log(station: 
 def _stdout(station: Station) -> str:
     found = list((station.root / "worker/work/0").glob("*/*/pipeline.stdout"))
     return found[0].read_text() if found else ""
-
-
-def _ask(station: Station, kimid: str) -> None:
-    station.put(UPDATES, json.dumps({"kimid": kimid}).encode())
 
 
 @dataclass
@@ -89,8 +76,8 @@ class Services:
         name = chance.choice([*self.running, *self.running, "queue", "gateway"])
         self.killed[name] += 1
         if name == "queue":
-            self.station.kill_queue()
-            self.station.start_queue()
+            self.station.server.kill()
+            self.station.server.start()
         elif name == "gateway":
             self.running["director"].kill()
             self.station.cut_gateway()
@@ -118,15 +105,12 @@ def storm(station: Station, *, workers: int, jobs: int, kills: int, seconds: flo
     chance = random.Random(seed)
     services = Services(station, workers)
     services.keep()
-    _ask(station, world.MODEL)
-    settings = station.director_settings
+    station.submit(world.MODEL)
 
     def ended() -> int:
-        with Ledger(settings.folders.ledger) as ledger:
-            count = counts(ledger)
-        return count.get("done", 0) + count.get("failed", 0)
+        count = station.counts()
+        return count["done"] + count["failed"]
 
-    until(lambda: settings.folders.ledger.exists())
     done = 0
     deadline = time.monotonic() + seconds
 
@@ -144,18 +128,15 @@ def storm(station: Station, *, workers: int, jobs: int, kills: int, seconds: flo
         time.sleep(0.05)
     assert done == kills
     print(f"{jobs} jobs, killed: {dict(services.killed)}")
-    until(lambda: station.count(JOBS, "reserved") == 0 and station.count(JOBS, "ready") == 0)
 
 
 def check(station: Station, jobs: int) -> None:
-    """Each job has exactly one result, or is buried once."""
-    with Ledger(station.director_settings.folders.ledger) as ledger:
-        count = counts(ledger)
-        delivered = station.delivered()
-        assert sum(count.values()) == jobs
-        assert all(states(ledger)[job] == "done" for job in delivered)
-    assert count["done"] == len(delivered)
-    assert count["failed"] == jobs - len(delivered) == station.count(JOBS, "buried")
+    """Each job has exactly one good result, or has failed."""
+    states, delivered = station.states(), station.delivered()
+    good = sorted(job for job, how, _ in station.attempts() if how == "good")
+    assert len(states) == jobs
+    assert good == delivered == sorted(job for job, state in states.items() if state == "done")
+    assert station.counts()["failed"] == jobs - len(delivered)
     assert len(delivered) >= jobs * 0.85
     assert not list(station.results.glob(".old-*"))
     for job in delivered:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kimpipeline.errors import ItemError, LostError, MessageError, SandboxError, TransferError
+from kimpipeline.errors import ItemError, SandboxError, TransferError
 from kimpipeline.kim import edn
 from kimpipeline.kim.items import ItemFolder
 from kimpipeline.kim.kimid import job_id
-from kimpipeline.queue.messages import ERRORS, JOBS, RESULTS, Failure, Job, Result, parse
-from kimpipeline.queue.queue import Queue
+from kimpipeline.queue.database import Database
+from kimpipeline.queue.jobs import Jobs
+from kimpipeline.queue.messages import Job
 from kimpipeline.queue.slot import Slot
 from kimpipeline.queue.transfer import deliver, fetch
+from kimpipeline.queue.updates import Entry, Updates
 from kimpipeline.run.sandbox.confined import Sandbox
 from kimpipeline.settings import Settings
 from kimpipeline.worker import Stopped, Worker
@@ -37,56 +39,59 @@ Serve = Callable[..., None]
 
 @pytest.fixture
 def serve(station: Station, sandbox: Sandbox) -> Iterator[Serve]:
-    """Puts bodies on the tube of jobs, and has a worker take them."""
+    """Queues jobs, and has a worker take them."""
 
     def serve(
-        *bodies: bytes,
+        *jobs: Job,
         settings: Settings | None = None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        for body in bodies:
-            station.put(JOBS, body)
+        station.add(*jobs)
         settings = settings or station.settings
         with (
             Slot(settings.folders.work, "0") as slot,
-            Queue(settings.queue, JOBS) as queue,
+            Jobs(settings.queue, "0") as queue,
             Worker(settings, queue, sandbox, slot, stopped) as worker,
         ):
             while worker.serve(0):
                 pass
 
     yield serve
-    assert not station.count(JOBS, "reserved")
+    assert not station.counts()["running"]
 
 
 def runner(station: Station, lines: str) -> None:
     world.program(station.items / world.TEST / "runner", lines)
 
 
-def body(job: Job = JOB) -> bytes:
-    return job.model_dump_json().encode()
+def good(station: Station) -> list[tuple[str, str]]:
+    """The jobs that were reported good, and their results."""
+    return [(job, text) for job, how, text in station.attempts() if how == "good"]
 
 
-def failure(station: Station) -> Failure:
-    """The one failure that was reported; its job is buried."""
-    (found,) = station.bodies(ERRORS)
-    assert station.count(JOBS, "buried") == 1
+def failure(station: Station) -> tuple[str, str, str]:
+    """The one job that failed, why, and the end of its log; nothing was delivered."""
+    (found,) = station.server.sql(
+        "select job, reason, log from pipeline.attempts where how = 'failed'"
+    )
+    assert station.counts()["failed"] == 1
     assert station.delivered() == []
-    return parse(Failure, found)
+    job, reason, log = found
+    return job, reason, log
 
 
 def test_a_job_is_fetched_run_delivered_and_reported(station: Station, serve: Serve) -> None:
     runner(station, f"{world.GOOD}; echo words")
-    serve(body())
-    (result,) = (parse(Result, each) for each in station.bodies(RESULTS))
-    assert result.job == JOB.job
-    assert '"instance-id" 1' in result.results
+    serve(JOB)
+    ((job, text),) = good(station)
+    assert job == JOB.job
+    assert '"instance-id" 1' in text
     folder = station.results / JOB.job
     assert edn.read(folder / "kimspec.edn")["item-type"] == "tr"
     assert (folder / "pipeline.stdout").read_text() == "words\n"
     fetched = ItemFolder(station.settings.folders.items)
     assert fetched.names() == sorted([world.DRIVER, world.MODEL, world.TEST])
-    assert station.count(JOBS, "ready") == station.count(JOBS, "buried") == 0
+    assert station.counts() == {"done": 1}
     assert list((station.settings.folders.work / "0").iterdir()) == []
 
 
@@ -104,9 +109,9 @@ def built_here(station: Station, *gone: str) -> Job:
 def test_a_worker_builds_what_a_job_brings_as_sources(station: Station, serve: Serve) -> None:
     """It fetches the driver of a Model that is not installed, too."""
     job = built_here(station)
-    serve(body(job))
-    (result,) = (parse(Result, each) for each in station.bodies(RESULTS))
-    assert '"si-value" 4.5e-10' in result.results
+    serve(job)
+    ((_, text),) = good(station)
+    assert '"si-value" 4.5e-10' in text
     spec = edn.read(station.results / job.job / "pipelinespec.edn")
     assert set(spec["provenance"]["built"]) == {job.model, *job.items}
 
@@ -116,21 +121,21 @@ def test_a_build_that_fails_is_its_jobs_failure_with_its_last_lines(
 ) -> None:
     job = built_here(station)
     (station.items / job.items[1] / "runner.cpp").write_text("int main() { return nothing; }\n")
-    serve(body(job), body())
-    reported = parse(Failure, station.bodies(ERRORS)[0])
-    assert reported.job == job.job
-    assert reported.reason.startswith(f"{job.items[1]} cannot be built: failed with exit code 2: ")
-    assert "error: " in reported.log
-    assert len(station.bodies(RESULTS)) == 1  # the worker goes on
+    serve(job)
+    name, reason, log = failure(station)
+    assert name == job.job
+    assert reason.startswith(f"{job.items[1]} cannot be built: failed with exit code 2: ")
+    assert "error: " in log
+    serve(JOB)
+    assert station.delivered() == [JOB.job]
 
 
 def test_a_models_driver_that_the_gateway_lacks_is_that_jobs_failure(
     station: Station, serve: Serve
 ) -> None:
     job = built_here(station, "Reach__MD_000000000961_000")
-    serve(body(job))
-    reported = parse(Failure, station.bodies(ERRORS)[0])
-    assert "Reach__MD_000000000961_000: there is no such item at " in reported.reason
+    serve(job)
+    assert "Reach__MD_000000000961_000: there is no such item at " in failure(station)[1]
 
 
 def own_rsync(station: Station, lines: str) -> Settings:
@@ -150,8 +155,8 @@ def test_the_next_job_runs_while_results_are_on_their_way(station: Station, serv
     other = Job(job=job_id(second, world.MODEL, items), test=second, model=world.MODEL, items=items)
     said = f"{station.settings.folders.work}/0/*/*/pipeline.stdout"
     lines = f'until grep -qs second {said}; do sleep 0.05; done; exec rsync "$@"'
-    serve(body(), body(other), settings=own_rsync(station, lines))
-    reported = [parse(Result, each).job for each in station.bodies(RESULTS)]
+    serve(JOB, other, settings=own_rsync(station, lines))
+    reported = [job for job, _ in good(station)]
     assert reported == [JOB.job, other.job]
     assert station.delivered() == sorted(reported)
 
@@ -160,17 +165,17 @@ def test_results_on_their_way_are_given_up_by_one_who_stops(station: Station, se
     began = station.root / "began"
     settings = own_rsync(station, f"touch {began}; exec sleep 60")
     with pytest.raises(Stopped):
-        serve(body(), settings=settings, stopped=began.exists)
-    assert station.count(JOBS, "ready") == 1
-    assert station.bodies(RESULTS) == station.bodies(ERRORS) == []
+        serve(JOB, settings=settings, stopped=began.exists)
+    assert station.counts() == {"ready": 1}
+    assert station.attempts() == [(JOB.job, "given back", "")]
 
 
-def test_a_failed_job_is_delivered_reported_and_buried(station: Station, serve: Serve) -> None:
+def test_a_failed_job_is_delivered_and_reported(station: Station, serve: Serve) -> None:
     runner(station, "echo some words; echo '\033[2J' >&2; exit 3")
-    serve(body())
-    said = failure(station)
-    assert (said.job, said.reason) == (JOB.job, "failed with exit code 3")
-    assert said.log == "== pipeline.stdout\nsome words\n\n== pipeline.stderr\n?[2J\n"
+    serve(JOB)
+    job, reason, log = failure(station)
+    assert (job, reason) == (JOB.job, "failed with exit code 3")
+    assert log == "== pipeline.stdout\nsome words\n\n== pipeline.stderr\n?[2J\n"
     assert edn.read(station.results / JOB.job / "kimspec.edn")["item-type"] == "er"
 
 
@@ -179,60 +184,68 @@ def test_a_second_run_takes_the_place_of_the_first(station: Station, serve: Serv
     folder = station.results / JOB.job
     folder.mkdir()
     (folder / "half").write_text("written")
-    serve(body(), body())
+    serve(JOB)
     assert station.delivered() == [JOB.job]
     assert not (folder / "half").exists()
 
 
-def _changed(**keys: object) -> bytes:
-    return json.dumps({**JOB.model_dump(mode="json"), **keys}).encode()
-
-
 @pytest.mark.parametrize(
-    "bad",
+    ("column", "bad"),
     [
-        b"",
-        b"\xff{",
-        b'{"job": ',
-        b"[" * 50_000,
-        _changed(test="../../../etc/passwd"),
-        _changed(test=f"{world.TEST}\n"),
-        _changed(model="$(touch pwned)__MO_000000000903_000"),
-        _changed(items=["../x"]),
-        _changed(items=[world.DRIVER] * 101),
-        _changed(job="../../x"),
-        _changed(job=JOB.job.replace("-and-", "-AND-")),
-        _changed(items=[]),  # another job's id
-        _changed(test=world.DRIVER),
-        _changed(model=world.TEST),
-        _changed(command="sh"),
-        _changed(given={"../x": "[1]"}),
+        ("test", "../../../etc/passwd"),
+        ("test", f"{world.TEST}\n"),
+        ("test", "\033[2J"),
+        ("test", world.DRIVER),
+        ("model", "$(touch pwned)__MO_000000000903_000"),
+        ("model", world.TEST),
+        ("items", ["../x"]),
+        ("items", []),  # another job's id
     ],
 )
-def test_what_is_no_job_is_set_aside_and_the_next_is_served(
-    bad: bytes, station: Station, serve: Serve, caplog: pytest.LogCaptureFixture
+def test_what_is_no_job_has_failed_and_the_next_is_served(
+    column: str, bad: object, station: Station, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """As a hostile director can make it."""
+    other = Job(job=job_id(world.TEST, world.MODEL, []), test=world.TEST, model=world.MODEL)
+    station.add(other)
+    station.server.sql(f"update pipeline.jobs set {column} = %s", bad)
     with caplog.at_level(logging.WARNING):
-        serve(bad, body())
+        serve(JOB)
     assert station.delivered() == [JOB.job]
-    assert station.count(JOBS, "buried") == 1
+    assert station.states() == {other.job: "failed", JOB.job: "done"}
     (record,) = caplog.records
     assert "\n" not in record.getMessage()
+    assert "\033" not in record.getMessage()
 
 
 def test_an_unknown_item_fails_its_job(station: Station, serve: Serve) -> None:
     other = "Unknown__TE_000000000999_000"
     job = Job(job=job_id(other, world.MODEL, []), test=other, model=world.MODEL)
-    serve(body(job), body())
-    (found,) = station.bodies(ERRORS)
-    assert f"{other}: there is no such item at" in parse(Failure, found).reason
+    serve(job)
+    assert f"{other}: there is no such item at" in failure(station)[1]
+    serve(JOB)
     assert station.delivered() == [JOB.job]
 
 
 def test_items_that_need_others_than_the_job_says_fail_it(station: Station, serve: Serve) -> None:
     job = Job(job=job_id(world.TEST, world.MODEL, []), test=world.TEST, model=world.MODEL)
-    serve(body(job))
-    assert "there is no such item" in failure(station).reason
+    serve(job)
+    assert "there is no such item" in failure(station)[1]
+
+
+def given(station: Station, job: Job, test: str, results: str) -> None:
+    """Queue a job that needs the results of a Test, and report these."""
+    first = Job(job=job_id(test, job.model, []), test=test, model=job.model)
+    station.submit("x")
+    with Updates(station.server.settings("d2")) as updates:
+        taken = updates.take(0)
+        assert taken
+        updates.add(taken, [Entry(first), Entry(job, (first.job,))])
+        updates.finish(taken, "")
+    with Jobs(station.server.settings("w2"), "0") as worker:
+        lease = worker.take(0)
+        assert lease
+        worker.finish(lease, 1, results)
 
 
 def test_results_that_came_before_are_given(station: Station, serve: Serve) -> None:
@@ -247,9 +260,9 @@ def test_results_that_came_before_are_given(station: Station, serve: Serve) -> N
         test=after,
         model=world.MODEL,
         items=tuple(sorted(items)),
-        given={world.TEST: "[1 2 3]"},
     )
-    serve(body(job))
+    given(station, job, world.TEST, "[1 2 3]")
+    serve()
     assert station.delivered() == [job.job]
     assert (station.results / job.job / "pipeline.stderr").read_text() == "[1 2 3]"
     assert not Path("/var/tmp", f"{world.TEST}.edn").exists()
@@ -273,9 +286,9 @@ def test_a_dependency_without_a_version_is_the_one_of_the_job(
         test=after,
         model=model,
         items=items,
-        given={needed: "[1]"},
     )
-    serve(body(job))
+    given(station, job, needed, "[1]")
+    serve()
     assert station.delivered() == [job.job]
 
 
@@ -283,30 +296,41 @@ def test_a_long_job_stays_with_its_worker(place: Path, sandbox: Sandbox) -> None
     """It is touched often enough: its time to run is 3 s, and it takes 5."""
     with Station(place / "slow", ttr=3) as station:
         world.repository(station.items, f"echo x; sleep 5; {world.GOOD}")
-        station.put(JOBS, body())
+        station.add(JOB)
         settings = station.settings
         with (
             Slot(settings.folders.work, "0") as slot,
-            Queue(settings.queue, JOBS) as queue,
+            Jobs(settings.queue, "0") as queue,
             Worker(settings, queue, sandbox, slot, lambda: False) as worker,
         ):
             worker.serve(0)
         assert station.delivered() == [JOB.job]
-        assert station.count(JOBS, "ready") == 0
+        assert station.counts() == {"done": 1}
 
 
 def test_a_job_that_is_anothers_by_now_is_let_go(
     station: Station, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lost(*_: object) -> None:
-        raise LostError("passed")
+    """An operator cancelled it, as here, or its lease has passed."""
+    rows = Database.rows
 
-    runner(station, "sleep 2")
-    monkeypatch.setattr(Queue, "touch", lost)
-    queue = station.settings.queue.model_copy(update={"ttr": 0.5})
-    serve(body(), settings=station.settings.model_copy(update={"queue": queue}))
-    assert station.bodies(RESULTS) == station.bodies(ERRORS) == []
+    def lost(self: Database, function: str, *values: object) -> list[tuple[Any, ...]]:
+        if function == "touch":
+            station.server.sql("select pipeline.cancel(%s)", [JOB.job])
+        return rows(self, function, *values)
+
+    runner(station, "sleep 4")
+    monkeypatch.setattr(Database, "rows", lost)
+    queue = station.settings.queue.model_copy(update={"ttr": 3})
+    serve(JOB, settings=station.settings.model_copy(update={"queue": queue}))
+    assert station.attempts() == [(JOB.job, "cancelled", "")]
     assert not (station.results / JOB.job).exists()
+
+
+def rests(station: Station) -> bool:
+    """Whether the job is to be run again, after a while."""
+    call = "select state = 'ready' and after > now() + interval '9 s' from pipeline.jobs"
+    return station.server.sql(call) == [(True,)]
 
 
 def test_results_that_cannot_be_delivered_are_tried_again(station: Station, serve: Serve) -> None:
@@ -314,16 +338,16 @@ def test_results_that_cannot_be_delivered_are_tried_again(station: Station, serv
     station.results.rmdir()
     station.results.write_text("a file in its place")
     remote = station.settings.remote.model_copy(update={"timeout": 1})
-    serve(body(), settings=station.settings.model_copy(update={"remote": remote}))
-    assert station.count(JOBS, "delayed") == 1
-    assert station.bodies(RESULTS) == station.bodies(ERRORS) == []
+    serve(JOB, settings=station.settings.model_copy(update={"remote": remote}))
+    assert rests(station)
+    assert station.attempts() == [(JOB.job, "given back", "")]
 
 
 def test_one_who_is_told_to_stop_gives_its_job_back(station: Station, serve: Serve) -> None:
     runner(station, "sleep 30")
     with pytest.raises(Stopped):
-        serve(body(), stopped=lambda: True)
-    assert station.count(JOBS, "ready") == 1
+        serve(JOB, stopped=lambda: True)
+    assert station.counts() == {"ready": 1}
 
 
 def test_a_machine_that_cannot_run_jobs_gives_them_back(station: Station) -> None:
@@ -337,13 +361,13 @@ def test_a_machine_that_cannot_run_jobs_gives_them_back(station: Station) -> Non
         def start(self, *_: object) -> None:
             raise SandboxError("cannot")
 
-    station.put(JOBS, body())
+    station.add(JOB)
     settings = station.settings
-    with Slot(settings.folders.work, "0") as slot, Queue(settings.queue, JOBS) as queue:
+    with Slot(settings.folders.work, "0") as slot, Jobs(settings.queue, "0") as queue:
         broken: Sandbox = Broken()  # type: ignore[assignment]
         with pytest.raises(SandboxError):
             Worker(settings, queue, broken, slot, lambda: False).serve(0)
-        assert station.count(JOBS, "delayed") == 1
+        assert rests(station)
 
 
 def test_two_workers_are_not_in_one_slot(tmp_path: Path) -> None:
@@ -351,39 +375,22 @@ def test_two_workers_are_not_in_one_slot(tmp_path: Path) -> None:
         Slot(tmp_path, "0").__enter__()
 
 
-def test_a_message_above_the_limit_is_refused(station: Station) -> None:
-    """By us, long before the queue would; and the connection goes on."""
-    settings = station.settings.queue
-    with Queue(settings) as queue:
-        for text in ("x" * settings.largest, "\N{SNOWMAN}" * (settings.largest // 3)):
-            result = Result(job=JOB.job, worker="w", seconds=1, results=text)
-            with pytest.raises(MessageError, match="at most"):
-                queue.put(RESULTS, result)
-        queue.put(RESULTS, Result(job=JOB.job, worker="w", seconds=1))
-    with Queue(settings.model_copy(update={"largest": 10**9})) as queue:
-        with pytest.raises(MessageError, match="as long as this"):
-            queue.put(RESULTS, Result(job=JOB.job, worker="w", seconds=1, results="x" * 11_000_000))
-        queue.put(RESULTS, Result(job=JOB.job, worker="w", seconds=1))
-    assert len(station.bodies(RESULTS)) == 2
-
-
-def test_results_too_long_for_a_message_are_delivered_all_the_same(
+def test_results_too_long_for_the_queue_are_delivered_all_the_same(
     station: Station, serve: Serve
 ) -> None:
-    large = {**world.RESULT, "disclaimer": "x" * 100_000}
+    large = {**world.RESULT, "disclaimer": "x" * 1_000_000}
     edn.write(station.items / world.TEST / "results.edn", [large])
-    serve(body())
-    (found,) = station.bodies(RESULTS)
-    assert parse(Result, found).results == ""
+    serve(JOB)
+    assert good(station) == [(JOB.job, "")]
     assert station.delivered() == [JOB.job]
 
 
-def test_the_longest_failure_fits_in_a_message(station: Station, serve: Serve) -> None:
-    """Of characters that take four bytes each, and of those that JSON doubles."""
+def test_the_longest_failure_is_reported(station: Station, serve: Serve) -> None:
+    """Of characters that take four bytes each."""
     script = "import sys; sys.stdout.write(chr(0x1F600) * 99999); sys.stderr.write(chr(34) * 99999)"
     runner(station, f"python3 -X utf8 -c '{script}'; exit 3")
-    serve(body())
-    assert len(failure(station).log) > 3000
+    serve(JOB)
+    assert len(failure(station)[2]) > 3000
 
 
 def nothing() -> None:
@@ -458,13 +465,13 @@ def test_a_transfer_that_hangs_is_ended(station: Station, tmp_path: Path) -> Non
 
 def test_a_service_stops_when_told_and_leaves_nothing(station: Station) -> None:
     runner(station, "sleep 54321")
-    station.put(JOBS, body())
+    station.add(JOB)
     worker = station.start("worker")
-    until(lambda: station.count(JOBS, "reserved") == 1)
+    until(lambda: station.counts()["running"] == 1)
     until(lambda: any((station.settings.folders.work / "0").iterdir()))
     worker.terminate()
     assert worker.wait(20) == 0, station.said()
-    assert station.count(JOBS, "ready") == 1
+    assert station.counts() == {"ready": 1}
     assert list((station.settings.folders.work / "0").iterdir()) == []
 
 
@@ -475,34 +482,33 @@ def test_a_worker_of_a_box_that_is_to_be_reset_ends_its_job_and_takes_no_other(
     text = station.file.read_text().replace("[folders]", f'[folders]\ndrain = "{drain}"')
     station.file.write_text(text)
     runner(station, f"sleep 3; {world.GOOD}")
-    for _ in range(2):
-        station.put(JOBS, body())
+    second = "Second_fcc_Al__TE_000000000909_000"
+    other = Job(job=job_id(second, world.MODEL, []), test=second, model=world.MODEL)
+    station.add(JOB, other)
     worker = station.start("worker")
-    until(lambda: station.count(JOBS, "reserved") == 1)
+    until(lambda: station.counts()["running"] == 1)
     drain.touch()
     assert worker.wait(20) == 0, station.said()
     assert station.delivered() == [JOB.job]
-    assert (station.count(JOBS, "ready"), station.count(RESULTS, "ready")) == (1, 1)
+    assert station.states() == {JOB.job: "done", other.job: "ready"}
 
 
 def test_a_queue_that_is_a_moment_late_is_waited_for(place: Path) -> None:
     """As at boot, when the tunnel and the worker start side by side."""
     with Station(place / "late", reach=20) as station:
-        station.kill_queue()
+        station.server.kill()
         worker = station.start("worker")
         with pytest.raises(subprocess.TimeoutExpired):
             worker.wait(3)
-        station.start_queue()
-        with station.client() as client:
-            client.use(JOBS)
-            until(lambda: client.stats_tube(JOBS)["current-waiting"] == 1)
+        station.server.start()
+        until(lambda: station.overview()["workers"] == 1)
         assert worker.poll() is None
 
 
 def test_a_service_without_a_queue_says_one_line(station: Station) -> None:
-    station.kill_queue()
+    station.server.kill()
     for name in ("worker", "director"):
         assert station.start(name).wait(20) == 1
     said = station.said().splitlines()
-    assert len([line for line in said if "refused" in line]) == 2
+    assert len([line for line in said if "the queue: " in line]) == 2
     assert "Traceback" not in station.said()

@@ -1,132 +1,87 @@
-"""The director makes jobs of updates, each once, and records how they ended."""
+"""The director makes jobs of updates, each once."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from kimpipeline.errors import (
-    ItemError,
-    LostError,
-    MessageError,
-    PipelineError,
-    QueueError,
-    TransferError,
-)
+from kimpipeline.errors import ItemError, LostError, PipelineError, QueueError, TransferError
 from kimpipeline.kim.items import ItemFolder
-from kimpipeline.kim.kimid import TESTS
-from kimpipeline.queue.ledger import Entry, Ledger
-from kimpipeline.queue.messages import (
-    ERRORS,
-    JOBS,
-    RESULTS,
-    UPDATES,
-    Failure,
-    Job,
-    Result,
-    Update,
-    parse,
-)
-from kimpipeline.queue.queue import Queue, Reserved
+from kimpipeline.kim.kimid import TESTS, quoted
+from kimpipeline.queue.messages import Job
 from kimpipeline.queue.report import Report
 from kimpipeline.queue.transfer import mirror
+from kimpipeline.queue.updates import Entry, Taken, Updates
 from kimpipeline.run.matching import find_pairs, make_pair
 from kimpipeline.run.pair import Pair
 from kimpipeline.run.products import runnable
 from kimpipeline.settings import Settings
 
 log = logging.getLogger("pipeline-director")
+_RETRY_DELAY = 30  # seconds before an update whose items could not be fetched may be taken again
 
 
 class Director:
     """A director with one connection to the queue; after a QueueError it needs a new one."""
 
-    def __init__(self, settings: Settings, queue: Queue, ledger: Ledger) -> None:
+    def __init__(self, settings: Settings, queue: Updates) -> None:
         self._settings = settings
         self._queue = queue
-        self._ledger = ledger
         self._items = ItemFolder(settings.folders.items)
-        self._recovering = False
-
-    def recover(self) -> None:
-        """Queue the jobs that an earlier director intended and did not queue; none is queued twice.
-
-        First it looks which of them are on the queue. A job that is not there was never put, or has
-        ended. If it has ended, its result is on the queue, and is read before any job is put.
-        """
-        intended = self._ledger.intended()
-        if intended:
-            names = {entry.job.job for entry, _ in intended}
-            newest = self._queue.newest()
-            first = min(after for _, after in intended) + 1
-            self._ledger.mark_queued(names & set(self._jobs_on_queue(first, newest)))
-            self._recovering = True
-            while self.serve(0):
-                pass
-            self._recovering = False
-        self._queue_intended()
 
     def serve(self, timeout: float) -> bool:
-        """Take one message; False if none comes within ``timeout`` seconds.
+        """Take one update; False if none comes within ``timeout`` seconds.
 
         Raises:
             QueueError: the connection is lost; the director cannot go on.
             TransferError: the items could not be fetched; the update stays on the queue.
         """
-        reserved = self._queue.reserve(timeout)
-        if reserved is None:
+        taken = self._queue.take(timeout)
+        if taken is None:
             return False
         try:
-            self._handle(reserved)
-        except (QueueError, TransferError):
+            self._queue.finish(taken, self._jobs_of(taken))
+        except TransferError:
+            self._queue.give_back(taken, _RETRY_DELAY)
+            raise
+        except QueueError:
             raise
         except LostError as error:  # the queue gives it out again
-            log.warning("%s %d: %s", reserved.tube, reserved.id, error)
-            return True
+            log.warning("%s: %s", quoted(taken.kimid), error)
         except PipelineError as error:
-            # an operator finds it there, and can kick it once the cause is mended
-            log.warning("%s %d: %s", reserved.tube, reserved.id, error)
-            self._queue.bury(reserved)
-        else:
-            self._queue.delete(reserved)
+            log.warning("%s: %s", quoted(taken.kimid), error)
+            self._queue.fail(taken, str(error))
         return True
 
-    def _handle(self, reserved: Reserved) -> None:
-        if reserved.tube == UPDATES:
-            self._handle_update(parse(Update, reserved.body), reserved)
-        elif reserved.tube == RESULTS:
-            result = parse(Result, reserved.body)
-            if self._ledger.mark_done(result):
-                log.info("%s is done, by %s", result.job, result.worker)
-                self._ledger.intend_waiting(self._queue.newest())
-                self._queue_intended()
-        else:
-            failure = parse(Failure, reserved.body)
-            if self._ledger.mark_failed(failure):
-                log.warning("%s failed: %s", failure.job, failure.reason)
-
-    def _handle_update(self, update: Update, reserved: Reserved) -> None:
-        mirror(self._items, self._settings.remote, lambda: self._queue.touch(reserved))
+    def _jobs_of(self, taken: Taken) -> str:
+        """Add an update's jobs to the queue; what came of it."""
+        update = taken.update()
+        mirror(self._items, self._settings.remote, lambda: self._queue.touch(taken))
         models = runnable(self._items, self._settings.folders)
         found = find_pairs(self._items, update.kimid, models)
         if update.status != "approved":
-            words = (update.kimid, update.status, len(found.pairs), found.missing)
-            log.info("%s is %s: %d pairs%s", *words)
-            return
+            said = f"{len(found.pairs)} pairs{found.missing}"
+            log.info("%s is %s: %s", update.kimid, update.status, said)
+            return said
         entries: dict[str, Entry] = {}
+        touched = time.monotonic()
         for pair in found.pairs:
+            if time.monotonic() - touched > self._settings.queue.ttr / 3:
+                self._queue.touch(taken)
+                touched = time.monotonic()
             try:
-                entries |= self._entries(pair, update.priority, ())
+                entries |= self._entries(pair, ())
             except PipelineError as error:
                 log.warning("%s with %s: %s", pair.test.kimid, pair.model.kimid, error)
-        new = self._ledger.intend(entries.values(), self._queue.newest())
-        self._ledger.intend_waiting(self._queue.newest())
-        self._queue_intended()
-        log.info("%s: %d pairs, %d new jobs%s", update.kimid, len(entries), new, found.missing)
+        new = self._queue.add(taken, entries.values())
+        said = f"{len(entries)} pairs, {new} new jobs{found.missing}"
+        log.info("%s: %s", update.kimid, said)
+        return said
 
-    def _entries(self, pair: Pair, priority: int, above: tuple[str, ...]) -> dict[str, Entry]:
+    def _entries(self, pair: Pair, above: tuple[str, ...]) -> dict[str, Entry]:
         """A pair's job, and the jobs of the Tests whose results it needs, with the same Model.
 
         ``above`` has the Tests that need this one.
@@ -138,42 +93,14 @@ class Director:
         for other in pair.others:
             if other.kind in TESTS:
                 needed = make_pair(self._items, other.kimid, pair.model.kimid)
-                entries |= self._entries(needed, priority, (*above, pair.test.kimid))
+                entries |= self._entries(needed, (*above, pair.test.kimid))
                 needs.append(needed.id)
         try:
             test, model, items = pair.test.kimid, pair.model.kimid, tuple(pair.needed)
             job = Job(job=pair.id, test=test, model=model, items=items)
         except ValidationError as error:
             raise ItemError(f"no job: {error.errors()[0]['msg']}") from error
-        return {**entries, pair.id: Entry(job, priority, tuple(needs))}
-
-    def _queue_intended(self) -> None:
-        if self._recovering:
-            return
-        put = []
-        try:
-            for entry, _ in self._ledger.intended():
-                try:
-                    self._queue.put(JOBS, entry.job, entry.priority)
-                except MessageError as error:
-                    self._ledger.mark_failed(
-                        Failure(job=entry.job.job, worker="", reason=str(error))
-                    )
-                    continue
-                put.append(entry.job.job)
-        finally:
-            self._ledger.mark_queued(put)
-
-    def _jobs_on_queue(self, first: int, newest: int) -> list[str]:
-        """The jobs among the queue's messages with ids from ``first`` to before ``newest``."""
-        found = []
-        for identifier in range(first, newest):
-            body = self._queue.peek(identifier)
-            try:
-                found.append(parse(Job, body or b"").job)
-            except MessageError:
-                continue  # gone, or another kind of message
-        return found
+        return {**entries, pair.id: Entry(job, tuple(needs))}
 
 
 def work(settings: Settings, stopped: Callable[[], bool]) -> None:
@@ -182,13 +109,8 @@ def work(settings: Settings, stopped: Callable[[], bool]) -> None:
     Raises:
         QueueError: the connection is lost.
     """
-    with (
-        Report() as report,
-        Ledger(settings.folders.ledger) as ledger,
-        Queue(settings.queue, UPDATES, RESULTS, ERRORS) as queue,
-    ):
+    with Report() as report, Updates(settings.queue) as queue:
         report.link("up")
-        director = Director(settings, queue, ledger)
-        director.recover()
+        director = Director(settings, queue)
         while not stopped():
             director.serve(settings.queue.patience)

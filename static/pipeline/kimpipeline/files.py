@@ -52,20 +52,6 @@ def own_folder(folder: Path) -> None:
         folder.mkdir(parents=True)
 
 
-def remove_strange(file: Path) -> None:
-    """Remove what is no plain file of this user's, or can be written by others; follow no link.
-
-    Raises:
-        OSError: it cannot be removed.
-    """
-    if not os.path.lexists(file):
-        return
-    state = file.lstat()
-    plain = stat.S_ISREG(state.st_mode) and state.st_uid == os.geteuid()
-    if not plain or state.st_mode & 0o022:
-        remove(file) if stat.S_ISDIR(state.st_mode) else file.unlink()
-
-
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
     """An empty folder that a job's user can enter; it is removed at the end, with all in it."""

@@ -32,17 +32,16 @@ class Section(BaseModel):
 
 
 class QueueSettings(Section):
-    """Where beanstalkd is (on a worker: this end of the tunnel), and how long to wait for it."""
+    """Where PostgreSQL is (on a worker: this end of the tunnel), and how long to wait for it."""
 
-    host: str = "127.0.0.1"
-    port: int = Field(14177, ge=1, le=65535)
+    host: str = Field("/run/pipeline/queue", description="folder of its socket, or a host's name")
+    port: int = Field(5432, ge=1, le=65535)
+    user: str | None = Field(None, description="this box's name there; none: this user's")
     ttr: int = Field(
         120, ge=3, le=3600, description="seconds of silence after which a job is freed"
     )
-    largest: int = Field(60_000, ge=60_000, description="most bytes of a message; beanstalkd's -z")
     reach: float = Field(10, ge=0, description="seconds for which a service tries to connect")
-    patience: int = Field(2, ge=1, description="seconds of one wait for a message")
-    lives: int = Field(3, ge=1, description="workers that may die of a job")
+    patience: int = Field(2, ge=1, description="seconds of one wait for a job or an update")
 
 
 class Remote(Section):
@@ -60,7 +59,6 @@ class Folders(Section):
 
     items: Path = Path("/persistent/pipeline/items")
     work: Path = Path("/var/tmp/pipeline")  # noqa: S108 - each worker makes its own folder there
-    ledger: Path = Path("/persistent/pipeline/director.sqlite")
     # while this file exists, workers take no new job (/usr/lib/resnap/pressure)
     drain: Path = Path("/run/resnap/drain")
     # where Debian's KIM API keeps models and their drivers, each installed under its name

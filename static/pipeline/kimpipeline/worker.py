@@ -1,8 +1,8 @@
 """A worker takes a job, runs it, delivers its results and reports them; it runs one at a time.
 
-A delivery takes time but no CPU, so the next job runs meanwhile. A job stays on the queue until it
-is reported: if its worker dies, another worker runs it again. The second results then replace what
-the first worker delivered, as both have the job's name.
+A delivery takes time but no CPU, so the next job runs meanwhile. A worker has a job by a lease,
+which it renews until the job is reported: if it dies, another worker runs the job again. The second
+results then replace what the first worker delivered, as both have the job's name.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from kimpipeline.errors import (
 from kimpipeline.kim import results
 from kimpipeline.kim.items import ItemFolder
 from kimpipeline.kim.kimid import quoted
-from kimpipeline.queue.messages import ERRORS, JOBS, LOG, RESULTS, Failure, Job, Result, parse
+from kimpipeline.queue.jobs import Jobs, Lease
+from kimpipeline.queue.messages import LOG, Job
 from kimpipeline.queue.output import tail
-from kimpipeline.queue.queue import Queue, Reserved
 from kimpipeline.queue.report import Report
 from kimpipeline.queue.slot import Slot
 from kimpipeline.queue.transfer import deliver, fetch
@@ -55,7 +55,7 @@ class Worker(AbstractContextManager["Worker"]):
     def __init__(
         self,
         settings: Settings,
-        queue: Queue,
+        queue: Jobs,
         sandbox: Sandbox,
         slot: Slot,
         stopped: Callable[[], bool],
@@ -67,7 +67,6 @@ class Worker(AbstractContextManager["Worker"]):
         self._sandbox = sandbox
         self._slot = slot
         self._stopped = stopped
-        self._name = f"{platform.node()}/{slot.name}"
         self._delivery_thread = ThreadPoolExecutor(1)
         self._delivery: Future[None] | None = None
         self._delivery_job = ""
@@ -90,12 +89,12 @@ class Worker(AbstractContextManager["Worker"]):
             SandboxError: this machine cannot run jobs; the job was given back.
             Stopped: the worker is to stop; the job was given back.
         """
-        # reserve() blocks the connection: do not wait while a delivery still needs it
-        reserved = self._queue.reserve(0 if self._delivery else timeout)
-        if reserved is None:
+        # a wait blocks the connection: do not while a delivery still needs it
+        lease = self._queue.take(0 if self._delivery else timeout)
+        if lease is None:
             return self.finish_delivery(self._check_stop)
-        with self._give_back_on_error(reserved):
-            self._do_job(reserved, self._beat(reserved))
+        with self._give_back_on_error(lease):
+            self._do_job(lease, self._beat(lease))
         return True
 
     def finish_delivery(self, beat: Callable[[], None]) -> bool:
@@ -114,55 +113,42 @@ class Worker(AbstractContextManager["Worker"]):
         return True
 
     @contextmanager
-    def _give_back_on_error(self, reserved: Reserved) -> Iterator[None]:
+    def _give_back_on_error(self, lease: Lease) -> Iterator[None]:
         """Give a job back to the queue if it could not be finished."""
         try:
             yield
         except LostError as error:
-            log.warning("%d: %s", reserved.id, error)
+            log.warning("%s: %s", lease.name, error)
         except TransferError as error:
-            log.warning("%d: %s", reserved.id, error)
-            self._queue.release(reserved, _RETRY_DELAY)
+            log.warning("%s: %s", lease.name, error)
+            self._queue.give_back(lease, _RETRY_DELAY)
         except SandboxError:
-            self._queue.release(reserved, _RETRY_DELAY)
+            self._queue.give_back(lease, _RETRY_DELAY)
             raise
         except Stopped:
-            self._queue.release(reserved)
+            self._queue.give_back(lease)
             raise
 
-    def _do_job(self, reserved: Reserved, beat: Callable[[], None]) -> None:
+    def _do_job(self, lease: Lease, beat: Callable[[], None]) -> None:
         try:
-            job = parse(Job, reserved.body)
-        except MessageError as error:
-            # without a job's id nothing can be reported: log it and bury it
-            log.warning("%s %d: %s", reserved.tube, reserved.id, error)
-            self._queue.bury(reserved)
-            return
-        lives = self._settings.queue.lives
-        if reserved.deaths >= lives * (1 + reserved.buries):  # each kick adds as many lives
-            reason = f"its worker died {reserved.deaths} times"
-            self._fail(reserved, job, reason, self._slot.saved_log(job.job))
-            return
-        try:
+            job = lease.job()
             outcome = self._run(job, beat)
-        except ItemError as error:
-            self._fail(reserved, job, str(error), "")
+        except (ItemError, MessageError) as error:
+            self._fail(lease, str(error), "")
             return
         log.info("%s: %s after %.1f s", job.job, outcome.fault or "good", outcome.seconds)
         self.finish_delivery(beat)
         self._delivery_job = job.job
-        self._delivery = self._delivery_thread.submit(
-            self._deliver_and_report, reserved, job, outcome
-        )
+        self._delivery = self._delivery_thread.submit(self._deliver_and_report, lease, job, outcome)
 
-    def _deliver_and_report(self, reserved: Reserved, job: Job, outcome: Outcome) -> None:
+    def _deliver_and_report(self, lease: Lease, job: Job, outcome: Outcome) -> None:
         """Deliver a job's results and report how it ended; runs on the delivery thread."""
-        with self._give_back_on_error(reserved):
-            self._deliver(outcome, job, self._beat(reserved))
+        with self._give_back_on_error(lease):
+            self._deliver(outcome, job, self._beat(lease))
             if outcome.fault:
-                self._fail(reserved, job, outcome.fault, tail(outcome.folder))
+                self._fail(lease, outcome.fault, tail(outcome.folder))
             else:
-                self._succeed(reserved, job, outcome)
+                self._succeed(lease, outcome)
         self._slot.remove(job.job)
 
     def _run(self, job: Job, beat: Callable[[], None]) -> Outcome:
@@ -211,29 +197,22 @@ class Worker(AbstractContextManager["Worker"]):
                 beat()
                 threading.Event().wait(0.2)
 
-    def _succeed(self, reserved: Reserved, job: Job, outcome: Outcome) -> None:
+    def _succeed(self, lease: Lease, outcome: Outcome) -> None:
         text = (outcome.folder / "results.edn").read_text()
-        result = Result(job=job.job, worker=self._name, seconds=outcome.seconds, results=text)
-        try:
-            self._queue.put(RESULTS, result)
-        except MessageError:  # too long for a message, but delivered
-            self._queue.put(RESULTS, result.model_copy(update={"results": ""}))
-        self._queue.delete(reserved)
-        log.info("%s: good", job.job)
+        self._queue.finish(lease, outcome.seconds, text)
+        log.info("%s: good", lease.name)
         self._report.job(failed=False)
 
-    def _fail(self, reserved: Reserved, job: Job, reason: str, output: str) -> None:
-        failure = Failure(job=job.job, worker=self._name, reason=reason[:2000], log=output[-LOG:])
-        self._queue.put(ERRORS, failure)
-        self._queue.bury(reserved)
-        log.warning("%s: %s", job.job, quoted(reason))
+    def _fail(self, lease: Lease, reason: str, output: str) -> None:
+        self._queue.fail(lease, reason, output[-LOG:])
+        log.warning("%s: %s", lease.name, quoted(reason))
         self._report.job(failed=True)
 
-    def _beat(self, reserved: Reserved) -> Callable[[], None]:
+    def _beat(self, lease: Lease) -> Callable[[], None]:
         """A function that a run or a transfer calls about once a second.
 
-        It shows the queue every third of the job's time to run that the worker is alive. It raises,
-        and so ends the call, when the worker is to stop or has lost the job.
+        It shows the queue every third of the lease's time that the worker is alive. It raises, and
+        so ends the call, when the worker is to stop or has lost the job.
         """
         every = self._settings.queue.ttr / 3
         last = time.monotonic()
@@ -242,7 +221,7 @@ class Worker(AbstractContextManager["Worker"]):
             nonlocal last
             self._check_stop()
             if time.monotonic() - last >= every:
-                self._queue.touch(reserved)
+                self._queue.touch(lease)
                 last = time.monotonic()
 
         return beat
@@ -262,9 +241,10 @@ def work(settings: Settings, sandbox: Sandbox, slot: str, stopped: Callable[[], 
     with (
         Report() as report,
         Slot(settings.folders.work, slot) as own,
-        Queue(settings.queue, JOBS) as queue,
+        Jobs(settings.queue, f"{platform.node()}/{slot}") as queue,
         suppress(Stopped),
     ):
+        queue.enter(own.logs)
         results.properties()  # read now: it takes longer than a short job
         report.link("up")
         with Worker(settings, queue, sandbox, own, stopped, report) as worker:

@@ -7,7 +7,6 @@ import logging
 import shlex
 import socket
 import sys
-import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,6 @@ from invoke.exceptions import Exit
 from paramiko import (
     AuthenticationException,
     BadHostKeyException,
-    Channel,
     RejectPolicy,
     SSHException,
 )
@@ -207,35 +205,6 @@ class Login:
         """Start a pyinfra session over this connection."""
         return Session(Target(self.name, self._root_shell()), observer)
 
-    @contextlib.contextmanager
-    def forwarded(self, port: int) -> Iterator[socket.socket]:
-        """Open a socket to a port on the host's loopback interface.
-
-        Raises:
-            UnreachableError, PreflightError: see ``connect``; or nothing listens on the port.
-        """
-        self.connect()
-        with self._named_errors():
-            channel = self._connection.transport.open_channel(
-                "direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=_CONNECT_SECONDS
-            )
-        near, far = socket.socketpair()
-        near.settimeout(_SILENCE_SECONDS)
-        threads = [
-            threading.Thread(target=_copy_stream, args=ends, daemon=True)
-            for ends in ((far, channel), (channel, far))
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            yield near
-        finally:
-            near.close()
-            channel.close()
-            for thread in threads:
-                thread.join(_CONNECT_SECONDS)
-            far.close()
-
     def close(self) -> None:
         self._shell = None
         with contextlib.suppress(OSError, EOFError, SSHException):
@@ -282,12 +251,3 @@ class Login:
         except (OSError, EOFError) as error:
             why = getattr(error, "strerror", None) or str(error) or "the connection broke"
             raise UnreachableError(f"{name}: {why}") from error
-
-
-def _copy_stream(source: socket.socket | Channel, target: socket.socket | Channel) -> None:
-    """Copy all bytes from ``source`` to ``target``, until either is closed."""
-    with contextlib.suppress(OSError, EOFError, SSHException):
-        while data := source.recv(65536):
-            target.sendall(data)
-    with contextlib.suppress(OSError, EOFError, SSHException):
-        target.shutdown(socket.SHUT_RDWR)

@@ -1,31 +1,31 @@
-"""A gateway as a worker's tunnel sees it: an SSH server that forwards, and a queue behind it."""
+"""A gateway as a worker's tunnel sees it: an SSH server, and a queue behind it."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
-import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import greenstalk
 import paramiko
+import psycopg
 from typing_extensions import override
 
 from deploys.errors import BoxError
-from deploys.settings import QUEUE_PORT
-from tasks.desk import shell, ssh_keys
+from kimpipeline.files import scratch
+from tasks.desk import ssh_keys
+from tests.pipeline.queue.server import PORT, Server
 
 
 @dataclass(frozen=True)
 class Site:
-    """What a box keeps of it, by file, in /persistent/pipeline/ssh; where its queue is here."""
+    """What a box keeps of it, by file, in /persistent/pipeline/ssh; its queue's database."""
 
     files: dict[str, str]
-    queue: int
+    queue: Server
     hang_up: Callable[[], None]
     """End all connections there are: those of a guest that was reset it cannot end itself."""
 
@@ -36,12 +36,10 @@ class Site:
             BoxError: the queue is gone.
         """
         try:
-            with contextlib.closing(greenstalk.Client(("127.0.0.1", self.queue))) as client:
-                return int(client.stats_tube("jobs")["current-waiting"])
-        except greenstalk.NotFoundError:
-            return 0
-        except (OSError, greenstalk.Error) as error:
+            ((found,),) = self.queue.sql("select pipeline.overview() -> 'workers'")
+        except psycopg.Error as error:
             raise BoxError(f"the bench's queue is gone: {error}") from error
+        return int(found)
 
 
 @contextlib.contextmanager
@@ -70,21 +68,20 @@ def site(host: str) -> Iterator[Site]:
 
 
 @contextlib.contextmanager
-def _queue() -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
-    argv = [shell.find("beanstalkd"), "-l", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as process:
+def _queue() -> Iterator[Server]:
+    with scratch() as folder:
+        made = Server(folder / "db", "-cfsync=off")
+        made.start()
         try:
-            yield port
+            yield made
         finally:
-            process.terminate()
+            made.stop()
 
 
 class _Server:
     """Serves who comes, until it is closed."""
 
-    def __init__(self, listener: socket.socket, key: Path, allowed: str, queue: int) -> None:
+    def __init__(self, listener: socket.socket, key: Path, allowed: str, queue: Server) -> None:
         self._listener = listener
         self._key = paramiko.Ed25519Key.from_private_key_file(str(key))
         self._allowed = allowed.split()[1]
@@ -111,9 +108,9 @@ class _Server:
 
 
 class _Connection(paramiko.ServerInterface):
-    """Lets one key in, and forwards the queue's port to where the queue is."""
+    """Lets one key in, and joins who asks for the queue with the database."""
 
-    def __init__(self, transport: paramiko.Transport, allowed: str, queue: int) -> None:
+    def __init__(self, transport: paramiko.Transport, allowed: str, queue: Server) -> None:
         self._transport = transport
         self._allowed = allowed
         self._queue = queue
@@ -129,20 +126,20 @@ class _Connection(paramiko.ServerInterface):
         return paramiko.common.AUTH_FAILED
 
     @override
-    def check_channel_direct_tcpip_request(
-        self, chanid: int, origin: tuple[str, int], destination: tuple[str, int]
-    ) -> int:
-        if destination[1] != QUEUE_PORT:
-            return paramiko.common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
-        threading.Thread(target=self._forward, daemon=True).start()
+    def check_channel_request(self, kind: str, chanid: int) -> int:
         return paramiko.common.OPEN_SUCCEEDED
 
-    def _forward(self) -> None:
-        """Join the channel that is about to be there with a connection to the queue."""
-        channel = self._transport.accept(20)
-        if channel is None:
-            return
-        with channel, socket.create_connection(("127.0.0.1", self._queue)) as far:
+    @override
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        if command != b"queue":
+            return False
+        threading.Thread(target=self._join, args=(channel,), daemon=True).start()
+        return True
+
+    def _join(self, channel: paramiko.Channel) -> None:
+        """Join a channel with a connection to the queue: whose it is says the client, here."""
+        with channel, socket.socket(socket.AF_UNIX) as far:
+            far.connect(f"{self._queue.folder}/.s.PGSQL.{PORT}")
             threading.Thread(target=_pump, args=(far, channel), daemon=True).start()
             _pump(channel, far)
 

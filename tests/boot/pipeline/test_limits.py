@@ -26,10 +26,10 @@ pytestmark = pytest.mark.long
 
 MEMORY, SECONDS = 256 * world.MIB, 30
 SETTINGS = (
-    *("role=gateway", "jobs.director=true", "gateway.quota=64M", "gateway.queue=64M"),
+    *("role=gateway", "jobs.director=true", "gateway.quota=64M", "gateway.queue=128M"),
     *(f"jobs.memory={MEMORY}", f"jobs.seconds={SECONDS}", "jobs.disk=16M", *SMALL),
 )
-WORKER, QUEUE = "pipeline-worker@1.service", "beanstalkd.service"
+WORKER, QUEUE = "pipeline-worker@1.service", "pipeline-database.service"
 ITEMS, RESULTS = "/srv/pipeline/items", "/persistent/pipeline/results"
 MODELS = "/usr/lib/x/kim-api/portable-models"
 # One Model is installed, and results stay here. A worker needs a key, the director none.
@@ -82,10 +82,8 @@ def box(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[Box]
 
 
 def submitted(box: Box, name: str) -> None:
-    body = json.dumps({"kimid": KIMIDS[name]})
-    put = f"use updates\\r\\nput 1 0 60 {len(body)}\\r\\n%s\\r\\nquit\\r\\n"
-    script = f"exec 3<>/dev/tcp/127.0.0.1/14177; printf '{put}' '{body}' >&3; cat <&3"
-    box.host.run("bash -s", stdin=script.encode())
+    call = f"select pipeline.submit('{KIMIDS[name]}', 1, 'approved')"
+    box.host.run("/usr/lib/gateway/database sql", stdin=call.encode())
 
 
 def until(box: Box, condition: str) -> str:
@@ -136,34 +134,15 @@ def test_the_worker_goes_on(box: Box) -> None:
     assert box.succeed(f"systemctl show --value --property NRestarts {WORKER}").strip() == "0"
 
 
-# Messages of many connections that do not end them; beanstalkd keeps room for each.
-UNFINISHED = """
-import socket
-kept = []
-try:
-    for _ in range(2000):
-        one = socket.create_connection(("127.0.0.1", 14177))
-        one.sendall(b"put 1 0 60 60000\\r\\n" + b"x" * 59000)
-        kept.append(one)
-except OSError:
-    pass
-"""
-
-
-def test_the_queue_has_no_more_memory_than_its_limit(box: Box) -> None:
-    """As many messages as fill the limit would not fit into this guest: it is made smaller."""
+def test_a_statement_that_takes_much_memory_fails_alone(box: Box) -> None:
+    """As of a hostile box; the others' connections stay."""
     group = f"/sys/fs/cgroup/system.slice/{QUEUE}"
     assert int(box.succeed(f"cat {group}/memory.max")) == 2 * 2**30
-    box.succeed(f"systemctl stop {WORKER} pipeline-director.service")
-    submitted(box, "good")
-    box.succeed(f"systemctl set-property --runtime {QUEUE} MemoryMax=32M MemorySwapMax=0")
-    box.host.run("python3 -", stdin=UNFINISHED.encode())
-    until(box, f"[ $(systemctl show --value --property NRestarts {QUEUE}) -ge 1 ]")
-    assert "oom" in box.succeed(f"journalctl --unit {QUEUE} --output cat")
-    until(box, f"systemctl --quiet is-active {QUEUE}")
-    asked = "exec 3<>/dev/tcp/127.0.0.1/14177; printf 'stats-tube updates\\r\\nquit\\r\\n' >&3"
-    told = box.host.run("bash -s", stdin=f"{asked}; cat <&3".encode())
-    assert "current-jobs-ready: 1" in told
+    much = "select length(repeat('x', 1000000000) || repeat('y', 70000000))"
+    said = box.succeed(f'psql -d pipeline -c "{much}" 2>&1; true')
+    assert "out of memory" in said
+    assert box.succeed(f"systemctl show --value --property NRestarts {QUEUE}").strip() == "0"
+    assert box.succeed(f"systemctl show --value --property NRestarts {WORKER}").strip() == "0"
 
 
 def test_all_that_boxes_run_has_half_of_the_memory(box: Box) -> None:

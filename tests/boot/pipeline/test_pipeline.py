@@ -49,7 +49,7 @@ RESULTS = "/srv/pipeline/results/ada"
 # A director knows the Models that are installed; it computes nothing.
 _MODELS = "stack.openkim-repository"
 GATEWAY = (
-    *("role=gateway", "jobs.director=true", "gateway.quota=64M", "gateway.queue=64M"),
+    *("role=gateway", "jobs.director=true", "gateway.quota=64M", "gateway.queue=128M"),
     *(*SMALL, f"{_MODELS}.source=apt", f"{_MODELS}.location=openkim-models"),
 )
 

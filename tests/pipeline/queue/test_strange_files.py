@@ -11,7 +11,6 @@ import pytest
 from kimpipeline.errors import ItemError
 from kimpipeline.files import open_regular
 from kimpipeline.kim.items import ItemFolder
-from kimpipeline.queue.ledger import Ledger
 from kimpipeline.queue.transfer import fetch, mirror
 from kimpipeline.settings import Remote
 from tests.pipeline import world
@@ -62,29 +61,6 @@ def test_a_director_replaces_what_is_no_folder(place: Path, remote: Remote) -> N
     mirror(items, remote, nothing)
     assert len(items.names()) == 3
     assert not [*(place / "elsewhere").iterdir()]
-
-
-@pytest.mark.parametrize("make", [_link, os.mkfifo, Path.mkdir])
-@pytest.mark.parametrize("name", ["director.sqlite", "director.sqlite-wal", "."])
-def test_a_ledger_is_a_plain_file_of_the_directors(
-    make: Callable[[Path], None], name: str, place: Path
-) -> None:
-    """In place of a link, which sqlite would follow, or a FIFO, it begins anew."""
-    (place / "elsewhere").write_text("")
-    folder = place / "here"
-    if name == ".":
-        if make is not Path.mkdir:
-            make(folder)
-    else:
-        folder.mkdir()
-        make(folder / name)
-    with Ledger(folder / "director.sqlite") as ledger:
-        assert ledger.intended() == []
-    with Ledger(folder / "director.sqlite") as ledger:
-        assert ledger.intended() == []
-    assert (folder / "director.sqlite").is_file()
-    assert not (folder / "director.sqlite").is_symlink()
-    assert (place / "elsewhere").read_text() == ""
 
 
 def test_a_folder_in_the_place_of_a_file_is_not_left_open(place: Path) -> None:

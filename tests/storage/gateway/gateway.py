@@ -1,4 +1,4 @@
-"""A gateway without a boot: the deploy on a small Debian, with its real sshd, beanstalkd and rsync.
+"""A gateway without a boot: the deploy on a small Debian, with its real sshd, PostgreSQL and rsync.
 
 It listens on the loopback of a world of its own, and its clients, who are in there too, are this
 machine's ssh, sftp and rsync.
@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import socket
+import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +28,7 @@ from deploys.session import PlannedOperation, Session, Target
 from deploys.settings import Settings, paths
 from deploys.stack import bundle
 from deploys.stack.bundle import Project
+from kimpipeline.settings import QueueSettings
 from tasks.debian import bootstrap, chroot
 from tasks.desk import loop, shell, ssh_keys
 from tasks.desk.places import BUNDLES, ROOT
@@ -36,8 +41,10 @@ from tests.storage.trees import make_ubuntu
 
 __all__ = ["OWNERS"]
 
-SETTINGS = Settings.model_validate({"role": "gateway", "gateway": {"quota": "16M", "queue": "32M"}})
-QUEUE = "127.0.0.1:14177"
+SETTINGS = Settings.model_validate(
+    {"role": "gateway", "gateway": {"quota": "16M", "queue": "128M"}}
+)
+HOST = "pipeline@127.0.0.1"
 ITEM = "SW_StillingerWeber_1985_Si__MO_405512056662_005"
 PASSWORDS = {"ada": "Ada's pass: word $(id)", "bob": "bob's own; word"}
 # What the box's other deploys and boots leave there.
@@ -48,12 +55,14 @@ _BOX = {
 _DAEMONS = {
     "sshd": "mkdir -p /run/sshd && exec /usr/sbin/sshd -E /var/log/sshd.log",
     # as its unit has it
-    "beanstalkd": "set -a && . /etc/default/gateway && . /etc/default/beanstalkd && "
-    "/usr/lib/gateway/room queue /persistent/gateway/queue $QUEUE beanstalkd 4194304 && "
-    "exec setpriv --reuid=beanstalkd --regid=beanstalkd --clear-groups "
-    "/usr/bin/beanstalkd -l $BEANSTALKD_LISTEN_ADDR -p $BEANSTALKD_LISTEN_PORT "
-    "$BEANSTALKD_EXTRA </dev/null >/dev/null 2>&1 &",
+    "database": "cd / && /usr/lib/gateway/database make && "
+    "{ setsid runuser -u postgres -- /usr/lib/gateway/database run "
+    "</dev/null >>/var/log/database.log 2>&1 & } && "
+    "until runuser -u postgres -- psql -d postgres -c '' >/dev/null 2>&1; do "
+    "pgrep -x postgres >/dev/null || exit 1; sleep 0.1; done; "
+    "/usr/lib/gateway/database update",
 }
+_PORTS = {"sshd": 22}
 
 
 @dataclass(frozen=True)
@@ -167,10 +176,12 @@ class Gateway:
     def results(self, owner: str) -> Path:
         return self.state / "srv/results" / owner
 
-    def start(self, daemon: str, port: int) -> None:
-        """Start one of its daemons, and wait until it listens."""
+    def start(self, daemon: str) -> None:
+        """Start one of its daemons, and wait until it answers."""
         self.inside("sh", "-c", _DAEMONS[daemon])
-        probe = f"exec 3<>/dev/tcp/127.0.0.1/{port}"
+        if daemon not in _PORTS:
+            return
+        probe = f"exec 3<>/dev/tcp/127.0.0.1/{_PORTS[daemon]}"
         listens = ["bash", "-c", f"{probe} 2>/dev/null"]
         tries = Retrying(
             retry=retry_if_result(lambda code: code != 0),
@@ -178,6 +189,42 @@ class Gateway:
             wait=wait_fixed(0.05),
         )
         tries(lambda: self.outside(*listens).returncode)
+
+    def sql(self, statement: str) -> str:
+        """What the database answers its own user."""
+        return self.inside("/usr/lib/gateway/database", "sql", stdin=f"{statement};\n").strip()
+
+    @contextlib.contextmanager
+    def database(self, owner: str, user: str = "me") -> Iterator[QueueSettings]:
+        """The settings of a box of an owner; what it connects to is joined by its ssh, as on a box.
+
+        ``user`` is as whom it would like to come in.
+        """
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as here:
+            here.bind(f"{folder}/.s.PGSQL.5432")
+            here.listen()
+            ssh = ("ssh", *self.with_key(owner), "-T", HOST, "queue")
+            words = [*map(str, self.world.enter(*ssh))]
+            joined: list[subprocess.Popen[bytes]] = []
+
+            def serve() -> None:
+                with contextlib.suppress(OSError):
+                    while True:
+                        end, _ = here.accept()
+                        with end:
+                            both = end.fileno()
+                            joined.append(subprocess.Popen(words, stdin=both, stdout=both))
+
+            thread = threading.Thread(target=serve, daemon=True)
+            thread.start()
+            try:
+                yield QueueSettings(host=folder, user=user, reach=0)
+            finally:
+                here.shutdown(socket.SHUT_RDWR)
+                thread.join()
+                for each in joined:
+                    each.kill()
+                    each.wait()
 
     def kill(self, program: str) -> None:
         self.inside("pkill", "-KILL", "-x", program)
@@ -272,15 +319,19 @@ def running(root: Path, home: Path) -> Iterator[Gateway]:
         world.run("mount", "-t", "proc", "proc", root / "proc")
         world.run("mount", "-t", "tmpfs", "-o", "mode=755", "run", root / "run")
         world.run("mount", "--bind", "/dev", root / "dev")
+        world.run("mount", "-t", "tmpfs", "-o", "mode=1777", "shm", root / "dev/shm")
         made.inside(
             "sh",
             "-c",
             "mkdir /run/resnap && echo fresh | tee /run/resnap/fresh >/run/resnap/in-snapshot",
         )
         made.inside(OWNERS, "restore")
-        made.start("beanstalkd", 14177)
-        made.start("sshd", 22)
-        yield made
+        made.start("database")
+        made.start("sshd")
+        try:
+            yield made
+        finally:  # it would not let go of its room
+            made.inside("pkill", "-QUIT", "-o", "-x", "postgres", check=False)
 
 
 def everything(gateway: Gateway, but: Path | None = None) -> dict[str, bytes | str]:

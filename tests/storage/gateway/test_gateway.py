@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploys.facts.onbox import SshdKnows
+from deploys.services.gateway import UNITS
 from tests.storage.gateway.gateway import OWNERS, PASSWORDS, Gateway, apply, everything, layered
 
 ACCOUNTS = ("etc/passwd", "etc/shadow", "etc/group", "etc/gshadow")
@@ -23,11 +24,24 @@ def test_a_second_pass_changes_nothing(gateway_root: Path, tmp_path: Path) -> No
     assert [each.name for each in planned if each.changes] == []
 
 
+def test_a_gateway_of_an_older_version_has_its_queue_no_more(
+    gateway_root: Path, tmp_path: Path
+) -> None:
+    """A trial would find it dead, and go back."""
+    with layered(gateway_root, tmp_path) as root:
+        wants = root / "etc/systemd/system/pipeline-box.target.wants"
+        unit = wants / "beanstalkd.service"
+        unit.symlink_to("/usr/lib/systemd/system/beanstalkd.service")
+        apply(root)
+        assert not unit.is_symlink()
+        assert (wants / "pipeline-database.service").is_symlink()
+
+
 def test_its_units_are_enabled_and_valid(gateway: Gateway) -> None:
-    units = ("beanstalkd.service", "gateway-owners.service")
+    units = UNITS
     for unit in units:
         assert gateway.inside("systemctl", "is-enabled", unit).strip() == "enabled"
-    disabled = gateway.inside("systemctl", "is-enabled", "beanstalkd.socket", check=False)
+    disabled = gateway.inside("systemctl", "is-enabled", "postgresql.service", check=False)
     assert disabled.strip() == "masked"
     told = gateway.outside("chroot", gateway.root, "systemd-analyze", "verify", "--man=no", *units)
     assert (told.returncode, told.stderr) == (0, "")
@@ -38,12 +52,12 @@ def test_its_sshd_takes_its_configuration(gateway: Gateway) -> None:
     asked = ("-C", "user=pipeline,host=h,addr=192.0.2.1")
     pipeline = gateway.inside("/usr/sbin/sshd", "-T", *asked).splitlines()
     assert "authenticationmethods publickey" in pipeline
-    assert "permitopen 127.0.0.1:14177" in pipeline
     assert "persourcemaxstartups 150" in pipeline
     assert any(line.startswith("persourcepenalties ") and " noauth:0 " in line for line in pipeline)
     for word in (
         "allowagentforwarding",
         "allowstreamlocalforwarding",
+        "allowtcpforwarding",
         "permittty",
         "x11forwarding",
     ):
@@ -104,6 +118,8 @@ def test_an_operator_makes_shows_and_removes_an_account(gateway: Gateway) -> Non
     assert "eve" not in gone.stdout
     assert "eve" not in (gateway.root / "etc/passwd").read_text()
     assert "eve" not in gateway.inside("cat", "/run/gateway/authorized_keys")
+    assert "eve" not in gateway.inside("cat", "/run/gateway/pg_ident.conf")
+    assert gateway.sql("select count(*) from pg_roles where rolname = 'eve'") == "0"
     assert not (gateway.state / "owners/eve").exists()
     assert gateway.results("eve").is_dir()
 
@@ -118,7 +134,7 @@ def files(root: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "Ada", "1a", "a b", "$(id)", "a\nb", "a" * 33, "../a", "-a", "a.b", "é"],
+    ["", "Ada", "1a", "a b", "$(id)", "a\nb", "a" * 33, "../a", "-a", "a.b", "é", "pg_x", "public"],
 )
 def test_a_name_that_is_none_is_refused(gateway: Gateway, name: str) -> None:
     before = sorted((gateway.state / "owners").iterdir())
@@ -127,7 +143,7 @@ def test_a_name_that_is_none_is_refused(gateway: Gateway, name: str) -> None:
     assert sorted((gateway.state / "owners").iterdir()) == before
 
 
-@pytest.mark.parametrize("name", ["root", "pipeline", "beanstalkd"])
+@pytest.mark.parametrize("name", ["root", "pipeline", "postgres"])
 def test_the_systems_own_users_are_left_alone(gateway: Gateway, name: str) -> None:
     before = (gateway.root / "etc/shadow").read_text()
     for words in (("add", name), ("add", name, "--force")):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.storage.gateway.gateway import OWNERS, QUEUE, Gateway
+from kimpipeline.errors import QueueError
+from kimpipeline.queue.jobs import Jobs
+from tests.storage.gateway.gateway import HOST, OWNERS, Gateway
 
-HOST = "pipeline@127.0.0.1"
 OWNER = "mal"
 _SOURCES = (f"127.0.1.{number}" for number in range(1, 255))  # sshd remembers who was refused
 _KILLED = """
@@ -82,14 +81,19 @@ def test_a_line_that_was_left_goes_with_a_name_that_is_unknown(gateway: Gateway,
     assert not let_in(gateway)
 
 
-def test_connections_that_are_open_end(gateway: Gateway, mal: str, tmp_path: Path) -> None:
-    options = (*gateway.with_key(mal), "-oControlMaster=yes", f"-oControlPath={tmp_path}/%n")
-    words = gateway.world.enter("ssh", *options, "-W", QUEUE, HOST)
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as tunnel:
-        assert tunnel.stdin
-        assert tunnel.stdout
-        tunnel.stdin.write(b"list-tubes\r\n")
-        tunnel.stdin.flush()
-        assert tunnel.stdout.readline().startswith(b"OK")
+def test_connections_that_are_open_end(gateway: Gateway, mal: str) -> None:
+    with gateway.database(mal) as settings, Jobs(settings, "w") as jobs:
+        assert jobs.rows("version")
         gateway.inside(OWNERS, "remove", mal)
-        assert tunnel.wait(timeout=20) == 255
+        with pytest.raises(QueueError):
+            jobs.rows("version")
+    assert gateway.sql("select revoked is null from pipeline.boxes where name = 'mal'") == "f"
+
+
+def test_an_owner_is_removed_while_the_database_is_away(gateway: Gateway, mal: str) -> None:
+    """Nobody comes in without the key; at its next start the database knows, too."""
+    gateway.kill("postgres")
+    gateway.inside(OWNERS, "remove", mal)
+    assert gone(gateway)
+    gateway.start("database")
+    assert gateway.sql("select revoked is null from pipeline.boxes where name = 'mal'") == "f"

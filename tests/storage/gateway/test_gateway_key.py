@@ -1,4 +1,4 @@
-"""What a box can do with its owner's key: forward the queue's port, read items, write results."""
+"""What a box can do with its owner's key: reach the queue, read items, write results."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from kimpipeline.errors import ItemError
 from kimpipeline.kim.items import ItemFolder
 from kimpipeline.kim.kimid import job_id
+from kimpipeline.queue.jobs import Jobs
 from kimpipeline.queue.transfer import deliver, fetch
 from kimpipeline.settings import Remote
-from tests.storage.gateway.gateway import ITEM, QUEUE, Gateway, everything
+from tests.storage.gateway.gateway import HOST, ITEM, Gateway, everything
 
-HOST = "pipeline@127.0.0.1"
-NOTHING_ELSE = "this key forwards the queue's port, reads items and writes results"
+NOTHING_ELSE = "this key reaches the queue, reads items and writes results"
 
 
 @pytest.fixture
@@ -29,9 +29,8 @@ def results(tmp_path: Path) -> Path:
 
 
 def test_the_queue_is_reached(gateway: Gateway) -> None:
-    told = gateway.by_key("ada", "-W", QUEUE, HOST, stdin="list-tubes\r\nquit\r\n")
-    assert told.returncode == 0
-    assert "- default" in told.stdout
+    with gateway.database("ada") as settings, Jobs(settings, "w") as jobs:
+        assert jobs.rows("version")
 
 
 def test_an_item_is_read(gateway: Gateway, tmp_path: Path) -> None:
@@ -134,6 +133,8 @@ def test_two_workers_write_at_once(gateway: Gateway, results: Path) -> None:
         (HOST, "id"),
         (HOST, "true"),
         (HOST, "sh -i"),
+        (HOST, "queue root"),
+        (HOST, "queue; id"),
         ("-s", HOST, "sftp"),
         (HOST, "scp -f /etc/passwd"),
         (HOST, "rsync --version"),
@@ -150,6 +151,21 @@ def test_there_is_no_shell(gateway: Gateway, words: tuple[str, ...]) -> None:
     assert told.stdout == ""
 
 
+def test_no_socket_of_the_gateway_is_forwarded(gateway: Gateway, tmp_path: Path) -> None:
+    """Not the database's either, where the user pipeline may be any box."""
+    far = f"{tmp_path}/end:/run/postgresql/.s.PGSQL.5432"
+    words = shlex.join(["ssh", *gateway.with_key("ada"), "-N", "-L", far, HOST])
+    reach = (
+        "import socket, struct, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); "
+    )
+    reach += 's.sendall(struct.pack("!II", 8, 80877103)); print(s.recv(1))'  # else "N"
+    script = f"{words} & until [ -S {tmp_path}/end ]; do sleep 0.1; done; "
+    script += f"python3 -c '{reach}' {tmp_path}/end; kill %1"
+    told = gateway.outside("bash", "-c", script)
+    assert "b'N'" not in told.stdout
+    assert "open failed" in told.stderr
+
+
 def test_there_is_no_terminal(gateway: Gateway) -> None:
     told = gateway.by_key("ada", "-tt", HOST)
     assert "PTY allocation request failed" in told.stderr
@@ -160,9 +176,7 @@ def test_there_is_no_terminal(gateway: Gateway) -> None:
     "words",
     [
         ("-W", "127.0.0.1:22"),
-        ("-W", "localhost:14177"),
-        ("-W", "[::1]:14177"),
-        ("-W", "192.0.2.1:14177"),
+        ("-W", "localhost:22"),
         ("-N", "-oExitOnForwardFailure=yes", "-R", "9999:127.0.0.1:22"),
         ("-N", "-oExitOnForwardFailure=yes", "-R", "/tmp/socket:127.0.0.1:22"),
         ("-N", "-oExitOnForwardFailure=yes", "-R", "0"),
@@ -323,7 +337,7 @@ def test_a_command_line_by_hand_does_no_harm(gateway: Gateway, command: str) -> 
 
 
 def test_the_key_is_of_no_other_account(gateway: Gateway) -> None:
-    for user in ("root", "bob", "beanstalkd", "nobody"):
+    for user in ("root", "bob", "postgres", "nobody"):
         told = gateway.by_key("ada", f"{user}@127.0.0.1", "id")
         assert told.returncode == 255
         assert "Permission denied" in told.stderr

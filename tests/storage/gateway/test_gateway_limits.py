@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from kimpipeline.errors import QueueError
+from kimpipeline.queue.updates import Updates
 from tasks.desk import loop, shell
-from tests.storage.gateway.gateway import OWNERS, QUEUE, Gateway, layered, running
+from tests.storage.gateway.gateway import HOST, OWNERS, Gateway, layered, running
+from tests.storage.gateway.test_gateway_queue import entry
 
-HOST = "pipeline@127.0.0.1"
 # sshd greets whom it serves at once, and closes the others.
 _IDLE = """
 import socket, sys
@@ -33,11 +35,11 @@ sys.stdin.read()
 
 @pytest.fixture(scope="module")
 def small(gateway_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway whose /persistent is a filesystem of 160 MiB, with the owners ada and bob."""
+    """A gateway whose /persistent is a filesystem of 256 MiB, with the owners ada and bob."""
     folder = tmp_path_factory.mktemp("small")
     image = folder / "image"
     with image.open("wb") as file:
-        file.truncate(160 * 2**20)
+        file.truncate(256 * 2**20)
     shell.run(["mkfs.ext4", "-q", str(image)])
     (folder / "layers").mkdir()
     (folder / "home").mkdir()
@@ -67,10 +69,14 @@ def deliver(gateway: Gateway, owner: str, results: Path, job: str) -> bool:
     return arrived and (gateway.results(owner) / job / "results.edn").exists()
 
 
-def said(gateway: Gateway, *requests: str) -> str:
-    """What the queue answers over a connection of ada's."""
-    lines = "".join(f"{request}\r\n" for request in (*requests, "quit"))
-    return gateway.by_key("ada", "-W", QUEUE, HOST, stdin=lines).stdout
+def takes_jobs(gateway: Gateway, *numbers: int) -> None:
+    """A director of ada's adds jobs, each of as many items as there can be."""
+    gateway.sql("select pipeline.submit('x', 1, 'approved')")
+    with gateway.database("ada") as settings, Updates(settings) as updates:
+        taken = updates.take(5)
+        assert taken
+        updates.add(taken, map(entry, numbers))
+        updates.finish(taken, "")
 
 
 def test_an_owner_fills_no_more_than_his_quota(
@@ -83,7 +89,7 @@ def test_an_owner_fills_no_more_than_his_quota(
     (much / "results.edn").write_bytes(bytes(5 * 2**20))
     assert [deliver(small, "bob", much, f"job-{n}") for n in range(4)].count(True) < 3
     assert deliver(small, "ada", results, "job-1")
-    assert said(small, "put 7 0 60 2", "hi").startswith("INSERTED")
+    takes_jobs(small, 1)
     rows = {line.split()[0]: line.split()[4:] for line in small.inside(OWNERS, "list").splitlines()}
     used, quota = map(int, rows["bob"])
     assert 10 * 2**20 < used <= quota <= 16 * 2**20
@@ -96,7 +102,7 @@ def test_on_a_full_disk_an_owner_is_removed(small: Gateway, results: Path) -> No
     try:
         small.inside(OWNERS, "add", "mal", stdin="a password\n", check=False)
         assert deliver(small, "ada", results, "job-2")
-        assert said(small, "put 7 0 60 2", "hi").startswith("INSERTED")
+        takes_jobs(small, 2)
         small.inside(OWNERS, "remove", "bob")
         refused = small.by_key("bob", HOST, source="127.0.0.8")
         assert "Permission denied (publickey)" in refused.stderr
@@ -106,19 +112,21 @@ def test_on_a_full_disk_an_owner_is_removed(small: Gateway, results: Path) -> No
         (small.home / "bob").unlink()
 
 
-def test_a_flood_of_messages_fills_the_queues_room_alone(small: Gateway, results: Path) -> None:
-    body = "x" * 1_000_000
-    told = said(small, *(line for _ in range(40) for line in ("put 7 0 60 1000000", body)))
-    answers = [line.split()[0] for line in told.splitlines()]
-    assert 10 < answers.count("INSERTED") < 32
-    assert set(answers) == {"INSERTED", "OUT_OF_MEMORY"}
+def test_a_flood_of_jobs_fills_the_queues_room_alone(small: Gateway, results: Path) -> None:
+    """By a hostile director; then the database starts again, and what is there can be ended."""
+
+    def flood() -> None:
+        for first in range(1000, 1_000_000, 5000):
+            takes_jobs(small, *range(first, first + 5000))
+
+    with pytest.raises(QueueError, match="no room") as caught:
+        flood()
+    assert "\n" not in str(caught.value)
     assert deliver(small, "ada", results, "job-3")
-    # what is there can be taken out again, and then there is room
-    small.kill("beanstalkd")
-    small.start("beanstalkd", 14177)
-    taken = said(small, *(line for n in range(1, 200) for line in (f"delete {n}",)))
-    assert taken.count("DELETED") >= answers.count("INSERTED")
-    assert said(small, "put 7 0 60 1000000", body).startswith("INSERTED")
+    small.inside("pkill", "-KILL", "-x", "postgres", check=False)
+    small.start("database")
+    small.sql("truncate pipeline.jobs, pipeline.attempts, pipeline.changes cascade")
+    takes_jobs(small, 3)
 
 
 def test_idle_connections_keep_nobody_out(gateway: Gateway) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.gateway.gateway import PASSWORDS, QUEUE, Gateway, everything
+from tests.storage.gateway.gateway import PASSWORDS, Gateway, everything
 
 ADA = PASSWORDS["ada"]
 HOST = "ada@127.0.0.1"
@@ -100,7 +100,6 @@ def test_he_reads_nothing_else(gateway: Gateway, program: tuple[str, ...], tmp_p
 @pytest.mark.parametrize(
     "words",
     [
-        ("-W", QUEUE, HOST),
         ("-W", "127.0.0.1:22", HOST),
         ("-oExitOnForwardFailure=yes", "-R", "9998:127.0.0.1:22", HOST),
         ("-oExitOnForwardFailure=yes", "-R", "/tmp/socket:127.0.0.1:22", HOST),

@@ -7,23 +7,22 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.storage.gateway.gateway import ITEM, QUEUE, Gateway
+from kimpipeline.kim.kimid import job_id
+from kimpipeline.queue.jobs import Jobs
+from kimpipeline.queue.messages import Job
+from kimpipeline.queue.updates import Entry, Updates
+from tests.storage.gateway.gateway import ITEM, Gateway
 
+PAIR = ("Energy__TE_000000000001_000", "Pair_Al__MO_000000000903_000")
 JOB = "TE_000000000111_000-and-MO_405512056662_005-0123456789ab"
 
 
-def ask(gateway: Gateway, *lines: str) -> str:
-    """What the queue answers to its own protocol."""
-    host, port = QUEUE.split(":")
-    words = "".join(f"{line}\\r\\n" for line in (*lines, "quit"))
-    return gateway.inside(
-        "bash", "-c", f"exec 3<>/dev/tcp/{host}/{port}; printf '{words}' >&3; cat <&3"
-    )
-
-
-def _ready(gateway: Gateway) -> str:
-    """The id of the update that is on the queue."""
-    return ask(gateway, "use updates", "peek-ready").split("FOUND ")[1].split()[0]
+def waiting(gateway: Gateway) -> list[str]:
+    """The updates that wait, which wait no more."""
+    columns = "concat_ws(' ', kimid, priority, status)"
+    told = gateway.sql(f"select {columns} from pipeline.updates where state = 'ready'")
+    gateway.sql("update pipeline.updates set state = 'done'")
+    return told.splitlines()
 
 
 @pytest.fixture
@@ -52,14 +51,12 @@ def test_an_update_is_put_on_the_queue(gateway: Gateway) -> None:
     told = gateway.fab("pipeline.submit", ITEM, "--priority", "7")
     assert (told.returncode, told.stderr) == (0, "")
     assert f"127.0.0.1: {ITEM} is on the queue\n" in told.stdout
-    shown = ask(gateway, "use updates", "peek-ready")
-    body = next(line for line in shown.splitlines() if line.startswith("{"))
-    assert json.loads(body) == {"kimid": ITEM, "priority": 7, "status": "approved"}
     table = gateway.fab("pipeline.queue", "--once").stdout
     row = next(line for line in table.splitlines() if "updates" in line)
-    assert row.split("│")[2].strip() == "1"
-    identifier = shown.split("FOUND ")[1].split()[0]
-    assert "DELETED" in ask(gateway, f"delete {identifier}")
+    assert row.split("│")[3].strip() == "1"
+    seen = json.loads(gateway.fab("pipeline.queue", "--json").stdout)
+    assert seen["updates"]["ready"] == 1
+    assert waiting(gateway) == [f"{ITEM} 7 approved"]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +77,7 @@ def test_what_cannot_be_run_is_one_line(
     assert told.stderr.startswith("error: ")
     assert line in told.stderr
     assert len(told.stderr.splitlines()) == 1
-    assert "NOT_FOUND" in ask(gateway, "use updates", "peek-ready")
+    assert waiting(gateway) == []
 
 
 @pytest.mark.usefixtures("results")
@@ -88,7 +85,7 @@ def test_what_has_results_already_is_said(gateway: Gateway) -> None:
     told = gateway.fab("pipeline.submit", ITEM)
     line = f"{ITEM} is on the queue; 3 of its pairs have results, and run again only in other"
     assert line in told.stdout
-    assert "DELETED" in ask(gateway, f"delete {_ready(gateway)}")
+    assert len(waiting(gateway)) == 1
 
 
 @pytest.fixture
@@ -110,13 +107,13 @@ def test_a_model_that_the_director_lacks_is_refused(gateway: Gateway) -> None:
     assert told.returncode == 1
     line = f"error: 127.0.0.1 makes jobs, and its KIM API has no Model {ITEM}: install it there"
     assert told.stderr.startswith(line)
-    assert "NOT_FOUND" in ask(gateway, "use updates", "peek-ready")
+    assert waiting(gateway) == []
     installed = gateway.root / "usr/lib/x86_64-linux-gnu/kim-api/portable-models" / ITEM
     installed.mkdir(parents=True)
     told = gateway.fab("pipeline.submit", ITEM)
     installed.rmdir()
     assert f"127.0.0.1: {ITEM} is on the queue\n" in told.stdout
-    assert "DELETED" in ask(gateway, f"delete {_ready(gateway)}")
+    assert len(waiting(gateway)) == 1
 
 
 @pytest.mark.usefixtures("results")
@@ -142,9 +139,59 @@ def test_one_result_is_shown(gateway: Gateway) -> None:
 
 
 def test_a_queue_that_is_away_is_one_line(gateway: Gateway) -> None:
-    gateway.kill("beanstalkd")
+    gateway.kill("postgres")
     told = gateway.fab("pipeline.queue", "--once")
-    gateway.start("beanstalkd", 14177)
+    gateway.start("database")
     assert told.returncode == 1
     assert len(told.stderr.splitlines()) == 1
     assert "127.0.0.1" in told.stderr
+
+
+@pytest.fixture
+def failed(gateway: Gateway) -> Iterator[str]:
+    """A job that failed."""
+    gateway.sql("select pipeline.submit('x', 1, 'approved')")
+    with gateway.database("ada") as settings:
+        with Updates(settings) as updates:
+            taken = updates.take(5)
+            assert taken
+            job = Job(job=job_id(*PAIR, []), test=PAIR[0], model=PAIR[1])
+            updates.add(taken, [Entry(job)])
+            updates.finish(taken, "")
+        with Jobs(settings, "w1/0") as jobs:
+            lease = jobs.take(5)
+            assert lease
+            jobs.fail(lease, "exit code 3", "its words\x1b[2J")
+    yield job.job
+    gateway.sql("truncate pipeline.jobs, pipeline.attempts, pipeline.changes cascade")
+
+
+def test_a_failed_job_is_read_run_again_and_cancelled(gateway: Gateway, failed: str) -> None:
+    told = gateway.fab("pipeline.log", failed).stdout.splitlines()
+    assert told[0].endswith(" ada w1/0 failed: exit code 3")
+    assert told[1:] == ["  its words\ufffd[2J"]
+    (attempt,) = json.loads(gateway.fab("pipeline.log", failed, "--json").stdout)
+    assert (attempt["box"], attempt["how"]) == ("ada", "failed")
+    state = "select state from pipeline.jobs"
+    assert gateway.fab("pipeline.retry", "--failed").stdout == "127.0.0.1: 1 jobs run again\n"
+    assert gateway.sql(state) == "ready"
+    cancelled = gateway.fab("pipeline.cancel", failed).stdout
+    assert cancelled == "127.0.0.1: 1 jobs are cancelled\n"
+    assert gateway.sql(state) == "cancelled"
+    assert "1 jobs run again" in gateway.fab("pipeline.retry", "--jobs", failed).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("retry",), "say --jobs JOB,... or --failed"),
+        (("retry", "--jobs", "x'; drop schema pipeline"), "is no id of a job"),
+        (("cancel", "x"), "is no id of a job"),
+        (("log", JOB), f"no worker of 127.0.0.1 has had {JOB}"),
+    ],
+)
+def test_what_is_no_job_is_one_line(gateway: Gateway, words: tuple[str, ...], line: str) -> None:
+    told = gateway.fab(f"pipeline.{words[0]}", *words[1:])
+    assert told.returncode == 1
+    assert line in told.stderr
+    assert len(told.stderr.splitlines()) == 1

@@ -1,6 +1,6 @@
 """A gateway, and a box with its tunnel, under a real systemd: what starts when, what comes back.
 
-One container is both: the tunnel's near end is at another address of the loopback.
+One container is both: it is its own gateway.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from tests.storage.gateway.gateway import OWNERS, layered
 
 pytestmark = pytest.mark.boot  # of systemd, in a container
 
-NEAR = "127.0.0.2:14177"
+DATABASE = "pipeline-database.service"
 KEYS = "/persistent/pipeline/ssh"
-ASK = f"exec 3<>/dev/tcp/{NEAR.replace(':', '/')} && printf 'list-tubes\\r\\nquit\\r\\n' >&3 && "
-REACHED = f"{{ trap '' PIPE; {ASK} grep -q default <&3; }} 2>/dev/null"
+# by the box's end of the tunnel
+PSQL = "psql -XAtq -h /run/pipeline/queue -U me -d pipeline"
+REACHED = f"[ \"$(timeout 20 {PSQL} -c 'select pipeline.version()' 2>/dev/null)\" = 1 ]"
 UPLOAD = """
     mkdir -p /tmp/job && echo '[]' >/tmp/job/results.edn
     rsync -a -e 'ssh -F /etc/pipeline/ssh_config' /tmp/job/ gateway:job-1/
@@ -48,22 +49,29 @@ def test_owners_are_there_before_anybody_can_log_in(box: Booted) -> None:
 
 
 def test_a_queue_that_dies_comes_back(box: Booted) -> None:
-    first = box.property("beanstalkd.service", "MainPID")
-    box.run("pkill", "-KILL", "-x", "beanstalkd")
-    box.shows("beanstalkd.service", "NRestarts", "1")
-    box.shows("beanstalkd.service", "ActiveState", "active")
-    assert box.property("beanstalkd.service", "MainPID") != first
+    first = box.property(DATABASE, "MainPID")
+    box.run("pkill", "-KILL", "-x", "postgres")
+    box.shows(DATABASE, "NRestarts", "1")
+    box.shows(DATABASE, "ActiveState", "active")
+    assert box.property(DATABASE, "MainPID") != first
 
 
 def test_memory_is_limited(box: Booted) -> None:
     # Here is no controller of cgroup v2, by which the kernel holds it: systemd knows it, at least.
-    assert box.property("beanstalkd.service", "MemoryMax") == str(2 * 2**30)
+    assert box.property(DATABASE, "MemoryMax") == str(2 * 2**30)
+    assert box.property(DATABASE, "LimitDATA") == str(2**28)
     slice_ = f"user-{box.run('id', '-u', 'pipeline').strip()}.slice"
     assert int(box.property(slice_, "MemoryMax")) < 2**50
     assert box.property(slice_, "TasksMax") == "4096"
-    assert box.property("beanstalkd.service", "LimitNOFILE") == "65536"
-    assert box.run("stat", "-c", "%U %a", "/var/lib/beanstalkd/").split() == ["beanstalkd", "750"]
+    owner = box.run("stat", "-c", "%U %a", "/persistent/gateway/queue").split()
+    assert owner == ["postgres", "750"]
     box.run("mountpoint", "/persistent/gateway/queue")
+
+
+def test_who_holds_up_the_database_is_put_out(box: Booted) -> None:
+    assert box.property("pipeline-guard.timer", "ActiveState") == "active"
+    box.run("systemctl", "start", "pipeline-guard.service")
+    assert box.property("pipeline-guard.service", "Result") == "success"
 
 
 def test_accounts_of_a_hostile_disk_are_none_of_roots(box: Booted) -> None:
@@ -129,7 +137,7 @@ def tunnel(box: Booted) -> Booted:
         install -m 600 /persistent/gateway/owners/ada/files/id_ed25519 {KEYS}/id_ed25519
         echo HostName 127.0.0.1 >{KEYS}/site
         echo "gateway $(cat /etc/ssh/ssh_host_ed25519_key.pub)" >{KEYS}/known_hosts
-        printf '[Service]\\nEnvironment=LISTEN={NEAR}\\nRestartSec=1\\n' \\
+        printf '[Service]\\nRestartSec=1\\n' \\
             >/run/systemd/system/{UNIT}.d/near.conf
         systemctl daemon-reload
         systemctl restart {UNIT}
@@ -139,39 +147,30 @@ def tunnel(box: Booted) -> Booted:
     return box
 
 
-_MANY = """
-import socket, sys
-mine = []
-for number in range(1100):
-    port = 15000 + number % 3
-    mine.append(socket.create_connection(("127.0.0.3", port)))
-    mine[-1].sendall(b"list-tubes\\r\\n")
-print(sum(each.recv(100).startswith(b"OK") for each in mine), flush=True)
-sys.stdin.read()
-"""
-
-
 def test_many_connections_of_one_key_keep_nobody_out(tunnel: Booted) -> None:
-    """More than beanstalkd can have without its unit's limit, over three connections of ada's."""
+    """As many as its role may have, which are fewer here; the gateway itself still comes in."""
+    role = "alter role ada connection limit"
+    count = "select count(*) from pg_stat_activity where usename = 'ada'"
     script = f"""
-        for port in 15000 15001 15002; do
-            ssh -F /etc/pipeline/ssh_config -o ControlPath=none -o ExitOnForwardFailure=yes -f -N \\
-                -L 127.0.0.3:$port:127.0.0.1:14177 gateway
-        done
-        mkfifo /run/hold
-        python3 -c '{_MANY}' </run/hold >/run/many &
-        exec 9>/run/hold
-        until [ -s /run/many ]; do sleep 0.1; done
-        {REACHED} && cat /run/many
-        exec 9>&-
-        pkill -f '^ssh .*127.0.0.3'
+        sql() {{ echo "$1" | /usr/lib/gateway/database sql; }}
+        sql '{role} 3'
+        mkfifo /run/hold && exec 9<>/run/hold
+        for number in 1 2 3; do {PSQL} -f /run/hold & done
+        until [ "$(sql "{count}")" = 3 ]; do sleep 0.1; done
+        {PSQL} -c 'select 1' 2>&1 | grep -o 'too many connections.*'
+        psql -XAtq -d pipeline -c 'select pipeline.version()'
+        kill $(jobs -p) && wait
+        sql '{role} 260'
     """
-    assert tunnel.run("bash", "-uc", script) == "1100\n"
+    told = tunnel.run("bash", "-uc", script).splitlines()
+    assert told == ['too many connections for role "ada"', "1"]
 
 
 def test_a_tunnel_that_is_killed_comes_back(tunnel: Booted) -> None:
     first = tunnel.property(UNIT, "MainPID")
     tunnel.run("kill", "-KILL", first)
+    tunnel.shows(UNIT, "NRestarts", "1")
+    tunnel.shows(UNIT, "ActiveState", "active")
     tunnel.succeeds(REACHED)
     assert tunnel.property(UNIT, "MainPID") not in (first, "0")
 
@@ -215,6 +214,6 @@ def test_who_is_removed_is_cut_off(tunnel: Booted) -> None:
 
 def test_in_maintenance_all_of_it_rests(box: Booted) -> None:
     box.run("sh", "-c", "cd /run/resnap; rm in-snapshot; mv fresh golden")
-    for unit in ("beanstalkd.service", "gateway-owners.service", UNIT):
+    for unit in (DATABASE, "gateway-owners.service", UNIT):
         box.run("systemctl", "restart", unit)
         assert box.property(unit, "ActiveState") == "inactive", unit

@@ -26,7 +26,7 @@ WORKER, DIRECTOR = "pipeline-worker@1.service", "pipeline-director.service"
 PASSWORD = "her own pass word"
 RESULTS = "/srv/pipeline/results/ada"
 LONG = "Long_fcc_Al__TE_000000000911_000"
-ASK = "exec 3<>/dev/tcp/127.0.0.1/14177; printf '%s\\r\\nquit\\r\\n' \"$1\" >&3; cat <&3"
+SQL = "/usr/lib/gateway/database sql"
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +46,8 @@ def box(gateway_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             yield made
 
 
-def asked(box: Booted, *commands: str) -> str:
-    """What the queue answers."""
-    return box.run("bash", "-c", ASK, "ask", "\r\n".join(commands))
-
-
 def submitted(box: Booted, kimid: str) -> None:
-    body = json.dumps({"kimid": kimid})
-    assert "INSERTED" in asked(box, "use updates", f"put 1 0 60 {len(body)}", body)
+    box.run(*SQL.split(), stdin=f"select pipeline.submit('{kimid}', 1, 'approved')")
 
 
 def report(box: Booted, service: str) -> dict[str, Any]:
@@ -95,7 +89,8 @@ def test_a_box_that_goes_down_gives_its_job_back(box: Booted) -> None:
     submitted(box, LONG)
     running_long(box)
     box.run("systemctl", "stop", WORKER, "pipeline-job-*")
-    box.succeeds(f"({ASK.replace('$1', 'stats-tube jobs')}) | grep -q 'current-jobs-ready: 1'")
+    ready = "select count(*) from pipeline.jobs where state = 'ready'"
+    box.succeeds(f'[ "$(echo "{ready}" | {SQL})" = 1 ]')
     assert "54324" not in box.run("ps", "-eo", "args")
     assert not box.run("sh", "-c", f"ls -d {RESULTS}/TE_000000000911* 2>/dev/null; true")
     assert "failed" not in box.run("journalctl", "-u", DIRECTOR, "--output=cat")

@@ -76,10 +76,10 @@ def test_what_is_wrong_is_one_line_and_changes_nothing(
 
 def test_a_queue_that_is_away_is_seen_before_anything_is_kept(place: Place, host_key: str) -> None:
     before = place.box.run("sh", "-c", LOOK)
-    place.box.run("systemctl", "stop", "beanstalkd.service")
+    place.box.run("systemctl", "stop", "pipeline-database.service")
     words = ("--role", "director", "--site", SITE, "--username", "ada", "--host-key", host_key)
     told = place.secure(*words)
-    place.box.run("systemctl", "start", "beanstalkd.service")
+    place.box.run("systemctl", "start", "pipeline-database.service")
     assert (told.returncode, told.stdout) == (1, "")
     assert told.stderr == "secure: the queue of 127.0.0.1 does not answer: try again later\n"
     assert place.box.run("sh", "-c", LOOK) == before
@@ -304,7 +304,7 @@ def test_a_trial_holds_the_box_to_what_it_was_made(
         stands_in(place, unit, "/bin/sleep infinity")
     assert unwell(place) == ""
     wanted = place.box.property("pipeline-box.target", "Wants").split()
-    assert {"provisiond.service", "beanstalkd.service", director} <= {*wanted}
+    assert {"provisiond.service", "pipeline-database.service", director} <= {*wanted}
     assert tunnel not in wanted
     stands_in(place, director, "/bin/false")
     place.box.shows(director, "ActiveState", "failed")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import threading
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
-import greenstalk
 import pytest
 
+from kimpipeline.errors import QueueError
+from kimpipeline.queue.jobs import Jobs
+from kimpipeline.settings import QueueSettings
 from tests.bench.shared.site import site
+from tests.pipeline.station import until
 
 pytestmark = pytest.mark.commands
 
@@ -22,62 +26,48 @@ def test_a_tunnel_leads_to_the_queue_and_who_waits_there_is_counted(tmp_path: Pa
             (tmp_path / name).touch(0o600)
             (tmp_path / name).write_text(text)
         where = dict(line.split() for line in gateway.files["site"].splitlines())
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            end = int(free.getsockname()[1])
         options: list[str | Path] = [
             *("-F", "none", "-i", tmp_path / "id_ed25519", "-p", where["Port"]),
             *("-o", f"UserKnownHostsFile={tmp_path / 'known_hosts'}", "-o", "HostKeyAlias=gateway"),
             *("-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes"),
         ]
-        argv: list[str | Path] = [
-            "ssh",
-            *options,
-            "-N",
-            "-L",
-            f"{end}:127.0.0.1:14177",
-            "pipeline@127.0.0.1",
-        ]
-        with subprocess.Popen(argv) as tunnel:
-            try:
-                client = _reach(end)
-                assert gateway.waiting() == 0
-                client.watch("jobs")
-                waits = threading.Thread(target=_reserve, args=(client,))
-                waits.start()
-                deadline = time.monotonic() + 10
-                while not gateway.waiting():
-                    assert time.monotonic() < deadline
-                waits.join()
-                # a guest that is reset says no word of it
-                client.watch("jobs")
-                lost = threading.Thread(target=_lose, args=(client,))
-                lost.start()
-                while not gateway.waiting():
-                    assert time.monotonic() < deadline
+        argv = [*map(str, ("ssh", *options, "-T", "pipeline@127.0.0.1", "queue"))]
+        with joined(tmp_path, argv) as settings:
+            assert gateway.waiting() == 0
+            with Jobs(settings, "w") as jobs:
+                assert gateway.waiting() == 1
+                assert jobs.take(0) is None
+            until(lambda: gateway.waiting() == 0)
+            # a guest that is reset says no word of it
+            with Jobs(settings, "w") as jobs:
                 gateway.hang_up()
-                lost.join()
-                while gateway.waiting():
-                    assert time.monotonic() < deadline
-            finally:
-                tunnel.terminate()
+                with pytest.raises(QueueError):
+                    jobs.take(60)
+            until(lambda: gateway.waiting() == 0)
 
 
-def _reach(port: int) -> greenstalk.Client[str]:
-    deadline = time.monotonic() + 20
-    pause = threading.Event()
-    while True:
+@contextlib.contextmanager
+def joined(folder: Path, argv: list[str]) -> Iterator[QueueSettings]:
+    """A socket whose connections are this program's input and output, as on a box."""
+    with socket.socket(socket.AF_UNIX) as here:
+        here.bind(f"{folder}/.s.PGSQL.5432")
+        here.listen()
+        running: list[subprocess.Popen[bytes]] = []
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    with here.accept()[0] as end:
+                        both = end.fileno()
+                        running.append(subprocess.Popen(argv, stdin=both, stdout=both))
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
         try:
-            return greenstalk.Client(("127.0.0.1", port))
-        except OSError:
-            assert time.monotonic() < deadline, "the tunnel did not come up"
-        pause.wait(0.1)
-
-
-def _lose(client: greenstalk.Client[str]) -> None:
-    with pytest.raises(ConnectionError):
-        client.reserve(timeout=60)
-
-
-def _reserve(client: greenstalk.Client[str]) -> None:
-    with pytest.raises(greenstalk.TimedOutError):
-        client.reserve(timeout=2)
+            yield QueueSettings(host=str(folder), user="root", reach=0)
+        finally:
+            here.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for each in running:
+                each.kill()
+                each.wait()

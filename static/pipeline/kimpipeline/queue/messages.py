@@ -1,7 +1,8 @@
-"""The messages on the queue: typed JSON, checked when it is read."""
+"""What the queue has, checked when it is read: updates and jobs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -12,9 +13,7 @@ from kimpipeline.kim.kimid import MODELS, TESTS, JobId, KimId, job_id, kind
 
 Priority = Annotated[int, Field(ge=0, le=2**32 - 1, strict=True)]
 Line = Annotated[str, Field(max_length=2000)]
-LOG = 12_000  # most characters of a log in a message; each has at most four bytes
-
-UPDATES, JOBS, RESULTS, ERRORS = "updates", "jobs", "results", "errors"
+LOG = 12_000  # most characters of a failed job's log
 
 
 class Message(BaseModel):
@@ -53,35 +52,17 @@ class Job(Message):
         return self
 
 
-class Result(Message):
-    """A job's results were delivered; ``results`` is their text, or empty if that is too long."""
-
-    job: JobId
-    worker: Line
-    seconds: float = Field(ge=0)
-    results: str = ""
-
-
-class Failure(Message):
-    """A job failed: why, and the end of its log."""
-
-    job: JobId
-    worker: Line
-    reason: Line
-    log: str = Field("", max_length=LOG)
-
-
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 
-def parse(kind_of: type[AnyMessage], body: bytes) -> AnyMessage:
+def parse(kind_of: type[AnyMessage], fields: Mapping[str, object]) -> AnyMessage:
     """A message of the given kind.
 
     Raises:
-        MessageError: the body is no such message.
+        MessageError: the fields are of no such message.
     """
     try:
-        return kind_of.model_validate_json(body)
+        return kind_of.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])[:80]

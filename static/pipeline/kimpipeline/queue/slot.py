@@ -23,20 +23,18 @@ _DEADLINE = 10  # seconds for a killed process to end
 class Slot:
     """The folder ``work/NAME``; within ``with`` only this process uses it.
 
-    A worker that dies leaves its job's folder there. The next worker saves the end of that job's
-    log as ``work/lost/JOB``, for the worker that has to bury the job.
+    A worker that dies leaves its job's folder there; ``logs`` has the end of each such job's log.
     """
 
     def __init__(self, work: Path, name: str) -> None:
         self.name = name
         self._root = work / name
-        self._lost = work / "lost"
+        self.logs: dict[str, str] = {}
         self._lock = -1
 
     def __enter__(self) -> Self:
         try:
-            self._lost.mkdir(parents=True, exist_ok=True)
-            self._root.mkdir(exist_ok=True)
+            self._root.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -69,20 +67,11 @@ class Slot:
             if path.name != but:
                 remove(path)
 
-    def saved_log(self, job: str) -> str:
-        """Take the log of a job whose worker died on this machine; empty if there is none."""
-        path = self._lost / job
-        if not path.exists():
-            return ""
-        text = path.read_text(errors="replace")
-        path.unlink()
-        return text
-
     def _save_logs(self) -> None:
         for path in self._root.iterdir():
             log = tail(results_folder(path, path.name))
             if log:
-                (self._lost / path.name).write_text(log[-LOG:])
+                self.logs[path.name] = log[-LOG:]
 
 
 def kill_left_jobs(root: Path) -> None:

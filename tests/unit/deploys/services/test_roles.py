@@ -28,7 +28,7 @@ UNITS = {
 def test_every_devel_box_can_be_given_a_part() -> None:
     packages = box.packages(load())
     assert {"bubblewrap", "nftables", "python3-seccomp", "rsync", "units"} <= set(packages)
-    assert "beanstalkd" not in packages
+    assert "postgresql" not in packages
 
 
 def test_a_gateway_directs_if_it_is_to() -> None:

@@ -111,7 +111,7 @@ def test_what_an_owner_uses_of_his_quota_is_shown(
 
 
 def test_a_gateway_has_room_for_an_owner_and_the_queue() -> None:
-    with pytest.raises(BoxError, match=r"gateway.quota and gateway.queue, 2304M, are more than"):
+    with pytest.raises(BoxError, match=r"gateway.quota and gateway.queue, 3G, are more than"):
         load(overrides=["role=gateway", "gateway.quota=2G"])
 
 

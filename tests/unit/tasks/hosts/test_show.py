@@ -8,7 +8,7 @@ import pytest
 
 from tasks.hosts import show
 from tasks.hosts.provision import Provisioned
-from tasks.hosts.queue import Tube
+from tasks.hosts.queue import Attempt, FailedUpdate, Overview, Running, Stuck
 from tasks.hosts.shrink import Shrunk
 from tasks.hosts.versions import Version
 from tests.unit.tasks.hosts.states import BARE, DIGEST, FAILED, FRESH, REASON
@@ -80,14 +80,42 @@ def test_a_box_without_a_part_is_told_why(capsys: pytest.CaptureFixture[str]) ->
 def test_a_queue_fits_a_terminal_and_says_who_works(
     capsys: pytest.CaptureFixture[str], columns: int
 ) -> None:
-    jobs = Tube("jobs", (120_000, 2, 0, 31), watching=2, total=1_000_000, rate=1199.6)
-    show.tubes("gw", [Tube("updates", watching=1), jobs])
+    found = Overview(
+        jobs={"ready": 120_000, "running": 1, "failed": 31, "done": 1_000_000},
+        updates={"taken": 1},
+        workers=2,
+        directors=1,
+        running=[Running(job="J1", box="ada", worker="w1/0", seconds=2.4)],
+        minute={"good": 1200, "failed": 1},
+        failed_updates=[FailedUpdate(kimid="X\x1b[2J", why="it is\nno KIM id")],
+        stuck=[Stuck(job="J2", needs="J3", state="failed")],
+        alarms=1,
+    )
+    show.queue("gw", found)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1].strip() == "2 workers, 1 director"
-    (row,) = (line.replace("│", " ").split() for line in lines if "jobs" in line)
-    assert row == ["jobs", "120000", "2", "0", "31", "1000000", "1200"]
-    assert "reserved" in lines[2]
+    rows = [line.replace("│", " ").split() for line in lines]
+    assert ["jobs", "0", "120000", "1", "1000000", "31", "0", "1200"] in rows
+    assert ["updates", "0", "0", "1", "0", "0", "0"] in rows
+    assert "2 workers, 1 director" in [line.strip() for line in lines]
+    assert "ada runs J1 on w1/0 for 2 s" in lines
+    assert "J2 waits for J3, which is failed: pipeline.retry" in lines
+    assert "no jobs of X\ufffd[2J: it is no KIM id" in lines
     assert max(map(len, lines)) <= columns
+
+
+def test_the_log_of_a_job_passes_for_no_line_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    when = datetime.fromtimestamp(0, UTC)
+    words = {"attempt": 1, "box": "ada", "worker": "w 1", "taken": when, "ended": when}
+    log = "said\n1970-01-01 00:00 eve w good\x1b[2J"
+    failed = Attempt(**words, how="failed", seconds=None, reason="exit\n3", log=log)
+    running = Attempt(**{**words, "ended": None}, how=None, seconds=None, reason=None, log=None)
+    show.attempts([failed, running])
+    assert capsys.readouterr().out.splitlines() == [
+        "1970-01-01 00:00 ada w_1 failed: exit 3",
+        "  said",
+        "  1970-01-01 00:00 eve w good\ufffd[2J",
+        "1970-01-01 00:00 ada w_1 runs",
+    ]
 
 
 def test_of_no_host_there_is_no_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,5 +135,19 @@ def test_no_name_of_a_host_is_markup(capsys: pytest.CaptureFixture[str]) -> None
     show.versions({name: []})
     show.versions({name: [Version("a", datetime.fromtimestamp(1, UTC), "b", "c")]})
     show.shrunk({name: Shrunk([(f"/{name}", "trimmed", 5)], (9, 7))})
-    show.tubes(name, [Tube(name, (0, 0, 0, 0), 0, 0, None)])
+    empty: dict[str, int] = {}
+    show.queue(
+        name,
+        Overview(
+            jobs=empty,
+            updates=empty,
+            workers=0,
+            directors=0,
+            running=[Running(job=name, box=name, worker=name, seconds=1)],
+            minute=empty,
+            failed_updates=[],
+            stuck=[],
+            alarms=0,
+        ),
+    )
     assert capsys.readouterr().out.count(name) >= 13

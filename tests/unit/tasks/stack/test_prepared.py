@@ -179,5 +179,5 @@ def test_another_build_than_the_manifests_is_refused(
 
 
 def test_a_role_brings_its_packages() -> None:
-    assert "beanstalkd" in packages(load(None, ["role=gateway"]))
-    assert "beanstalkd" not in packages(load())
+    assert "postgresql" in packages(load(None, ["role=gateway"]))
+    assert "postgresql" not in packages(load())

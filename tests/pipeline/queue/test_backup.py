@@ -1,0 +1,44 @@
+"""A dump of the database, as the docs take it, and the database that is made of it."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+
+import psycopg
+
+from tests.pipeline.queue.boxes import add, entry, name, states, take, worker
+from tests.pipeline.queue.server import PORT, Server
+from tests.pipeline.queue.test_hostile_box import FORBIDDEN
+
+
+def _run(server: Server, *words: str, given: bytes = b"") -> bytes:
+    where = ["-h", str(server.folder), "-p", str(PORT), "-U", "postgres"]
+    done = subprocess.run([*words, *where], input=given, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+def test_what_was_dumped_goes_on_where_it_was(server: Server) -> None:
+    """Jobs, leases and results; and a box may do no more than before."""
+    add(server, entry(1), entry(2, 1), entry(3))
+    with worker(server) as jobs:
+        jobs.finish(take(jobs), 1, "[1]")
+        lease = take(jobs)
+        dump = _run(server, "pg_dump", "--create", "pipeline")
+        jobs.finish(lease, 1, "[2]")
+    before = states(server)
+    _run(server, "dropdb", "--force", "pipeline")
+    _run(server, "psql", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres", given=dump)
+    assert states(server) == {**before, lease.name: "running"}
+    with worker(server) as jobs:
+        jobs.finish(lease, 1, "[2]")
+        assert take(jobs).name == ({name(2), name(3)} - {lease.name}).pop()
+    with server.connect("w1") as hostile, server.connect("w2"):
+        allowed = []
+        for statement in FORBIDDEN:
+            with contextlib.suppress(psycopg.Error):
+                hostile.execute(statement.encode())
+                allowed.append(statement)
+            hostile.rollback()
+    assert allowed == []
