@@ -41,6 +41,7 @@ INSTALLED = ("bubblewrap", "fdisk", "nftables", "python3-seccomp", "rsync", "uni
 _ORDER = (
     "test_up.py",
     "test_rollback.py",
+    "test_one_disk.py",
     "storage",
     "test_unprovision.py",
     "test_uefi.py",
