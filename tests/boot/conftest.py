@@ -54,6 +54,7 @@ _ORDER = (
     "test_provisiond.py",
     "test_pressure.py",
     "test_cuts.py",
+    "test_cuts_in_file.py",
     "test_late_disk.py",
     "test_operator.py",
     "test_dracut.py",
