@@ -30,6 +30,7 @@ _FILES = (
     "etc/grub.d/09_resnap",
     "etc/initramfs-tools",
     "etc/kernel",
+    "etc/sysctl.d",
     "etc/systemd/system/boot-efi.mount.d",
     "etc/systemd/system/boot.mount.d",
     "etc/systemd/system/efi.mount.d",

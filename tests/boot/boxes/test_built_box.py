@@ -67,6 +67,10 @@ def test_first_boot_takes_a_fresh_snapshot(box: Box) -> None:
     assert box.succeed("swapon --show=NAME --noheadings").strip()
 
 
+def test_it_starts_anew_when_its_kernel_panics(box: Box) -> None:
+    assert box.succeed("cat /proc/sys/kernel/panic").split() == ["10"]
+
+
 def test_snapshot_cannot_fill(box: Box) -> None:
     origin, cow = (
         int(box.succeed(f"blockdev --getsize64 /dev/mapper/vagrant--pipeline-{name}"))

@@ -91,6 +91,7 @@ def carry(folder: Path, root: Path) -> Path:
     for name in {*there.split("\0")} - {*gone} - {""}:
         target = project / name
         target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)  # a link is not written over
         shutil.copy2(ROOT / name, target, follow_symlinks=False)
     for name in filter(None, gone):
         (project / name).unlink(missing_ok=True)

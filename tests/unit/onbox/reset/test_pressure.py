@@ -64,7 +64,6 @@ class Box(FakeRoot):
 def box(tmp_path: Path) -> Box:
     box = Box(tmp_path)
     box.write("proc/cmdline", "root=/dev/mapper/x lvsize=4G resnap\n")
-    box.write("proc/sys/kernel/panic", "0\n")
     box.write("etc/default/resnap", DEFAULTS)
     box.came_out("fresh", "mode=resnap")
     box.write("dev/kmsg", "")
@@ -84,7 +83,6 @@ def test_a_fill_that_is_told_once_each_time_it_is_reached(box: Box) -> None:
     lines = [f"the snapshot is {number} % full: at 95 % the box resets" for number in (80, 81)]
     assert watched.said.splitlines() == lines
     assert (watched.rebooted, watched.sysrq, watched.overfull) == (False, "", [])
-    assert (box.root / "proc/sys/kernel/panic").read_text() == "10\n"
 
 
 def test_a_fill_at_which_no_job_is_taken_and_the_box_resets(box: Box) -> None:
@@ -129,7 +127,6 @@ def test_a_snapshot_that_cannot_fill_is_not_watched(box: Box, words: str) -> Non
     box.write("proc/cmdline", f"{words}\n")
     watched = box.watch(*percents(99))
     assert (watched.code, watched.said, watched.rebooted) == (0, "", False)
-    assert (box.root / "proc/sys/kernel/panic").read_text() == "0\n"
 
 
 def test_a_trials_snapshot_has_less_room_than_its_size_says(box: Box) -> None:
