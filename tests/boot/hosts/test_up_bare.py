@@ -73,7 +73,7 @@ def test_old_root_is_reclaimed_when_that_is_forced(box: Box, state: Path) -> Non
 
 def test_with_one_disk_it_lies_in_a_file_and_is_given_back(box: Box, state: Path) -> None:
     box.host.close()
-    words = ("inv", "up", "--bare", "--in-file", "7G", *flags((*LEAN, "guest.cpus=1")))
+    words = ("inv", "up", "--bare", "--in-file", "8G", *flags((*LEAN, "guest.cpus=1")))
     refused = command(*words, state=state)
     assert refused.code == 1
     assert "inv destroy" in refused.stderr
