@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from invoke.context import Context
+from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from deploys.errors import BoxError
@@ -20,37 +21,45 @@ from tasks.boxes.image import build_box, is_replaceable
 from tasks.boxes.ship import Packaging
 from tasks.boxes.ship.formats import FORMATS, select
 from tasks.boxes.start import SPARE, start
-from tasks.desk.flags import SETTINGS_HELP, load_settings
+from tasks.desk.flags import SETTINGS_HELP, file_size, load_settings
 from tasks.desk.places import BOX, GUEST, PACKAGES
 from tasks.desk.progress import HostProgress, bars, exit_on_error, exit_on_interrupt, working
 from tasks.desk.questions import confirm
 from tasks.guests import Guest
 from tasks.guests.providers import help_line, load
+from tasks.hosts.connection import Host
 from tasks.hosts.fleet import connected
 from tasks.hosts.provision import REFERENCE, Provision, Provisioned, Request
 
 
 @task(
     iterable=["set"],
+    optional=["in_file"],
     help={
         **SETTINGS_HELP,
         "bare": "Start a plain Debian host, and provision it over SSH.",
+        "in-file": "With --bare: one disk, the box in a file on it; guest.spare_size, or as 9G.",
         "provider": help_line(),
     },
 )
 def up(
     _c: Context,
     bare: bool = False,
+    in_file: str | bool = "",
     provider: str = "",
     set: Sequence[str] | None = None,  # noqa: A002 - the flag is --set
     settings: str = "",
 ) -> None:
     """Start a box in a guest here, and run a calculation on it; build its image if need be."""
+    if in_file and not bare:
+        raise Exit("error: --in-file is for a bare host: say --bare too", code=1)
     chosen = load_settings(settings, set)
+    size = file_size(in_file)
+    wanted = 0 if size is None else size or chosen.guest.spare_size
     began = time.monotonic()
     with working("guest", interrupted="inv up goes on from here") as progress:
-        guest = start(chosen, progress, bare=bare, provider=provider)
-        result, calculation = _provisioned(guest, chosen, progress)
+        guest = start(chosen, progress, bare=bare, provider=provider, in_file=wanted)
+        result, calculation = _provisioned(guest, chosen, progress, wanted)
         progress.done("up")
     print(f"silicon     {calculation}")
     print(f"manifest    {result.manifest}")
@@ -61,22 +70,30 @@ def up(
 
 
 def _provisioned(
-    guest: Guest, settings: Settings, progress: HostProgress
+    guest: Guest, settings: Settings, progress: HostProgress, in_file: int
 ) -> tuple[Provisioned, str]:
     """Provision the guest; how that ended, and what the reference calculation printed."""
     host = connected(guest)
     try:
         progress.step("waiting for the guest to boot")
         host.wait(settings.boot.reboot_deadline)
-        device = None if host.state().is_box else SPARE
+        request = _request(host, in_file or settings.guest.spare_size)
         with host.locked("up"):
-            result = Provision(host, settings, Request(device), progress).run()
+            result = Provision(host, settings, request, progress).run()
         if not settings.stack.has_reference:
             return result, "(no LAMMPS with models chosen)"
         progress.step("calculating silicon with LAMMPS and the KIM model")
         return result, host.run(REFERENCE).strip()
     finally:
         host.close()
+
+
+def _request(host: Host, in_file: int) -> Request:
+    """What makes the guest a box, if it is none: its spare disk, or a file of so many bytes."""
+    if host.state().is_box:
+        return Request()
+    has_spare = host.run(f"ls {SPARE} 2>/dev/null || :")
+    return Request(SPARE) if has_spare else Request(in_file=in_file)
 
 
 @task(help={"command": "Run this instead of a shell."})

@@ -127,10 +127,11 @@ class Filesystems(FactBase[tuple[Mount, ...]]):
 
 @dataclass(frozen=True)
 class LoopFile:
-    """A file that a loop device may have as its disk; until it is ``whole``, its name ends in .new.
+    """A file that a loop device may have as its disk.
 
-    ``size`` is in bytes; 0: there is no such file. ``device`` is the loop device that has it; else,
-    with ``attached`` false, the first one that is free. It is empty if there is none.
+    ``size`` is in bytes; 0: there is no such file. ``whole``: its box was booted; until then its
+    name ends in .new. ``device`` is the loop device that has it; else, with ``attached`` false, the
+    first one that is free. It is empty if there is none.
     """
 
     size: int = 0

@@ -115,8 +115,8 @@ echo 0 >"/sys/block/${device#/dev/}/queue/discard_max_bytes"
 def loop_file(path: str, size: int, device: str) -> Commands:
     """Make a file, all of its blocks allocated, and attach it to a loop device.
 
-    Its name ends in .new until it is a :func:`whole_file`. If the power goes before, it is made
-    anew.
+    Its name ends in .new until the first boot of the box, which renames it. If the power goes
+    before, it is made anew.
 
     Args:
         path: the file; only root gets into the folder that is made for it.
@@ -129,13 +129,6 @@ def loop_file(path: str, size: int, device: str) -> Commands:
         return
     words = ("sh", "-c", _LOOP_FILE, "loop-file", path, str(size), device)
     yield StringCommand(shlex.join(words))
-
-
-@operation()
-def whole_file(path: str) -> Commands:
-    """Give a file that :func:`loop_file` made its name, as all is in it that is to be."""
-    name = shlex.quote(path)
-    yield StringCommand(f"[ ! -e {name}.new ] || {{ sync; mv {name}.new {name}; sync; }}")
 
 
 @operation()

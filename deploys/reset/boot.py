@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyinfra.api.deploy import deploy
 
 from deploys.operations import boot as operations
-from deploys.operations import disks, efi, onbox, packages, services
+from deploys.operations import efi, onbox, packages, services
 from deploys.operations.onbox import ONBOX, OnboxFile, tree
 from deploys.plan.of_firmware import LOADER, EfiPlan
 from deploys.plan.result import VolumePlan
@@ -111,8 +111,6 @@ def boot_copy(plan: VolumePlan, settings: Settings) -> None:
     operations.next_boot(
         name="Next boot into maintenance", entry="maintenance", root=operations.COPY
     )
-    if plan.file:
-        disks.whole_file(name=f"Name {plan.file}", path=plan.file)
     if plan.efi is None:
         operations.grub_for_bios(name="Install GRUB", disks=plan.grub_disks, root=operations.COPY)
     else:

@@ -216,7 +216,9 @@ class Guest(Section):
         8 * GIB, ge=3 * GIB, description="size of the system disk with inv up --bare"
     )
     spare_size: Size = Field(
-        24 * GIB, ge=4 * GIB, description="size of the spare disk with inv up --bare"
+        24 * GIB,
+        ge=4 * GIB,
+        description="size of the spare disk with inv up --bare, or of the file with --in-file",
     )
 
 

@@ -15,12 +15,18 @@ SPARE = "/dev/vdb"
 
 
 def start(
-    settings: Settings, progress: HostProgress, *, bare: bool = False, provider: str = ""
+    settings: Settings,
+    progress: HostProgress,
+    *,
+    bare: bool = False,
+    provider: str = "",
+    in_file: int = 0,
 ) -> Guest:
     """The local guest, running: made if there is none, powered on if it is off.
 
-    A new one is the box of ``inv box.build``, or with ``bare`` a plain host with a spare disk.
-    ``provider`` is a name in ``providers.PROVIDERS``; empty: that of the guest, else the first.
+    A new one is the box of ``inv box.build``, or with ``bare`` a plain host with a spare disk, or
+    with one disk that has room for a file of ``in_file`` bytes. ``provider`` is a name in
+    ``providers.PROVIDERS``; empty: that of the guest, else the first.
 
     Raises:
         BoxError: it cannot be made or started, or there is a guest of another kind.
@@ -41,5 +47,6 @@ def start(
         bare=bare,
         box_image=lambda: box_image(settings, progress),
         step=progress.step,
+        in_file=in_file,
     )
     return row.start(order)

@@ -69,9 +69,10 @@ class Order:
     """What a provider needs to make and start a guest.
 
     ``directory`` is the guest's folder, ``state`` that of what guests share, such as images. The
-    user's private key is made when it is missing. A ``bare`` guest is a host with a spare disk,
-    not a box. ``box_image`` returns the box's image, which it makes if necessary; ``step`` is
-    called with the name of each step.
+    user's private key is made when it is missing. A ``bare`` guest is a host, not a box: with a
+    spare disk, or, if ``in_file`` is not 0, with room for a file of so many bytes on its only one.
+    ``box_image`` returns the box's image, which it makes if necessary; ``step`` is called with the
+    name of each step.
     """
 
     directory: Path
@@ -81,6 +82,7 @@ class Order:
     bare: bool
     box_image: Callable[[], Path]
     step: Callable[[str], None]
+    in_file: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ _GUESTS = 3
 # images, which waits half of the time.
 _ORDER = (
     "test_rollback.py",
+    "test_one_disk.py",
     "test_up.py",
     "test_uefi.py",
     "storage",
@@ -57,6 +58,7 @@ _ORDER = (
     "test_lvm_host.py",
     "test_pipeline.py",
     "test_cuts.py",
+    "test_cuts_in_file.py",
     "test_finalize.py",
     "test_vagrant.py",
     "test_provisiond.py",

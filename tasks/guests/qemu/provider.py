@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from deploys.errors import BoxError
+from deploys.plan.sizes import EXTENT, round_up
 from tasks.desk import shell
 from tasks.desk.ssh_keys import Identity
 from tasks.disks import box_disk
@@ -19,12 +20,16 @@ def start(order: Order) -> qemu.Guest:
     """Make the guest if there is none, and start it if it is off.
 
     Raises:
-        BoxError: this fails, or the guest is a box and a bare host is wanted.
+        BoxError: this fails, or there is a guest that is not as wanted.
     """
     guest = qemu.Guest.find(order.directory)
     if guest is not None and order.bare and guest.is_box:
         raise BoxError(
             "there is a guest already, which is a box: remove it first, with inv destroy"
+        )
+    if guest is not None and order.in_file and len(guest.machine.disks) > 1:
+        raise BoxError(
+            "there is a guest already, which has a spare disk: remove it first, with inv destroy"
         )
     if guest is not None and guest.alive:
         return guest
@@ -61,10 +66,14 @@ def _box(order: Order, kernel: Path) -> tuple[Machine, Identity]:
 def _bare(order: Order, kernel: Path) -> tuple[Machine, Identity]:
     order.step("making the base image")
     wanted = order.settings.guest
-    base = bare.build(bare.Plain(wanted.disk_size), order.state, order.step)
+    # An eighth more than the file: a host keeps a part of its root free beside it.
+    room = round_up(order.in_file * 9 // 8, EXTENT)
+    base = bare.build(bare.Plain(wanted.disk_size + room), order.state, order.step)
     order.directory.mkdir(parents=True, exist_ok=True)
     shutil.copy(base.kernel, kernel)
     root = bare.overlay(base.path, order.directory / "root.qcow2")
+    if order.in_file:
+        return Machine(disks=(root,)), base.identity
     spare = bare.empty_disk(order.directory / "spare.qcow2", wanted.spare_size)
     return Machine(disks=(root, spare)), base.identity
 

@@ -74,7 +74,8 @@ class Bed:
     """What boots: the same for all its boots, ``folder`` is theirs alone.
 
     ``memories`` are those of machines that wait for their disks, by the initrd's name; other beds,
-    of other processes too, may have the same folder.
+    of other processes too, may have the same folder. ``volfile`` is the path on the first partition
+    of the file with the volume group; empty: it is on the disk.
     """
 
     folder: Path
@@ -82,6 +83,7 @@ class Bed:
     initrd: Path
     accel: accelerator.Accelerator
     memories: Path
+    volfile: str = ""
 
     def with_file(self, name: str, text: str) -> Bed:
         """The same bed, but for one file of the initramfs."""
@@ -120,7 +122,8 @@ class Bed:
         image, log = self.folder / "disk.raw", self.folder / "log"
         shell.run(["cp", "--sparse=always", disk.path, image])
         log.write_bytes(b"")
-        arguments = f"{_ARGUMENTS} root={root} {' '.join(words)}"
+        where = f"root=/dev/vda1 volfile={self.volfile} box" if self.volfile else ""
+        arguments = f"{_ARGUMENTS} {where}root={root} {' '.join(words)}"
         more = _blocks(image, log)
         if whole:
             more += ["-device", "virtio-blk-pci,drive=disk"]
@@ -142,7 +145,8 @@ class Bed:
         with FileLock(f"{memory}.lock"):
             if not memory.exists():
                 with self._machine(arguments, []) as machine:
-                    machine.wait(lambda: "resnap: waiting for" in machine.console, 200)
+                    said = bedinitrd.WAITS if self.volfile else "resnap: waiting for"
+                    machine.wait(lambda: said in machine.console, 200)
                     machine.qmp("migrate", uri=f"exec:cat >{memory}.new")
                     machine.wait(machine.has_migrated, 60)
                 Path(f"{memory}.new").rename(memory)

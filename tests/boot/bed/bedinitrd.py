@@ -5,17 +5,25 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
 
 from filelock import FileLock
 
+from deploys.operations.root import FILE
+from tasks.debian import chroot
 from tasks.desk import loop, shell
 from tasks.desk.places import ROOT
-from tasks.disks import partitions
-from tests.boot.bed.beddisk import PAYLOAD
+from tasks.disks import partitions, volume_group
+from tests.boot.bed.beddisk import GROUP, PAYLOAD
 
 INITRD = Path(__file__).parent / "initrd"
+# What an initrd of a box in a file says while it waits for the host's root, again and again.
+WAITS = "bed: waits for the root"
+WAITING = {
+    "scripts/local-block/ORDER": f'echo "{WAITS}" >/dev/console\n/scripts/local-block/resnap "$@"\n'
+}
 # The files of the tree that the initramfs has, by their paths there.
 _OF_THE_TREE = {
     **{
@@ -45,6 +53,29 @@ def take_kernel(box: Path, folder: Path) -> tuple[Path, Path]:
                 for file, target in zip(("vmlinuz-*", "initrd.img-*"), found, strict=True):
                     shutil.copy(next(boot.glob(file)), target)
     return found
+
+
+def make_of_file(box: Path, path: Path) -> Path:
+    """The initrd that the box of an image would have if it lay in a file, made by its own tools."""
+    *_, boot, group = partitions.extents(box)
+    root = volume_group.find(box, group, GROUP)["root"]
+    with ExitStack() as stack:
+        top = stack.enter_context(loop.temporary_folder(path.parent))
+        for extent, place in ((root, top), (boot, top / "boot")):
+            device = loop.attached(box, offset=extent.offset, size=extent.size)
+            mounted = loop.mounted(stack.enter_context(device), place, "-o", "ro,noload")
+            stack.enter_context(mounted)
+        stack.enter_context(loop.chroot(top))
+        defaults = top / "etc/default/resnap"
+        changed = top / "run/resnap"
+        changed.write_text(f"{defaults.read_text()}VOLFILE={FILE}\n")
+        stack.enter_context(loop.mounted(changed, defaults, "--bind"))
+        [kernel] = (top / "boot").glob("vmlinuz-*")
+        version = kernel.name.partition("-")[2]
+        environment = {**chroot.environment(), "TMPDIR": "/run"}
+        shell.run(["chroot", top, "mkinitramfs", "-o", "/run/initrd", version], env=environment)
+        shutil.copy(top / "run/initrd", path)
+    return path
 
 
 def make_initrd(

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import os
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,9 +74,11 @@ class Starts(dict[str, Start]):
     dirty snapshot becomes the golden root at the next boot. What comes of that is promoted.
     """
 
-    def __init__(self, rig: Bed, folder: Path) -> None:
+    def __init__(
+        self, rig: Bed, folder: Path, new: Callable[[Path], Disk] = beddisk.make_disk
+    ) -> None:
         super().__init__()
-        self._rig, self._folder = rig, folder
+        self._rig, self._folder, self._make = rig, folder, new
 
     def __missing__(self, name: str) -> Start:
         makers = {
@@ -95,7 +97,7 @@ class Starts(dict[str, Start]):
         return made
 
     def _new(self, path: Path) -> Start:
-        return Start(beddisk.make_disk(path), 0)
+        return Start(self._make(path), 0)
 
     def _dirty(self, path: Path) -> Start:
         first = self._rig.boot(self["new"].disk, *NORMAL)
@@ -215,10 +217,12 @@ def survive(rig: Bed, start: Start, left: Disk, way: Way, golden: bytes) -> tupl
     if "EXT4-fs error" in boot.console:
         faults.append("a filesystem has errors")
     came = left.after(writelog.surviving(boot.writes, Cache.KEPT), rig.folder / "came.raw")
+    faults += beddisk.host_faults(came)
     if came.part(came.golden) != golden:
         faults.append("the golden root is not what it was")
     lost = 0
     kept = beddisk.version(left)
+    faults += beddisk.host_faults(left, kept)
     if kept not in (start.version, start.version + 1):  # one may have been under way
         lost = len(beddisk.state(start.version))
         faults.append(f"/persistent has version {kept}, not {start.version}")

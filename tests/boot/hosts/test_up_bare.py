@@ -1,4 +1,4 @@
-"""`inv up --bare`: a plain host with a spare disk (kind a) becomes a box.
+"""`inv up --bare`: a plain host becomes a box, with a spare disk or in a file on its only one.
 
 The tests are one walk, in order.
 """
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deploys.settings import GIB
 from tasks.hosts.fleet import connected
 from tests.boot.lab.box import LEAN, Box, Ran, command, flags
 from tests.hosts.guest import Guest
@@ -68,3 +69,25 @@ def test_old_root_is_reclaimed_when_that_is_forced(box: Box, state: Path) -> Non
     box.succeed("grep -q maintenance /mnt/grub/grub.cfg")
     box.fail("grep -q old-root /mnt/grub/grub.cfg")
     box.succeed("umount /mnt")
+
+
+def test_with_one_disk_it_lies_in_a_file_and_is_given_back(box: Box, state: Path) -> None:
+    box.host.close()
+    words = ("inv", "up", "--bare", "--in-file", "8G", *flags((*LEAN, "guest.cpus=1")))
+    refused = command(*words, state=state)
+    assert refused.code == 1
+    assert "inv destroy" in refused.stderr
+    assert command("inv", "destroy", "--force", state=state).code == 0
+    ran = command(*words, state=state)
+    assert ran.code == 0, ran.stderr
+    assert "building the volumes in /pipeline/box.img" in ran.stderr
+    guest = Guest.load(state / "guest")
+    one = Box(guest, connected(guest))
+    assert one.verdict.name == "fresh"
+    assert one.succeed("stat --format=%s /run/initramfs/host/pipeline/box.img").strip() == str(
+        7 * GIB
+    )
+    one.host.close()
+    assert command("inv", "unprovision", "--force", state=state).code == 0
+    assert one.state.verdict is None
+    one.fail("test -e /pipeline")

@@ -21,11 +21,12 @@ FUNCTIONS = """
 checkfs() { echo "checkfs $*" >>/fake/calls; }
 panic() { echo "panic $*" >>/fake/calls; exit 1; }
 """
+FILE = "/run/initramfs/host/pipeline/box.img"
 ATTACHED = [
     "mount -o move /root /run/initramfs/host",
     "mount -o remount,rw none /run/initramfs/host",
     "modprobe loop",
-    "losetup --find --show --direct-io=on /run/initramfs/host/pipeline/box.img",
+    f"losetup --find --show --direct-io=on {FILE}",
 ]
 
 
@@ -41,6 +42,7 @@ def box(tmp_path: Path) -> Initramfs:
     # A mount moves what box.mount says of the root.
     box.program("sbin/mount", TOOL)
     box.program("usr/lib/resnap/losetup", TOOL + " && echo /dev/loop5")
+    box.write(f"{FILE[1:]}.new")
     box.write("sys/block/loop5/queue/discard_max_bytes", "4294966784\n")
     box.has_snapshot(DIRTY)
     return box
@@ -62,6 +64,15 @@ def test_the_snapshot_is_taken_anew_and_takes_the_place_of_the_hosts_root(box: I
     assert box.calls[:4] == ATTACHED
     assert box.calls[-2:] == [f"checkfs {SNAPSHOT} box ext4", f"mount -r -t ext4 {SNAPSHOT} /root"]
     assert any("lvcreate" in call for call in box.calls)
+
+
+def test_the_first_boot_gives_the_file_its_name(box: Initramfs) -> None:
+    """Before it, a provision begins anew."""
+    file = box.root / FILE[1:]
+    for _ in range(2):
+        assert bottom(box, "resnap") == 0
+        assert [each.name for each in file.parent.iterdir()] == [file.name]
+        shutil.rmtree(box.root / "run/resnap")
 
 
 def test_no_discard_takes_the_files_blocks(box: Initramfs) -> None:

@@ -10,7 +10,7 @@ import pytest
 from rich.progress import Progress
 
 from deploys.errors import BoxError
-from deploys.settings import Settings
+from deploys.settings import GIB, Settings
 from tasks.boxes import start
 from tasks.desk import shell
 from tasks.desk.flags import load
@@ -109,6 +109,28 @@ def test_a_bare_guest_has_a_second_disk(folder: Path, started: list[Machine]) ->
     assert machine.disks == (folder / "root.qcow2", folder / "spare.qcow2")
     assert not machine.credentials
     assert (folder / "vmlinuz").read_text() == "plain.vmlinuz"
+
+
+def test_one_for_a_box_in_a_file_has_one_disk_with_room_for_it(
+    folder: Path, started: list[Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes: list[object] = []
+
+    def build(*words: object) -> bare.BaseImage:
+        recipes.append(words[0])
+        return bare.BaseImage(folder, folder.parent / "plain.vmlinuz", who(folder.parent))
+
+    monkeypatch.setattr(bare, "build", build)
+    start.start(load(overrides=["guest.disk_size=4G"]), PROGRESS, bare=True, in_file=16 * GIB)
+    [machine] = started
+    assert machine.disks == (folder / "root.qcow2",)
+    assert recipes == [bare.Plain(22 * GIB)]
+    there = SimpleNamespace(provider="qemu", is_box=False, alive=False)
+    there.machine = Machine(disks=(folder / "root.qcow2", folder / "spare.qcow2"))
+    monkeypatch.setattr(Guest, "find", lambda _: there)
+    with pytest.raises(BoxError, match="which has a spare disk: remove it first, with inv destroy"):
+        start.start(Settings(), PROGRESS, bare=True, in_file=GIB)
+    assert len(started) == 1
 
 
 def test_a_guest_that_is_off_is_powered_on_with_the_disks_it_has(
