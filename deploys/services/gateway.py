@@ -33,6 +33,7 @@ _FILES = (
     "etc/systemd/system/pipeline-guard.timer",
     "usr/lib/gateway",
 )
+_OLD_QUEUE = "/etc/systemd/system/pipeline-box.target.wants/beanstalkd.service"
 _LINKS = {"/srv/pipeline": f"{STATE}/srv"}
 # Mode and owner. sshd wants that only root can write to the folders above an owner's files. The
 # program /usr/lib/gateway/room makes those of queue and results.
@@ -74,6 +75,8 @@ def gateway(settings: Gateway) -> None:
     # Debian's own cluster, and the queue of a gateway of an older version
     others = ("postgresql.service", "beanstalkd.service", "beanstalkd.socket")
     services.masked(name="Mask other databases and queues", units=others)
+    # which a trial would find dead
+    files.link(name="No queue of an older version", path=_OLD_QUEUE, present=False)
     if sources.will_change:
         units = ("gateway-owners.service", "pipeline-database.service", "ssh.service")
         services.reloaded(name="Reload what changed", units=units)

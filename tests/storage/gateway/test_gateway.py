@@ -24,6 +24,19 @@ def test_a_second_pass_changes_nothing(gateway_root: Path, tmp_path: Path) -> No
     assert [each.name for each in planned if each.changes] == []
 
 
+def test_a_gateway_of_an_older_version_has_its_queue_no_more(
+    gateway_root: Path, tmp_path: Path
+) -> None:
+    """A trial would find it dead, and go back."""
+    with layered(gateway_root, tmp_path) as root:
+        wants = root / "etc/systemd/system/pipeline-box.target.wants"
+        unit = wants / "beanstalkd.service"
+        unit.symlink_to("/usr/lib/systemd/system/beanstalkd.service")
+        apply(root)
+        assert not unit.is_symlink()
+        assert (wants / "pipeline-database.service").is_symlink()
+
+
 def test_its_units_are_enabled_and_valid(gateway: Gateway) -> None:
     units = UNITS
     for unit in units:

@@ -15,6 +15,7 @@ from tests.unit.onbox.services.setupbox import ONBOX, install
 READ = {
     "gateway": "accounts, queue, items and results: tests/storage/gateway",
     "log": "counts, times, reasons; read and written: reset/test_written_data.py",
+    "pipeline/director.sqlite": "test_gateway_queue.py::test_what_is_no_ledger_stops_nothing",
     "pipeline/ssh/id_ed25519": "a key, to ssh nothing else",
     "pipeline/ssh/known_hosts": "host keys, to ssh nothing else",
     "pipeline/ssh/site": "test_a_site_of_a_gateway_is_two_words",
