@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -206,6 +207,35 @@ def test_one_that_is_busy_in_its_transaction_is_put_out_too(server: Server) -> N
             began = time.monotonic()
             honest.finish(lease, 1, "[2]")
             assert time.monotonic() - began < 15
+
+
+def test_the_gateways_guard_looks_until_the_server_ends(server: Server) -> None:
+    """As its program /usr/lib/gateway/database has psql do it."""
+    program = (SCHEMA.parent / "database").read_text()
+    (line,) = [each for each in program.splitlines() if each.startswith("guard)")]
+    said = line.split("'")[1]
+    words = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", "pipeline", "-U", "postgres"]
+    with server.connect("w1") as hostile:
+        hostile.execute("set idle_in_transaction_session_timeout = 0")
+        with subprocess.Popen(
+            [*words, "-h", str(server.folder), "-p", str(PORT)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        ) as guard:
+            assert guard.stdin
+            guard.stdin.write(f"{said}\n")
+            guard.stdin.close()
+            hostile.execute("begin")
+            deadline = time.monotonic() + 20
+            while connections(server, "w1") and time.monotonic() < deadline:
+                time.sleep(0.2)
+            assert not connections(server, "w1")
+            assert guard.poll() is None
+            server.stop()
+            assert guard.wait(20) != 0
+        with pytest.raises(psycopg.Error):
+            hostile.execute("commit")
 
 
 @pytest.mark.parametrize("code", ["40P01", "55P03", "57014"])
