@@ -31,6 +31,7 @@ FORBIDDEN = [
     "select pipeline.held(1)",
     "select pipeline.cancel(null)",
     "select pipeline.retry(null)",
+    "select pipeline.disown('w2')",
     "select pipeline.overview()",
     "select pipeline.submit('x', 1, 'approved')",
     "select pipeline.add_box('w9', 'eve', '{worker}')",

@@ -110,7 +110,7 @@ create table attempts (
     taken timestamptz not null default clock_timestamp(),
     lease timestamptz not null,
     ended timestamptz,
-    how text check (how in ('good', 'failed', 'given back', 'lost', 'cancelled')),
+    how text check (how in ('good', 'failed', 'given back', 'lost', 'cancelled', 'disowned')),
     seconds double precision check (seconds >= 0 and seconds < 'infinity'),
     results text check (octet_length(results) <= 1000000),
     digest text check (length(digest) <= 64), -- SHA-256 of the results, also of those that are not kept
@@ -599,6 +599,47 @@ begin
     return changed;
 end $$;
 
+-- What this box did counts no more. What is left without a good attempt runs again, and so does all that was
+-- given a result of the box, and what failed there. How many jobs these are.
+create function disown(box_name text) returns bigint language plpgsql security definer
+set search_path = pipeline, pg_catalog, pg_temp as $$
+declare
+    its text[];
+    given_it text[];
+    changed bigint;
+begin
+    lock table jobs in exclusive mode;
+    select coalesce(array_agg(j.id), '{}') into its
+    from jobs j join attempts a on a.id = j.good where a.box = box_name;
+    with recursive tainted (id) as (
+        select n.job from needs n where n.needs = any (its)
+        union
+        select n.job from needs n join tainted t on n.needs = t.id
+    )
+    select coalesce(array_agg(t.id), '{}') into given_it from tainted t
+    where exists (select from attempts a where a.job = t.id and (a.how = 'good' or a.ended is null));
+    update attempts set how = 'disowned' where how = 'good' and (box = box_name or job = any (given_it));
+    update attempts set ended = clock_timestamp(), how = 'disowned' where ended is null and job = any (given_it);
+    update jobs j set good = (select min(a.id) from attempts a where a.job = j.id and a.how = 'good')
+    where id = any (its || given_it);
+    update jobs j set missing = (
+        select count(*) from needs n join jobs other on other.id = n.needs where n.job = j.id and other.good is null
+    )
+    where id in (select n.job from needs n where n.needs = any (its || given_it));
+    update jobs j set lost = 0, after = '-infinity',
+        state = case when missing > 0 then 'waiting' else 'ready' end
+    where good is null and (
+        state = 'done' or id = any (given_it)
+        or state in ('waiting', 'ready') and (state = 'waiting') <> (missing > 0)
+        or state = 'failed' and box_name = (
+            select a.box from attempts a where a.job = j.id and a.how in ('failed', 'lost') order by a.id desc limit 1
+        )
+    );
+    get diagnostics changed = row_count;
+    perform pg_notify('pipeline_jobs', '');
+    return changed;
+end $$;
+
 -- All that is asked about the queue at one moment.
 create function overview() returns jsonb language sql stable security definer
 set search_path = pipeline, pg_catalog, pg_temp
@@ -782,7 +823,7 @@ grant execute on function pipeline.enter, pipeline.take, pipeline.touch, pipelin
     pipeline.give_back to pipeline_worker;
 grant execute on function pipeline.take_update, pipeline.touch_update, pipeline.add_jobs,
     pipeline.end_update, pipeline.fail_update, pipeline.give_back_update to pipeline_director;
-grant execute on function pipeline.submit, pipeline.retry, pipeline.cancel, pipeline.overview,
+grant execute on function pipeline.submit, pipeline.retry, pipeline.cancel, pipeline.disown, pipeline.overview,
     pipeline.attempts_of to pipeline_operator;
 revoke execute on routine pipeline.add_box, pipeline.keep_settings, pipeline.revoke_box, pipeline.keep_boxes,
     pipeline.guard, pipeline.import_ledger from public;
