@@ -21,7 +21,7 @@ PACKAGES = (
     *("e2fsprogs", "openssh-server", "postgresql", "procps", "python3", "rsync", "socat"),
     "util-linux",
 )
-UNITS = ("gateway-owners.service", "pipeline-database.service", "pipeline-guard.timer")
+UNITS = ("gateway-owners.service", "pipeline-database.service", "pipeline-guard.service")
 
 OWNERS = "/usr/lib/gateway/owners"
 """The program that makes, removes and lists the accounts of box owners."""
@@ -30,7 +30,6 @@ _FILES = (
     "etc/systemd/system/gateway-owners.service",
     "etc/systemd/system/pipeline-database.service",
     "etc/systemd/system/pipeline-guard.service",
-    "etc/systemd/system/pipeline-guard.timer",
     "usr/lib/gateway",
 )
 _OLD_QUEUE = "/etc/systemd/system/pipeline-box.target.wants/beanstalkd.service"

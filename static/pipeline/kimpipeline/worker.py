@@ -118,9 +118,9 @@ class Worker(AbstractContextManager["Worker"]):
         try:
             yield
         except LostError as error:
-            log.warning("%s: %s", lease.name, error)
+            log.warning("%s: %s", quoted(lease.name), error)
         except TransferError as error:
-            log.warning("%s: %s", lease.name, error)
+            log.warning("%s: %s", quoted(lease.name), error)
             self._queue.give_back(lease, _RETRY_DELAY)
         except SandboxError:
             self._queue.give_back(lease, _RETRY_DELAY)
@@ -205,7 +205,7 @@ class Worker(AbstractContextManager["Worker"]):
 
     def _fail(self, lease: Lease, reason: str, output: str) -> None:
         self._queue.fail(lease, reason, output[-LOG:])
-        log.warning("%s: %s", lease.name, quoted(reason))
+        log.warning("%s: %s", quoted(lease.name), quoted(reason))
         self._report.job(failed=True)
 
     def _beat(self, lease: Lease) -> Callable[[], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack, suppress
 
 import psycopg
@@ -30,11 +31,14 @@ FORBIDDEN = [
     "select pipeline.held(1)",
     "select pipeline.cancel(null)",
     "select pipeline.retry(null)",
+    "select pipeline.disown('w2')",
     "select pipeline.overview()",
     "select pipeline.submit('x', 1, 'approved')",
     "select pipeline.add_box('w9', 'eve', '{worker}')",
-    "select pipeline.revoke_box('w2')",
+    "call pipeline.revoke_box('w2')",
     "select pipeline.guard()",
+    "select pipeline.keep_settings('w1')",
+    "call pipeline.keep_boxes('{}')",
     "create table public.x ()",
     "create schema x",
     "create temporary table x ()",
@@ -142,7 +146,7 @@ def test_one_box_does_not_fill_the_disk_by_giving_back(server: Server) -> None:
             "insert into pipeline.attempts (job, box, worker, lease, ended, how) select job, box,"
             " worker, lease, ended, how from pipeline.attempts, generate_series(1, 10000)"
         )
-        with pytest.raises(MessageError, match="given back too many"):
+        with pytest.raises(MessageError, match="given back, lost or failed 2000 jobs"):
             jobs.take(0)
         assert take(other)
 
@@ -166,11 +170,7 @@ def test_one_who_holds_a_transaction_is_put_out(server: Server) -> None:
         hostile.execute("begin")
         hostile.execute("select * from pipeline.take('x', 3600)")
         assert server.sql("select pipeline.guard()") == [(0,)]
-        server.sql(
-            "create or replace function pipeline.guard() returns bigint language sql as"
-            " $$select count(pg_terminate_backend(pid)) from pg_stat_activity a join pipeline.boxes"
-            " b on b.name = a.usename where a.xact_start < clock_timestamp() - interval '0 s'$$"
-        )
+        time.sleep(2.1)
         assert server.sql("select pipeline.guard()") == [(1,)]
         with suppress(psycopg.Error):
             hostile.execute("commit")
@@ -189,7 +189,7 @@ def test_results_have_a_limit(server: Server) -> None:
     add(server, entry(1))
     with worker(server) as jobs:
         lease = take(jobs)
-        with pytest.raises(MessageError, match="1,000,000 characters"):
+        with pytest.raises(MessageError, match="attempts_results_check"):
             jobs.call("finish", lease.attempt, 1.0, "x" * (MOST + 1))
         jobs.finish(lease, 1, "x" * (MOST + 1))
     assert server.sql("select how, results from pipeline.attempts") == [("good", None)]
@@ -201,11 +201,11 @@ def test_a_box_that_is_revoked_is_out_at_once(server: Server) -> None:
     with worker(server) as jobs, worker(server, "w2") as other:
         jobs.finish(take(jobs), 1, "[1]")
         assert take(jobs).name == name(2)
-        server.sql("select pipeline.revoke_box('w1')")
+        server.sql("call pipeline.revoke_box('w1')")
         with pytest.raises(QueueError):
             jobs.take(0)
         assert take(other).name == name(2)
-    with pytest.raises(QueueError, match='role "w1" does not exist'):
+    with pytest.raises(QueueError, match="permission denied for database"):
         worker(server)
     assert server.sql("select how from pipeline.attempts order by id")[0] == ("good",)
     server.sql("select pipeline.add_box('w1', 'ada', '{worker}')")

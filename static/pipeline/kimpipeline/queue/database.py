@@ -24,6 +24,9 @@ from kimpipeline.settings import QueueSettings
 SCHEMA = 1  # the oldest version of the schema that has all functions called here
 _ANSWER = 40.0  # seconds for an answer; the database itself ends a call of a box after 30
 _LOST, _WRONG = "PL001", "PL002"  # of the schema's own errors
+# What a box that holds up others does to a call; the gateway ends that box's connection.
+_HELD_UP = (errors.DeadlockDetected, errors.LockNotAvailable, errors.QueryCanceled)
+_TRIES = 3
 
 
 class Database:
@@ -35,6 +38,7 @@ class Database:
     def __init__(self, settings: QueueSettings, channel: str) -> None:
         """Connect, and hear what is notified on ``channel`` from now on."""
         self._lock = threading.Lock()
+        self._notified = False
         with _faults():
             self._connection = _connected(settings)
         try:
@@ -67,9 +71,24 @@ class Database:
         """
         places = sql.SQL(", ").join([sql.Placeholder()] * len(values))
         name = sql.Identifier("pipeline", function)
-        with self._lock, _faults(), self._bounded():
-            call = sql.SQL("select * from {}({})").format(name, places)
-            return self._connection.execute(call, values).fetchall()
+        call = sql.SQL("select * from {}({})").format(name, places)
+        with _faults():
+            for _ in range(_TRIES - 1):
+                with suppress(*_HELD_UP):  # the database has undone all of it
+                    return self._ask_once(call, values)
+            return self._ask_once(call, values)
+
+    def _ask_once(self, call: sql.Composed, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        with self._lock, self._bounded():
+            # else all that is notified meanwhile would be kept, however much it is
+            self._connection.add_notify_handler(self._note)
+            try:
+                return self._connection.execute(call, values).fetchall()
+            finally:
+                self._connection.remove_notify_handler(self._note)
+
+    def _note(self, _: psycopg.Notify) -> None:
+        self._notified = True
 
     def call(self, function: str, *values: object) -> None:
         """Call a function of the schema that returns nothing; raises as ``rows`` does."""
@@ -78,6 +97,9 @@ class Database:
     def wait(self, seconds: float) -> bool:
         """Wait for a notification; whether one came within ``seconds``."""
         with self._lock, _faults():
+            if self._notified:
+                self._notified = False
+                return True
             return any(True for _ in self._connection.notifies(timeout=seconds, stop_after=1))
 
     @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +15,8 @@ from kimpipeline.queue.database import Database
 from kimpipeline.queue.messages import Job, parse
 from kimpipeline.settings import QueueSettings
 
-MOST = 1_000_000  # characters of results that are kept in the database for other jobs
+MOST = 1_000_000  # bytes of results that are kept in the database for other jobs
+_PAUSE = 1.0  # seconds between two questions, however often something is notified
 _POLL = 10.0  # seconds after which an idle worker asks again though nothing was notified
 
 
@@ -58,6 +61,8 @@ class Jobs(Database):
         if self._heard or time.monotonic() - self._asked >= self._poll:
             found = self._ask()
         if found is None and self.wait(timeout):
+            pause = min(timeout, self._asked + _PAUSE - time.monotonic())
+            threading.Event().wait(max(0.0, pause))
             found = self._ask()
         return found
 
@@ -81,8 +86,9 @@ class Jobs(Database):
 
     def finish(self, lease: Lease, seconds: float, results: str) -> None:
         """Report that the results are delivered; those that are too long are not kept here."""
-        kept = results if len(results) <= MOST else None
-        self.call("finish", lease.attempt, seconds, kept)
+        content = results.encode()
+        kept = results if len(content) <= MOST else None
+        self.call("finish", lease.attempt, seconds, kept, hashlib.sha256(content).hexdigest())
 
     def fail(self, lease: Lease, reason: str, log: str) -> None:
         """Report that the job failed; it is not run again by itself."""

@@ -11,6 +11,8 @@ from kimpipeline.queue.database import Database
 from kimpipeline.queue.messages import Job, Update, parse
 from kimpipeline.settings import QueueSettings
 
+_BATCH = 2000  # jobs that are added at a time: others that finish a job wait meanwhile
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -62,16 +64,21 @@ class Updates(Database):
         self.call("touch_update", taken.id, self._lease)
 
     def add(self, taken: Taken, entries: Iterable[Entry]) -> int:
-        """Add the jobs that are new, all or none; how many these are.
+        """Add the jobs that are new; how many these are.
 
-        An entry comes after those that it needs.
+        An entry comes after those that it needs. They are added some at a time: a fault leaves the
+        first of them on the queue, where they are known when this is called again.
         """
         jobs = [
             {**entry.job.model_dump(mode="json", exclude={"given"}), "needs": entry.needs}
             for entry in entries
         ]
-        ((new,),) = self.rows("add_jobs", taken.id, Jsonb(jobs))
-        return int(new)
+        new = 0
+        for start in range(0, len(jobs), _BATCH):
+            ((added,),) = self.rows("add_jobs", taken.id, Jsonb(jobs[start : start + _BATCH]))
+            self.touch(taken)
+            new += int(added)
+        return new
 
     def finish(self, taken: Taken, said: str) -> None:
         """Tell what came of the update."""
