@@ -92,8 +92,7 @@ def pytest_runtest_protocol(
 ) -> Generator[None, object, object]:
     """A worker waits for its turn before a file, so the wait is part of no test's time."""
     stash = item.config.stash
-    has_guests = item.path.is_relative_to(Path(__file__).parent)  # pytest asks for all items
-    if has_guests and hasattr(item.config, "workerinput") and _TURN not in stash:
+    if hasattr(item.config, "workerinput") and _TURN not in stash:
         # xdist gives each worker a folder in that of the run
         stash[_TURN] = _turn(Path(item.config.getoption("basetemp")).parent)
     try:
