@@ -19,16 +19,18 @@ from tasks.desk.setting_tables import as_json, as_markdown, as_tables, sections
 from tasks.stack import signing
 
 ROOT = Path(__file__).resolve().parents[1]
-# Test files that run at once on two cores: a test waits for daemons and deadlines half of its time.
-# At most three of them have guests (tests/boot/conftest.py).
-_FILES = 5
+# Test files that run at once on two cores. A test without a guest waits for daemons and deadlines
+# half of its time, one with a guest a third.
+QUICK_FILES = 5
+GUESTS = 3
 _UNCOMPILED = "PYTHONDONTWRITEBYTECODE"
+_NO_TESTS = 5  # pytest's exit code when nothing was selected
 
 
-def selection(
+def phases(
     *, quick: bool = False, long: bool = False, k: str = "", paths: Sequence[str] = ()
-) -> list[str]:
-    """The arguments of pytest for a run of the suite, or of a part of it.
+) -> list[list[str]]:
+    """The runs of pytest that make up the suite, as lists of arguments; the quick run is first.
 
     Args:
         quick: leave out the tests that boot guests or need a whole Debian.
@@ -36,17 +38,26 @@ def selection(
         k: pytest's ``-k`` expression.
         paths: files, folders or test ids; none: the whole suite.
     """
-    left_out = [*(["boot"] if quick else []), *([] if long else ["long"])]
+    length = "" if long else " and not long"
     chosen = [*(["-k", k] if k else []), *paths]
     # The tests of a file share a guest or a server, so a file stays with one worker.
-    spread = ["--dist", "loadfile", "--no-loadscope-reorder", "-n", str(_FILES)]
-    return [
-        *(["-m", " and ".join(f"not {mark}" for mark in left_out)] if left_out else []),
-        # A part of the quick tests ends sooner than workers would start.
-        *([] if quick and chosen else spread),
-        *([] if quick else ["--durations=10"]),
-        *chosen,
-    ]
+    spread = ["--dist", "loadfile", "--no-loadscope-reorder", "-n"]
+    # A part of the quick tests ends sooner than workers would start.
+    files = [] if chosen else [*spread, str(QUICK_FILES)]
+    runs = [["-m", f"not boot{length}", *files, *chosen]]
+    if not quick:
+        runs.append(["-m", f"boot{length}", *spread, str(GUESTS), "--durations=10", *chosen])
+    return runs
+
+
+def verdict(codes: Sequence[int], *, narrowed: bool) -> int:
+    """The exit code for all runs: that of the first run that failed.
+
+    A run that selected no test has failed too, unless the user asked for a part of the suite
+    (``narrowed``) and another run had tests of it.
+    """
+    excused = (0, _NO_TESTS) if narrowed and set(codes) != {_NO_TESTS} else (0,)
+    return next((code for code in codes if code not in excused), 0)
 
 
 @task(
@@ -63,11 +74,17 @@ def selection(
 def run_tests(
     _c: Context, path: Sequence[str], quick: bool = False, long: bool = False, k: str = ""
 ) -> None:
-    """Run the tests; those that need no guest run beside those with guests."""
+    """Run the tests: first those without guests, then, if all passed, those with guests."""
     _require_tests()
+    narrowed = bool(k or path)
+    codes: list[int] = []
     # Paths are relative to the caller's folder, but pytest runs in the project's.
     paths = [_absolute(each) for each in path or ()]
-    raise Exit(code=_pytest(selection(quick=quick, long=long, k=k, paths=paths)))
+    for arguments in phases(quick=quick, long=long, k=k, paths=paths):
+        codes.append(_pytest(arguments))
+        if codes[-1] and not (narrowed and codes[-1] == _NO_TESTS):
+            break
+    raise Exit(code=verdict(codes, narrowed=narrowed))
 
 
 @task(help={"json": "As JSON, for programs.", "markdown": "As the tables of docs/settings.md."})

@@ -1,19 +1,18 @@
 """What the boot tests share: the images of one run.
 
-Guests' disks are overlays: no test sees what another wrote. What several need is made by the first
-that asks, under a lock.
+Guests' disks are overlays: no test sees what another wrote. Three workers run three guests at
+a time; what several need is made by the first that asks, under a lock.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from filelock import BaseFileLock, FileLock, Timeout
-from tenacity import retry, retry_if_exception_type, wait_fixed
+from filelock import FileLock
 
 from tasks.guests import bare, credentials
 from tasks.guests.qemu import accelerator
@@ -35,34 +34,27 @@ _IS_RUNNING = (
 # What a box needs, on a host that happens to have it: a provision that installs it from an archive
 # is test_up_bare's, and takes minutes of emulation. The operation is tried in trees of Debian, too.
 INSTALLED = ("bubblewrap", "fdisk", "nftables", "python3-seccomp", "rsync", "units")
-_TESTS = Path(__file__).parents[1]
-_TURN = pytest.StashKey[BaseFileLock]()
-# Files at once with guests, on two cores. A guest uses two thirds of one.
-_GUESTS = 3
 # The longest files, in the order in which they are started, so that no worker is left with a long
 # one at the end; test_pipeline takes the box that test_up builds. The others are started after.
-# As many as may have guests go first. Those without run beside them, first while these make their
-# images, which waits half of the time.
+# While the first two make their images, which waits half of the time, the containers of
+# tests/storage have the processors.
 _ORDER = (
-    "test_rollback.py",
-    "test_one_disk.py",
     "test_up.py",
-    "test_uefi.py",
+    "test_rollback.py",
     "storage",
-    "unit",
-    "lint",
-    "pipeline",
     "test_unprovision.py",
+    "test_one_disk.py",
+    "test_uefi.py",
     "test_up_bare.py",
     "test_parts.py",
     "test_lvm_host.py",
     "test_pipeline.py",
-    "test_cuts.py",
-    "test_cuts_in_file.py",
     "test_finalize.py",
     "test_vagrant.py",
     "test_provisiond.py",
     "test_pressure.py",
+    "test_cuts.py",
+    "test_cuts_in_file.py",
     "test_late_disk.py",
     "test_operator.py",
     "test_dracut.py",
@@ -81,37 +73,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _place(path: Path) -> int:
-    """The place in the order of a file that has, or whose room has, a name of it."""
-    names = (path.name, path.relative_to(_TESTS).parts[0])
-    return next((place for place, name in enumerate(_ORDER) if name in names), len(_ORDER))
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(
-    item: pytest.Item, nextitem: pytest.Item | None
-) -> Generator[None, object, object]:
-    """A worker waits for its turn before a file, so the wait is part of no test's time."""
-    stash = item.config.stash
-    if hasattr(item.config, "workerinput") and _TURN not in stash:
-        # xdist gives each worker a folder in that of the run
-        stash[_TURN] = _turn(Path(item.config.getoption("basetemp")).parent)
-    try:
-        return (yield)
-    finally:
-        if _TURN in stash and (nextitem is None or nextitem.path != item.path):
-            stash[_TURN].release()
-            del stash[_TURN]
-
-
-@retry(retry=retry_if_exception_type(Timeout), wait=wait_fixed(0.5))
-def _turn(run: Path) -> BaseFileLock:
-    """One of as many locks as there may be files with guests at once, taken."""
-    for number in range(_GUESTS):
-        lock = FileLock(run / f"guests-{number}.lock")
-        with suppress(Timeout):
-            lock.acquire(blocking=False)
-            return lock
-    raise Timeout(str(run))
+    """The place in the order of a file that has, or whose folder has, a name of it."""
+    return next((place for place, name in enumerate(_ORDER) if name in path.parts), len(_ORDER))
 
 
 @pytest.fixture(scope="session", autouse=True)

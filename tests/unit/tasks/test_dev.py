@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from invoke.collection import Collection
@@ -15,35 +14,75 @@ from invoke.program import Program
 
 from tasks import dev
 
-WORKERS = ["--dist", "loadfile", "--no-loadscope-reorder", "-n", "5"]
+NONE = 5  # pytest's exit code when nothing was selected
+
+
+def test_the_quick_runs_come_first() -> None:
+    """Then the boots; three files at a time, and with that three guests."""
+    first, second = dev.phases()
+    assert first[:2] == ["-m", "not boot and not long"]
+    assert first[-2:] == ["-n", "5"]
+    assert second[:2] == ["-m", "boot and not long"]
+    assert second[-3:] == ["-n", "3", "--durations=10"]
+
+
+def test_quick_boots_nothing_and_long_leaves_nothing_out() -> None:
+    """The flags are about what is selected; -k and paths go to each run."""
+    [only] = dev.phases(quick=True)
+    assert only[:2] == ["-m", "not boot and not long"]
+    first, second = dev.phases(long=True, k="a or b", paths=["/t"])
+    assert first == ["-m", "not boot", "-k", "a or b", "/t"]
+    assert second[:2] == ["-m", "boot"]
+    assert second[-3:] == ["-k", "a or b", "/t"]
 
 
 @pytest.mark.parametrize(
-    ("given", "arguments"),
+    ("codes", "narrowed", "expected"),
     [
-        ({}, ["-m", "not long", *WORKERS, "--durations=10"]),
-        ({"quick": True}, ["-m", "not boot and not long", *WORKERS]),
-        ({"long": True}, [*WORKERS, "--durations=10"]),
-        ({"quick": True, "long": True}, ["-m", "not boot", *WORKERS]),
-        (
-            {"k": "a or b", "paths": ["/t"]},
-            ["-m", "not long", *WORKERS, "--durations=10", "-k", "a or b", "/t"],
-        ),
-        ({"quick": True, "paths": ["/t"]}, ["-m", "not boot and not long", "/t"]),
+        ([0, 0], False, 0),
+        ([1], False, 1),
+        ([0, 1], False, 1),
+        ([0, NONE], False, NONE),
+        ([0, NONE], True, 0),
+        ([NONE, 0], True, 0),
+        ([NONE, NONE], True, NONE),
+        ([NONE, 2], True, 2),
+        ([2], True, 2),
     ],
 )
-def test_what_is_selected(given: dict[str, Any], arguments: list[str]) -> None:
-    """A part of the quick tests runs in one process."""
-    assert dev.selection(**given) == arguments
+def test_the_exit_code(codes: list[int], narrowed: bool, expected: int) -> None:
+    """Silence is failure, unless a part of the suite was asked for and ran."""
+    assert dev.verdict(codes, narrowed=narrowed) == expected
 
 
-@pytest.mark.parametrize("code", [0, 1, 5])
-def test_it_ends_with_pytests_code(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And with no word after pytest's own: a run that selects no test has failed."""
-    monkeypatch.setattr(dev, "_pytest", lambda _: code)
+@pytest.mark.parametrize(
+    ("results", "given", "runs", "code"),
+    [
+        ([0, 0], {}, 2, 0),
+        ([1, 0], {}, 1, 1),
+        ([0], {"quick": True}, 1, 0),
+        ([NONE, 0], {"k": "resnap"}, 2, 0),
+        ([NONE], {}, 1, NONE),
+    ],
+)
+def test_a_failure_saves_the_boots(
+    results: list[int],
+    given: dict[str, object],
+    runs: int,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The task ends with pytest's code and no word after pytest's own."""
+    made: list[Sequence[str]] = []
+
+    def pytest_(arguments: Sequence[str]) -> int:
+        made.append(arguments)
+        return results[len(made) - 1]
+
+    monkeypatch.setattr(dev, "_pytest", pytest_)
     with pytest.raises(Exit) as caught:
-        dev.run_tests(Context(), path=[])
-    assert (caught.value.code, caught.value.message) == (code, None)
+        dev.run_tests(Context(), path=[], **given)
+    assert (len(made), caught.value.code, caught.value.message) == (runs, code, None)
 
 
 def test_what_tests_start_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
