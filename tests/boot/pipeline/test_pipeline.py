@@ -129,6 +129,9 @@ def pipeline(
             gateway, worker = pool.map(start, ("gateway", "worker"))
         for host in (gateway.host, worker.host):
             host.close()
+        # its first boot makes the database
+        up = "until systemctl is-active --quiet pipeline-box.target; do sleep 1; done"
+        gateway.host.run(f"timeout 300 sh -c '{up}'")
         gateway.host.run(f"{OWNERS} add ada", stdin=f"{PASSWORD}\n".encode())
         gateway.host.run("tar -C /srv/pipeline/items -xf -", stdin=items())
         home = home_that_knows(gateway, tmp_path_factory.mktemp("operator"))
