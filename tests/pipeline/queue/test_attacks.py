@@ -441,19 +441,6 @@ def test_a_box_that_gives_back_keeps_the_job_from_nobody_else(server: Server) ->
         assert take(other).name == name(1)
 
 
-def test_a_box_fails_only_so_many_jobs(server: Server) -> None:
-    add(server, entry(1), entry(2))
-    with worker(server) as jobs, worker(server, "w2") as other:
-        jobs.fail(take(jobs), "x", "x")
-        server.sql(
-            "insert into pipeline.attempts (job, box, worker, lease, ended, how) select job, box,"
-            " worker, lease, ended, how from pipeline.attempts, generate_series(1, 2000)"
-        )
-        with pytest.raises(MessageError, match="lost or failed 2000 jobs"):
-            jobs.take(0)
-        assert take(other)
-
-
 def test_an_attempt_has_an_end(server: Server) -> None:
     add(server, entry(1))
     with worker(server) as jobs:

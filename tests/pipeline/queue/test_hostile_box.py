@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 import psycopg
@@ -10,7 +11,7 @@ import pytest
 from psycopg import errors
 
 from kimpipeline.errors import LostError, MessageError, QueueError
-from kimpipeline.queue.jobs import MOST
+from kimpipeline.queue.jobs import MOST, Jobs, Lease
 from kimpipeline.queue.updates import Updates
 from tests.pipeline.queue.boxes import add, entry, name, states, take, worker
 from tests.pipeline.queue.server import Server
@@ -138,13 +139,17 @@ def test_one_box_does_not_take_all_jobs(server: Server) -> None:
         take(other)
 
 
-def test_one_box_does_not_fill_the_disk_by_giving_back(server: Server) -> None:
+@pytest.mark.parametrize("end", [Jobs.give_back, lambda jobs, lease: jobs.fail(lease, "x", "x")])
+def test_one_box_does_not_fill_the_disk_by_ending_jobs(
+    server: Server, end: Callable[[Jobs, Lease], None]
+) -> None:
+    """By giving them back, or failing them."""
     add(server, entry(1), entry(2))
     with worker(server) as jobs, worker(server, "w2") as other:
-        jobs.give_back(take(jobs))
+        end(jobs, take(jobs))
         server.sql(
             "insert into pipeline.attempts (job, box, worker, lease, ended, how) select job, box,"
-            " worker, lease, ended, how from pipeline.attempts, generate_series(1, 10000)"
+            " worker, lease, ended, how from pipeline.attempts, generate_series(1, 2000)"
         )
         with pytest.raises(MessageError, match="given back, lost or failed 2000 jobs"):
             jobs.take(0)
