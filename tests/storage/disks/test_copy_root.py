@@ -109,7 +109,7 @@ def test_the_partition_of_uefi_is_mounted_below_boot(
         file.truncate(40 * 2**20)
     sectors = str(40 * 2**20 // 512)
     run("mformat", "-i", fat, "-T", sectors, "-h", "16", "-s", "32", "-N", "0a1b2c3d", "::")
-    run("dd", f"if={fat}", f"of={esp}", "bs=1M", "conv=fsync", "status=none")
+    run("dd", f"if={fat}", f"of={esp}", "bs=1M", "conv=fsync,nocreat", "status=none")
     copy(small_root, tmp_path / "tools", golden, boot, esp=esp)
     assert look(boot, "ls -d efi") == "efi"
     assert look(golden, "grep /boot/efi etc/fstab") == (
