@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 from kimpipeline.errors import LostError, MessageError, QueueError
 from kimpipeline.files import scratch
 from kimpipeline.kim.kimid import job_id
+from kimpipeline.queue.database import SCHEMA as VERSION
 from kimpipeline.queue.database import Database
 from kimpipeline.queue.jobs import MOST, Jobs, Lease
 from kimpipeline.queue.updates import Taken, Updates
@@ -251,10 +252,10 @@ def test_a_call_that_was_held_up_is_made_again(code: str, server: Server) -> Non
     server.sql(
         "create or replace function pipeline.version() returns integer language plpgsql"
         " security definer as $$begin if nextval('public.asked') % 3 > 0 then"
-        f" raise exception 'held up' using errcode = '{code}'; end if; return 1; end$$"
+        f" raise exception 'held up' using errcode = '{code}'; end if; return {VERSION}; end$$"
     )
     with Database(server.settings("w1"), "x") as database:
-        assert database.rows("version") == [(1,)]
+        assert database.rows("version") == [(VERSION,)]
         server.sql("alter sequence public.asked increment by 3 restart with 1")
         with pytest.raises(QueueError, match="held up"):
             database.rows("version")

@@ -18,8 +18,8 @@ from tests.pipeline.queue.server import Server
 
 
 def test_an_older_schema_is_one_line(server: Server) -> None:
-    server.sql("update pipeline.versions set version = 0")
-    with pytest.raises(QueueError, match=r"has schema 0.*: provision the gateway$"):
+    server.sql("delete from pipeline.versions where version > 1")
+    with pytest.raises(QueueError, match=r"has schema 1.*: provision the gateway$"):
         worker(server)
     server.sql("drop schema pipeline cascade")
     with pytest.raises(QueueError, match="provision the gateway"):

@@ -20,7 +20,7 @@ DATABASE = "pipeline-database.service"
 KEYS = "/persistent/pipeline/ssh"
 # by the box's end of the tunnel
 PSQL = "psql -XAtq -h /run/pipeline/queue -U me -d pipeline"
-REACHED = f"[ \"$(timeout 20 {PSQL} -c 'select pipeline.version()' 2>/dev/null)\" = 1 ]"
+REACHED = f"[ \"$(timeout 20 {PSQL} -c 'select pipeline.version()' 2>/dev/null)\" = 5 ]"
 UPLOAD = """
     mkdir -p /tmp/job && echo '[]' >/tmp/job/results.edn
     rsync -a -e 'ssh -F /etc/pipeline/ssh_config' /tmp/job/ gateway:job-1/
@@ -157,7 +157,7 @@ def test_many_connections_of_one_key_keep_nobody_out(tunnel: Booted) -> None:
         sql '{role} 260'
     """
     told = tunnel.run("bash", "-uc", script).splitlines()
-    assert told == ['too many connections for role "ada"', "1"]
+    assert told == ['too many connections for role "ada"', "5"]
 
 
 def test_a_tunnel_that_is_killed_comes_back(tunnel: Booted) -> None:

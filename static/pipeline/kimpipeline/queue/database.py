@@ -21,7 +21,7 @@ from typing_extensions import Self
 from kimpipeline.errors import LostError, MessageError, QueueError
 from kimpipeline.settings import QueueSettings
 
-SCHEMA = 1  # the oldest version of the schema that has all functions called here
+SCHEMA = 5  # the oldest version of the schema that has all functions called here
 _ANSWER = 40.0  # seconds for an answer; the database itself ends a call of a box after 30
 _LOST, _WRONG = "PL001", "PL002"  # of the schema's own errors
 # What a box that holds up others does to a call; the gateway ends that box's connection.

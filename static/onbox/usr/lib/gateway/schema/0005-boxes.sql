@@ -1,0 +1,146 @@
+-- The boxes, and who keeps them: the user postgres of the gateway alone.
+
+insert into pipeline.versions (version) values (5);
+
+create function pipeline.add_box(box_name text, box_owner text, kinds text[]) returns void
+language plpgsql set search_path = pipeline, pg_catalog, pg_temp as $$
+declare
+    kind text;
+begin
+    if (box_name ~ '^[a-z_][a-z0-9_-]{0,31}$' and box_name !~ '^(pipeline|pg_|postgres|none$|public$)') is not true then
+        perform wrong(format('%s is no name of a box', box_name));
+    end if;
+    if to_regrole(quote_ident(box_name)) is null then
+        execute format('create role %I', box_name);
+    elsif not exists (select from boxes where name = box_name) then
+        perform wrong(format('%s is another role of the database', box_name));
+    end if;
+    insert into boxes as b (name, owner) values (box_name, box_owner)
+    on conflict (name) do update set owner = box_owner, revoked = null where b.revoked is not null;
+    if not found then
+        perform wrong(format('there is a box %s already', box_name));
+    end if;
+    execute format('alter role %I login connection limit %s', box_name,
+        (select slots + 4 from boxes where name = box_name));
+    perform keep_settings(box_name);
+    foreach kind in array kinds loop
+        execute format('grant %I to %I', 'pipeline_' || kind, box_name);
+    end loop;
+end $$;
+
+-- A box may set what it likes for its role, but for the last three; guard() ends what does not keep to them.
+create function pipeline.keep_settings(box_name text) returns void
+language plpgsql set search_path = pipeline, pg_catalog, pg_temp as $$
+declare
+    setting text;
+begin
+    execute format('alter role %I reset all', box_name);
+    foreach setting in array array[
+        'statement_timeout = ''30s''', 'lock_timeout = ''20s''', 'idle_in_transaction_session_timeout = ''10s''',
+        'temp_file_limit = ''16MB''', 'log_min_messages = fatal', 'log_min_error_statement = panic'
+    ] loop
+        execute format('alter role %I set %s', box_name, setting);
+    end loop;
+end $$;
+
+-- Puts a box out. It may neither connect nor call a function without its roles, and it cannot keep anybody
+-- from taking them: so that is committed first. The role itself stays; to drop it could fail.
+create procedure pipeline.revoke_box(box_name text) language plpgsql as $$
+declare
+    each bigint;
+    left_over integer;
+    quiet integer := 0;
+begin
+    if not exists (select from pipeline.boxes where name = box_name) then
+        perform pipeline.wrong(format('there is no box %s', box_name));
+    end if;
+    if to_regrole(quote_ident(box_name)) is not null then
+        execute format('revoke pipeline_worker, pipeline_director from %I', box_name);
+        commit;
+        while quiet < 3 loop -- one that was just coming in is not seen at once
+            select count(pg_terminate_backend(pid, 1000)) into left_over
+            from pg_stat_activity where usesysid = to_regrole(quote_ident(box_name))::oid;
+            quiet := case left_over when 0 then quiet + 1 else 0 end;
+            commit;
+            perform pg_sleep(0.1);
+        end loop;
+    end if;
+    update pipeline.boxes set revoked = coalesce(revoked, now()) where name = box_name;
+    for each in select id from pipeline.attempts where box = box_name and ended is null order by id loop
+        perform pipeline.lose(each, null);
+    end loop;
+    update pipeline.updates set lease = '-infinity' where box = box_name and state = 'taken';
+    commit;
+end $$;
+
+-- Has a box for each of these names, and no other. Boxes of one owner share a key, so far, and so a name.
+create procedure pipeline.keep_boxes(names text[]) language plpgsql as $$
+declare
+    each text;
+begin
+    perform pg_advisory_lock(1); -- two of these at once would both add a box
+    for each in select name from pipeline.boxes where revoked is null and name <> all (names) loop
+        call pipeline.revoke_box(each);
+    end loop;
+    foreach each in array names loop
+        if not exists (select from pipeline.boxes where name = each and revoked is null) then
+            perform pipeline.add_box(each, each, '{worker,director}');
+        end if;
+    end loop;
+    perform pg_advisory_unlock(1);
+end $$;
+
+-- Takes over the ended jobs of the ledger that a gateway of an older version had. How many are new.
+create function pipeline.import_ledger(old jsonb) returns bigint
+language plpgsql set search_path = pipeline, pg_catalog, pg_temp as $$
+declare
+    added bigint;
+begin
+    with given as (
+        select distinct on (job) * from jsonb_to_recordset(old) as g (job text, test text, model text,
+            items text[], state text, priority bigint, results text, reason text, log text)
+    ), made as (
+        insert into jobs (id, test, model, items, priority, state, missing)
+        select job, test, model, coalesce(items, '{}'), priority, state, 0 from given
+        where state in ('done', 'failed') and job = job_id(test, model, coalesce(items, '{}'))
+        on conflict do nothing returning id
+    ), ran as (
+        insert into attempts (job, box, worker, lease, ended, how, results, reason, log)
+        select job, 'root', 'of an older version', now(), now(),
+            case state when 'done' then 'good' else 'failed' end, results, reason, log
+        from given join made on made.id = given.job
+        returning id, job, how
+    )
+    select count(*) into added from ran;
+    update jobs set good = a.id from attempts a where a.job = jobs.id and a.how = 'good' and jobs.good is null;
+    return added;
+end $$;
+
+-- Ends the connections of boxes that hold up others, and of those that are revoked: a box can set its own
+-- timeouts. An honest box is in a transaction only while the database answers. How many these were.
+create function pipeline.guard() returns bigint
+language plpgsql set search_path = pipeline, pg_catalog, pg_temp as $$
+declare
+    each text;
+    ended bigint;
+begin
+    for each in
+        select name from boxes join pg_db_role_setting on setrole = to_regrole(quote_ident(name))::oid
+        where octet_length(setconfig::text) > 1000
+    loop
+        perform keep_settings(each);
+    end loop;
+    select count(pg_terminate_backend(pid)) into ended
+    from pg_stat_activity a join boxes b on b.name = a.usename
+    where b.revoked is not null
+        or a.xact_start < clock_timestamp() - interval '1 minute'
+        or a.state like 'idle in transaction%' and a.state_change < clock_timestamp() - interval '2 seconds'
+        or a.xact_start < clock_timestamp() - interval '5 seconds' and a.wait_event_type is distinct from 'Lock'
+            and a.pid in (select unnest(pg_blocking_pids(w.pid)) from pg_stat_activity w
+                where w.wait_event_type = 'Lock');
+    return ended;
+end $$;
+
+-- It makes them, so everybody might call them.
+revoke execute on routine pipeline.add_box, pipeline.keep_settings, pipeline.revoke_box, pipeline.keep_boxes,
+    pipeline.guard, pipeline.import_ledger from public;
