@@ -22,6 +22,7 @@ from tasks.hosts.fleet import Work, enlist, enlist_asking, finish, host_of
 from tasks.hosts.owners import Owners, checked_name, read_owners, read_password
 
 _EVERY = 2.0  # seconds between two looks at the queue
+_JSON = "Print it as JSON, for programs."
 
 
 @task(
@@ -84,24 +85,30 @@ def users(c: Context) -> None:
         "item": "KIM id of a Test, a Model or a driver; all its pairs will run.",
         "priority": "A number; the lowest runs first.",
         "status": "approved, if not given; pending only has the director log the number of pairs.",
+        "json": _JSON,
     }
 )
-def submit(c: Context, item: str, priority: int = 2**16, status: str = "approved") -> None:
+def submit(
+    c: Context, item: str, priority: int = 2**16, status: str = "approved", json: bool = False
+) -> None:
     """On a gateway: run all pairs that an item takes part in."""
     with _gateway(c) as host:
         update = job_queue.update(item, priority, status)
         done = job_queue.submit(host, update)
+        if json:
+            show.as_json({**update.model_dump(), "with_results": done})
+            return
         note = f"; {done} of its pairs have results, and run again only in other versions"
         print(f"{host.name}: {update.kimid} is on the queue{note if done else ''}")
 
 
-@task(help={"once": "Show the queue once, and end.", "json": "Print it as JSON, and end."})
+@task(help={"once": "Show the queue once, and end.", "json": f"{_JSON[:-1]}, and end."})
 def queue(c: Context, once: bool = False, json: bool = False) -> None:
     """On a gateway: show what waits, who works on what, what is stuck and why, until Ctrl-C."""
     with _gateway(c) as host:
         found = job_queue.overview(host)
         if json:
-            print(found.model_dump_json())
+            show.as_json(found)
         elif once or not console.is_terminal:
             show.queue(host.name, found)
         else:
@@ -116,49 +123,64 @@ def queue(c: Context, once: bool = False, json: bool = False) -> None:
     help={
         "jobs": "Run these jobs again: their ids, with commas between.",
         "failed": "Run all jobs again that failed.",
+        "json": _JSON,
     }
 )
-def retry(c: Context, jobs: str = "", failed: bool = False) -> None:
+def retry(c: Context, jobs: str = "", failed: bool = False, json: bool = False) -> None:
     """On a gateway: run jobs again that ended; a second result stands beside the first."""
     with exit_on_error():
         if bool(jobs) == failed:
             raise BoxError("say --jobs JOB,... or --failed")
     with _gateway(c) as host:
-        changed = job_queue.retry(host, _words(jobs))
-        print(f"{host.name}: {changed} jobs run again")
+        _changed(host, job_queue.retry(host, _words(jobs)), "run again", json=json)
 
 
-@task(help={"jobs": "The jobs' ids, with commas between."})
-def cancel(c: Context, jobs: str) -> None:
+@task(help={"jobs": "The jobs' ids, with commas between.", "json": _JSON})
+def cancel(c: Context, jobs: str, json: bool = False) -> None:
     """On a gateway: end jobs that wait or run."""
     with _gateway(c) as host:
-        changed = job_queue.cancel(host, _words(jobs))
-        print(f"{host.name}: {changed} jobs are cancelled")
+        _changed(host, job_queue.cancel(host, _words(jobs)), "are cancelled", json=json)
 
 
-@task(help={"job": "The job's id.", "json": "Print it as JSON."})
+@task(help={"job": "The job's id.", "json": _JSON})
 def log(c: Context, job: str, json: bool = False) -> None:
     """On a gateway: show who ran a job, how each run ended, and the end of its log."""
     with _gateway(c) as host:
         found = job_queue.attempts(host, job)
         if json:
-            print(f"[{', '.join(each.model_dump_json() for each in found)}]")
+            show.as_json(found)
         else:
             show.attempts(found)
+
+
+@task(
+    help={
+        "job": "Show the result of this job.",
+        "most": "List at most so many; without it, 20.",
+        "json": _JSON,
+    }
+)
+def results(c: Context, job: str = "", most: int = 20, json: bool = False) -> None:
+    """On a gateway: list the newest results, or show one."""
+    with _gateway(c) as host:
+        if job:
+            found = job_queue.read_result(host, job)
+            show.as_json(found) if json else show.result(found)
+        else:
+            listed = job_queue.newest_results(host, most)
+            show.as_json(listed) if json else show.results(host.name, listed)
 
 
 def _words(text: str) -> list[str]:
     return [word for word in text.split(",") if word]
 
 
-@task(help={"job": "Show the result of this job.", "most": "List at most so many; without it, 20."})
-def results(c: Context, job: str = "", most: int = 20) -> None:
-    """On a gateway: list the newest results, or show one."""
-    with _gateway(c) as host:
-        if job:
-            show.result(job_queue.read_result(host, job))
-        else:
-            show.results(host.name, job_queue.newest_results(host, most))
+def _changed(host: Host, jobs: int, become: str, *, json: bool) -> None:
+    """Tell of how many jobs this became of."""
+    if json:
+        show.as_json({"jobs": jobs})
+    else:
+        print(f"{host.name}: {jobs} jobs {become}")
 
 
 @contextlib.contextmanager

@@ -115,18 +115,23 @@ class Attempt(BaseModel):
 
 @dataclass(frozen=True)
 class JobResult:
-    """A job's result on a gateway.
+    """A job's result on a gateway; ``fault`` is empty if the job succeeded."""
 
-    ``when`` is in seconds since 1970; ``fault`` is empty if the job succeeded.
-    """
-
-    when: float
+    when: datetime
     owner: str
     job: str
     test: str
     model: str
     fault: str
     manifest: str
+
+
+@dataclass(frozen=True)
+class OwnerResult:
+    """What an owner's boxes delivered of a job: its results.edn."""
+
+    owner: str
+    results: str
 
 
 def update(item: str, priority: int, status: str) -> Update:
@@ -236,8 +241,8 @@ def newest_results(host: Host, most: int) -> list[JobResult]:
         return [_parse_result(line) for line in lines]
 
 
-def read_result(host: Host, job: str) -> list[tuple[str, str]]:
-    """Read the results.edn that each owner's boxes delivered of a job: the owner, and the text.
+def read_result(host: Host, job: str) -> list[OwnerResult]:
+    """Read what each owner's boxes delivered of a job.
 
     Raises:
         BoxError: that is no job's id, or the gateway has no results of this job.
@@ -247,7 +252,7 @@ def read_result(host: Host, job: str) -> list[tuple[str, str]]:
     with host.parsing("the job's results"):
         rows = (line.split(" ") for line in lines)
         found = [
-            (one_line(owner), base64.b64decode(text).decode(errors="replace"))
+            OwnerResult(one_line(owner), base64.b64decode(text).decode(errors="replace"))
             for owner, text in rows
         ]
     if not found:
@@ -266,7 +271,8 @@ def _parse_result(line: str) -> JobResult:
     names = [str(about.get(name, "")) for name in ("test", "model", "error")]
     # A box sets the time of a file that it sends: there may be no such date.
     return JobResult(
-        min(abs(float(when)), _LATEST), owner, job, names[0], names[1], names[2], manifest
+        datetime.fromtimestamp(min(abs(float(when)), _LATEST), UTC),
+        *(owner, job, names[0], names[1], names[2], manifest),
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 
+from pydantic_core import to_jsonable_python
 from rich.console import Group
 from rich.markup import escape
 from rich.table import Column, Table
@@ -17,7 +19,7 @@ from deploys.plan.sizes import human
 from tasks.desk.closed_pipe import Terminal
 from tasks.hosts.owners import Owners
 from tasks.hosts.provision import Provisioned
-from tasks.hosts.queue import Attempt, JobResult, Overview
+from tasks.hosts.queue import Attempt, JobResult, Overview, OwnerResult
 from tasks.hosts.shrink import Shrunk
 from tasks.hosts.status_tables import verdict
 from tasks.hosts.versions import Version
@@ -171,6 +173,11 @@ def queue(gateway: str, found: Overview) -> None:
     _console().print(queue_view(gateway, found))
 
 
+def as_json(found: object) -> None:
+    """Print dataclasses and models as JSON, in ASCII: no terminal obeys a word of a host's."""
+    print(json.dumps(to_jsonable_python(found), indent=1))
+
+
 def attempts(found: Sequence[Attempt]) -> None:
     """Print each run of a job: a line, and its log, indented so that it passes for no such line."""
     for each in found:
@@ -186,7 +193,7 @@ def results(gateway: str, found: Sequence[JobResult]) -> None:
     if not found:
         print(f"{gateway}: there are no results")
     for each in found:
-        when = datetime.fromtimestamp(each.when, UTC).strftime("%Y-%m-%d %H:%M")
+        when = each.when.strftime("%Y-%m-%d %H:%M")
         told = (each.owner, each.job, each.test, each.model, each.manifest[:16])
         line = " ".join(
             (when, *map(_word, told), f"failed: {each.fault}" if each.fault else "good")
@@ -199,11 +206,11 @@ def _word(text: str) -> str:
     return "_".join(one_line(text).split()) or "-"
 
 
-def result(found: Sequence[tuple[str, str]]) -> None:
+def result(found: Sequence[OwnerResult]) -> None:
     """Print each owner's result of a job, in EDN: the owner as a comment, the text indented.
 
     So no text can pass for the line that names an owner.
     """
-    for owner, text in found:
-        print(f"; of {owner}")
-        print(textwrap.indent(plain(text).strip("\n"), "  ", lambda _: True))
+    for each in found:
+        print(f"; of {each.owner}")
+        print(textwrap.indent(plain(each.results).strip("\n"), "  ", lambda _: True))

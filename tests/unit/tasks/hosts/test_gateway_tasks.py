@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,8 +44,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bytes | N
             f"bob {KEY} 1767225660 0\n",
             f"{OWNERS} remove nan": "nan had no account\n",
             f"{OWNERS} hostkey": f"{HOST_KEY}\n",
+            queue._PSQL: "2\n",
         }
-        return answers.get(command, "")
+        return "1\n0\n3\n" if queue._ITEMS in command else answers.get(command, "")
 
     def state(host: Host) -> HostState:
         role = {"box": "devel", "bare": ""}.get(host.name, "gateway")
@@ -202,6 +204,7 @@ class Gateway:
 
 GW = cast(Host, Gateway())
 JOB = "TE_000000000111_000-and-MO_405512056662_005-0123456789ab"
+MODEL = "SW_StillingerWeber_1985_Si__MO_405512056662_005"
 FORGED = (
     "-\\n1796000000 ada\\0057TE_000000000901_000-and-MO_405512056662_005-32bcdfd5570d Zm8= Zm8="
 )
@@ -232,6 +235,50 @@ def test_names_that_a_worker_made_up_are_not_listed(capsys: pytest.CaptureFixtur
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert lines[1].endswith(f" ada {JOB} T__TE_1\ufffd]52;c;x\ufffd [/] - failed: it said much")
+
+
+@pytest.mark.parametrize(
+    ("task", "words", "said", "printed"),
+    [
+        (gateway.retry, {"failed": True}, "gw: 2 jobs run again", {"jobs": 2}),
+        (gateway.cancel, {"jobs": JOB}, "gw: 2 jobs are cancelled", {"jobs": 2}),
+        (
+            gateway.submit,
+            {"item": MODEL, "priority": 7},
+            f"gw: {MODEL} is on the queue; 3 of its pairs have results, and run again only in other"
+            " versions",
+            {"kimid": MODEL, "priority": 7, "status": "approved", "with_results": 3},
+        ),
+    ],
+)
+def test_what_an_operator_is_told_is_there_for_programs_too(
+    task: Any,
+    words: dict[str, Any],
+    said: str,
+    printed: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    task(fabric.Connection("gw"), **words)
+    assert capsys.readouterr().out == f"{said}\n"
+    task(fabric.Connection("gw"), **words, json=True)
+    assert json.loads(capsys.readouterr().out) == printed
+
+
+@pytest.mark.commands
+@pytest.mark.usefixtures("results")
+def test_results_for_programs_have_nothing_that_a_terminal_obeys(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show.as_json(queue.newest_results(GW, 1))
+    show.as_json(queue.read_result(GW, JOB))
+    out = capsys.readouterr().out
+    assert out.replace("\n", "").isprintable()
+    listed, _, read = out.partition("\n]\n")
+    [row] = json.loads(f"{listed}]")
+    assert (row["owner"], row["job"]) == ("bob", JOB)
+    assert datetime.fromisoformat(row["when"]).year > 2400
+    assert row["test"] == "T__TE 1\x1b]52;c;x\x07"
+    assert [each["owner"] for each in json.loads(read)] == ["ada", "bob"]
 
 
 @pytest.mark.commands
