@@ -208,7 +208,7 @@ def results(gateway: str, found: Sequence[JobResult]) -> None:
         print(f"{gateway}: there are no results")
     for each in found:
         when = each.when.strftime("%Y-%m-%d %H:%M")
-        told = (each.owner, each.job, each.test, each.model, each.manifest[:16])
+        told = (each.owner, each.folder, each.test, each.model, each.manifest[:16])
         line = " ".join(
             (when, *map(_word, told), f"failed: {each.fault}" if each.fault else "good")
         )
@@ -221,10 +221,12 @@ def _word(text: str) -> str:
 
 
 def result(found: Sequence[OwnerResult]) -> None:
-    """Print each owner's result of a job, in EDN: the owner as a comment, the text indented.
+    """Print each result of a job, in EDN: whose it is as a comment, the text indented.
 
-    So no text can pass for the line that names an owner.
+    So no text can pass for the line that names an owner, or tells that the results differ.
     """
+    if len({each.results for each in found}) > 1:
+        print(f"; these {len(found)} results of one job differ")
     for each in found:
-        print(f"; of {each.owner}")
+        print(f"; of {each.owner}" + (f", {each.folder}" if "." in each.folder else ""))
         print(textwrap.indent(plain(each.results).strip("\n"), "  ", lambda _: True))

@@ -161,7 +161,8 @@ class Station:
 
     def delivered(self) -> list[str]:
         """The jobs that have their results here."""
-        return sorted(path.parent.name for path in self.results.glob("*/results.edn"))
+        found = self.results.glob("*/results.edn")
+        return sorted({path.parent.name.partition(".")[0] for path in found})
 
     def said(self) -> str:
         return (self.root / "log").read_text(errors="replace")

@@ -138,7 +138,6 @@ def check(station: Station, jobs: int) -> None:
     assert good == delivered == sorted(job for job, state in states.items() if state == "done")
     assert station.counts()["failed"] == jobs - len(delivered)
     assert len(delivered) >= jobs * 0.85
-    assert not list(station.results.glob(".old-*"))
     for job in delivered:
         spec = edn.read(station.results / job / "kimspec.edn")
         assert (spec["UUID"], spec["item-type"]) == (job, "tr")

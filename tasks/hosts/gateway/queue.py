@@ -25,11 +25,13 @@ _MAX_BYTES = 65536  # of a file of metadata
 _MAX_RESULT = 2**20
 _LATEST = datetime.max.replace(tzinfo=UTC).timestamp() - 1
 
-# The names that a result has: its owner's and its job's. Others are not listed.
+# The names that a result has: its owner's and its job's, with a number if it is a later one of that
+# job. Others are not listed.
+_LATER = r"([.][1-9][0-9]{0,5})?"
 _PLACE = (
     r"\./[a-z_][a-z0-9_-]{0,31}"
     r"/(TE|VC)_[0-9]{12}_[0-9]{3}-and-(MO|SM)_[0-9]{12}_[0-9]{3}-[0-9a-f]{12}"
-)
+) + _LATER
 _JOB = TypeAdapter[str](JobId)
 
 # A line for each of the newest results: time, path, and its two files of metadata. A worker wrote
@@ -53,14 +55,19 @@ _ABOUT_ITEM = """export LC_ALL=C
         {{ [ ! -f {items}/{item}/CMakeLists.txt ] || ! command -v cmake >/dev/null; }} &&
         echo 1 || echo 0
     cd {results} && find . -mindepth 2 -maxdepth 2 -type d -regextype posix-extended \\
-        -regex '{place}' -name '*{code}*' -printf '%f\\n' | sort -u | wc -l"""
+        -regex '{place}' -name '*{code}*' -printf '%f\\n' |
+        sed 's/[.].*//' | sort -u | wc -l"""
 
-# A line for each owner who has a result of the job: the name, and the result.
-_READ_RESULT = """cd {results} && export LC_ALL=C && for folder in [a-z_]*/{job}; do
-        [ -f "$folder/results.edn" ] || continue
-        text=$(head -c {bytes} "$folder/results.edn" | base64 -w 0)
-        printf '%s %s\\n' "${{folder%%/*}}" "$text"
+# A line for each result of the job, the first ones first: owner, folder, and the result.
+_READ_RESULT = """cd {results} && export LC_ALL=C &&
+    find . -mindepth 2 -maxdepth 2 -type d -regextype posix-extended \\
+        -regex '\\./[a-z_][a-z0-9_-]*/{job}{later}' -printf '%f %P\\n' |
+    sort -V | head -n {most} | while read -r name path; do
+        [ -f "$path/results.edn" ] || continue
+        text=$(head -c {bytes} "$path/results.edn" | base64 -w 0)
+        printf '%s %s %s\\n' "${{path%/*}}" "$name" "$text"
     done"""
+_MOST_RUNS = 100  # results of one job that are read: a box may send any number
 
 
 class Running(BaseModel):
@@ -115,11 +122,15 @@ class Attempt(BaseModel):
 
 @dataclass(frozen=True)
 class JobResult:
-    """A job's result on a gateway; ``fault`` is empty if the job succeeded."""
+    """A job's result on a gateway; ``fault`` is empty if the job succeeded.
+
+    ``folder`` is the job, with a number if it is not the first result of that job and owner.
+    """
 
     when: datetime
     owner: str
     job: str
+    folder: str
     test: str
     model: str
     fault: str
@@ -128,9 +139,13 @@ class JobResult:
 
 @dataclass(frozen=True)
 class OwnerResult:
-    """What an owner's boxes delivered of a job: its results.edn."""
+    """What an owner's boxes delivered of one run of a job: its results.edn.
+
+    ``folder`` is the job, with a number if it is not the first result of that job and owner.
+    """
 
     owner: str
+    folder: str
     results: str
 
 
@@ -242,18 +257,22 @@ def newest_results(host: Host, most: int) -> list[JobResult]:
 
 
 def read_result(host: Host, job: str) -> list[OwnerResult]:
-    """Read what each owner's boxes delivered of a job.
+    """Read what each owner's boxes delivered of a job, the first results first.
 
     Raises:
         BoxError: that is no job's id, or the gateway has no results of this job.
     """
-    command = _READ_RESULT.format(results=_RESULTS, job=_job(job), bytes=_MAX_RESULT)
+    command = _READ_RESULT.format(
+        results=_RESULTS, job=_job(job), later=_LATER, most=_MOST_RUNS, bytes=_MAX_RESULT
+    )
     lines = host.run(command).splitlines()
     with host.parsing("the job's results"):
         rows = (line.split(" ") for line in lines)
         found = [
-            OwnerResult(one_line(owner), base64.b64decode(text).decode(errors="replace"))
-            for owner, text in rows
+            OwnerResult(
+                one_line(owner), one_line(folder), base64.b64decode(text).decode(errors="replace")
+            )
+            for owner, folder, text in rows
         ]
     if not found:
         raise BoxError(f"{host.name} has no results of {job}")
@@ -263,7 +282,8 @@ def read_result(host: Host, job: str) -> list[OwnerResult]:
 def _parse_result(line: str) -> JobResult:
     """Parse a line of the listing; metadata that cannot be parsed counts as empty."""
     when, place, *files = line.split(" ")
-    owner, _, job = place.partition("/")
+    owner, _, folder = place.partition("/")
+    job, _, _ = folder.partition(".")
     _JOB.validate_python(job)
     about, made = (_edn(files[number] if number < len(files) else "") for number in (0, 1))
     come = made.get("provenance")
@@ -272,7 +292,7 @@ def _parse_result(line: str) -> JobResult:
     # A box sets the time of a file that it sends: there may be no such date.
     return JobResult(
         datetime.fromtimestamp(min(abs(float(when)), _LATEST), UTC),
-        *(owner, job, names[0], names[1], names[2], manifest),
+        *(owner, job, folder, names[0], names[1], names[2], manifest),
     )
 
 

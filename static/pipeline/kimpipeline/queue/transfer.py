@@ -76,9 +76,10 @@ def mirror(items: ItemFolder, remote: Remote, beat: Beat) -> None:
 
 
 def deliver(folder: Path, job: str, remote: Remote, beat: Beat) -> None:
-    """Make a job's folder in the results equal to ``folder``; files of an earlier try are removed.
+    """Deliver what a job left in ``folder``; the same folder again changes nothing.
 
-    On a gateway no box may delete; there its ``transfer`` replaces the whole folder.
+    A gateway keeps an earlier result of the job, and puts this one beside it. In results on this
+    machine the job's folder becomes equal to ``folder``.
 
     Raises:
         TransferError: rsync failed.

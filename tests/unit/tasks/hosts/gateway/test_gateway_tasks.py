@@ -266,6 +266,39 @@ def test_what_an_operator_is_told_is_there_for_programs_too(
 
 
 @pytest.mark.commands
+def test_a_second_result_is_told_beside_the_first(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A box may send folders of any other name, too."""
+    for name in (f"{JOB}.2", f"{JOB}.10", f"{JOB}.0", f"{JOB}.x", f"{JOB}.2.2", f"{JOB}.3\nbob"):
+        (results / "ada" / name).mkdir()
+        for file in ("kimspec.edn", "results.edn"):
+            (results / "ada" / name / file).write_text("{}")
+    told = [("ada", JOB), ("bob", JOB), ("ada", f"{JOB}.2"), ("ada", f"{JOB}.10")]
+    found = queue.read_result(GW, JOB)
+    assert [(each.owner, each.folder) for each in found] == told
+    show.result(found)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "; these 4 results of one job differ"
+    assert f"; of ada, {JOB}.10" in lines
+    show.result(found[2:])
+    assert "differ" not in capsys.readouterr().out
+    listed = queue.newest_results(GW, 20)
+    assert sorted((each.owner, each.folder) for each in listed) == sorted(told)
+    assert {each.job for each in listed} == {JOB}
+    command = queue._ABOUT_ITEM.format(
+        items=results,
+        item="x",
+        director="x",
+        models="x",
+        results=results,
+        place=queue._PLACE,
+        code="MO_405512056662_005",
+    )
+    assert GW.run(command).split()[2] == "1"
+
+
+@pytest.mark.commands
 @pytest.mark.usefixtures("results")
 def test_results_for_programs_have_nothing_that_a_terminal_obeys(
     capsys: pytest.CaptureFixture[str],
@@ -286,12 +319,11 @@ def test_results_for_programs_have_nothing_that_a_terminal_obeys(
 @pytest.mark.usefixtures("results")
 def test_a_result_names_its_owner_and_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
     show.result(queue.read_result(GW, JOB))
-    text = "  [{{1 2}}]\n  ; of ada\n  \ufffd[2J{0}\n"
-    assert capsys.readouterr().out == (
-        f"; of ada\n{text.format('ada')}; of bob\n{text.format('bob')}".replace("{{", "{").replace(
-            "}}", "}"
-        )
-    )
+    texts = [
+        f"; of {owner}\n  [{{1 2}}]\n  ; of ada\n  \ufffd[2J{owner}\n" for owner in ("ada", "bob")
+    ]
+    out = capsys.readouterr().out
+    assert out == "; these 2 results of one job differ\n" + "".join(texts)
     for name in ("*", "no-such", "$(touch /tmp/it-ran)", "../x"):
         with pytest.raises(BoxError, match="is no id of a job"):
             queue.read_result(GW, name)
