@@ -44,6 +44,10 @@ class PreflightError(BoxError):
     """A host cannot be provisioned in this way. Nothing on it was changed."""
 
 
+class NoRoomError(PreflightError):
+    """The volume group of a host's root has no room for a box."""
+
+
 class DeployError(BoxError):
     """An operation failed on a host."""
 

@@ -25,18 +25,22 @@ static/onbox/usr/lib/resnap/resnap has the same.
 """
 FILE = "/pipeline/box.img"
 """The file on the host's root in which the volume group of such a box lies."""
+SUBFOLDER = "pipeline"
+"""The folder in which such a box has its /boot, where the host's /boot is a partition."""
 COPIED = "resnap.copied"  # the LVM tag of a golden root whose copy is complete
 
 # It runs in a mount namespace of its own, so its mounts end with it. The copy's /boot is mounted
 # first: if /boot is part of the running root, cp -x, which stays on that root, fills it too. If
 # /boot is a filesystem of its own, it is copied after the root. cp fails if a file vanishes while
-# it runs: it is started again, over what it has copied. Where /boot is to be a folder of the
-# running root, what lies beside it, the file with the copy, is hidden from cp. Its loop device
+# it runs: it is started again, over what it has copied. For a box in a file /boot is to be a folder
+# of what is copied: that and the file with the copy are hidden from cp. The file's loop device
 # refuses to zero, and the kernel would log that often while it makes tables of inodes itself.
 _SCRIPT = """
 set -eu
 golden=$1 bootdev=$2 options=$3 fstab=$4 vg=$5 lv=$6 tag=$7 esp=$8 host=$9
-shift 9 # the mount points of the box's own volumes are left
+shift 9
+file=$1
+shift # the mount points of the box's own volumes are left
 work=/run/pipeline-copy
 mkdir -p "$work/from" "$work/to"
 bind=
@@ -46,7 +50,8 @@ mount "$golden" "$work/to"
 mkdir "$work/to/boot"
 mount $bind "$bootdev" "$work/to/boot"
 mount --bind / "$work/from"
-[ -z "$bind" ] || mount -t tmpfs -o mode=0700 none "$work/from${bootdev%/*}"
+hide() { [ -z "$bind" ] || mount -t tmpfs -o mode=0700 none "$work/from$1"; }
+hide "${file%/*}"
 copy() {
     for _ in 1 2 3; do
         cp -ax --sparse=auto --remove-destination "$1/." "$2" && return
@@ -54,7 +59,17 @@ copy() {
     return 1
 }
 copy "$work/from" "$work/to"
-if mountpoint -q /boot; then copy /boot "$work/to/boot"; fi
+subfolder=
+if mountpoint -q /boot; then
+    mount --bind /boot "$work/from/boot"
+    hide "$bootdev"
+    copy "$work/from/boot" "$work/to/boot"
+    if [ -n "$bind" ]; then
+        rmdir "$work/to$bootdev"
+        subfolder=X-mount.subdir=${bootdev##*/},
+        bind= bootdev=$(findmnt --noheadings --output SOURCE /boot)
+    fi
+fi
 while read -r swap kind _; do
     case $kind in file) rm -f "$work/to$swap" ;; esac
 done </proc/swaps
@@ -65,7 +80,8 @@ for place; do mkdir -p "$work/to$place"; done
     if [ -n "$bind" ]; then
         printf '%s /boot none bind,%s 0 0\\n' "$host$bootdev" "$options"
     else
-        printf 'UUID=%s /boot ext4 %s 0 2\\n' "$(blkid -s UUID -o value "$bootdev")" "$options"
+        printf 'UUID=%s /boot ext4 %s 0 2\\n' "$(blkid -s UUID -o value "$bootdev")" \
+            "$subfolder$options"
     fi
     [ -z "$esp" ] ||
         printf 'UUID=%s /boot/efi vfat umask=0077,%s 0 2\\n' \
@@ -123,6 +139,7 @@ def copy_root(group: str, volume: str, boot: str, esp: str = "") -> Commands:
         COPIED,
         esp,
         HOST,
+        FILE,
         *(row.mount for row in own_volumes.mounted()),
     )
     words = ("unshare", "--mount", "sh", "-c", _SCRIPT, "copy-root", *arguments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploys.errors import PreflightError
+from deploys.errors import NoRoomError, PreflightError
 from deploys.facts.lvm import BEFORE_TAG, LogicalVolume, VolumeGroup, cow_size
 from deploys.operations.disks import LINUX_LVM, LVM_LABEL, Partition
 from deploys.plan.of_firmware import plan_here
@@ -30,7 +30,8 @@ def plan_lvm(
     """Plan the volumes beside a root that is on LVM.
 
     Raises:
-        PreflightError: the VG has no room for them, or the named disk is not fit.
+        NoRoomError: the VG has no room for them.
+        PreflightError: the named disk or the host is not fit.
     """
     if root.origin:
         raise PreflightError(f"the root is already a snapshot, of {group.name}/{root.origin}")
@@ -96,7 +97,7 @@ def _check_room(
             f"group {group.name} has free"
         )
     hint = "a larger disk with --device" if extends else "an empty disk with --device"
-    raise PreflightError(
+    raise NoRoomError(
         f"volume group {group.name} has {human(free)} free, the volumes need "
         f"{human(free - left + snapshot)}: name {hint}"
     )

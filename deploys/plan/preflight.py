@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from deploys.errors import PreflightError
+from deploys.errors import NoRoomError, PreflightError
 from deploys.facts.packages import Complaints
 from deploys.facts.state import HostState, State
 from deploys.plan.of_box import is_box, plan_box
-from deploys.plan.of_file import plan_file, unfit
+from deploys.plan.of_file import its_kind, plan_file, unfit
 from deploys.plan.of_lvm import plan_lvm
 from deploys.plan.of_spare import plan_spare
 from deploys.plan.refusals import check_clones, check_host, check_names, check_sight
@@ -21,7 +21,11 @@ from deploys.settings import Settings, Volumes
 # tests/boot/hosts/test_in_file.py has a walk.
 _IN_FILE = {
     ("debian", "12", "initramfs-tools"): ("BIOS and ext4",),
-    ("debian", "13", "initramfs-tools"): ("BIOS and ext4", "UEFI and xfs"),
+    ("debian", "13", "initramfs-tools"): (
+        "BIOS and ext4",
+        "BIOS and ext4 on LVM with /boot of its own",
+        "UEFI and xfs",
+    ),
 }
 # The systems that can be a box, each with the version of its python3.
 SYSTEMS = {
@@ -71,8 +75,7 @@ def check(
     survey = read_survey(session.fact, device)
     plan = plan_volumes(survey, settings.volumes, force=force, in_file=in_file)
     tried = _IN_FILE.get((state.os_id, state.os_version, state.initrds), ())
-    its = f"{survey.firmware.kind.upper()} and {survey.root.fstype}"
-    if plan.kind is Kind.FILE and its not in tried:
+    if plan.kind is Kind.FILE and (its := its_kind(survey)) not in tried:
         which = f"{state.os_id.capitalize()} {state.os_version} with {state.initrds}, {its}"
         raise unfit(survey, f"{which} was not tried", is_asked=in_file is not None)
     if plan.kind is Kind.BOX:
@@ -113,18 +116,28 @@ def plan_volumes(
         return plan_box(survey, volumes, root_lv, group)
     if in_file is not None and survey.device:
         raise PreflightError("--in-file and --device exclude each other: leave out one")
-    if in_file is not None or (root_lv is None and _is_only_way(survey, volumes)):
+    has_disk = bool(survey.device or survey.spare_disks)
+    if in_file is not None or (not has_disk and _is_only_way(survey, volumes)):
         plan = plan_file(survey, volumes, in_file)
     else:
         check_host(survey)
         if root_lv is None or group is None:
             plan = plan_spare(survey, volumes, force)
         else:
-            plan = plan_lvm(survey, volumes, root_lv, group, force)
+            try:
+                plan = plan_lvm(survey, volumes, root_lv, group, force)
+            except NoRoomError:
+                if has_disk:
+                    raise
+                plan = plan_file(survey, volumes, None)
     return replace(plan, lasting=survey.lasting)
 
 
 def _is_only_way(survey: Survey, volumes: Volumes) -> bool:
-    """Whether a plain root can be a box in a file only: there is no disk to name, nor a box."""
-    group = survey.lvm.group(volumes.volgroup)
-    return not survey.device and not survey.spare_disks and (survey.file.attached or not group)
+    """Whether a host without a disk to name can be a box in a file only, as far as one sees.
+
+    A root on LVM may have room beside it.
+    """
+    if survey.root_lv:
+        return survey.file.size > 0
+    return survey.file.attached or not survey.lvm.group(volumes.volgroup)

@@ -22,6 +22,7 @@ from pyinfra.api.operation import operation
 from deploys.facts.lvm import BEFORE_TAG
 from deploys.operations import Commands
 from deploys.operations.boot import GIVEN_BACK
+from deploys.plan.of_file import BOOT
 from deploys.plan.of_firmware import LOADER
 from deploys.plan.result import Kind, VolumePlan
 
@@ -164,10 +165,11 @@ class Before:
         volgroup: the box's VG.
         lvroot: its golden root.
         lvsnap: the snapshot that it runs on.
-        old_root: the UUID of a plain root's filesystem.
+        old_root: the UUID of the filesystem of a root that stayed where it is.
         volumes: the LVs that the host had, as ``GROUP/NAME``.
         packages: those that a provision added to a plain root.
         kept: lv_attr of lvs(8) of the snapshot of a root on LVM; empty if there is none.
+        folder: the folder on the host that is the /boot of a box in a file.
     """
 
     kind: str
@@ -178,6 +180,7 @@ class Before:
     volumes: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     kept: str = ""
+    folder: str = BOOT
 
 
 class Record(FactBase[Before | None]):
@@ -205,6 +208,7 @@ class Record(FactBase[Before | None]):
             tuple(value for name, value in lines if name == "volume"),
             tuple(value for name, value in lines if name == "package"),
             values.get("kept", ""),
+            values.get("folder", BOOT),
         )
 
 
@@ -222,6 +226,8 @@ def noted(plan: VolumePlan) -> None:
         "lvsnap": plan.lvsnap,
         "old_root": plan.old_root_uuid,
     }
+    if plan.file:
+        lines["folder"] = plan.boot_partition
     esp = plan.efi.partition if plan.efi and plan.efi.is_changed else ""
     note(name="Note what the host is", lines=lines, esp=esp)
     if plan.copies_root and plan.efi is None:

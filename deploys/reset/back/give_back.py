@@ -5,7 +5,6 @@ from __future__ import annotations
 from pyinfra.api.deploy import deploy
 
 from deploys.operations import efi, packages
-from deploys.plan.of_file import BOOT
 from deploys.plan.of_firmware import LOADER
 from deploys.reset.back import undo
 from deploys.reset.back.ways import Way
@@ -47,6 +46,6 @@ def give_back(way: Way) -> None:
         undo.closed(name=f"Close {way.volgroup}", group=way.volgroup)
     undo.wiped(name="Wipe the disk", paths=way.wiped)
     if way.file:
-        undo.file_removed(name=f"Remove {way.file}", path=way.file, boot=BOOT)
+        undo.file_removed(name=f"Remove {way.file}", path=way.file, boot=way.folder)
     packages.purged(name="Remove packages", packages=way.packages)
     undo.forgotten(name="Remove the record", group="" if way.merges else way.volgroup)

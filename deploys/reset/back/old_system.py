@@ -12,12 +12,13 @@ from deploys.reset.back.before import RECORD
 # In a mount namespace of its own, with which its mounts end.
 _LOOK = f"""
 device=$(blkid -U "$1") || exit 0
-# a box in a file has it mounted already, to write
-mount -o ro "$device" /mnt 2>/dev/null || mount "$device" /mnt || exit 0
+# a box in a file has both mounted already, to write
+look() {{ mount -o ro "$1" "$2" 2>/dev/null || mount "$1" "$2"; }}
+look "$device" /mnt || exit 0
 echo there
 [ ! -e /mnt{RECORD}/host ] || echo noted
 if [ "$2" ] && [ "$2" != "$1" ]; then
-    device=$(blkid -U "$2") && mount -o ro "$device" /mnt/boot || exit 0
+    device=$(blkid -U "$2") && look "$device" /mnt/boot || exit 0
 fi
 [ -e /mnt/boot/grub/grub.cfg ] || exit 0
 for kernel in /mnt/boot/vmlinuz-*; do

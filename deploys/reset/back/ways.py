@@ -58,6 +58,7 @@ class Way:
         volumes: LVs that go on the old root.
         parts: PVs that leave the host's VG.
         file: the file that the box lies in.
+        folder: the folder on the host that is its /boot.
         wiped: partitions and then the disk that are wiped.
         esps: EFI system partitions that get their own loader back.
         packages: those that go.
@@ -76,6 +77,7 @@ class Way:
     volumes: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     file: str = ""
+    folder: str = ""
     wiped: tuple[str, ...] = ()
     esps: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
@@ -162,6 +164,7 @@ def _of_file(found: Found) -> Way:
         before.lvroot,
         leaves,
         file=FILE,
+        folder=before.folder,
         esps=tuple(part.path for part in survey.efi_partitions),
         packages=before.packages,
     )

@@ -14,7 +14,7 @@ import pytest
 
 from deploys.operations.root import FILE, HOST
 from tasks.desk import loop, shell
-from tasks.disks import partitions
+from tasks.disks import partitions, volume_group
 from tasks.guests import bare
 from tasks.guests.qemu import accelerator
 from tests.boot.conftest import GIB, INSTALLED, Start
@@ -43,11 +43,15 @@ DEBIAN_12 = replace(ONE_DISK, suite="bookworm")
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of host: its disk, its firmware (None: BIOS), the device of its root."""
+    """A kind of host: its disk, its firmware (None: BIOS), the device of its root.
+
+    ``boot`` is where the box's /boot is; empty: in a folder on that root.
+    """
 
     recipe: Recipe = ONE_DISK
     firmware: Firmware | None = None
     root: str = "/dev/vda1"
+    boot: str = ""
 
     def started(
         self, start: Start, shared: Path, accel: accelerator.Accelerator, folder: Path
@@ -59,15 +63,18 @@ class Kind:
 
 BY_UEFI = replace(ONE_DISK, firmware="uefi", extra=(*ONE_DISK.extra, "dosfstools"))
 XFS = replace(BY_UEFI, filesystem="xfs", extra=(*BY_UEFI.extra, "xfsprogs"))
+# As Debian's installer leaves it, with all of the volume group in the root.
+FULL_LVM = Recipe("lvm", disk_size=12 * GIB, root_size=None, extra=INSTALLED)
 KINDS = {
     "bios": Kind(),
+    "lvm": Kind(FULL_LVM, root="/dev/mapper/debian--vg-root", boot="/dev/vda1[/pipeline]"),
     "xfs": Kind(XFS, SECURE, "/dev/vda2"),
 }
 SNAPSHOT = "/dev/mapper/vagrant--pipeline-root_snap"
-# All that makes the host what it is, but for what LVM notes of its groups.
+# All that makes the host what it is, but for what LVM notes of its groups, and the box's own /boot.
 FINGERPRINT = (
-    "find /boot /etc /usr -xdev -path /etc/lvm -prune -o -type f -print0 | sort --zero-terminated"
-    " | xargs --null sha256sum"
+    "find /boot /etc /usr -xdev -path /etc/lvm -prune -o -path /boot/pipeline -prune"
+    " -o -type f -print0 | sort --zero-terminated | xargs --null sha256sum"
 )
 # An ext4 root of a host is checked before it is mounted. This is in the log of that after a cut.
 RECOVERED = "grep -q 'recovering journal' /run/initramfs/fsck.log"
@@ -201,7 +208,7 @@ def test_maintenance_has_boot_from_the_hosts_root(box: Box, kind: Kind) -> None:
     assert box.verdict.name == "golden"
     assert root_of(box) == "/dev/mapper/vagrant--pipeline-root"
     assert box.succeed("findmnt --noheadings --output SOURCE /boot").strip() == (
-        f"{kind.root}[/pipeline/boot]"
+        kind.boot or f"{kind.root}[/pipeline/boot]"
     )
     if kind.firmware:
         box.succeed("test -e /boot/efi/EFI/pipeline/grubx64.efi")
@@ -275,6 +282,8 @@ def test_the_old_system_is_what_it_was_and_is_given_back(
     disk = tmp_path / "disk.raw"
     shell.run(["qemu-img", "convert", "-O", "raw", guest.directory / "root.qcow2", disk])
     part = partitions.extents(disk)[-1]
+    if kind.recipe.kind == "lvm":
+        part = volume_group.find(disk, part, kind.recipe.volgroup)["root"]
     with loop.attached(disk, offset=part.offset, size=part.size) as device:
         shell.run([*CHECKS[kind.recipe.filesystem], device])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploys.operations.root import _SCRIPT, BOOT_OPTIONS, HOST, copied_fstab
+from deploys.operations.root import _SCRIPT, BOOT_OPTIONS, FILE, HOST, copied_fstab
 from tests.storage.commands import run
 
 FSTAB = copied_fstab(["UUID=old / ext4 defaults 0 1", "tmpfs /tmp tmpfs size=1G 0 0"], "test-box")
@@ -21,6 +21,7 @@ mount --bind /usr "$root/usr"
 mount --bind /dev "$root/dev"
 mount -t proc proc "$root/proc"
 mount -t tmpfs tmpfs "$root/run"
+[ -z "${BOOT:-}" ] || mount "$BOOT" "$root/boot"
 mkdir "$root/run/tools"
 cp "$tools/lvchange" "$root/run/tools/"
 PATH="/run/tools:/usr/sbin:/usr/bin" chroot "$root" sh -c "$@"
@@ -60,14 +61,32 @@ def small_root(tmp_path: Path) -> Iterator[Path]:
 
 
 def copy(
-    root: Path, tools: Path, golden: str, boot: str, script: str = _SCRIPT, esp: str = ""
+    root: Path,
+    tools: Path,
+    golden: str,
+    boot: str,
+    script: str = _SCRIPT,
+    esp: str = "",
+    own_boot: str = "",
 ) -> None:
     tools.mkdir(exist_ok=True)
     (tools / "lvchange").write_text(LVCHANGE)
     (tools / "lvchange").chmod(0o755)
-    arguments = (golden, boot, BOOT_OPTIONS, FSTAB, "test-box", "root", "resnap.copied", esp, HOST)
+    of_box = ("test-box", "root", "resnap.copied")
+    arguments = (golden, boot, BOOT_OPTIONS, FSTAB, *of_box, esp, HOST, FILE)
     places = ("/persistent", "/srv/one")
-    outer = ("unshare", "--mount", "sh", "-c", IN_SMALL_ROOT, "outer", root, tools)
+    outer = (
+        "env",
+        f"BOOT={own_boot}",
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        IN_SMALL_ROOT,
+        "outer",
+        root,
+        tools,
+    )
     run(*outer, script, "copy-root", *arguments, *places)
 
 
@@ -132,6 +151,28 @@ def test_a_file_of_the_root_itself_may_have_the_copy(
     assert look(golden, "grep /boot etc/fstab") == (
         "/run/initramfs/host/pipeline/boot /boot none "
         "bind,defaults,nofail,x-systemd.before=local-fs.target 0 0"
+    )
+
+
+def test_a_folder_of_a_boot_that_is_a_partition_may_have_the_copy_s(
+    devices: tuple[str, str], small_root: Path, tmp_path: Path
+) -> None:
+    """The file beside the root is not copied, nor that folder into itself."""
+    golden, boot = devices
+    change = 'mount "$1" /mnt; mkdir /mnt/pipeline /mnt/grub; echo menu >/mnt/grub/grub.cfg'
+    run("unshare", "--mount", "sh", "-ec", change, "change", boot)
+    (small_root / "pipeline").mkdir()
+    (small_root / "pipeline/box.img").write_bytes(b"x")
+    (small_root / "boot/vmlinuz-6.1").unlink()
+    copy(small_root, tmp_path / "tools", golden, "/boot/pipeline", own_boot=boot)
+    assert look(golden, "ls -A pipeline boot") == "boot:\n\npipeline:"
+    assert look(boot, "ls pipeline pipeline/grub grub") == (
+        "grub:\ngrub.cfg\n\npipeline:\ngrub\nlost+found\n\npipeline/grub:\ngrub.cfg"
+    )
+    uuid = run("blkid", "-p", "-s", "UUID", "-o", "value", boot).strip()
+    assert look(golden, "grep /boot etc/fstab") == (
+        f"UUID={uuid} /boot ext4 X-mount.subdir=pipeline,defaults,nofail,"
+        "x-systemd.before=local-fs.target 0 2"
     )
 
 

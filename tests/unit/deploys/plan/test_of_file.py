@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from deploys.facts.lvm import (
     cow_size,
 )
 from deploys.operations.root import HOST
+from deploys.plan.of_file import its_kind
 from deploys.plan.of_firmware import EfiPlan
 from deploys.plan.preflight import plan_volumes
 from deploys.plan.result import Kind
@@ -100,6 +102,36 @@ def test_a_box_knows_that_it_lies_in_a_file() -> None:
     assert b"VOLFILE" not in made[DEFAULTS].content
 
 
+def on_lvm(*more: BlockDevice, free: int = 0, **boot: Any) -> Survey:
+    """A host whose root has a volume group of 60 GiB, and not much in it; ``more`` are disks."""
+    root = LogicalVolume("root", "host-vg", 60 * GIB)
+    survey = lvm_host(root, free=free, spare=more, **boot)
+    mount = replace(survey.mounts[0], size=60 * GIB, used=4 * GIB, avail=53 * GIB)
+    return replace(survey, mounts=(mount, *survey.mounts[1:]), file=FREE)
+
+
+def test_a_group_without_room_leaves_no_other_way() -> None:
+    """The box's /boot is on the host's, which is a partition."""
+    survey = on_lvm()
+    plan = plan_volumes(survey, SETTINGS)
+    assert (plan.kind, plan.volgroup) == (Kind.FILE, "vagrant-pipeline")
+    assert (plan.boot_partition, plan.grub_disks) == ("/boot/pipeline", ("/dev/vda",))
+    assert plan.old_root == "/dev/mapper/host--vg-root"
+    assert its_kind(survey) == "BIOS and ext4 on LVM with /boot of its own"
+    assert plan_volumes(on_lvm(free=70 * GIB), SETTINGS).kind is Kind.LVM
+    assert plan_volumes(on_lvm(free=70 * GIB), SETTINGS, in_file=0).kind is Kind.FILE
+    with pytest.raises(PreflightError, match=r"need 62\.0 GiB: name an empty disk with --device$"):
+        plan_volumes(on_lvm(disk("/dev/vdb", 24 * GIB)), SETTINGS)
+
+
+def test_what_broke_off_on_lvm_with_room_goes_on_in_the_file() -> None:
+    survey = replace(on_lvm(free=70 * GIB), file=attached().file)
+    pv = PhysicalVolume("/dev/loop3", "vagrant-pipeline", 17 * GIB, 17 * GIB)
+    begun = VolumeGroup("vagrant-pipeline", 17 * GIB, 17 * GIB, EXTENT, (pv,))
+    survey = replace(survey, lvm=LvmReport((*survey.lvm.groups, begun)))
+    assert plan_volumes(survey, SETTINGS).kind is Kind.FILE
+
+
 def test_firmware_starts_it_by_a_loader_beside_the_hosts_own() -> None:
     plan = plan_volumes(by_uefi(one_disk(), WITH_REMOVABLE, mounted=True), SETTINGS)
     assert plan.efi == EfiPlan("/dev/vda15", disk="/dev/vda", number=15, entry=True)
@@ -157,7 +189,16 @@ def test_the_hosts_root_below_a_box_is_not_said_to_be_kept() -> None:
     ]
 
 
-BOOT = replace(one_disk(), mounts=(*one_disk().mounts, Mount("/boot", "/dev/vda2", "ext4")))
+_POOL = BlockDevice(
+    "/dev/mapper/host--vg-pool",
+    "lvm",
+    GIB,
+    children=(BlockDevice("/dev/mapper/host--vg-root", "lvm", GIB, mountpoints=("/",)),),
+)
+THIN = replace(
+    on_lvm(),
+    blocks=BlockTree((disk("/dev/vda", GIB, part("/dev/vda2", GIB, children=(_POOL,))),)),
+)
 RAID = replace(
     one_disk(),
     blocks=BlockTree(
@@ -218,9 +259,20 @@ CASES: dict[str, tuple[Survey, int | None, dict[str, object], str]] = {
         "name an empty disk with --device; the box cannot lie in a file on this root, as its "
         "filesystem is btrfs; it must be ext4 or xfs",
     ),
-    "raid": (RAID, None, {}, "it must be a partition of a disk"),
-    "lvm": (lvm_host(free=20 * GIB), 0, {}, "it must be a partition of a disk"),
-    "/boot": (BOOT, None, {}, "/boot is a filesystem of its own (/dev/vda2)"),
+    "raid": (RAID, None, {}, "it must be a partition of a disk, or a plain LV on one"),
+    "a thin root": (THIN, 0, {}, "it must be a partition of a disk, or a plain LV on one"),
+    "/boot on RAID": (
+        on_lvm(boot=BlockDevice("/dev/md1", "raid1", GIB, mountpoints=("/boot",))),
+        0,
+        {},
+        "/boot (/dev/md1) must be part of it, or a partition with ext4",
+    ),
+    "/boot without room": (
+        on_lvm(boot_free=150 * MIB),
+        None,
+        {},
+        "/boot (/dev/vda1) has 150 MiB free; the box's kernels and initrds need 160 MiB there",
+    ),
     "hidden from LVM": (
         replace(one_disk(), lvm_config=LvmConfig({"filter": ["a|^/dev/vda|", "r|.*|"]})),
         None,

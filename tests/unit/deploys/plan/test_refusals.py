@@ -215,7 +215,8 @@ CASES: dict[str, tuple[Survey, dict[str, object], str]] = {
     "no room in the group": (
         lvm_host(free=GIB),
         {},
-        "host-vg has 1.0 GiB free, the volumes need 6.0 GiB: name an empty disk with --device",
+        "host-vg has 1.0 GiB free, too little for a box: name an empty disk with --device; the box "
+        "cannot lie in a file on this root, as the host has no free loop device",
     ),
     "no room with the disk": (
         lvm_host(free=GIB, spare=(disk("/dev/vdb", GIB),), device="/dev/vdb"),

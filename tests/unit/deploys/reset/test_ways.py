@@ -127,7 +127,13 @@ def test_the_file_of_a_box_goes_with_all_that_is_in_it() -> None:
     )
     assert [row[0] for row in found.rows] == ["boot", "boot sector", "remove", "remove"]
     after = way(plain_host(device=None), OF_FILE, BARE)
-    assert (after.leaves, after.file) == (False, "/pipeline/box.img")
+    assert (after.leaves, after.file, after.folder) == (
+        False,
+        "/pipeline/box.img",
+        "/pipeline/boot",
+    )
+    own = way(plain_host(device=None), replace(OF_FILE, folder="/boot/pipeline"), BARE)
+    assert own.folder == "/boot/pipeline"
     with pytest.raises(PreflightError, match="--wipe: the box has no disk of its own"):
         way(in_file(), OF_FILE, wipe=True)
     with pytest.raises(PreflightError, match="no record of what the host was"):
