@@ -44,6 +44,8 @@ def _collection() -> Collection:
         gateway.adduser,
         gateway.deluser,
         gateway.users,
+        gateway.backup,
+        gateway.restore_gateway,
         host.secure,
         box.up,
         box.ssh,

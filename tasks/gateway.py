@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from invoke.context import Context
 from invoke.tasks import task
@@ -14,12 +15,14 @@ from rich.live import Live
 
 from deploys.errors import BoxError
 from tasks.desk.progress import HostProgress, console, exit_on_error
-from tasks.hosts import owners, show
-from tasks.hosts import queue as job_queue
+from tasks.hosts import show
 from tasks.hosts.connection import Host
 from tasks.hosts.expectations import expect_gateway
 from tasks.hosts.fleet import Work, enlist, enlist_asking, finish, host_of
-from tasks.hosts.owners import Owners, checked_name, read_owners, read_password
+from tasks.hosts.gateway import owners
+from tasks.hosts.gateway import queue as job_queue
+from tasks.hosts.gateway.backups import Backup, back_up, require_whole, restore
+from tasks.hosts.gateway.owners import Owners, checked_name, read_owners, read_password
 
 _EVERY = 2.0  # seconds between two looks at the queue
 _JSON = "Print it as JSON, for programs."
@@ -181,6 +184,34 @@ def _changed(host: Host, jobs: int, become: str, *, json: bool) -> None:
         show.as_json({"jobs": jobs})
     else:
         print(f"{host.name}: {jobs} jobs {become}")
+
+
+@task(
+    post=[finish],
+    help={"to": "Folder on this machine that gets the backup, as a new folder of its own."},
+)
+def backup(c: Context, to: str) -> None:
+    """On a gateway: copy database, accounts, items and results to this machine, while it works."""
+
+    def work(host: Host, progress: HostProgress) -> Backup:
+        return back_up(host, Path(to), progress)
+
+    enlist(c, work, show.backups)
+
+
+@task(
+    name="restore",
+    post=[finish],
+    help={"from": "The backup: a folder that backup made, or that you copied whole."},
+)
+def restore_gateway(c: Context, from_: str) -> None:
+    """On a new gateway: take in what a backup has; it refuses one with accounts or jobs."""
+
+    def ask(_: Sequence[Host]) -> Work:
+        require_whole(Path(from_))
+        return lambda host, progress: restore(host, Path(from_), progress)
+
+    enlist_asking(c, ask, show.restored, locks="restore")
 
 
 @contextlib.contextmanager

@@ -25,6 +25,8 @@ UNITS = ("gateway-owners.service", "pipeline-database.service", "pipeline-guard.
 
 OWNERS = "/usr/lib/gateway/owners"
 """The program that makes, removes and lists the accounts of box owners."""
+BACKUP = "/usr/lib/gateway/backup"
+"""The program that prints what a gateway must not lose, and takes it in again."""
 _FILES = (
     "etc/ssh/sshd_config.d/gateway.conf",
     "etc/systemd/system/gateway-owners.service",

@@ -9,6 +9,7 @@ way.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import queue
 import re
@@ -26,6 +27,9 @@ from deploys.errors import PreflightError, plain
 # How long sudo may take; an emulated host under load needs some seconds.
 _START_SECONDS = 60
 _BLOCK = 2**15
+_MOST_WAITING = (
+    256  # blocks that came and are not read yet: a host may send faster than a disk writes
+)
 _MOST_BYTES = 2**24  # of an answer; a box's manifest has some hundred kilobytes
 # sshd's exit code if PAM opened no session, as on a host that is shutting down.
 _NO_SESSION = 254
@@ -73,7 +77,7 @@ class RootShell:
         self._channel = transport.open_session()
         self._out, self._err = bytearray(), bytearray()
         # A thread for each stream: paramiko's file descriptor for both can miss a wake-up.
-        self._blocks: queue.SimpleQueue[tuple[bytearray, bytes]] = queue.SimpleQueue()
+        self._blocks: queue.Queue[tuple[bytearray, bytes]] = queue.Queue(_MOST_WAITING)
         self._streams = 2
         for recv, buffer in (
             (self._channel.recv, self._out),
@@ -91,28 +95,39 @@ class RootShell:
         """Whether the shell can still run commands."""
         return not self._channel.closed
 
-    def run(self, command: str, timeout: float | None = None, stdin: bytes | None = None) -> Answer:
+    def run(
+        self,
+        command: str,
+        timeout: float | None = None,
+        stdin: bytes | IO[bytes] | None = None,
+        stdout: IO[bytes] | None = None,
+    ) -> Answer:
         """Run a shell command of one line or several.
 
         Args:
             command: the argument of ``sh -c``.
             timeout: seconds that the command may print nothing; None is for ever.
-            stdin: the command's standard input, for what no list of processes may show; None: it is
-                empty.
+            stdin: the command's standard input, for what no list of processes may show; a file is
+                sent whole, and the command prints little until then. None: it is empty.
+            stdout: what the command prints is written here as it comes, and is not in the answer.
 
         Raises:
             TimeoutError: the command printed nothing for longer; the shell is closed.
             SSHException: the connection broke.
+            Exception: whatever ``stdout`` raises when it is written; the shell is closed.
         """
         started = f"{_CHILD} -c {shlex.quote(command)}"
         if stdin is None:
             self._send(f"{started} </dev/null\n{self._end}\n".encode())
-            return self._answer(timeout)
-        # cat reads what the command leaves unread, as the shell would take it for commands.
-        fed = f"head -c {len(stdin)} | {{ {started}; code=$?; cat >/dev/null; exit $code; }}"
-        self._send(f"true; {self._end}; {fed}; {self._end}\n".encode())
-        self._answer(None)
-        self._send(stdin)
+        else:
+            source = io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin
+            # cat reads what the command leaves unread, as the shell would take it for commands.
+            fed = f"head -c {_size(source)} | {{ {started}; code=$?; cat >/dev/null; exit $code; }}"
+            self._send(f"true; {self._end}; {fed}; {self._end}\n".encode())
+            self._answer(None)
+            self._send_all(source)
+        if stdout is not None:
+            self._copy(stdout, timeout)
         return self._answer(timeout)
 
     def hold(self, path: str, command: str) -> Answer:
@@ -151,16 +166,14 @@ class RootShell:
         # The shell may read ahead, so nothing is sent before head runs. If head ends early, the
         # shell ends too, as it would take the rest for commands. Where the input ends before the
         # file does, head succeeds all the same.
-        size = source.seek(0, os.SEEK_END)
-        source.seek(0)
+        size = _size(source)
         file = shlex.quote(path)
         is_whole = f'head -c {size} >{file} && [ "$(wc -c <{file})" -eq {size} ]'
         head = f"{is_whole} || {{ rm -f {file}; false; {self._end}; exit; }}"
         self._send(f"true; {self._end}; {head}; {self._end}\n".encode())
         self._answer(None)
-        with contextlib.suppress(OSError):  # the answer has the reason
-            while block := source.read(_BLOCK):
-                self._channel.sendall(block)
+        with contextlib.suppress(SSHException):  # the answer has the reason
+            self._send_all(source)
         return self._answer(None)
 
     @property
@@ -207,6 +220,25 @@ class RootShell:
         except OSError as error:
             raise _broken() from error
 
+    def _send_all(self, source: IO[bytes]) -> None:
+        while block := source.read(_BLOCK):
+            self._send(block)
+
+    def _copy(self, stdout: IO[bytes], timeout: float | None) -> None:
+        """Write what a command prints to a file, up to the mark of ``_end``, which stays."""
+        mark = f"\n{self._mark} ".encode()
+        try:
+            while (at := self._out.find(mark)) < 0:
+                ready = max(0, len(self._out) - len(mark))  # the rest may begin the mark
+                stdout.write(self._out[:ready])
+                del self._out[:ready]
+                self._receive(timeout)
+            stdout.write(self._out[:at])
+            del self._out[:at]
+        except BaseException:  # the rest of it would be taken for the next answer
+            self._channel.close()
+            raise
+
     def _answer(self, timeout: float | None) -> Answer:
         """Read what a command prints, up to the marks of ``_end``."""
         while (out := self._take(self._out, f"\n{self._mark} ".encode())) is None:
@@ -249,6 +281,13 @@ class RootShell:
             raise SSHException(f"it answers with more than {_MOST_BYTES // 2**20} MiB")
         if not block:
             self._streams -= 1
+
+
+def _size(source: IO[bytes]) -> int:
+    """How many bytes a file has; it is read from its start afterwards."""
+    size = source.seek(0, os.SEEK_END)
+    source.seek(0)
+    return size
 
 
 def _broken() -> SSHException:

@@ -21,8 +21,8 @@ TABLE: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (
         _SSH,
         (
-            *("adduser", "deluser", "keep", "maintain", "promote", "resnap", "rollback", "secure"),
-            *("shrink", "ssh", "status", "unprovision", "users"),
+            *("adduser", "backup", "deluser", "keep", "maintain", "promote", "resnap", "restore"),
+            *("rollback", "secure", "shrink", "ssh", "status", "unprovision", "users"),
             *("pipeline.cancel", "pipeline.log", "pipeline.queue", "pipeline.results"),
             *("pipeline.retry", "pipeline.submit"),
             *("signer.add", "signer.remove"),

@@ -17,9 +17,10 @@ from deploys.errors import one_line, plain
 from deploys.facts.state import HostState
 from deploys.plan.sizes import human
 from tasks.desk.closed_pipe import Terminal
-from tasks.hosts.owners import Owners
+from tasks.hosts.gateway.backups import Backup
+from tasks.hosts.gateway.owners import Owners
+from tasks.hosts.gateway.queue import Attempt, JobResult, Overview, OwnerResult
 from tasks.hosts.provision import Provisioned
-from tasks.hosts.queue import Attempt, JobResult, Overview, OwnerResult
 from tasks.hosts.shrink import Shrunk
 from tasks.hosts.status_tables import verdict
 from tasks.hosts.versions import Version
@@ -171,6 +172,19 @@ def _plural(number: int, what: str) -> str:
 def queue(gateway: str, found: Overview) -> None:
     """Print a gateway's queue."""
     _console().print(queue_view(gateway, found))
+
+
+def backups(results: Mapping[str, Backup], _failed: Collection[str] = ()) -> None:
+    """Print where each gateway's backup lies."""
+    for name, made in results.items():
+        print(f"{name}: {made.folder}, {human(made.size)}: keep it as secret as the gateway's disk")
+
+
+def restored(results: Mapping[str, Backup], _failed: Collection[str] = ()) -> None:
+    """Print which gateways have been restored, and what is left to do."""
+    for name, taken in results.items():
+        print(f"{name}: has all of {taken.folder}, and the old gateway's host keys")
+        print("  keep them over the next reset: fab -H", name, "promote")
 
 
 def as_json(found: object) -> None:

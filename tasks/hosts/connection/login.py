@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from fabric import Connection
 from fabric.connection import derive_shorthand
@@ -172,8 +173,16 @@ class Login:
             with self._named_errors():
                 self._lock.keep_place(self._root_shell())
 
-    def run(self, command: str, stdin: bytes | None = None) -> str:
-        """Run a shell command line as root, with ``stdin`` as its input; return what it printed.
+    def run(
+        self,
+        command: str,
+        stdin: bytes | IO[bytes] | None = None,
+        stdout: IO[bytes] | None = None,
+    ) -> str:
+        """Run a shell command line as root; return what it printed.
+
+        ``stdin`` is its input. ``stdout`` gets what it prints, of any size, as it comes; then
+        nothing is returned.
 
         Raises:
             DeployError: its exit code is not 0.
@@ -182,7 +191,7 @@ class Login:
         """
         shell = self._root_shell()
         with self._named_errors():
-            answer = shell.run(command, stdin=stdin)
+            answer = shell.run(command, stdin=stdin, stdout=stdout)
         if answer.code != 0:
             words = (answer.stderr.strip() or "no error message").splitlines()[-1]
             raise DeployError(f"{self.name}: {command}: exit code {answer.code}: {words}")

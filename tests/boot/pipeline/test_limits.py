@@ -32,12 +32,14 @@ SETTINGS = (
 WORKER, QUEUE = "pipeline-worker@1.service", "pipeline-database.service"
 ITEMS, RESULTS = "/srv/pipeline/items", "/persistent/pipeline/results"
 MODELS = "/usr/lib/x/kim-api/portable-models"
-# One Model is installed, and results stay here. A worker needs a key, the director none.
+# One Model is installed, and results stay here. A worker needs a key, the director none; a tunnel
+# would have it wait for the database.
 SETUP = f"""
     sed -i '/^items/a models = ["{MODELS}"]' /etc/pipeline/pipeline.toml
     mkdir -p {MODELS}/{world.MODEL} /persistent/pipeline/ssh
     touch /persistent/pipeline/ssh/id_ed25519
     systemctl mask --runtime --now pipeline-tunnel.service 2>/dev/null
+    systemctl start {QUEUE}
     systemctl restart pipeline-director.service {WORKER}
 """
 HOG = "exec python3 -c 'kept = []\nwhile True: kept.append(b\"x\" * 2**20)'"

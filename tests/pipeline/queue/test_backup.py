@@ -1,4 +1,4 @@
-"""A dump of the database, as the docs take it, and the database that is made of it."""
+"""A dump of the database, as a gateway's backup takes it, and the database that is made of it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def test_what_was_dumped_goes_on_where_it_was(server: Server) -> None:
     with worker(server) as jobs:
         jobs.finish(take(jobs), 1, "[1]")
         lease = take(jobs)
-        dump = _run(server, "pg_dump", "--create", "pipeline")
+        dump = _run(server, "pg_dump", "--format=custom", "pipeline")
         jobs.finish(lease, 1, "[2]")
     before = states(server)
     _run(server, "dropdb", "--force", "pipeline")
-    _run(server, "psql", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres", given=dump)
+    _run(server, "pg_restore", "--exit-on-error", "--create", "-d", "postgres", given=dump)
     assert states(server) == {**before, lease.name: "running"}
     with worker(server) as jobs:
         jobs.finish(lease, 1, "[2]")

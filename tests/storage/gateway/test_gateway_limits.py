@@ -15,7 +15,7 @@ from kimpipeline.errors import QueueError
 from kimpipeline.queue.updates import Updates
 from tasks.desk import loop, shell
 from tests.storage.gateway.gateway import HOST, OWNERS, Gateway, layered, running
-from tests.storage.gateway.test_gateway_queue import entry
+from tests.storage.gateway.pipeline.test_gateway_queue import entry
 
 # sshd greets whom it serves at once, and closes the others.
 _IDLE = """

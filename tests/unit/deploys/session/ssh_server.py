@@ -64,7 +64,8 @@ class _Server(paramiko.ServerInterface):
         for thread in pumps:
             thread.join()
         with contextlib.suppress(OSError, EOFError):
-            channel.send_exit_status(process.wait())
+            code = process.wait()
+            channel.send_exit_status(code if code >= 0 else 128 - code)  # as a shell says it
         channel.close()
         feed.join()
 

@@ -93,6 +93,34 @@ def test_a_command_reads_what_it_is_given_and_no_more(
     assert shell.run("echo on") == Answer(0, "on\n", "")
 
 
+@pytest.mark.parametrize("size", [0, 1, 40_000_000])
+def test_what_a_command_prints_is_copied_as_it_is(
+    shell: RootShell, tmp_path: Path, size: int
+) -> None:
+    """More than an answer may have, and bytes that are no text."""
+    content = (f"\n{shell._mark}\n".encode() + b"\0\xff\x1b[2J\n" * 20) * (size // 100 + 1)
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.write_bytes(content[:size])
+    with here.open("wb") as copy:
+        told = shell.run(f"cat {there}; echo of it >&2; exit 3", stdout=copy)
+    assert told == Answer(3, "", "of it\n")
+    assert here.read_bytes() == content[:size]
+    there.unlink()
+    with here.open("rb") as source:
+        assert shell.run(f"cat >{there}", stdin=source) == Answer(0, "", "")
+    assert there.read_bytes() == content[:size]
+    assert shell.run("echo on").stdout == "on\n"
+
+
+def test_a_copy_that_cannot_be_written_ends_the_shell() -> None:
+    """The rest of it would be taken for an answer."""
+    with served() as (client, _), Path("/dev/full").open("wb", buffering=0) as full:
+        other = RootShell(client)
+        with pytest.raises(OSError, match="No space left"):
+            other.run("yes", stdout=full)
+        assert not other.alive
+
+
 def test_what_a_command_reads_is_in_no_list_of_processes(shell: RootShell) -> None:
     seen = shell.run("cat /proc/[0-9]*/cmdline; read -r word; echo", stdin=b"s3cret\n").stdout
     assert "s3cret" not in seen

@@ -41,7 +41,7 @@ class Scripted(Host):
         self.record: list[str] = []
         self._listed, self._reboot, self._is = listed, reboot, is_
 
-    def run(self, command: str, _stdin: bytes | None = None) -> str:
+    def run(self, command: str, *_: object, **__: object) -> str:
         self.record.append(command)
         if command == "systemctl reboot" and self._reboot is not None:
             raise self._reboot

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from tasks.hosts import show
+from tasks.hosts.gateway.queue import Attempt, FailedUpdate, Overview, Running, Stuck
 from tasks.hosts.provision import Provisioned
-from tasks.hosts.queue import Attempt, FailedUpdate, Overview, Running, Stuck
 from tasks.hosts.shrink import Shrunk
 from tasks.hosts.versions import Version
 from tests.unit.tasks.hosts.states import BARE, DIGEST, FAILED, FRESH, REASON

@@ -22,8 +22,9 @@ from deploys.facts.state import HostState, Verdict
 from deploys.services.gateway import OWNERS
 from tasks import gateway
 from tasks.desk.flags import load
-from tasks.hosts import fleet, owners, queue, show
+from tasks.hosts import fleet, show
 from tasks.hosts.connection import Host
+from tasks.hosts.gateway import owners, queue
 from tests.unit.tasks.hosts.descriptors import descriptor_of
 
 KEY = "SHA256:" + "k" * 43

@@ -1,0 +1,1 @@
+"""A gateway: its owners, its queue and results, and what of it is backed up."""
