@@ -53,6 +53,8 @@ create table boxes (
     owner text not null,
     slots integer not null default 256, -- most jobs that it may have at a time
     made timestamptz not null default now(),
+    worked timestamptz, -- when it last asked for a job, within a minute
+    directed timestamptz, -- when it last asked for an update, within a minute
     revoked timestamptz
 );
 
@@ -62,10 +64,12 @@ create table updates (
     priority bigint not null,
     status text not null check (status in ('approved', 'pending')),
     state text not null default 'ready' check (state in ('ready', 'taken', 'done', 'failed')),
-    after timestamptz not null default '-infinity', -- nobody takes it before
-    box text references boxes,
-    lease timestamptz, -- of who has it, until then
-    lost integer not null default 0, -- how often who had it was lost
+    after timestamptz not null default '-infinity', -- this box does not take it before:
+    rests_for text references boxes,
+    box text references boxes, -- who has it,
+    taken timestamptz, -- since then,
+    lease timestamptz, -- until then
+    lost text[] not null default '{}', -- the boxes that lost it, each time
     bytes bigint not null default 0, -- of the jobs that directors made of it
     note text not null default '',
     made timestamptz not null default now(),
@@ -84,7 +88,7 @@ create table jobs (
     priority bigint not null,
     state text not null check (state in ('waiting', 'ready', 'running', 'done', 'failed', 'cancelled')),
     missing integer not null check (missing >= 0), -- how many of the jobs that it needs have no result yet
-    lost integer not null default 0, -- how many of its workers were lost since it was made, or retried
+    lost text[] not null default '{}', -- the boxes that lost it, each time, since it was made, or retried
     after timestamptz not null default '-infinity', -- this box does not take it before:
     rests_for text references boxes,
     good bigint, -- the attempt whose results count: the first good one
@@ -186,6 +190,30 @@ return (select max(version) from versions);
 create function lease_end(seconds double precision) returns timestamptz language sql volatile
 set search_path = pipeline, pg_catalog, pg_temp
 return clock_timestamp() + make_interval(secs => least(3600, greatest(3, coalesce(seconds, 0))));
+
+-- What became of a job or an update that these boxes lost: 'failed' when three did, or when one did three times and
+-- there is no other (OTHERS) that could try. So no box ends alone what others could do.
+create function after_losses(boxes text[], others boolean) returns text language sql immutable
+set search_path = pg_catalog, pg_temp
+return case when (select count(distinct box) from unnest(boxes) box) >= 3
+    or not others and cardinality(boxes) >= 3 then 'failed' else 'ready' end;
+
+-- Whether this box may try again what these boxes lost.
+create function may_try(boxes text[], others boolean) returns boolean language sql stable
+set search_path = pg_catalog, pg_temp
+return not others or coalesce(cardinality(array_positions(boxes, session_user::text)), 0) < 3;
+
+-- Whether another box than this asked for a job in the last hour; or, of directors, for an update.
+create function other_worker(box_name text) returns boolean language sql stable
+set search_path = pipeline, pg_catalog, pg_temp
+return exists (
+    select from boxes where name <> box_name and revoked is null and worked > now() - interval '1 hour'
+);
+create function other_director(box_name text) returns boolean language sql stable
+set search_path = pipeline, pg_catalog, pg_temp
+return exists (
+    select from boxes where name <> box_name and revoked is null and directed > now() - interval '1 hour'
+);
 
 create function lost_error(what text) returns void language plpgsql as $$
 begin

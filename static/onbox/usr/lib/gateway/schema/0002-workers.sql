@@ -19,25 +19,24 @@ begin
     return found_one;
 end $$;
 
--- Ends an attempt that nobody will finish, and has its job run again or, after three lost workers, not. When the
--- database itself went down meanwhile, and took the worker's connection with it, that is not held against the job.
+-- Ends an attempt that nobody will finish, and has its job run again or, see after_losses, not. When the database
+-- itself went down meanwhile, and took the worker's connection with it, that is not held against the job.
 create function lose(attempt bigint, said text) returns void language plpgsql
 set search_path = pipeline, pg_catalog, pg_temp as $$
 declare
-    found_job text;
-    since timestamptz;
-    counted integer;
-    lives constant integer := 3;
+    ended_one attempts;
+    counted text[];
 begin
     update attempts set ended = clock_timestamp(), how = 'lost', log = said,
         reason = 'its worker was lost'
     where id = attempt and ended is null
-    returning job, taken into found_job, since;
+    returning * into ended_one;
     if found then
-        counted := (since > pg_postmaster_start_time())::integer;
-        update jobs set lost = lost + counted, state = case when lost + counted < lives then 'ready'
-            when good is null then 'failed' else 'done' end
-        where id = found_job and state = 'running';
+        counted := case when ended_one.taken > pg_postmaster_start_time() then array[ended_one.box] else '{}' end;
+        update jobs set lost = lost || counted,
+            state = case when after_losses(lost || counted, other_worker(ended_one.box)) = 'ready' then 'ready'
+                when good is null then 'failed' else 'done' end
+        where id = ended_one.job and state = 'running';
         perform pg_notify('pipeline_jobs', '');
     end if;
 end $$;
@@ -81,6 +80,7 @@ declare
     most integer;
     chosen text;
     given_fits boolean;
+    others boolean;
 begin
     perform reap();
     -- one take of a box at a time: two would count the same jobs
@@ -88,6 +88,9 @@ begin
     if not found then
         perform wrong('this box has no account');
     end if;
+    update boxes set worked = now()
+    where name = session_user and (worked > now() - interval '1 minute') is not true;
+    others := other_worker(session_user);
     if (select count(*) from attempts a where a.box = session_user and a.ended is null) >= most then
         perform wrong(format('this box has %s jobs already', most));
     end if;
@@ -100,6 +103,7 @@ begin
     loop
         select j.id into chosen from jobs j
         where j.state = 'ready' and (j.after <= clock_timestamp() or j.rests_for <> session_user)
+        and may_try(j.lost, others)
         order by j.priority, j.number limit 1 for no key update skip locked;
         if not found then
             return;

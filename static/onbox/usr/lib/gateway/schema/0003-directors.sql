@@ -10,28 +10,35 @@ language plpgsql security definer
 set search_path = pipeline, pg_catalog, pg_temp as $$
 declare
     chosen bigint;
+    others boolean;
 begin
     perform from boxes where name = session_user and revoked is null for no key update;
     if not found then
         perform wrong('this box has no account');
     end if;
+    update boxes set directed = now()
+    where name = session_user and (directed > now() - interval '1 minute') is not true;
+    others := other_director(session_user);
     if (select count(*) from updates u where u.state = 'taken' and u.box = session_user
             and u.lease >= clock_timestamp()) >= 16 then
         perform wrong('this box has 16 updates already');
     end if;
-    update updates u set lost = lost + 1, state = case when lost + 1 >= 3 then 'failed' else 'ready' end,
-        note = case when lost + 1 >= 3 then 'its director was lost 3 times' else '' end
+    update updates u set lost = u.lost || u.box, state = after_losses(u.lost || u.box, other_director(u.box)),
+        note = case after_losses(u.lost || u.box, other_director(u.box))
+            when 'failed' then 'its director was lost 3 times' else '' end
     where u.id in (
         select t.id from updates t where t.state = 'taken' and t.lease < clock_timestamp()
         for no key update skip locked
     );
-    select u.id into chosen from updates u where u.state = 'ready' and u.after <= clock_timestamp()
+    select u.id into chosen from updates u
+    where u.state = 'ready' and (u.after <= clock_timestamp() or u.rests_for <> session_user)
+    and may_try(u.lost, others)
     order by u.priority, u.id limit 1 for no key update skip locked;
     if not found then
         return;
     end if;
     return query
-    update updates u set state = 'taken', box = session_user, lease = lease_end(lease_seconds)
+    update updates u set state = 'taken', box = session_user, taken = now(), lease = lease_end(lease_seconds)
     where u.id = chosen returning u.id, u.kimid, u.priority, u.status;
 end $$;
 
@@ -56,6 +63,9 @@ declare
     mine updates := held_update(asked);
     until timestamptz := lease_end(lease_seconds);
 begin
+    if mine.taken < now() - interval '1 hour' then -- longer than any takes: another director is to have it
+        perform lost_error('update');
+    end if;
     if until > mine.lease + interval '1 second' then
         update updates set lease = until where id = asked;
     end if;
@@ -149,7 +159,8 @@ language plpgsql security definer
 set search_path = pipeline, pg_catalog, pg_temp as $$
 begin
     perform held_update(asked);
-    update updates set state = 'ready',
+    -- another box may take it at once
+    update updates set state = 'ready', rests_for = session_user,
         after = clock_timestamp() + make_interval(secs => least(3600, greatest(0, delay_seconds)))
     where id = asked;
 end $$;

@@ -29,7 +29,7 @@ begin
         and not exists (select from attempts a where a.job = j.id and a.ended is null)
         order by id for no key update
     )
-    update jobs set lost = 0, after = '-infinity',
+    update jobs set lost = '{}', after = '-infinity',
         state = case when missing > 0 then 'waiting' else 'ready' end
     where id in (select id from again);
     get diagnostics changed = row_count;
@@ -83,7 +83,7 @@ begin
         select count(*) from needs n join jobs other on other.id = n.needs where n.job = j.id and other.good is null
     )
     where id in (select n.job from needs n where n.needs = any (its || given_it));
-    update jobs j set lost = 0, after = '-infinity',
+    update jobs j set lost = '{}', after = '-infinity',
         state = case when missing > 0 then 'waiting' else 'ready' end
     where good is null and (
         state = 'done' or id = any (given_it)

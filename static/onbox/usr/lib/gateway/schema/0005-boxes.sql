@@ -117,7 +117,8 @@ begin
 end $$;
 
 -- Ends the connections of boxes that hold up others, and of those that are revoked: a box can set its own
--- timeouts. An honest box is in a transaction only while the database answers. How many these were.
+-- timeouts. An honest box is in a transaction only while the database answers, has no cursor, and reads what it
+-- is told. How many these were.
 create function pipeline.guard() returns bigint
 language plpgsql set search_path = pipeline, pg_catalog, pg_temp as $$
 declare
@@ -130,14 +131,37 @@ begin
     loop
         perform keep_settings(each);
     end loop;
+    with ours as (
+        select a.*, b.name, b.owner, b.revoked from pg_stat_activity a join boxes b on b.name = a.usename
+    ), files as ( -- a statement's temporary files are named by its process
+        select substring(name from '^pgsql_tmp([0-9]+)[.]')::integer as pid, sum(size) as bytes
+        from pg_ls_tmpdir() group by 1
+    ), in_box as (
+        select pid, owner, backend_start, row_number() over (partition by name order by backend_start, pid) as place
+        from ours
+    ), in_owner as (
+        select pid, backend_start,
+            row_number() over (partition by owner order by place, backend_start, pid) as place
+        from in_box
+    ), in_all as (
+        select pid, row_number() over (order by place, backend_start, pid) as place from in_owner
+    )
     select count(pg_terminate_backend(pid)) into ended
-    from pg_stat_activity a join boxes b on b.name = a.usename
-    where b.revoked is not null
+    from ours a left join files using (pid) join in_all using (pid)
+    where a.revoked is not null
         or a.xact_start < clock_timestamp() - interval '1 minute'
         or a.state like 'idle in transaction%' and a.state_change < clock_timestamp() - interval '2 seconds'
         or a.xact_start < clock_timestamp() - interval '5 seconds' and a.wait_event_type is distinct from 'Lock'
             and a.pid in (select unnest(pg_blocking_pids(w.pid)) from pg_stat_activity w
-                where w.wait_event_type = 'Lock');
+                where w.wait_event_type = 'Lock')
+        -- a cursor that outlives its transaction
+        or a.state = 'idle' and files.bytes > 0
+        or files.bytes > 0 and (select sum(bytes) from files) > 128000000
+        -- who listens and does not read has all notifications kept, on the disk
+        or pg_notification_queue_usage() > 0.001
+            and (a.xact_start < clock_timestamp() - interval '2 seconds' or a.wait_event = 'ClientWrite')
+        -- each owner has as many connections as each other, and so has each box of an owner, once they are few
+        or in_all.place > 0.8 * current_setting('max_connections')::integer;
     return ended;
 end $$;
 
