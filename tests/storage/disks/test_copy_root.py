@@ -122,7 +122,7 @@ def test_the_partition_of_uefi_is_mounted_below_boot(
     devices: tuple[str, str], small_root: Path, tmp_path: Path
 ) -> None:
     golden, boot = devices
-    esp = boot.replace("p2", "p3")
+    esp = f"{boot[:-1]}3"
     fat = tmp_path / "fat"
     with fat.open("wb") as file:
         file.truncate(40 * 2**20)
