@@ -25,7 +25,7 @@ UPLOAD = """
     mkdir -p /tmp/job && echo '[]' >/tmp/job/results.edn
     rsync -a -e 'ssh -F /etc/pipeline/ssh_config' /tmp/job/ gateway:job-1/
     cat /srv/pipeline/results/ada/job-1/results.edn
-    rm /srv/pipeline/results/ada/job-1/results.edn
+    rm -r /srv/pipeline/results/ada/job-1
 """
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from deploys.services.gateway import BACKUP
 from kimpipeline.queue.jobs import Jobs
+from tests.storage.conftest import root_of
 from tests.storage.gateway import gateway as gateways
 from tests.storage.gateway.gateway import OWNERS, Gateway
 from tests.storage.gateway.pipeline.test_gateway_queue import add, entry
@@ -56,13 +57,14 @@ def done(gateway: Gateway) -> set[str]:
     return set(gateway.sql("select id from pipeline.jobs where state = 'done'").split())
 
 
-@pytest.fixture
-def backup(gateway_root: Path, tmp_path: Path) -> Path:
+@pytest.fixture(params=["trixie", pytest.param("bookworm", marks=pytest.mark.long)])
+def backup(request: pytest.FixtureRequest, shared: Path, tmp_path: Path) -> Path:
     """A backup that was taken while boxes worked; the gateway is gone.
 
-    Beside it lie what the gateway was known by, and which jobs were done in the end.
+    It had this Debian, and so its PostgreSQL. Beside the backup lie what the gateway was known by,
+    and which jobs were done in the end.
     """
-    with a_gateway(gateway_root, tmp_path / "old") as old:
+    with a_gateway(root_of(request.param, shared), tmp_path / "old") as old:
         old.inside(OWNERS, "add", "ada", stdin=f"{ADA}\n")
         (old.items / gateways.ITEM).mkdir()
         add(old, *(entry(number) for number in range(1, JOBS + 1)))
