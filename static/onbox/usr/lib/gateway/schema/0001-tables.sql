@@ -222,18 +222,3 @@ end $$;
 
 grant usage on schema pipeline to pipeline_worker, pipeline_director, pipeline_operator;
 grant execute on function pipeline.version to pipeline_worker, pipeline_director, pipeline_operator;
-
-reset role;
--- What PostgreSQL lets everybody do, and fills the disk, or keeps others from working.
-do $$
-declare
-    each regprocedure;
-begin
-    for each in
-        select oid from pg_proc where pronamespace = 'pg_catalog'::regnamespace
-        and proname ~ '^(lo_|lo(read|write)$|pg_(try_)?advisory|pg_sleep|pg_logical_emit|pg_export_snapshot|pg_notify)'
-    loop
-        execute format('revoke execute on function %s from public', each);
-    end loop;
-end $$;
-grant execute on function pg_notify to pipeline;
