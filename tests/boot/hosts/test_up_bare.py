@@ -85,7 +85,7 @@ def test_with_one_disk_it_lies_in_a_file_and_is_given_back(box: Box, state: Path
     one = Box(guest, connected(guest))
     assert one.verdict.name == "fresh"
     assert one.succeed("stat --format=%s /run/initramfs/host/pipeline/box.img").strip() == str(
-        7 * GIB
+        8 * GIB
     )
     one.host.close()
     assert command("inv", "unprovision", "--force", state=state).code == 0
