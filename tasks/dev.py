@@ -65,7 +65,7 @@ def verdict(codes: Sequence[int], *, narrowed: bool) -> int:
     positional=[],
     iterable=["path"],  # a default in the signature would undo this
     help={
-        "quick": "Leave out what boots guests or needs a whole Debian; it takes two minutes.",
+        "quick": "Leave out what boots guests or needs a whole Debian; it takes four minutes.",
         "long": "Also run the tests marked long.",
         "k": "Only tests whose names match this pytest expression.",
         "path": "Only this file, folder or test id; may be given more than once.",
