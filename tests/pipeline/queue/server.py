@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ class Server:
         ready = [program("pg_isready"), "-q", "-h", str(self.folder), "-p", str(PORT)]
         while subprocess.run(ready, check=False).returncode:
             assert self._process.poll() is None, (self.folder / "log").read_text()[-2000:]
+            time.sleep(0.02)
 
     def kill(self) -> None:
         """End all its processes at once, as a power cut does."""
