@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from tasks.desk import loop
 from tests.storage.commands import run
@@ -62,18 +61,8 @@ def loop_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.setenv("PATH", f"{stubs}:{os.environ['PATH']}")
         yield loop
     finally:
-        _forget_partitions(loop)
+        subprocess.run(["partx", "--delete", loop], capture_output=True, check=False)
         run("losetup", "--detach", loop)
-
-
-@retry(retry=retry_if_result(bool), stop=stop_after_delay(15), wait=wait_fixed(0.2), reraise=True)
-def _forget_partitions(loop: str) -> list[Path]:
-    """Have the kernel forget them: the next disk at this device would meet what it still holds.
-
-    A mount that has just gone may hold one a moment longer.
-    """
-    subprocess.run(["partx", "--delete", loop], capture_output=True, check=False)
-    return list(Path("/sys/block", Path(loop).name).glob(f"{Path(loop).name}p*"))
 
 
 def root_of(suite: str, shared: Path) -> Path:
