@@ -191,6 +191,11 @@ create function lease_end(seconds double precision) returns timestamptz language
 set search_path = pipeline, pg_catalog, pg_temp
 return clock_timestamp() + make_interval(secs => least(3600, greatest(3, coalesce(seconds, 0))));
 
+-- Until when a box that gives back a job or an update does not get it again: an hour at most.
+create function rest_end(seconds double precision) returns timestamptz language sql volatile
+set search_path = pipeline, pg_catalog, pg_temp
+return clock_timestamp() + make_interval(secs => least(3600, greatest(0, coalesce(seconds, 0))));
+
 -- What became of a job or an update that these boxes lost: 'failed' when three did, or when one did three times and
 -- there is no other (OTHERS) that could try. So no box ends alone what others could do.
 create function after_losses(boxes text[], others boolean) returns text language sql immutable

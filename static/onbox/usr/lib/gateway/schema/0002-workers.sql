@@ -202,11 +202,10 @@ language plpgsql security definer
 set search_path = pipeline, pg_catalog, pg_temp as $$
 declare
     mine attempts := held(attempt);
-    delay interval := make_interval(secs => least(3600, greatest(0, coalesce(delay_seconds, 0))));
 begin
     update attempts set ended = clock_timestamp(), how = 'given back' where id = attempt;
     -- another box may take it at once
-    update jobs set state = 'ready', after = clock_timestamp() + delay, rests_for = session_user
+    update jobs set state = 'ready', after = rest_end(delay_seconds), rests_for = session_user
     where id = mine.job and state = 'running';
     perform pg_notify('pipeline_jobs', '');
 end $$;

@@ -23,13 +23,14 @@ begin
             and u.lease >= clock_timestamp()) >= 16 then
         perform wrong('this box has 16 updates already');
     end if;
-    update updates u set lost = u.lost || u.box, state = after_losses(u.lost || u.box, other_director(u.box)),
-        note = case after_losses(u.lost || u.box, other_director(u.box))
-            when 'failed' then 'its director was lost 3 times' else '' end
-    where u.id in (
-        select t.id from updates t where t.state = 'taken' and t.lease < clock_timestamp()
+    with expired as (
+        select t.id, after_losses(t.lost || t.box, other_director(t.box)) as became
+        from updates t where t.state = 'taken' and t.lease < clock_timestamp()
         for no key update skip locked
-    );
+    )
+    update updates u set lost = u.lost || u.box, state = e.became,
+        note = case e.became when 'failed' then 'its director was lost 3 times' else '' end
+    from expired e where e.id = u.id;
     select u.id into chosen from updates u
     where u.state = 'ready' and (u.after <= clock_timestamp() or u.rests_for <> session_user)
     and may_try(u.lost, others)
@@ -160,8 +161,7 @@ set search_path = pipeline, pg_catalog, pg_temp as $$
 begin
     perform held_update(asked);
     -- another box may take it at once
-    update updates set state = 'ready', rests_for = session_user,
-        after = clock_timestamp() + make_interval(secs => least(3600, greatest(0, delay_seconds)))
+    update updates set state = 'ready', rests_for = session_user, after = rest_end(delay_seconds)
     where id = asked;
 end $$;
 
