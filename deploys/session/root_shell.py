@@ -27,9 +27,8 @@ from deploys.errors import PreflightError, plain
 # How long sudo may take; an emulated host under load needs some seconds.
 _START_SECONDS = 60
 _BLOCK = 2**15
-_MOST_WAITING = (
-    256  # blocks that came and are not read yet: a host may send faster than a disk writes
-)
+# Blocks that came and are not read yet: a host may send faster than a disk writes.
+_MOST_WAITING = 256
 _MOST_BYTES = 2**24  # of an answer; a box's manifest has some hundred kilobytes
 # sshd's exit code if PAM opened no session, as on a host that is shutting down.
 _NO_SESSION = 254

@@ -78,6 +78,20 @@ def expect_gateway(host: Host, state: HostState) -> None:
         )
 
 
+def expect_gateway_at_work(host: Host) -> None:
+    """Require that a host is a gateway that runs on a snapshot.
+
+    On another root no account would last, and in maintenance queue and results look empty.
+
+    Raises:
+        PreflightError: it is none, or does not.
+        DeployError, UnreachableError: see ``Host.run``.
+    """
+    state = host.state()
+    expect_gateway(host, state)
+    expect_snapshot(host, state)
+
+
 def expect_snapshot(host: Host, state: HostState) -> None:
     """Require that a host runs on a snapshot of its golden root.
 

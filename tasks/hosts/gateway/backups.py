@@ -22,7 +22,7 @@ from deploys.errors import BoxError
 from deploys.services.gateway import BACKUP
 from tasks.desk.progress import HostProgress
 from tasks.hosts.connection import Host
-from tasks.hosts.expectations import expect_gateway, expect_snapshot
+from tasks.hosts.expectations import expect_gateway_at_work
 
 # In this order: results arrive before their job is done.
 _FILES = {"database.dump": "database", "files.tar": "files"}
@@ -33,10 +33,14 @@ _BLOCK = 2**20
 
 @dataclass(frozen=True)
 class Backup:
-    """A whole backup: its folder, and how many bytes it has."""
+    """A whole backup, in its folder."""
 
     folder: Path
-    size: int
+
+    @property
+    def size(self) -> int:
+        """How many bytes its files have."""
+        return sum((self.folder / name).stat().st_size for name in _FILES)
 
 
 def back_up(host: Host, to: Path, progress: HostProgress) -> Backup:
@@ -46,7 +50,7 @@ def back_up(host: Host, to: Path, progress: HostProgress) -> Backup:
         BoxError: the host is no gateway at work, or this machine could not write the copy.
         DeployError, UnreachableError: see ``Host.run``.
     """
-    _expect_work(host)
+    expect_gateway_at_work(host)
     target = to / f"{host.name.replace(':', '-')}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     # A half copy never has the name of a whole one.
     partial = target.with_name(f".{target.name}.partial")
@@ -66,7 +70,7 @@ def back_up(host: Host, to: Path, progress: HostProgress) -> Backup:
             partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Backup(target, sum((target / name).stat().st_size for name in _FILES))
+    return Backup(target)
 
 
 def require_whole(backup: Path) -> None:
@@ -94,13 +98,13 @@ def restore(host: Host, backup: Path, progress: HostProgress) -> Backup:
         BoxError: the host is no gateway at work, or has accounts or jobs of its own.
         DeployError, UnreachableError: see ``Host.run``.
     """
-    _expect_work(host)
+    expect_gateway_at_work(host)
     host.run(f"{BACKUP} require-empty")
     for name, words in _FILES.items():
         progress.step(f"sending {name}")
         with _own_errors(backup / name), (backup / name).open("rb") as file:
             host.run(f"{BACKUP} take-{words}", stdin=file)
-    return Backup(backup, sum((backup / name).stat().st_size for name in _FILES))
+    return Backup(backup)
 
 
 class _Copy(io.BufferedWriter):
@@ -114,12 +118,6 @@ class _Copy(io.BufferedWriter):
         # who copies to it takes an OSError for one of the connection
         with _own_errors(self._path):
             return super().write(data)
-
-
-def _expect_work(host: Host) -> None:
-    state = host.state()
-    expect_gateway(host, state)
-    expect_snapshot(host, state)  # in maintenance queue and results look empty
 
 
 def _digest(file: Path) -> str:

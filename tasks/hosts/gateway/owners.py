@@ -10,7 +10,7 @@ from deploys.errors import BoxError, one_line
 from deploys.services.gateway import OWNERS
 from tasks.desk import questions
 from tasks.hosts.connection import Host
-from tasks.hosts.expectations import expect_gateway, expect_snapshot
+from tasks.hosts.expectations import expect_gateway_at_work
 
 # The rule of /usr/lib/gateway/owners: that of Debian's useradd, without its exceptions.
 _NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -51,9 +51,7 @@ def read_owners(host: Host) -> Owners:
         PreflightError: the host is not a gateway, or does not run on a snapshot.
         DeployError, UnreachableError: see ``Host.run``.
     """
-    state = host.state()
-    expect_gateway(host, state)
-    expect_snapshot(host, state)  # on another root no account would last
+    expect_gateway_at_work(host)
     rows = [line.split() for line in host.run(f"{OWNERS} list").splitlines()]
     with host.parsing("its owners"):
         owners = tuple(_owner(*row) for row in rows)
