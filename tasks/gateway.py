@@ -21,6 +21,7 @@ from tasks.hosts.expectations import expect_gateway
 from tasks.hosts.fleet import Work, enlist, enlist_asking, finish, host_of
 from tasks.hosts.gateway import owners
 from tasks.hosts.gateway import queue as job_queue
+from tasks.hosts.gateway import results as job_results
 from tasks.hosts.gateway.backups import Backup, back_up, require_whole, restore
 from tasks.hosts.gateway.owners import Owners, checked_name, read_owners, read_password
 
@@ -167,10 +168,10 @@ def results(c: Context, job: str = "", most: int = 20, json: bool = False) -> No
     """On a gateway: list the newest results, or show one."""
     with _gateway(c) as host:
         if job:
-            found = job_queue.read_result(host, job)
+            found = job_results.read_result(host, job)
             show.as_json(found) if json else show.result(found)
         else:
-            listed = job_queue.newest_results(host, most)
+            listed = job_results.newest_results(host, most)
             show.as_json(listed) if json else show.results(host.name, listed)
 
 

@@ -19,7 +19,8 @@ from deploys.plan.sizes import human
 from tasks.desk.closed_pipe import Terminal
 from tasks.hosts.gateway.backups import Backup
 from tasks.hosts.gateway.owners import Owners
-from tasks.hosts.gateway.queue import Attempt, JobResult, Overview, OwnerResult
+from tasks.hosts.gateway.queue import Attempt, Overview
+from tasks.hosts.gateway.results import JobResult, OwnerResult
 from tasks.hosts.provision import Provisioned
 from tasks.hosts.shrink import Shrunk
 from tasks.hosts.status_tables import verdict

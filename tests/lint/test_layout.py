@@ -69,6 +69,7 @@ _NOUNS = {
     "programs",
     "provider",
     "queue",
+    "results",
     "services",
     "settings",
     "stack",

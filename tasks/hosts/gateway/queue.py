@@ -1,51 +1,23 @@
-"""A gateway's queue and its results: submit an update, look at the queue, list the results."""
+"""A gateway's queue: submit an update, look at it, run jobs again or end them."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
-import kim_edn
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from deploys.errors import BoxError, one_line
+from deploys.errors import BoxError
 from deploys.services.runner import DIRECTOR
-from deploys.session import NONSENSE
-from kimpipeline.kim.kimid import MODELS, JobId, code, kind
+from kimpipeline.kim.kimid import MODELS, code, kind
 from kimpipeline.queue.messages import Update
 from kimpipeline.settings import Folders
 from tasks.hosts.connection import Host
+from tasks.hosts.gateway.results import PLACE, RESULTS, checked_job
 
 # Root of a gateway is its database's operator by being the user postgres.
 _PSQL = "cd / && runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d pipeline"
-_ITEMS, _RESULTS = "/srv/pipeline/items", "/srv/pipeline/results"
-_MAX_BYTES = 65536  # of a file of metadata
-_MAX_RESULT = 2**20
-_LATEST = datetime.max.replace(tzinfo=UTC).timestamp() - 1
-
-# The names that a result has: its owner's and its job's, with a number if it is a later one of that
-# job. Others are not listed.
-_LATER = r"([.][1-9][0-9]{0,5})?"
-_PLACE = (
-    r"\./[a-z_][a-z0-9_-]{0,31}"
-    r"/(TE|VC)_[0-9]{12}_[0-9]{3}-and-(MO|SM)_[0-9]{12}_[0-9]{3}-[0-9a-f]{12}"
-) + _LATER
-_JOB = TypeAdapter[str](JobId)
-
-# A line for each of the newest results: time, path, and its two files of metadata. A worker wrote
-# these: base64 makes sure that each stays one word.
-_LIST_RESULTS = """cd {results} && export LC_ALL=C &&
-    find . -mindepth 3 -maxdepth 3 -type f -regextype posix-extended \\
-        -regex '{place}/kimspec[.]edn' -printf '%T@ %P\\n' |
-    sort -rn | head -n {most} | while read -r when path; do
-        printf '%s %s' "$when" "${{path%/*}}"
-        for f in kimspec pipelinespec; do
-            printf ' %s' "$(head -c {bytes} "${{path%/*}}/$f.edn" 2>/dev/null | base64 -w 0)"
-        done
-        echo
-    done"""
+_ITEMS = "/srv/pipeline/items"
 
 # Three numbers: whether there is such an item; whether a director runs here whose KIM API has no
 # Model of that name, and that cannot build it; how many jobs of it have results.
@@ -57,17 +29,6 @@ _ABOUT_ITEM = """export LC_ALL=C
     cd {results} && find . -mindepth 2 -maxdepth 2 -type d -regextype posix-extended \\
         -regex '{place}' -name '*{code}*' -printf '%f\\n' |
         sed 's/[.].*//' | sort -u | wc -l"""
-
-# A line for each result of the job, the first ones first: owner, folder, and the result.
-_READ_RESULT = """cd {results} && export LC_ALL=C &&
-    find . -mindepth 2 -maxdepth 2 -type d -regextype posix-extended \\
-        -regex '\\./[a-z_][a-z0-9_-]*/{job}{later}' -printf '%f %P\\n' |
-    sort -V | head -n {most} | while read -r name path; do
-        [ -f "$path/results.edn" ] || continue
-        text=$(head -c {bytes} "$path/results.edn" | base64 -w 0)
-        printf '%s %s %s\\n' "${{path%/*}}" "$name" "$text"
-    done"""
-_MOST_RUNS = 100  # results of one job that are read: a box may send any number
 
 
 class Running(BaseModel):
@@ -120,35 +81,6 @@ class Attempt(BaseModel):
     log: str | None
 
 
-@dataclass(frozen=True)
-class JobResult:
-    """A job's result on a gateway; ``fault`` is empty if the job succeeded.
-
-    ``folder`` is the job, with a number if it is not the first result of that job and owner.
-    """
-
-    when: datetime
-    owner: str
-    job: str
-    folder: str
-    test: str
-    model: str
-    fault: str
-    manifest: str
-
-
-@dataclass(frozen=True)
-class OwnerResult:
-    """What an owner's boxes delivered of one run of a job: its results.edn.
-
-    ``folder`` is the job, with a number if it is not the first result of that job and owner.
-    """
-
-    owner: str
-    folder: str
-    results: str
-
-
 def update(item: str, priority: int, status: str) -> Update:
     """Make the message that has all pairs of an item run.
 
@@ -178,8 +110,8 @@ def submit(host: Host, update: Update) -> int:
         item=item,
         director=DIRECTOR,
         models=" ".join(f"{folder}/{item}" for folder in Folders().models),
-        results=_RESULTS,
-        place=_PLACE,
+        results=RESULTS,
+        place=PLACE,
         code=code(item),
     )
     with host.parsing("what it has of the item"):
@@ -208,7 +140,7 @@ def attempts(host: Host, job: str) -> list[Attempt]:
     Raises:
         BoxError: that is no job's id, or no worker has ever had this job.
     """
-    text = _ask(host, f"select pipeline.attempts_of({_text(_job(job))})")
+    text = _ask(host, f"select pipeline.attempts_of({_text(checked_job(job))})")
     with host.parsing("the job's attempts"):
         found = TypeAdapter(list[Attempt]).validate_json(text)
     if not found:
@@ -231,74 +163,9 @@ def _ask(host: Host, statement: str) -> str:
 
 
 def _array(jobs: Sequence[str]) -> str:
-    return f"array[{', '.join(_text(_job(job)) for job in jobs)}]::text[]"
+    return f"array[{', '.join(_text(checked_job(job)) for job in jobs)}]::text[]"
 
 
 def _text(value: str) -> str:
     doubled = value.replace("'", "''")
     return f"'{doubled}'"
-
-
-def _job(text: str) -> str:
-    try:
-        return _JOB.validate_python(text)
-    except ValidationError as error:
-        raise BoxError(f"{text!r} is no id of a job: pipeline.results lists them") from error
-
-
-def newest_results(host: Host, most: int) -> list[JobResult]:
-    """List at most ``most`` results on a gateway, the newest first."""
-    command = _LIST_RESULTS.format(
-        results=_RESULTS, place=_PLACE, most=max(1, most), bytes=_MAX_BYTES
-    )
-    lines = host.run(command).splitlines()
-    with host.parsing("its results"):
-        return [_parse_result(line) for line in lines]
-
-
-def read_result(host: Host, job: str) -> list[OwnerResult]:
-    """Read what each owner's boxes delivered of a job, the first results first.
-
-    Raises:
-        BoxError: that is no job's id, or the gateway has no results of this job.
-    """
-    command = _READ_RESULT.format(
-        results=_RESULTS, job=_job(job), later=_LATER, most=_MOST_RUNS, bytes=_MAX_RESULT
-    )
-    lines = host.run(command).splitlines()
-    with host.parsing("the job's results"):
-        rows = (line.split(" ") for line in lines)
-        found = [
-            OwnerResult(
-                one_line(owner), one_line(folder), base64.b64decode(text).decode(errors="replace")
-            )
-            for owner, folder, text in rows
-        ]
-    if not found:
-        raise BoxError(f"{host.name} has no results of {job}")
-    return found
-
-
-def _parse_result(line: str) -> JobResult:
-    """Parse a line of the listing; metadata that cannot be parsed counts as empty."""
-    when, place, *files = line.split(" ")
-    owner, _, folder = place.partition("/")
-    job, _, _ = folder.partition(".")
-    _JOB.validate_python(job)
-    about, made = (_edn(files[number] if number < len(files) else "") for number in (0, 1))
-    come = made.get("provenance")
-    manifest = str(come.get("manifest", "")) if isinstance(come, dict) else ""
-    names = [str(about.get(name, "")) for name in ("test", "model", "error")]
-    # A box sets the time of a file that it sends: there may be no such date.
-    return JobResult(
-        datetime.fromtimestamp(min(abs(float(when)), _LATEST), UTC),
-        *(owner, job, folder, names[0], names[1], names[2], manifest),
-    )
-
-
-def _edn(text: str) -> dict[str, object]:
-    try:
-        content = kim_edn.loads(base64.b64decode(text).decode())
-    except NONSENSE:
-        return {}
-    return content if isinstance(content, dict) else {}
