@@ -24,30 +24,47 @@ ROOT = Path(__file__).resolve().parents[1]
 QUICK_FILES = 5
 GUESTS = 3
 _UNCOMPILED = "PYTHONDONTWRITEBYTECODE"
+# The folders below tests/ whose tests all have a marker of these names, and those where none has.
+_NEED_ROOT = ("boot", "storage")
+_NEED_NO_ROOT = ("lint", "pipeline", "unit")
 _NO_TESTS = 5  # pytest's exit code when nothing was selected
 
 
 def phases(
-    *, quick: bool = False, long: bool = False, k: str = "", paths: Sequence[str] = ()
+    *,
+    quick: bool = False,
+    slow: bool = False,
+    long: bool = False,
+    k: str = "",
+    paths: Sequence[str] = (),
 ) -> list[list[str]]:
     """The runs of pytest that make up the suite, as lists of arguments; the quick run is first.
 
     Args:
-        quick: leave out the tests that boot guests or need a whole Debian.
-        long: include the tests marked ``long``.
+        quick: leave out the tests that need root: for loop devices, a whole Debian, guests.
+        slow: include the tests marked ``slow``, as the gate does.
+        long: include the tests marked ``slow`` and those marked ``long``.
         k: pytest's ``-k`` expression.
         paths: files, folders or test ids; none: the whole suite.
     """
-    length = "" if long else " and not long"
+    left_out = () if long else ("long",) if slow else ("slow", "long")
+    length = "".join(f" and not {marker}" for marker in left_out)
     chosen = [*(["-k", k] if k else []), *paths]
     # The tests of a file share a guest or a server, so a file stays with one worker.
     spread = ["--dist", "loadfile", "--no-loadscope-reorder", "-n"]
     # A part of the quick tests ends sooner than workers would start.
-    files = [] if chosen else [*spread, str(QUICK_FILES)]
-    runs = [["-m", f"not boot{length}", *files, *chosen]]
+    files = [] if chosen else [*spread, str(QUICK_FILES), *_ignored(_NEED_ROOT)]
+    runs = [["-m", f"not storage and not boot{length}", *files, *chosen]]
     if not quick:
-        runs.append(["-m", f"boot{length}", *spread, str(GUESTS), "--durations=10", *chosen])
+        others = [] if chosen else _ignored(_NEED_NO_ROOT)
+        words = [*spread, str(GUESTS), *others, "--durations=10", *chosen]
+        runs.append(["-m", f"(storage or boot){length}", *words])
     return runs
+
+
+def _ignored(folders: Sequence[str]) -> list[str]:
+    """Folders that have no test of a run: each worker would read all that is in them."""
+    return [f"--ignore={ROOT / 'tests' / folder}" for folder in folders]
 
 
 def verdict(codes: Sequence[int], *, narrowed: bool) -> int:
@@ -65,22 +82,28 @@ def verdict(codes: Sequence[int], *, narrowed: bool) -> int:
     positional=[],
     iterable=["path"],  # a default in the signature would undo this
     help={
-        "quick": "Leave out what boots guests or needs a whole Debian; it takes four minutes.",
-        "long": "Also run the tests marked long.",
+        "quick": "Leave out what needs root: disks, a whole Debian, guests; it takes two minutes.",
+        "slow": "Also run the tests marked slow, as the gate does; it takes an hour.",
+        "long": "Also run the tests marked slow or long; it takes hours.",
         "k": "Only tests whose names match this pytest expression.",
         "path": "Only this file, folder or test id; may be given more than once.",
     },
 )
 def run_tests(
-    _c: Context, path: Sequence[str], quick: bool = False, long: bool = False, k: str = ""
+    _c: Context,
+    path: Sequence[str],
+    quick: bool = False,
+    slow: bool = False,
+    long: bool = False,
+    k: str = "",
 ) -> None:
-    """Run the tests: first those without guests, then, if all passed, those with guests."""
+    """Run the tests: first those that need no root, then, if all passed, those with guests."""
     _require_tests()
     narrowed = bool(k or path)
     codes: list[int] = []
     # Paths are relative to the caller's folder, but pytest runs in the project's.
     paths = [_absolute(each) for each in path or ()]
-    for arguments in phases(quick=quick, long=long, k=k, paths=paths):
+    for arguments in phases(quick=quick, slow=slow, long=long, k=k, paths=paths):
         codes.append(_pytest(arguments))
         if codes[-1] and not (narrowed and codes[-1] == _NO_TESTS):
             break

@@ -22,14 +22,19 @@ _STARTERS: tuple[tuple[Any, str], ...] = (
 )
 # Tests that stand for the real thing: on the gate, one that did not run did not pass.
 _REAL = ("boot", "storage")
+_LENGTHS = {
+    "slow": "takes minutes; runs with inv test --slow, which the gate runs, and with --long",
+    "long": "takes minutes or hours; runs with inv test --long only",
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker that keeps a test out of the usual run, and what a run ends with.
+    """Register the markers that keep a test out of the usual run, and what a run ends with.
 
     A run that is asked to end unwinds as with Ctrl-C: no guest, container or mount is left.
     """
-    config.addinivalue_line("markers", "long: takes minutes; runs with inv test --long only")
+    for marker, told in _LENGTHS.items():
+        config.addinivalue_line("markers", f"{marker}: {told}")
     for report in ("boot/cuts/cutreport", "slowest"):
         if (_TESTS / f"{report}.py").exists():
             config.pluginmanager.import_plugin(f"tests.{report.replace('/', '.')}")

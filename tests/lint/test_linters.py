@@ -31,8 +31,12 @@ _SHELL = re.compile(rb"#!.*[/ ](?:ba|da)?sh\b|# shellcheck shell=")
         ["ruff", "check"],
         ["ruff", "format", "--check"],
         ["mypy"],
-        ["mypy", "--python-version", "3.10", "deploys", "static/pipeline", *ONBOX],
-        ["mypy", *_DARWIN, *_OF_A_DESK],
+        # The same sources once more, for the few names that differ: half a minute each.
+        pytest.param(
+            ["mypy", "--python-version", "3.10", "deploys", "static/pipeline", *ONBOX],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(["mypy", *_DARWIN, *_OF_A_DESK], marks=pytest.mark.slow),
     ],
     ids=["ruff-check", "ruff-format", "mypy", "mypy-on-a-box", "mypy-on-macos"],
 )

@@ -150,7 +150,7 @@ def check(station: Station, jobs: int) -> None:
 @pytest.mark.parametrize(
     ("workers", "jobs", "kills", "seconds"),
     [
-        pytest.param(2, 40, 12, 120, id="short"),
+        pytest.param(2, 40, 12, 120, id="short", marks=pytest.mark.slow),
         pytest.param(4, 1000, 50, 900, id="whole", marks=pytest.mark.long),
     ],
 )

@@ -45,6 +45,7 @@ def environment(place: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_every_command_of_the_walk_runs(place: Path, environment: dict[str, str]) -> None:
     said = {}
     for line in _typed():

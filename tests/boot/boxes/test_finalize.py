@@ -16,6 +16,8 @@ from tests.boot.lab.shipped import HOST_KEYS, OVMF, first_boot
 from tests.storage.faults import given_back, held
 from tests.storage.trees import run_in_tree
 
+pytestmark = pytest.mark.slow
+
 # A package of the maintainer's own, which no network is needed for.
 _PACKAGE = """\
 mkdir -p /root/kim-extra/DEBIAN

@@ -15,6 +15,8 @@ from tests.boot.conftest import StartBox
 from tests.boot.lab.box import Box
 from tests.setup_project import NAME, Repository, Signer, served
 
+pytestmark = pytest.mark.slow
+
 # This machine, as a guest of QEMU's user network sees it.
 GATEWAY = "10.0.2.2"
 

@@ -22,6 +22,8 @@ from tests.boot.cuts.cuts import WAYS, Start
 from tests.boot.cuts.test_cuts import at_requests, report
 from tests.boot.cuts.test_random_cuts import random_cuts
 
+pytestmark = pytest.mark.slow
+
 USUAL = ("emptied in place", "made anew", "merged back")
 SOME = 4  # disks of each in the usual run
 CHANCES = (*cuts.LOST_OR_KEPT, *cuts.in_part(range(2)))

@@ -18,6 +18,8 @@ from tests.boot.conftest import StartBox
 from tests.boot.lab.box import DEADLINE, Box
 from tests.storage.secure.sockets import LISTEN, documented, listening
 
+pytestmark = pytest.mark.slow
+
 USER, PASSWORD = "curator", "opensesame"
 _HASH = f"printf '{PASSWORD}\\n{PASSWORD}\\n' | grub-mkpasswd-pbkdf2 -c 1000 | sed -n 's/.* is //p'"
 _IN_BOOT = "unshare --mount sh -c 'mount /boot && cat >/boot/grub/operator.cfg && sync'"

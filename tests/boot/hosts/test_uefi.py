@@ -28,6 +28,8 @@ from tests.boot.lab.uefi import (
 )
 from tests.hosts.guest import Guest
 
+pytestmark = pytest.mark.slow
+
 REINSTALL = (
     "env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends --reinstall install "
 )

@@ -19,6 +19,8 @@ from tests.boot.conftest import GIB, Start
 from tests.boot.lab.box import becomes_a_box
 from tests.boot.lab.recipes import Recipe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def rig(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> bed.Bed:

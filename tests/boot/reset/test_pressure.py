@@ -12,6 +12,8 @@ import pytest
 from deploys.facts.status import faults
 from tests.boot.lab.box import DEADLINE, Box
 
+pytestmark = pytest.mark.slow
+
 SIZE = 320  # MiB, of the snapshot
 _LESS = f"""unshare --mount sh -c 'mount /boot &&
 sed -i "s/lvsize=[^ ]*/lvsize={SIZE}M/" /boot/grub/grub.cfg && sync'"""

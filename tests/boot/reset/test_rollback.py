@@ -28,6 +28,8 @@ from tests.boot.lab import rows
 from tests.boot.lab.box import SMALL, Box, command, home_that_knows, is_open, until
 from tests.unit.tasks.debian import own_tools
 
+pytestmark = pytest.mark.slow
+
 # The kernel finds no init in it: each boot ends in a panic, before anything of the box runs.
 BROKEN_INITRD = """for initrd in /boot/initrd.img-*; do
     rm "$initrd" && head -c 1000000 /dev/zero >"$initrd"

@@ -61,6 +61,7 @@ def upgrade(root: Path) -> subprocess.CompletedProcess[str]:
     return inside(root, "/var/lib/dpkg/info/grub-pc.postinst", "configure", version)
 
 
+@pytest.mark.slow
 def test_an_upgrade_of_grub_writes_to_no_disk_and_does_not_fail_when_one_is_gone(
     root: Path,
 ) -> None:

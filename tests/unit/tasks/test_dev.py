@@ -20,19 +20,34 @@ NONE = 5  # pytest's exit code when nothing was selected
 def test_the_quick_runs_come_first() -> None:
     """Then the boots; three files at a time, and with that three guests."""
     first, second = dev.phases()
-    assert first[:2] == ["-m", "not boot and not long"]
-    assert first[-2:] == ["-n", "5"]
-    assert second[:2] == ["-m", "boot and not long"]
-    assert second[-3:] == ["-n", "3", "--durations=10"]
+    assert first[:2] == ["-m", "not storage and not boot and not slow and not long"]
+    assert first[-4:-2] == ["-n", "5"]
+    assert [Path(word).name for word in first[-2:]] == ["boot", "storage"]
+    assert second[:2] == ["-m", "(storage or boot) and not slow and not long"]
+    assert second[-6:-4] == ["-n", "3"]
+    ignored = [Path(word.removeprefix("--ignore=")).name for word in second[-4:-1]]
+    assert ignored == ["lint", "pipeline", "unit"]
+
+
+def test_no_run_ignores_a_test_of_its_own() -> None:
+    """A worker need not read what has no test for it, but nothing may be left out for good."""
+    [_, second] = dev.phases()
+    for folder in (word.removeprefix("--ignore=") for word in second if "--ignore" in word):
+        files = [*Path(folder).rglob("test_*.py")]
+        assert files
+        marked = ("mark." + "boot", "mark." + "storage")
+        assert [file for file in files if any(mark in file.read_text() for mark in marked)] == []
 
 
 def test_quick_boots_nothing_and_long_leaves_nothing_out() -> None:
     """The flags are about what is selected; -k and paths go to each run."""
+    markers = [arguments[1] for arguments in dev.phases(slow=True)]
+    assert markers == ["not storage and not boot and not long", "(storage or boot) and not long"]
     [only] = dev.phases(quick=True)
-    assert only[:2] == ["-m", "not boot and not long"]
+    assert only[:2] == ["-m", "not storage and not boot and not slow and not long"]
     first, second = dev.phases(long=True, k="a or b", paths=["/t"])
-    assert first == ["-m", "not boot", "-k", "a or b", "/t"]
-    assert second[:2] == ["-m", "boot"]
+    assert first == ["-m", "not storage and not boot", "-k", "a or b", "/t"]
+    assert second[:2] == ["-m", "(storage or boot)"]
     assert second[-3:] == ["-k", "a or b", "/t"]
 
 
@@ -120,7 +135,7 @@ def test_the_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
         )
     assert caught.value.code == 0
     paths = [f"{tmp_path}/a/test_b.py::test_c[1]", "/d"]
-    assert made == ["-m", "not boot and not long", "-k", "a", *paths]
+    assert made == ["-m", "not storage and not boot and not slow and not long", "-k", "a", *paths]
 
 
 @pytest.mark.parametrize("upgrade", [False, True])
