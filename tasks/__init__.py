@@ -43,6 +43,7 @@ def _collection() -> Collection:
         host.shrink,
         gateway.adduser,
         gateway.deluser,
+        gateway.revoke,
         gateway.users,
         gateway.backup,
         gateway.restore_gateway,

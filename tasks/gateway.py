@@ -23,7 +23,7 @@ from tasks.hosts.gateway import owners
 from tasks.hosts.gateway import queue as job_queue
 from tasks.hosts.gateway import results as job_results
 from tasks.hosts.gateway.backups import Backup, back_up, require_whole, restore
-from tasks.hosts.gateway.owners import Owners, checked_name, read_owners, read_password
+from tasks.hosts.gateway.owners import Owners, checked_box, checked_name, read_owners, read_password
 
 _EVERY = 2.0  # seconds between two looks at the queue
 _JSON = "Print it as JSON, for programs."
@@ -73,15 +73,31 @@ def deluser(c: Context, name: str) -> None:
     enlist(c, work, _report)
 
 
-@task(post=[finish])
-def users(c: Context) -> None:
-    """On a gateway: show who has an account, and the gateway's host key."""
+@task(post=[finish], help={"box": "The box, OWNER.BOX, as users shows it."})
+def revoke(c: Context, box: str) -> None:
+    """On a gateway: end the access of one box at once; its owner's other boxes go on."""
+    with exit_on_error():
+        checked_box(box)
+
+    def work(host: Host, progress: HostProgress) -> Owners:
+        progress.step("looking at the gateway")
+        read_owners(host)
+        progress.step("ending its access")
+        owners.revoke(host, box)
+        return read_owners(host)
+
+    enlist(c, work, _report)
+
+
+@task(post=[finish], help={"json": _JSON})
+def users(c: Context, json: bool = False) -> None:
+    """On a gateway: show who has an account and which boxes, and the gateway's host key."""
 
     def work(host: Host, progress: HostProgress) -> Owners:
         progress.step("asking")
         return read_owners(host)
 
-    enlist(c, work, _report)
+    enlist(c, work, (lambda found, _failed: show.as_json(found)) if json else _report)
 
 
 @task(

@@ -21,7 +21,10 @@ PACKAGES = (
     *("e2fsprogs", "openssh-server", "postgresql", "procps", "python3", "rsync", "socat"),
     "util-linux",
 )
-UNITS = ("gateway-owners.service", "pipeline-database.service", "pipeline-guard.service")
+UNITS = (
+    *("gateway-owners.service", "pipeline-database.service", "pipeline-guard.service"),
+    "pipeline-keys.socket",
+)
 
 OWNERS = "/usr/lib/gateway/owners"
 """The program that makes, removes and lists the accounts of box owners."""
@@ -32,6 +35,8 @@ _FILES = (
     "etc/systemd/system/gateway-owners.service",
     "etc/systemd/system/pipeline-database.service",
     "etc/systemd/system/pipeline-guard.service",
+    "etc/systemd/system/pipeline-keys.socket",
+    "etc/systemd/system/pipeline-keys@.service",
     "usr/lib/gateway",
 )
 _OLD_QUEUE = "/etc/systemd/system/pipeline-box.target.wants/beanstalkd.service"

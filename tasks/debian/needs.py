@@ -22,7 +22,7 @@ TABLE: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
         _SSH,
         (
             *("adduser", "backup", "deluser", "keep", "maintain", "promote", "resnap", "restore"),
-            *("rollback", "secure", "shrink", "ssh", "status", "unprovision", "users"),
+            *("revoke", "rollback", "secure", "shrink", "ssh", "status", "unprovision", "users"),
             *("pipeline.cancel", "pipeline.log", "pipeline.queue", "pipeline.results"),
             *("pipeline.retry", "pipeline.submit"),
             *("signer.add", "signer.remove"),

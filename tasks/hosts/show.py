@@ -18,7 +18,7 @@ from deploys.facts.state import HostState
 from deploys.plan.sizes import human
 from tasks.desk.closed_pipe import Terminal
 from tasks.hosts.gateway.backups import Backup
-from tasks.hosts.gateway.owners import Owners
+from tasks.hosts.gateway.owners import BoxKey, Owners
 from tasks.hosts.gateway.queue import Attempt, Overview
 from tasks.hosts.gateway.results import JobResult, OwnerResult
 from tasks.hosts.provision import Provisioned
@@ -121,10 +121,21 @@ def owners(gateway: str, found: Owners, name: str = "") -> None:
             )
     if table.rows:
         _console().print(table)
+    _boxes([box for each in found.owners if name in ("", each.name) for box in each.boxes])
     # Not in the table: a narrow terminal would break the line, and people compare the key.
     print(f"{gateway}: host key {found.host_key}")
     if found.note:
         print(f"{gateway}: {found.note}")
+
+
+def _boxes(boxes: Sequence[BoxKey]) -> None:
+    name = Column("box", no_wrap=True)  # whole, as revoke needs it
+    table = Table(name, Column("key", overflow="fold"), "made (UTC)", "last seen (UTC)")
+    for each in boxes:
+        seen = f"{each.seen:%Y-%m-%d %H:%M}" if each.seen else "never"
+        table.add_row(escape(each.name), escape(each.key), f"{each.made:%Y-%m-%d %H:%M}", seen)
+    if table.rows:
+        _console().print(table)
 
 
 _STATES = ("waiting", "ready", "running", "done", "failed", "cancelled")

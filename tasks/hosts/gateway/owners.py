@@ -17,6 +17,20 @@ _NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SHORTEST, _LONGEST = 8, 256  # PAM takes no more than 512 bytes
 
 
+# The rule of /usr/lib/gateway/owners for OWNER.BOX.
+_BOX = re.compile(r"[a-z_][a-z0-9_-]{0,31}\.[a-z0-9][a-z0-9-]{0,26}")
+
+
+@dataclass(frozen=True)
+class BoxKey:
+    """A box of an owner: its key's fingerprint, when that came, and when it last asked for work."""
+
+    name: str
+    key: str
+    made: datetime
+    seen: datetime | None
+
+
 @dataclass(frozen=True)
 class Owner:
     """An owner of boxes: the key's fingerprint, the time it was made, the number of results.
@@ -30,6 +44,7 @@ class Owner:
     results: int
     used: int
     quota: int
+    boxes: tuple[BoxKey, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,14 +69,25 @@ def read_owners(host: Host) -> Owners:
     expect_gateway_at_work(host)
     rows = [line.split() for line in host.run(f"{OWNERS} list").splitlines()]
     with host.parsing("its owners"):
-        owners = tuple(_owner(*row) for row in rows)
+        boxes = [_box(*row) for row in rows if "." in row[0]]
+        owners = tuple(_owner(boxes, *row) for row in rows if "." not in row[0])
     return Owners(one_line(host.run(f"{OWNERS} hostkey")), owners)
 
 
-def _owner(name: str, key: str, made: str, *numbers: str) -> Owner:
+def _box(name: str, key: str, made: str, seen: str) -> BoxKey:
+    last = _time(seen) if int(seen) else None
+    return BoxKey(name, key, _time(made), last)
+
+
+def _time(seconds: str) -> datetime:
+    return datetime.fromtimestamp(int(seconds), UTC)
+
+
+def _owner(boxes: list[BoxKey], name: str, key: str, made: str, *numbers: str) -> Owner:
     # A gateway of an older version says the number of results only.
     results, used, quota = map(int, (*numbers, "0", "0") if len(numbers) == 1 else numbers)
-    return Owner(name, key, datetime.fromtimestamp(int(made), UTC), results, used, quota)
+    mine = tuple(each for each in boxes if each.name.startswith(f"{name}."))
+    return Owner(name, key, _time(made), results, used, quota, mine)
 
 
 def add(host: Host, name: str, password: str, *, force: bool) -> None:
@@ -84,6 +110,26 @@ def remove(host: Host, name: str) -> str:
         DeployError, UnreachableError: see ``Host.run``.
     """
     return one_line(host.run(f"{OWNERS} remove {name}"))
+
+
+def revoke(host: Host, box: str) -> None:
+    """End the access of one box.
+
+    Raises:
+        DeployError, UnreachableError: see ``Host.run``; there is no such box.
+    """
+    host.run(f"{OWNERS} revoke {box}")
+
+
+def checked_box(box: str) -> str:
+    """Return a box's name, if it is one.
+
+    Raises:
+        BoxError: it is not.
+    """
+    if not _BOX.fullmatch(box):
+        raise BoxError(f"{box!r} is no box: write OWNER.BOX, as users shows it")
+    return box
 
 
 def checked_name(name: str) -> str:

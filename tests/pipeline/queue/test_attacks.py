@@ -145,13 +145,14 @@ def test_boxes_are_those_that_are_named(server: Server) -> None:
         hostile.execute("set idle_in_transaction_session_timeout = 0")
         hostile.execute("begin")
         hostile.execute("alter role w1 password 'x'")
-        server.sql("call pipeline.keep_boxes('{w2,d1,d2,root,w3}')")
+        server.sql("call pipeline.keep_boxes('{w2,d1,d2,root,eve.w-3}')")
         with pytest.raises(psycopg.Error):
             hostile.execute("commit")
     assert connections(server, role) == 0
     kept = server.sql("select name from pipeline.boxes where revoked is null order by 1")
-    assert kept == [("d1",), ("d2",), ("root",), ("w2",), ("w3",)]
-    with worker(server, "w3") as jobs:
+    assert kept == [("d1",), ("d2",), ("eve.w-3",), ("root",), ("w2",)]
+    assert server.sql("select owner from pipeline.boxes where name = 'eve.w-3'") == [("eve",)]
+    with worker(server, "eve.w-3") as jobs:
         assert jobs.take(0) is None
 
 

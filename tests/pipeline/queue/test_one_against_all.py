@@ -211,3 +211,21 @@ def test_one_box_and_one_owner_leave_connections_to_others() -> None:
             stack.enter_context(server.connect("w2"))
         assert server.sql("select pipeline.guard()") == [(2,)]
         connections(server, {"eve": 10, "w1": 10, "w2": 4})
+
+
+def test_a_key_that_two_machines_use_does_no_harm(server: Server) -> None:
+    """They are one box: who starts takes the place of the other, whose result is not believed."""
+    add(server, entry(1), entry(2))
+    with worker(server) as one, worker(server) as two, worker(server, "w2") as other:
+        one.enter({})
+        first = take(one)
+        two.enter({})
+        for call in (one.touch, one.give_back, lambda lease: one.finish(lease, 1, "[1]")):
+            with pytest.raises(LostError):
+                call(first)
+        second = take(two)
+        assert second.name == first.name
+        two.finish(second, 1, "[1]")
+        other.finish(take(other), 1, "[2]")
+    assert set(states(server).values()) == {"done"}
+    assert server.sql("select count(*) from pipeline.alarms") == [(0,)]

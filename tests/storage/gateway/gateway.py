@@ -53,6 +53,10 @@ _BOX = {
     "/etc/default/resnap": "VOLGROUP=vagrant-pipeline\nLVROOT=root\n",
 }
 _DAEMONS = {
+    # as its units have it
+    "keys": "{ setsid systemd-socket-activate --accept --inetd -l /run/gateway/keys "
+    "/usr/lib/gateway/owners hand-in </dev/null >>/var/log/keys.log 2>&1 & } && "
+    "until [ -S /run/gateway/keys ]; do sleep 0.1; done; chown pipeline /run/gateway/keys",
     "sshd": "mkdir -p /run/sshd && exec /usr/sbin/sshd -E /var/log/sshd.log",
     # as its unit has it
     "database": "cd / && /usr/lib/gateway/database make && "
@@ -327,11 +331,13 @@ def running(root: Path, home: Path) -> Iterator[Gateway]:
         )
         made.inside(OWNERS, "restore")
         made.start("database")
+        made.start("keys")
         made.start("sshd")
         try:
             yield made
         finally:  # it would not let go of its room
             made.inside("pkill", "-QUIT", "-o", "-x", "postgres", check=False)
+            made.inside("pkill", "-f", "^systemd-socket-activate", check=False)
 
 
 def everything(gateway: Gateway, but: Path | None = None) -> dict[str, bytes | str]:

@@ -64,7 +64,7 @@ def secure(given: argparse.Namespace) -> None:
         raise RefusedError(f"{username!r} is no username: only a-z, 0-9, _ and - are allowed")
     host_key = site_keys.host_key(site)
     _confirm(site, host_key, given.host_key)
-    key = site_keys.fetch(site, host_key, username, _password(given.password_fd))
+    key = site_keys.hand_in(site, host_key, username, _password(given.password_fd))
     # Do not stop between the steps below, even if the connection ends: runsecure ignores these too.
     for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)

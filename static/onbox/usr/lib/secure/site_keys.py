@@ -1,4 +1,4 @@
-"""Fetches an owner's key from a gateway, by username and password, and the gateway's host key.
+"""Has a gateway know this box by a key of its own, by its owner's username and password.
 
 The password is only in this process's memory and in the encrypted connection to the gateway.
 """
@@ -17,13 +17,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import paramiko
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from paramiko import AuthenticationException, SSHException
 
+HAND_IN = "hand-in"  # what an owner's key asks a gateway for to make a box
 QUEUE = "queue"  # what a key asks a gateway for to speak with its database
 # The first message of PostgreSQL's protocol; the gateway says who it is from. "R" is a good answer.
 _HELLO = struct.pack("!II", 21, 3 << 16) + b"user\0secure\0\0"
 _SECONDS = 20.0
+_HANDED_IN = 90.0  # seconds that a gateway may take to make a box
 _LARGEST = 16384  # bytes of a key file
+_BOX = re.compile(r"[a-z0-9_-]{1,32}\.[a-z0-9-]{1,30}")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}|\[?[0-9A-Fa-f:]{2,45}\]?")
 
 # paramiko logs, with a traceback, the errors that it also raises.
@@ -78,8 +83,8 @@ def fingerprint(key: paramiko.PKey) -> str:
     return f"SHA256:{digest.rstrip('=')}"
 
 
-def fetch(site: Site, known: paramiko.PKey, username: str, password: str) -> bytes:
-    """Fetch the private key of an owner of boxes, and try it at the gateway.
+def hand_in(site: Site, known: paramiko.PKey, username: str, password: str) -> bytes:
+    """Make a key for this box, hand it in for its owner, and try it; the private key.
 
     Args:
         site: the gateway.
@@ -103,27 +108,54 @@ def fetch(site: Site, known: paramiko.PKey, username: str, password: str) -> byt
             raise RefusedError(f"{site} gives no files to {username}")
         sftp.get_channel().settimeout(_SECONDS)  # type: ignore[union-attr]
         with sftp.open("id_ed25519") as file:
-            content = file.read(_LARGEST)
-    _try(site, known, content)
+            owners = file.read(_LARGEST)
+    content = Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()
+    )
+    key = _read(site, content)
+    with _session(site, known, _read(site, owners)) as channel:
+        channel.exec_command(HAND_IN)
+        channel.sendall(f"{key.get_name()} {key.get_base64()} {socket.gethostname()}\n".encode())
+        channel.shutdown_write()
+        channel.settimeout(_HANDED_IN)
+        answer = b""
+        while len(answer) < _LARGEST and (block := channel.recv(_LARGEST)):
+            answer += block
+    line = " ".join(answer.decode(errors="replace").split())[-300:]
+    if not _BOX.fullmatch(line.rpartition(" ")[2]):
+        why = "".join(each if each.isprintable() else "?" for each in line)
+        raise RefusedError(
+            f"{site} does not take the key of this box: {why or 'it is of an older version'}"
+        )
+    _try(site, known, key)
     return content
 
 
-def _try(site: Site, known: paramiko.PKey, content: bytes) -> None:
+def _read(site: Site, content: bytes) -> paramiko.PKey:
     try:
-        key = paramiko.Ed25519Key.from_private_key(io.StringIO(content.decode()))
+        return paramiko.Ed25519Key.from_private_key(io.StringIO(content.decode()))
     except (SSHException, ValueError) as error:
         raise RefusedError(f"{site} gave a file that is not a key") from error
+
+
+def _try(site: Site, known: paramiko.PKey, key: paramiko.PKey) -> None:
+    with _session(site, known, key) as channel:
+        channel.exec_command(QUEUE)
+        channel.sendall(_HELLO)
+        if channel.recv(1) != b"R":
+            raise RefusedError(f"the queue of {site} does not answer: try again later")
+
+
+@contextlib.contextmanager
+def _session(site: Site, known: paramiko.PKey, key: paramiko.PKey) -> Iterator[paramiko.Channel]:
     with _connected(site, known) as transport:
         try:
             transport.auth_publickey("pipeline", key)
         except AuthenticationException as error:
-            raise RefusedError(f"{site} does not take the key that it gave out") from error
+            raise RefusedError(f"{site} does not let a key in that it has: try again") from error
         with transport.open_session(timeout=_SECONDS) as channel:
             channel.settimeout(_SECONDS)
-            channel.exec_command(QUEUE)
-            channel.sendall(_HELLO)
-            if channel.recv(1) != b"R":
-                raise RefusedError(f"the queue of {site} does not answer: try again later")
+            yield channel
 
 
 @contextlib.contextmanager

@@ -40,6 +40,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bytes | N
         answers = {
             # bob's has no quota, as on a gateway of an older version
             f"{OWNERS} list": f"ada {KEY} 1767225600 3 2097152 2147483648\n"
+            f"ada.w1-0a1b2c3d {KEY} 1767225600 1767312000\nada.w2-0a1b2c3e {KEY} 1767225600 0\n"
             f"bob {KEY} 1767225660 0\n",
             f"{OWNERS} remove nan": "nan had no account\n",
             f"{OWNERS} hostkey": f"{HOST_KEY}\n",
@@ -83,7 +84,7 @@ def test_an_account_is_made_and_shown(
     assert ("ada" in out, "bob" in out) == (True, False)
     assert "2026-01-01 00:00" in out
     shown = "".join(line.split("│")[2].strip() for line in out.splitlines() if "│" in line)
-    assert shown == KEY  # none of it is cut off, however narrow the terminal
+    assert shown == KEY * 3  # none of it is cut off, however narrow the terminal
 
 
 def test_a_new_key_has_to_be_asked_for(
@@ -101,6 +102,39 @@ def test_an_account_is_removed_and_the_others_are_shown(
     assert "bob" in capsys.readouterr().out
     call(gateway.deluser, "nan")
     assert capsys.readouterr().out.splitlines()[-1] == "gw: nan had no account"
+
+
+def test_the_boxes_of_an_owner_are_shown_and_one_is_revoked(
+    asked: list[tuple[str, bytes | None]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    call(gateway.revoke, "ada.w2-0a1b2c3e")
+    assert (f"{OWNERS} revoke ada.w2-0a1b2c3e", None) in asked
+    lines = capsys.readouterr().out.splitlines()
+    (first,) = [line for line in lines if "ada.w1-" in line]
+    (second,) = [line for line in lines if "ada.w2-" in line]
+    assert ("2026-01-02 00:00" in first, "never" in second) == (True, True)
+
+
+@pytest.mark.usefixtures("asked")
+def test_owners_and_boxes_are_printed_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    call(gateway.users, json=True)
+    (found,) = json.loads(capsys.readouterr().out).values()
+    assert found["host_key"] == HOST_KEY
+    ada = found["owners"][0]
+    assert [box["name"] for box in ada["boxes"]] == ["ada.w1-0a1b2c3d", "ada.w2-0a1b2c3e"]
+    assert [box["seen"] for box in ada["boxes"]] == ["2026-01-02T00:00:00Z", None]
+
+
+@pytest.mark.parametrize("box", ["", "ada", "ada.", ".w1", "ada.W1", "ada.w1;id", "a.b.c", "--x"])
+def test_no_gateway_is_asked_for_a_box_that_is_none(
+    box: str, asked: list[tuple[str, bytes | None]]
+) -> None:
+    with pytest.raises(Exit, match=r"is no box: write OWNER\.BOX"):
+        call(gateway.revoke, box)
+    assert asked == []
 
 
 def test_what_an_owner_uses_of_his_quota_is_shown(

@@ -7,7 +7,7 @@ language plpgsql set search_path = pipeline, pg_catalog, pg_temp as $$
 declare
     kind text;
 begin
-    if (box_name ~ '^[a-z_][a-z0-9_-]{0,31}$' and box_name !~ '^(pipeline|pg_|postgres|none$|public$)') is not true then
+    if (box_name ~ '^[a-z_][a-z0-9_-]{0,31}([.][a-z0-9][a-z0-9-]{0,26})?$' and box_name !~ '^(pipeline|pg_|postgres|none$|public$)') is not true then
         perform wrong(format('%s is no name of a box', box_name));
     end if;
     if to_regrole(quote_ident(box_name)) is null then
@@ -73,7 +73,7 @@ begin
     commit;
 end $$;
 
--- Has a box for each of these names, and no other. Boxes of one owner share a key, so far, and so a name.
+-- Has a box for each of these names, and no other: of OWNER.BOX, and of OWNER, whose key makes boxes.
 create procedure pipeline.keep_boxes(names text[]) language plpgsql as $$
 declare
     each text;
@@ -84,7 +84,7 @@ begin
     end loop;
     foreach each in array names loop
         if not exists (select from pipeline.boxes where name = each and revoked is null) then
-            perform pipeline.add_box(each, each, '{worker,director}');
+            perform pipeline.add_box(each, split_part(each, '.', 1), '{worker,director}');
         end if;
     end loop;
     perform pg_advisory_unlock(1);
