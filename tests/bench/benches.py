@@ -20,6 +20,7 @@ from tasks.desk.places import GUEST, ROOT
 from tasks.desk.progress import console
 from tasks.guests.qemu.accelerator import qemu_version
 from tests.bench.build import build
+from tests.bench.director import director
 from tests.bench.package import package
 from tests.bench.provision import provision
 from tests.bench.queue import queue
@@ -33,6 +34,7 @@ from tests.hosts.guest import Guest
 
 BENCHES: Mapping[str, Bench] = {
     "build": build,
+    "director": director,
     "package": package,
     "provision": provision,
     "queue": queue,

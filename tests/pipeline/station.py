@@ -45,6 +45,7 @@ class Station:
         *,
         reach: float = 0,
         far: bool = False,
+        durable: bool = False,
     ) -> None:
         self.root = root
         self.items = root / "gateway/items"
@@ -57,7 +58,7 @@ class Station:
         if self.far:
             self.results = self.far.results
             places = f'items = "gateway:"\nresults = "gateway:"\nssh = ["{self.far.ssh}"]'
-        self.server = Server(root / "db", "-cfsync=off")
+        self.server = Server(root / "db", *([] if durable else ["-cfsync=off"]))
         self.file = root / "pipeline.toml"
         self.file.write_text(
             f"""

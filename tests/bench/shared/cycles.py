@@ -22,10 +22,11 @@ _RESULTS = "[" + "x" * 2000 + "]"
 # A third waits, each for another one's results.
 _FILL = """
     insert into pipeline.jobs (id, test, model, items, priority, state, missing)
-    select 'TE_' || lpad(n::text, 12, '0') || '_000-and-MO_000000000001_000-0123456789ab',
-        'Energy__TE_' || lpad(n::text, 12, '0') || '_000', 'Pair__MO_000000000001_000', '{}', 1,
+    select pipeline.job_id(test, model, '{}'), test, model, '{}', 1,
         case n % 3 when 2 then 'waiting' else 'ready' end, (n % 3 = 2)::int
-    from generate_series(1, %s) n;
+    from generate_series(1, %s) n, lateral (values (
+        'Energy__TE_' || lpad(n::text, 12, '0') || '_000', 'Pair__MO_000000000001_000'
+    )) pair (test, model);
     insert into pipeline.needs (job, needs)
     select later.id, earlier.id from pipeline.jobs later join pipeline.jobs earlier
     on earlier.number = later.number - 1 where later.state = 'waiting';
@@ -75,14 +76,19 @@ def _run(settings: QueueSettings, count: int) -> list[float]:
     return took
 
 
+def fill(server: Server, jobs: int) -> None:
+    """Have so many jobs in a database that has none."""
+    for statement in _FILL.split(";")[:2]:
+        server.sql(statement.replace("%s", str(jobs)))
+
+
 @contextmanager
 def _filled(jobs: int) -> Iterator[Server]:
     with scratch() as folder:
         server = Server(folder / "db", "-cmax_wal_size=1GB")
         server.start()
         try:
-            for statement in _FILL.split(";")[:2]:
-                server.sql(statement.replace("%s", str(jobs)))
+            fill(server, jobs)
             for table in ("jobs", "needs", "attempts", "changes"):
                 server.sql(f"vacuum analyze pipeline.{table}")
             yield server

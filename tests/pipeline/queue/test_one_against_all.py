@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 import psycopg
 import pytest
 
-from kimpipeline.errors import LostError
+from kimpipeline.errors import LostError, QueueError
 from kimpipeline.files import scratch
 from kimpipeline.queue.updates import Updates
 from tests.pipeline.queue.boxes import add, entry, name, states, take, worker
@@ -56,6 +56,23 @@ def test_one_box_alone_fails_no_job_by_losing_it(server: Server) -> None:
         honest._heard = True
         honest.finish(take(honest), 1, "[1]")
     assert states(server) == {name(1): "done"}
+
+
+def test_a_director_that_fills_the_queue_leaves_room_to_finish_jobs(server: Server) -> None:
+    """What is left is given as bytes, of which a transaction that adds jobs may need 1,000,000."""
+    add(server, entry(1), entry(2))
+    with worker(server) as jobs:
+        server.sql("insert into pipeline.room select pipeline.table_bytes() + 900000, 1000000")
+        with pytest.raises(QueueError, match=r"no room.*gateway[.]queue is used up"):
+            add(server, entry(3))
+        lease = take(jobs)
+        server.sql("update pipeline.room set bytes = pipeline.table_bytes() + 400000")
+        jobs.finish(lease, 1, "[1]")
+        with pytest.raises(QueueError, match="no room"):
+            jobs.take(0)
+    assert states(server) == {name(1): "done", name(2): "ready"}
+    server.sql("truncate pipeline.room")
+    assert add(server, entry(3)) == 1
 
 
 def test_three_boxes_that_lose_a_job_fail_it(server: Server) -> None:

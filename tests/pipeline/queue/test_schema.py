@@ -10,6 +10,7 @@ import pytest
 
 from kimpipeline.errors import LostError
 from kimpipeline.queue.updates import Updates
+from tests.bench.shared.cycles import fill
 from tests.pipeline.queue.boxes import add, entry, name, states, take, worker
 from tests.pipeline.queue.server import Server
 
@@ -34,6 +35,16 @@ def test_the_lowest_priority_comes_first_then_the_oldest(server: Server) -> None
     add(server, entry(3), priority=3)
     with worker(server) as jobs:
         assert [take(jobs).name for _ in range(3)] == [name(3), name(1), name(2)]
+
+
+def test_the_bench_fills_the_schema_of_today(server: Server) -> None:
+    """A third waits, each for the one before it."""
+    fill(server, 30)
+    assert list(states(server).values()).count("waiting") == 10
+    with worker(server) as jobs:
+        for _ in range(2):
+            jobs.finish(take(jobs), 1, "[1]")
+    assert list(states(server).values()).count("waiting") == 9
 
 
 def test_a_waiting_job_wakes_when_all_that_it_needs_has_ended_well(server: Server) -> None:

@@ -63,7 +63,7 @@ _DAEMONS = {
     "{ setsid runuser -u postgres -- /usr/lib/gateway/database run "
     "</dev/null >>/var/log/database.log 2>&1 & } && "
     "until runuser -u postgres -- psql -d postgres -c '' >/dev/null 2>&1; do "
-    "pgrep -x postgres >/dev/null || exit 1; sleep 0.1; done; "
+    "kill -0 $! || exit 1; sleep 0.1; done; "
     "/usr/lib/gateway/database update",
 }
 _PORTS = {"sshd": 22}

@@ -164,6 +164,7 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 def test_every_bench_of_the_promises_is_there() -> None:
     promised = [
         "build",
+        "director",
         "package",
         "provision",
         "queue",
