@@ -1,7 +1,7 @@
 """A box in a real VirtualBox, and the way with KVM: in an outer guest, as its user goes it.
 
-Emulation below emulation: alone on two cores the whole file may take an hour. On a busy machine run
-it with a higher priority: a box that is starved mounts its volumes too late, and is red.
+Emulation below emulation: with a core for itself the whole file takes 50 minutes. On a busy machine
+run it with a higher priority: a box that is starved mounts its volumes too late, and is red.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SETTINGS = (
     "volumes.persistent_size=256M",
     "volumes.swap_size=64M",
     "stack=none",
-    # A boot takes eight minutes in VirtualBox here, and more on a busy machine.
+    # A boot takes four minutes in VirtualBox here, and more on a busy machine.
     "boot.reboot_deadline=3600",
 )
 # Two processors end in a triple fault, which is the emulation's fault.
