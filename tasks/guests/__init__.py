@@ -9,6 +9,7 @@ from typing import Protocol, Self
 
 from deploys.settings import Settings
 from tasks.desk import ssh_keys
+from tasks.guests import folder
 
 
 class Guest(Protocol):
@@ -57,7 +58,7 @@ class Guest(Protocol):
     def compact(self) -> int:
         """Give freed blocks back to this host; returns the bytes that its disks then take."""
 
-    def halt(self, deadline: float = 120) -> None:
+    def halt(self, deadline: float = folder.OFF_DEADLINE) -> None:
         """Shut it down, in at most ``deadline`` seconds."""
 
     def destroy(self) -> None:

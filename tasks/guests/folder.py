@@ -13,6 +13,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from deploys.errors import BoxError
 from tasks.desk import whole_files
 
+# Seconds until a guest whose power button was pressed is off. One unit may take 90 to stop, and an
+# emulated box in VirtualBox took more than 120 altogether.
+OFF_DEADLINE = 600.0
+
 
 class Note(BaseModel):
     """A guest's note: what another process needs to find it. ``FILE`` is the note's file name."""

@@ -137,7 +137,7 @@ class Guest:
         """Run a command of the QEMU Machine Protocol; raises QmpError."""
         return qmp.command(self.directory / "qmp.sock", name, **arguments)
 
-    def halt(self, deadline: float = 120) -> None:
+    def halt(self, deadline: float = folder.OFF_DEADLINE) -> None:
         """Press the power button and wait, at most ``deadline`` seconds, until it is off.
 
         Raises:

@@ -28,7 +28,7 @@ _KVM = Path("/dev/kvm")
 # until an initramfs waits for its disk (8.0 s in place of 8.6).
 _AVX = ("avx=off", "avx2=off", "f16c=off", "fma=off", "vaes=off")
 _PAGES = ("la57=off", "smap=off", "smep=off", "pku=off")
-_SLOW = ("svm=off", "erms=off", "fsrm=off", *_AVX, *_PAGES)
+SLOW = ("svm=off", "erms=off", "fsrm=off", *_AVX, *_PAGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Accelerator:
         """The arguments for QEMU."""
         if self.name == "kvm":
             return ["-accel", "kvm", "-cpu", "host"]
-        return ["-accel", "tcg,thread=multi", "-cpu", ",".join(("max", *_SLOW))]
+        return ["-accel", "tcg,thread=multi", "-cpu", ",".join(("max", *SLOW))]
 
 
 def qemu_version() -> str:

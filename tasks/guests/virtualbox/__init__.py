@@ -155,7 +155,7 @@ class Guest:
         key = _awaited(lambda: ssh_keys.offered_key(HOST, port), deadline, "showed no SSH host key")
         self._write(self._record.model_copy(update={"host_key": key}))
 
-    def halt(self, deadline: float = 120) -> None:
+    def halt(self, deadline: float = folder.OFF_DEADLINE) -> None:
         """Press the power button and wait, at most ``deadline`` seconds, until it is off.
 
         Raises:

@@ -50,7 +50,7 @@ class Cloud:
     def compact(self) -> int:
         return 0
 
-    def halt(self, deadline: float = 120) -> None:
+    def halt(self, deadline: float = 600) -> None:
         pass
 
     def destroy(self) -> None:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -360,6 +360,24 @@ def test_compaction_is_done_while_it_is_off_and_it_is_on_again(
     assert order == ["startvm", "controlvm", "modifymedium", "startvm"]
     assert vbox.call("modifymedium")[1:] == ["disk", str(tmp_path / "guest/box.vdi"), "--compact"]
     assert guest.alive
+
+
+@pytest.mark.usefixtures("vbox")
+def test_one_that_goes_off_slowly_is_waited_for(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = make(tmp_path, image)
+    guest.start()
+    deadlines: list[float] = []
+
+    def awaited(value: Callable[[], bool], deadline: float, *_: object) -> bool:
+        deadlines.append(deadline)
+        return value()
+
+    monkeypatch.setattr("tasks.guests.virtualbox.awaited", awaited)
+    guest.halt()
+    assert not guest.alive
+    assert deadlines == [600]
 
 
 @pytest.mark.parametrize(
