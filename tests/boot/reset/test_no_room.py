@@ -15,6 +15,8 @@ from deploys.facts.status import faults
 from tests.boot.conftest import StartBox
 from tests.boot.lab.box import Box
 
+pytestmark = pytest.mark.slow
+
 YEARS = 10
 # All that is free, to the last block and root's reserve too; nothing of it is written.
 _FILL = (
