@@ -82,9 +82,9 @@ def verdict(codes: Sequence[int], *, narrowed: bool) -> int:
     positional=[],
     iterable=["path"],  # a default in the signature would undo this
     help={
-        "quick": "Leave out what needs root: disks, a whole Debian, guests; it takes three minutes.",
-        "slow": "Also run the tests marked slow, as the gate does; it takes an hour.",
-        "long": "Also run the tests marked slow or long; it takes hours.",
+        "quick": "Leave out what needs root: disks, a whole Debian, guests; takes three minutes.",
+        "slow": "Also run the tests marked slow, as the gate does; takes an hour.",
+        "long": "Also run the tests marked slow or long; takes hours.",
         "k": "Only tests whose names match this pytest expression.",
         "path": "Only this file, folder or test id; may be given more than once.",
     },
