@@ -114,7 +114,7 @@ class Filesystems(FactBase[tuple[Mount, ...]]):
         return tuple(
             Mount(
                 target=row["target"],
-                source=row["source"],
+                source=_device_of(row["source"], row["fstype"]),
                 fstype=row["fstype"],
                 # null if the filesystem does not say
                 size=int(row["size"] or 0),
@@ -123,6 +123,11 @@ class Filesystems(FactBase[tuple[Mount, ...]]):
             )
             for row in json.loads("\n".join(output))["filesystems"]
         )
+
+
+def _device_of(source: str, fstype: str) -> str:
+    """Of btrfs findmnt says the subvolume too: /dev/vda1[/@rootfs], as on Debian."""
+    return source.partition("[")[0] if fstype == "btrfs" else source
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,18 @@ def test_mounts_have_their_usage_and_none_where_it_is_unknown() -> None:
     )
 
 
+def test_a_subvolume_of_btrfs_lies_on_its_device() -> None:
+    """A folder that is mounted elsewhere keeps its name: a box in a file has such a /boot."""
+    sizes = {"size": 9, "used": 4, "avail": 5}
+    rows = [
+        {"target": "/", "source": "/dev/vda1[/@rootfs]", "fstype": "btrfs", **sizes},
+        {"target": "/boot", "source": "/dev/vda1[/pipeline/boot]", "fstype": "ext4", **sizes},
+    ]
+    root, boot = Filesystems().process([json.dumps({"filesystems": rows})])
+    assert root == Mount("/", "/dev/vda1", "btrfs", 9, 4, 5)
+    assert boot.source == "/dev/vda1[/pipeline/boot]"
+
+
 def test_a_gpt_is_named_once_and_without_its_protective_mbr() -> None:
     assert Signatures().process(["gpt ", "gpt", "PMBR", "zfs_member"]) == ("gpt", "zfs_member")
     assert Signatures().process(["PMBR"]) == ("PMBR",)
