@@ -14,11 +14,9 @@ from tasks.hosts.expectations import expect_gateway_at_work
 
 # The rule of /usr/lib/gateway/owners: that of Debian's useradd, without its exceptions.
 _NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
-_SHORTEST, _LONGEST = 8, 256  # PAM takes no more than 512 bytes
-
-
 # The rule of /usr/lib/gateway/owners for OWNER.BOX.
-_BOX = re.compile(r"[a-z_][a-z0-9_-]{0,31}\.[a-z0-9][a-z0-9-]{0,26}")
+_BOX = re.compile(_NAME.pattern + r"\.[a-z0-9][a-z0-9-]{0,26}")
+_SHORTEST, _LONGEST = 8, 256  # PAM takes no more than 512 bytes
 
 
 @dataclass(frozen=True)
